@@ -1,0 +1,132 @@
+//! One bin of spike counts, as it travels from a source to the decoder.
+
+use crate::limits::CHANNELS_MAX;
+
+/// The counts of all channels in one bin. Stored inline, so that handing one on never allocates.
+#[derive(Clone)]
+pub struct Bin {
+    /// Number of the bin, counted from the source's first; a jump is a gap.
+    pub seq: u64,
+    /// Identity of the source's run: a new one means that `seq` starts again.
+    pub stream: u64,
+    /// The source's own time of the bin's **end**, ns (a recording's time, or the rig's clock).
+    pub source_ns: i64,
+    /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns.
+    pub arrival_ns: u64,
+    /// Whether a stretch of continuous data begins with this bin: nothing before it may be used.
+    pub segment_start: bool,
+    channels: u32,
+    valid: u32,
+    counts: [f32; CHANNELS_MAX],
+    validity: [u64; CHANNELS_MAX / 64],
+}
+
+/// The most spikes that one bin of one channel can hold before it is taken as corrupt: at 100 ms bins this
+/// is 10 kHz, ten times any refractory period's limit.
+const COUNT_MAX: f32 = 1000.0;
+
+impl Bin {
+    /// An empty bin without channels.
+    pub const fn empty() -> Self {
+        Bin {
+            seq: 0,
+            stream: 0,
+            source_ns: 0,
+            arrival_ns: 0,
+            segment_start: false,
+            channels: 0,
+            valid: 0,
+            counts: [0.0; CHANNELS_MAX],
+            validity: [0; CHANNELS_MAX / 64],
+        }
+    }
+
+    /// Takes over counts from an iterator of at most [`CHANNELS_MAX`] values; what goes beyond is not taken.
+    ///
+    /// A value that cannot be a count (NaN, infinite, negative, above 1,000) makes its channel
+    /// invalid: it is stored as zero, which is what the model was shown for a dropped channel.
+    pub fn fill(&mut self, counts: impl Iterator<Item = f32>) {
+        self.validity = [0; CHANNELS_MAX / 64];
+        self.channels = 0;
+        self.valid = 0;
+        for (channel, count) in counts.take(CHANNELS_MAX).enumerate() {
+            // Written so that a NaN fails it.
+            let is_count = (0.0..=COUNT_MAX).contains(&count);
+            self.counts[channel] = if is_count { count } else { 0.0 };
+            self.validity[channel / 64] |= u64::from(is_count) << (channel % 64);
+            self.valid += u32::from(is_count);
+            self.channels += 1;
+        }
+    }
+
+    /// The counts, one for each channel; 0 where the channel is invalid.
+    pub fn counts(&self) -> &[f32] {
+        &self.counts[..self.channels as usize]
+    }
+
+    /// Number of channels.
+    pub fn channels(&self) -> usize {
+        self.channels as usize
+    }
+
+    /// Whether `channel` carried a count.
+    pub fn is_valid(&self, channel: usize) -> bool {
+        channel < self.channels() && self.validity[channel / 64] >> (channel % 64) & 1 == 1
+    }
+
+    /// Channels that carried no count.
+    pub fn invalid_channels(&self) -> usize {
+        (self.channels - self.valid) as usize
+    }
+
+    /// Whether no channel carried a count: to the model, a missing bin.
+    pub fn is_missing(&self) -> bool {
+        self.valid == 0
+    }
+}
+
+impl std::fmt::Debug for Bin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bin")
+            .field("seq", &self.seq)
+            .field("source_ns", &self.source_ns)
+            .field("arrival_ns", &self.arrival_ns)
+            .field("segment_start", &self.segment_start)
+            .field("channels", &self.channels)
+            .field("valid", &self.valid)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_no_count_makes_its_channel_invalid_and_silent() {
+        let mut bin = Bin::empty();
+        bin.fill([2.0, f32::NAN, -1.0, f32::INFINITY, 1001.0, 0.0].into_iter());
+        assert_eq!(bin.counts(), [2.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        let valid: Vec<bool> = (0..7).map(|channel| bin.is_valid(channel)).collect();
+        assert_eq!(valid, [true, false, false, false, false, true, false]);
+        assert_eq!(bin.invalid_channels(), 4);
+        assert!(!bin.is_missing());
+    }
+
+    #[test]
+    fn filling_again_forgets_the_last_bin() {
+        let mut bin = Bin::empty();
+        bin.fill((0..130).map(|_| 1.0));
+        bin.fill([f32::NAN; 70].into_iter());
+        assert_eq!(bin.channels(), 70);
+        assert!(bin.is_missing());
+        assert!((0..130).all(|channel| !bin.is_valid(channel)));
+    }
+
+    #[test]
+    fn channels_beyond_the_limit_are_not_taken() {
+        let mut bin = Bin::empty();
+        bin.fill((0..CHANNELS_MAX + 5).map(|_| 1.0));
+        assert_eq!(bin.channels(), CHANNELS_MAX);
+    }
+}

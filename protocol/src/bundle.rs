@@ -1,0 +1,343 @@
+//! A model that travels: a folder, or the same files in one tar (`.ndt`).
+//!
+//! `manifest.toml` names and digests every other file, and its own digest is the bundle's id, so that one
+//! changed byte anywhere is noticed. A bundle is written beside its final name and renamed: there is never
+//! half of one where a good one was. Reading it checks everything that can be checked without running the
+//! model; running it against the golden vectors is the engine's part.
+
+use crate::manifest::{FORMAT_VERSION, Manifest};
+use crate::tensors::{self, Tensors};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Weights, folded: counts go in, ln(spikes/s) and m/s come out.
+pub const WEIGHTS: &str = "weights.safetensors";
+/// One bin with its cache in and out.
+pub const STEP: &str = "step.onnx";
+/// A batch of bins.
+pub const WINDOW: &str = "window.onnx";
+/// Inputs and expected outputs.
+pub const GOLDEN: &str = "golden.safetensors";
+const MANIFEST: &str = "manifest.toml";
+const FILES: [&str; 4] = [WEIGHTS, STEP, WINDOW, GOLDEN];
+const NO_ID: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// A bundle whose files agree with its manifest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bundle {
+    /// What the model is.
+    pub manifest: Manifest,
+    /// The weights, with the names and shapes of [`Manifest::weight_shapes`].
+    pub weights: Tensors,
+    /// The cached step, for ONNX Runtime.
+    pub step_onnx: Vec<u8>,
+    /// The batch graph, for ONNX Runtime.
+    pub window_onnx: Vec<u8>,
+    /// `counts [T, C]`, `missing [T]`, `log_rates [T, N]` and `velocity [T, V]` of a cold-started stream.
+    pub golden: Tensors,
+}
+
+/// Why a bundle cannot be read, understood or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A file cannot be read or written.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Neither a folder nor a tar of one.
+    #[error("expected a bundle folder or .ndt file with a manifest.toml, found none in {path}")]
+    NoManifest {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// The manifest's text is damaged, or a key is unknown.
+    #[error("expected a bundle manifest, found {found}")]
+    Manifest {
+        /// What the parser says, on one line.
+        found: String,
+    },
+    /// Written by a newer or older program.
+    #[error(
+        "expected bundle format version {FORMAT_VERSION}, found {found}; use the ndt-train of this version to export it again"
+    )]
+    Version {
+        /// The version of the bundle.
+        found: i64,
+    },
+    /// A file is not what the manifest says.
+    #[error("expected {file} with sha256 {expected}, found {found}")]
+    Digest {
+        /// Which file.
+        file: String,
+        /// Digest by the manifest.
+        expected: String,
+        /// Digest of the file, or `no such file`.
+        found: String,
+    },
+    /// An array file is damaged.
+    #[error("{file}: {error}")]
+    Tensors {
+        /// Which file.
+        file: &'static str,
+        /// What is wrong with it.
+        error: tensors::TensorsError,
+    },
+    /// The parts do not fit each other.
+    #[error("{}", .0.join("; "))]
+    Check(Vec<String>),
+}
+
+impl Bundle {
+    /// Reads and checks a bundle folder or `.ndt` file.
+    ///
+    /// # Errors
+    /// A sentence that says what was expected and found; see [`BundleError`].
+    pub fn read(path: &Path) -> Result<Bundle, BundleError> {
+        let mut files = if path.is_dir() { read_folder(path)? } else { read_tar(path)? };
+        let text = files.remove(MANIFEST).ok_or_else(|| BundleError::NoManifest { path: path.to_owned() })?;
+        let manifest = parse_manifest(&text)?;
+        for file in FILES {
+            let expected =
+                manifest.files.get(file).cloned().unwrap_or_else(|| "(not in the manifest)".to_owned());
+            let found = files
+                .get(file)
+                .map_or_else(|| "no such file".to_owned(), |bytes| hex(&Sha256::digest(bytes)));
+            if expected != found {
+                return Err(BundleError::Digest { file: file.to_owned(), expected, found });
+            }
+        }
+        let mut take = |file| files.remove(file).unwrap_or_default();
+        let array = |file, bytes: &[u8]| {
+            tensors::from_bytes(bytes).map_err(|error| BundleError::Tensors { file, error })
+        };
+        let bundle = Bundle {
+            weights: array(WEIGHTS, &take(WEIGHTS))?,
+            golden: array(GOLDEN, &take(GOLDEN))?,
+            step_onnx: take(STEP),
+            window_onnx: take(WINDOW),
+            manifest,
+        };
+        bundle.check()?;
+        Ok(bundle)
+    }
+
+    /// Writes the bundle, as a tar if `path` ends in `.ndt` and as a folder if not; replaces what was there.
+    /// Fills in the manifest's version, digests and id, and gives the manifest as written.
+    ///
+    /// # Errors
+    /// [`BundleError::Check`] before anything is written, [`BundleError::Io`] with nothing changed at `path`.
+    pub fn write(&self, path: &Path) -> Result<Manifest, BundleError> {
+        self.check()?;
+        let contents = [
+            (WEIGHTS, tensors::to_bytes(&self.weights)),
+            (STEP, self.step_onnx.clone()),
+            (WINDOW, self.window_onnx.clone()),
+            (GOLDEN, tensors::to_bytes(&self.golden)),
+        ];
+        let mut manifest = self.manifest.clone();
+        manifest.format_version = FORMAT_VERSION;
+        manifest.files =
+            contents.iter().map(|(name, bytes)| ((*name).to_owned(), hex(&Sha256::digest(bytes)))).collect();
+        manifest.id = NO_ID.to_owned();
+        let text = manifest_text(&manifest)?;
+        manifest.id = hex(&Sha256::digest(text.as_bytes()));
+        let text = text.replacen(NO_ID, &manifest.id, 1);
+        let mut files = vec![(MANIFEST, text.into_bytes())];
+        files.extend(contents);
+        if path.extension().is_some_and(|ending| ending == "ndt") {
+            write_tar(path, &files)?;
+        } else {
+            write_folder(path, &files)?;
+        }
+        Ok(manifest)
+    }
+
+    /// Checks that manifest, weights and golden vectors fit each other and this program.
+    ///
+    /// # Errors
+    /// [`BundleError::Check`] with every problem found.
+    pub fn check(&self) -> Result<(), BundleError> {
+        let mut problems = self.manifest.problems();
+        if problems.is_empty() {
+            problems.extend(array_problems("weight", &self.weights, &self.manifest.weight_shapes()));
+            problems.extend(array_problems("golden array", &self.golden, &self.golden_shapes()));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(BundleError::Check(problems)) }
+    }
+
+    /// The id as bytes, as estimates carry it.
+    pub fn id(&self) -> [u8; 32] {
+        let mut id = [0; 32];
+        for (byte, digits) in id.iter_mut().zip(self.manifest.id.as_bytes().chunks(2)) {
+            *byte =
+                std::str::from_utf8(digits).ok().and_then(|d| u8::from_str_radix(d, 16).ok()).unwrap_or(0);
+        }
+        id
+    }
+
+    /// Length of the golden stream, bins.
+    pub fn golden_bins(&self) -> usize {
+        self.golden.get("missing").map_or(0, |(shape, _)| shape.iter().product())
+    }
+
+    fn golden_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let bins = self.golden_bins();
+        let mut shapes = vec![
+            ("counts".to_owned(), vec![bins, self.manifest.channels()]),
+            ("missing".to_owned(), vec![bins]),
+            ("log_rates".to_owned(), vec![bins, self.manifest.units()]),
+        ];
+        if self.manifest.velocity_dims() > 0 {
+            shapes.push(("velocity".to_owned(), vec![bins, self.manifest.velocity_dims()]));
+        }
+        shapes
+    }
+}
+
+fn array_problems(what: &str, found: &Tensors, expected: &[(String, Vec<usize>)]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, shape) in expected {
+        match found.get(name) {
+            None => problems.push(format!("expected a {what} \"{name}\" of shape {shape:?}, found none")),
+            Some((other, _)) if other != shape => {
+                problems.push(format!("expected {what} \"{name}\" of shape {shape:?}, found {other:?}"));
+            }
+            Some((_, values)) if !values.iter().all(|value| value.is_finite()) => {
+                problems.push(format!("expected finite values in {what} \"{name}\", found others"));
+            }
+            Some(_) => {}
+        }
+    }
+    for name in found.keys().filter(|name| !expected.iter().any(|(known, _)| known == *name)) {
+        problems.push(format!("expected no {what} \"{name}\", found one"));
+    }
+    problems
+}
+
+/// The version is read before anything else, so that a newer manifest is answered with its version
+/// and not with the first key that this program does not know.
+fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {
+    let broken = |found: String| BundleError::Manifest { found: found.trim_end().replace('\n', " ") };
+    let text = std::str::from_utf8(bytes).map_err(|error| broken(error.to_string()))?;
+    let table: toml::Table = toml::from_str(text).map_err(|error| broken(error.message().to_owned()))?;
+    match table.get("format-version").and_then(toml::Value::as_integer) {
+        Some(version) if version == i64::from(FORMAT_VERSION) => {}
+        Some(found) => return Err(BundleError::Version { found }),
+        None => return Err(broken("no format-version".to_owned())),
+    }
+    let manifest: Manifest = toml::from_str(text).map_err(|error| broken(error.message().to_owned()))?;
+    let found = hex(&Sha256::digest(text.replacen(&manifest.id, NO_ID, 1).as_bytes()));
+    if found != manifest.id {
+        return Err(BundleError::Digest { file: MANIFEST.to_owned(), expected: manifest.id, found });
+    }
+    Ok(manifest)
+}
+
+fn manifest_text(manifest: &Manifest) -> Result<String, BundleError> {
+    let text =
+        toml::to_string(manifest).map_err(|error| BundleError::Manifest { found: error.to_string() })?;
+    Ok(format!(
+        "# A causal Neural Data Transformer. The id is the sha256 of this file with the id's digits all 0.\n{text}"
+    ))
+}
+
+fn read_folder(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
+    let mut files = BTreeMap::new();
+    for name in std::iter::once(MANIFEST).chain(FILES) {
+        let file = path.join(name);
+        match std::fs::read(&file) {
+            Ok(bytes) => drop(files.insert(name.to_owned(), bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(BundleError::Io { path: file, error }),
+        }
+    }
+    Ok(files)
+}
+
+fn read_tar(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
+    let io = |error| BundleError::Io { path: path.to_owned(), error };
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(std::fs::File::open(path).map_err(io)?).entries().map_err(io)? {
+        let mut entry = entry.map_err(|_| BundleError::NoManifest { path: path.to_owned() })?;
+        let name = entry.path().map_err(io)?.to_string_lossy().into_owned();
+        let known = name == MANIFEST || FILES.contains(&name.as_str());
+        if known && entry.size() <= crate::limits::BUNDLE_FILE_BYTES_MAX {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).map_err(io)?;
+            files.insert(name, bytes);
+        }
+    }
+    Ok(files)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    path.with_file_name(name)
+}
+
+fn write_tar(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), BundleError> {
+    let part = beside(path);
+    let io = |error| BundleError::Io { path: part.clone(), error };
+    let mut archive = tar::Builder::new(std::fs::File::create(&part).map_err(io)?);
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, name, bytes.as_slice()).map_err(io)?;
+    }
+    archive.into_inner().and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(&part, path).map_err(io)
+}
+
+/// A folder cannot be renamed over a full one: the old one steps aside first and is removed last.
+fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), BundleError> {
+    let part = beside(path);
+    let io = |error| BundleError::Io { path: part.clone(), error };
+    std::fs::create_dir_all(&part).map_err(io)?;
+    for (name, bytes) in files {
+        std::fs::write(part.join(name), bytes).map_err(io)?;
+    }
+    let old = part.with_extension("old");
+    let replaces = path.exists();
+    if replaces {
+        std::fs::rename(path, &old).map_err(io)?;
+    }
+    if let Err(error) = std::fs::rename(&part, path) {
+        if replaces {
+            std::fs::rename(&old, path).map_err(io)?;
+        }
+        return Err(io(error));
+    }
+    if old.is_dir() {
+        std::fs::remove_dir_all(&old).map_err(io)?;
+    } else if replaces {
+        std::fs::remove_file(&old).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// sha256 of several files' contents, one after the other, as digits.
+///
+/// # Errors
+/// [`BundleError::Io`] for the first file that cannot be read.
+pub fn digest_files(paths: &[PathBuf]) -> Result<String, BundleError> {
+    let mut digest = Sha256::new();
+    for path in paths {
+        let bytes = std::fs::read(path).map_err(|error| BundleError::Io { path: path.clone(), error })?;
+        digest.update(&bytes);
+    }
+    Ok(hex(&digest.finalize()))
+}

@@ -1,0 +1,203 @@
+//! What the daemon says about one bin: rates, velocity, when, and how far to trust it.
+
+use crate::limits::{UNITS_MAX, VELOCITY_DIMS_MAX};
+
+/// Which kind of answer an estimate is. Consumers act on `Good` and decide about the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Quality {
+    /// Computed from this bin with the history that the model wants.
+    Good = 0,
+    /// Computed from this bin with less history than the model wants (start, segment start, after a long gap).
+    Warmup = 1,
+    /// The bin never came; computed from the bins before it.
+    Gap = 2,
+    /// Not computed in time; the policy's answer.
+    Late = 3,
+    /// The source is silent; the policy's answer.
+    Stale = 4,
+    /// Computed, but not usable (not finite); the policy's answer.
+    Fault = 5,
+}
+
+impl Quality {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Quality; 6] =
+        [Quality::Good, Quality::Warmup, Quality::Gap, Quality::Late, Quality::Stale, Quality::Fault];
+
+    /// The name used in configuration, tables and JSON.
+    pub fn name(self) -> &'static str {
+        ["good", "warmup", "gap", "late", "stale", "fault"][self as usize]
+    }
+
+    /// The quality of this number, if there is one.
+    pub fn from_number(number: u8) -> Option<Quality> {
+        Quality::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// Why an estimate has its quality: a set of bits, so that two causes can be told at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reasons(pub u32);
+
+impl Reasons {
+    /// The bin began a segment, and the state was reset.
+    pub const SEGMENT_START: Reasons = Reasons(1 << 0);
+    /// The history is shorter than the bundle's warm-up.
+    pub const SHORT_HISTORY: Reasons = Reasons(1 << 1);
+    /// The bin is missing from the sequence.
+    pub const MISSING_BIN: Reasons = Reasons(1 << 2);
+    /// A gap was longer than the bundle's limit, and the state was reset.
+    pub const LONG_GAP: Reasons = Reasons(1 << 3);
+    /// At least one channel carried no count.
+    pub const INVALID_CHANNELS: Reasons = Reasons(1 << 4);
+    /// A rate or velocity was not finite.
+    pub const NOT_FINITE: Reasons = Reasons(1 << 5);
+    /// The source began again (new stream id).
+    pub const SOURCE_RESTART: Reasons = Reasons(1 << 6);
+    /// The engine failed.
+    pub const ENGINE_FAILED: Reasons = Reasons(1 << 7);
+
+    const NAMES: [&'static str; 8] = [
+        "segment-start",
+        "short-history",
+        "missing-bin",
+        "long-gap",
+        "invalid-channels",
+        "not-finite",
+        "source-restart",
+        "engine-failed",
+    ];
+
+    /// Both sets together.
+    pub fn with(self, other: Reasons) -> Reasons {
+        Reasons(self.0 | other.0)
+    }
+
+    /// Whether all bits of `other` are set.
+    pub fn contains(self, other: Reasons) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Names of the bits that are set; unknown bits have none.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.iter().enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| *name)
+    }
+}
+
+/// The answer to one bin. Stored inline, so that handing one on never allocates.
+#[derive(Clone)]
+pub struct Estimate {
+    /// The bin's number.
+    pub seq: u64,
+    /// Identity of the source's run.
+    pub stream: u64,
+    /// The source's time of the bin's end, ns.
+    pub source_ns: i64,
+    /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns.
+    pub arrival_ns: u64,
+    /// When the decoder was done, `CLOCK_MONOTONIC` ns.
+    pub decoded_ns: u64,
+    /// When the estimate was handed to the transport, `CLOCK_MONOTONIC` ns; 0 before.
+    pub published_ns: u64,
+    /// The instant that the velocity is for, in the source's time, ns.
+    pub velocity_for_ns: i64,
+    /// Which kind of answer this is.
+    pub quality: Quality,
+    /// Why.
+    pub reasons: Reasons,
+    /// Bins that the decoder is behind the newest one received.
+    pub lag_bins: u16,
+    /// The bundle that computed it: sha256 of its contents.
+    pub bundle: [u8; 32],
+    units: u32,
+    dims: u32,
+    rates: [f32; UNITS_MAX],
+    velocity: [f32; VELOCITY_DIMS_MAX],
+}
+
+impl Estimate {
+    /// An estimate of all zeros for `units` units and `dims` velocity components (0 without a velocity head).
+    ///
+    /// # Panics
+    /// When either is above its limit, which a checked bundle never is.
+    pub const fn zero(units: usize, dims: usize) -> Self {
+        assert!(units <= UNITS_MAX && dims <= VELOCITY_DIMS_MAX);
+        Estimate {
+            seq: 0,
+            stream: 0,
+            source_ns: 0,
+            arrival_ns: 0,
+            decoded_ns: 0,
+            published_ns: 0,
+            velocity_for_ns: 0,
+            quality: Quality::Warmup,
+            reasons: Reasons(0),
+            lag_bins: 0,
+            bundle: [0; 32],
+            units: units as u32,
+            dims: dims as u32,
+            rates: [0.0; UNITS_MAX],
+            velocity: [0.0; VELOCITY_DIMS_MAX],
+        }
+    }
+
+    /// Firing rates, spikes/s, in the bundle's unit order.
+    pub fn rates(&self) -> &[f32] {
+        &self.rates[..self.units as usize]
+    }
+
+    /// Firing rates, to be written.
+    pub fn rates_mut(&mut self) -> &mut [f32] {
+        &mut self.rates[..self.units as usize]
+    }
+
+    /// Hand velocity, m/s; empty where the model has no velocity head.
+    pub fn velocity(&self) -> &[f32] {
+        &self.velocity[..self.dims as usize]
+    }
+
+    /// Hand velocity, to be written.
+    pub fn velocity_mut(&mut self) -> &mut [f32] {
+        &mut self.velocity[..self.dims as usize]
+    }
+}
+
+impl std::fmt::Debug for Estimate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Estimate")
+            .field("seq", &self.seq)
+            .field("source_ns", &self.source_ns)
+            .field("quality", &self.quality)
+            .field("reasons", &self.reasons.names().collect::<Vec<_>>())
+            .field("lag_bins", &self.lag_bins)
+            .field("velocity", &self.velocity())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quality_numbers_are_the_wire_and_never_change() {
+        let numbers: Vec<(u8, &str)> =
+            Quality::ALL.iter().map(|quality| (*quality as u8, quality.name())).collect();
+        assert_eq!(
+            numbers,
+            [(0, "good"), (1, "warmup"), (2, "gap"), (3, "late"), (4, "stale"), (5, "fault")]
+        );
+        assert!(
+            (0..6).all(|number| Quality::from_number(number).map(|quality| quality as u8) == Some(number))
+        );
+        assert_eq!(Quality::from_number(6), None);
+    }
+
+    #[test]
+    fn reasons_are_named_together() {
+        let reasons = Reasons::MISSING_BIN.with(Reasons::SHORT_HISTORY);
+        assert_eq!(reasons.names().collect::<Vec<_>>(), ["short-history", "missing-bin"]);
+        assert!(reasons.contains(Reasons::MISSING_BIN) && !reasons.contains(Reasons::NOT_FINITE));
+    }
+}

@@ -1,0 +1,21 @@
+//! What two programs of this project must agree on.
+//!
+//! A [`bin`] of spike counts goes in, an [`estimate`] of firing rates and hand velocity comes out; [`wire`]
+//! gives both their bytes, [`bundle`] is the model that stands between them, [`binner`] says what a bin is,
+//! and [`limits`] how large any of it may be. Nothing here does I/O but the bundle, and nothing here knows
+//! a transport, an engine or a trainer.
+
+pub mod bin;
+pub mod binner;
+pub mod bundle;
+pub mod clock;
+pub mod estimate;
+pub mod limits;
+pub mod manifest;
+pub mod tensors;
+pub mod wire;
+
+pub use bin::Bin;
+pub use bundle::Bundle;
+pub use estimate::{Estimate, Quality, Reasons};
+pub use manifest::{Manifest, Positions};

@@ -1,0 +1,40 @@
+//! Every limit of the system, with its reason and its relation to the others asserted.
+//!
+//! The real-time path stores bins and estimates inline, so these numbers are also its memory: a queue of
+//! [`QUEUE_BINS`] bins is about a megabyte, taken once at start.
+
+/// Input channels of a model. Four Utah arrays and a few Neuropixels shanks fit; beyond that a rig
+/// would bin elsewhere.
+pub const CHANNELS_MAX: usize = 4096;
+
+/// Units whose rates a model estimates; at least as many as its channels.
+pub const UNITS_MAX: usize = 4096;
+
+/// Components of a velocity: x, y and, where there is one, z.
+pub const VELOCITY_DIMS_MAX: usize = 3;
+
+/// Bins that wait between two threads. At 5 ms bins this is a third of a second of stall.
+pub const QUEUE_BINS: usize = 64;
+
+/// Bins that one attention layer can see.
+pub const WINDOW_BINS_MAX: usize = 4096;
+
+/// Width of the transformer.
+pub const WIDTH_MAX: usize = 4096;
+
+/// Layers of the transformer.
+pub const LAYERS_MAX: usize = 64;
+
+/// A rate above this is not a neuron: a log rate is clipped here before it is exponentiated,
+/// so that no estimate is infinite. In spikes per second.
+pub const RATE_HZ_MAX: f32 = 1e6;
+
+/// Bytes of one file of a bundle. The largest model within the limits above is far below.
+pub const BUNDLE_FILE_BYTES_MAX: u64 = 4 << 30;
+
+const _: () = assert!(UNITS_MAX >= CHANNELS_MAX, "every channel can be a unit");
+const _: () = assert!(QUEUE_BINS.is_power_of_two());
+const _: () = assert!(
+    CHANNELS_MAX <= u32::MAX as usize && UNITS_MAX <= u32::MAX as usize,
+    "counts are u32 on the wire"
+);

@@ -1,0 +1,221 @@
+//! `manifest.toml` of a bundle: what the model is, what goes in, what comes out.
+//!
+//! Everything that a program must know before it runs the model stands here, so that a mistaken channel
+//! order or bin width is refused and not decoded.
+
+use crate::limits::{CHANNELS_MAX, LAYERS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX, WINDOW_BINS_MAX};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The bundle format that this code reads and writes. Rises with every change, added fields included.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// How a layer knows the order of bins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// A learned bias for each head and lag: shift-invariant, so keys and values can be cached.
+    LagBias,
+    /// A learned table over a rolling window, recomputed at each bin.
+    Learned,
+}
+
+/// The transformer's dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Architecture {
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Encoder layers.
+    pub layers: usize,
+    /// Attention heads; divides `width`.
+    pub heads: usize,
+    /// Width of the feed-forward layer.
+    pub feedforward: usize,
+    /// Bins that a layer sees, its own included (`lag-bias`), or the length of the window (`learned`).
+    pub window_bins: usize,
+    /// How a layer knows the order of bins.
+    pub positions: Positions,
+}
+
+/// The velocity head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Velocity {
+    /// Components (2: x and y).
+    pub dims: usize,
+    /// Always `m/s`.
+    pub unit: String,
+    /// The velocity is for the bin's centre plus this, ms. Positive: ahead of the spikes.
+    pub lag_ms: f64,
+    /// Behaviour series that it was fitted on.
+    pub series: String,
+}
+
+/// Where the model comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Training {
+    /// Program and version.
+    pub by: String,
+    /// File names of the recordings, without folders.
+    pub data: Vec<String>,
+    /// sha256 of the recordings' contents, in that order.
+    pub data_sha256: String,
+    /// The random seed.
+    pub seed: u64,
+    /// Epochs until the best weights.
+    pub epochs: usize,
+}
+
+/// The manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub format_version: u32,
+    /// sha256 of this file with this value zeroed; as the file holds the digests of all others, of the whole bundle.
+    pub id: String,
+    /// Width of a bin, ms.
+    pub bin_width_ms: f64,
+    /// Bins of history from which on estimates are `good`.
+    pub warmup_bins: usize,
+    /// Missing bins that the model bridges; after a longer gap its state is reset.
+    pub max_gap_bins: usize,
+    /// Ids of the input channels, in input order.
+    pub channel_ids: Vec<i64>,
+    /// Ids of the output units, in output order.
+    pub unit_ids: Vec<i64>,
+    /// The transformer's dimensions.
+    pub architecture: Architecture,
+    /// The velocity head; absent in a model of rates alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub velocity: Option<Velocity>,
+    /// Where the model comes from.
+    pub training: Training,
+    /// Scores on the validation trials, by name (`co-bps`, `velocity-r2`, ...).
+    pub scores: BTreeMap<String, f64>,
+    /// sha256 of every other file of the bundle.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Number of input channels.
+    pub fn channels(&self) -> usize {
+        self.channel_ids.len()
+    }
+
+    /// Number of output units.
+    pub fn units(&self) -> usize {
+        self.unit_ids.len()
+    }
+
+    /// Components of the velocity; 0 without a velocity head.
+    pub fn velocity_dims(&self) -> usize {
+        self.velocity.as_ref().map_or(0, |velocity| velocity.dims)
+    }
+
+    /// Bins that one output depends on: `layers * (window - 1) + 1` with banded attention in every layer,
+    /// the window itself where it is recomputed.
+    pub fn reach_bins(&self) -> usize {
+        let Architecture { layers, window_bins, positions, .. } = self.architecture;
+        match positions {
+            Positions::LagBias => layers * (window_bins - 1) + 1,
+            Positions::Learned => window_bins,
+        }
+    }
+
+    /// From a bin's end to the instant that its velocity is for, ns.
+    pub fn velocity_offset_ns(&self) -> i64 {
+        let lag_ms = self.velocity.as_ref().map_or(0.0, |velocity| velocity.lag_ms);
+        ((lag_ms - self.bin_width_ms / 2.0) * 1e6).round() as i64
+    }
+
+    /// Name and shape of every weight, in the order of the computation.
+    pub fn weight_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let Architecture { width, layers, heads, feedforward, window_bins, positions } = self.architecture;
+        let (channels, units, dims) = (self.channels(), self.units(), self.velocity_dims());
+        let mut shapes: Vec<(String, Vec<usize>)> = Vec::new();
+        let mut add = |name: String, shape: &[usize]| shapes.push((name, shape.to_vec()));
+        add("readin.weight".into(), &[channels, width]);
+        add("readin.bias".into(), &[width]);
+        add("missing".into(), &[width]);
+        if positions == Positions::Learned {
+            add("position".into(), &[window_bins, width]);
+        }
+        for layer in 0..layers {
+            add(format!("layer.{layer}.norm1.weight"), &[width]);
+            add(format!("layer.{layer}.norm1.bias"), &[width]);
+            for part in ["query", "key", "value", "output"] {
+                add(format!("layer.{layer}.attention.{part}.weight"), &[width, width]);
+                add(format!("layer.{layer}.attention.{part}.bias"), &[width]);
+            }
+            if positions == Positions::LagBias {
+                add(format!("layer.{layer}.attention.lag_bias"), &[heads, window_bins]);
+            }
+            add(format!("layer.{layer}.norm2.weight"), &[width]);
+            add(format!("layer.{layer}.norm2.bias"), &[width]);
+            add(format!("layer.{layer}.feedforward.up.weight"), &[width, feedforward]);
+            add(format!("layer.{layer}.feedforward.up.bias"), &[feedforward]);
+            add(format!("layer.{layer}.feedforward.down.weight"), &[feedforward, width]);
+            add(format!("layer.{layer}.feedforward.down.bias"), &[width]);
+        }
+        add("norm.weight".into(), &[width]);
+        add("norm.bias".into(), &[width]);
+        add("rates.weight".into(), &[width, units]);
+        add("rates.bias".into(), &[units]);
+        if dims > 0 {
+            add("velocity.weight".into(), &[width, dims]);
+            add("velocity.bias".into(), &[dims]);
+        }
+        shapes
+    }
+
+    /// Everything that is wrong with the numbers of this manifest, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut expect = |what: &str, found: usize, low: usize, high: usize| {
+            if !(low..=high).contains(&found) {
+                problems.push(format!("expected {what} from {low} to {high}, found {found}"));
+            }
+        };
+        let Architecture { width, layers, heads, feedforward, window_bins, .. } = self.architecture;
+        expect("a number of channels", self.channels(), 1, CHANNELS_MAX);
+        expect("a number of units", self.units(), 1, UNITS_MAX);
+        expect("a width", width, 1, WIDTH_MAX);
+        expect("a number of layers", layers, 1, LAYERS_MAX);
+        expect("a number of heads", heads, 1, width.max(1));
+        expect("a feed-forward width", feedforward, 1, 4 * WIDTH_MAX);
+        expect("a window of bins", window_bins, 2, WINDOW_BINS_MAX);
+        expect("a warm-up of bins", self.warmup_bins, 0, WINDOW_BINS_MAX);
+        expect("a longest gap of bins", self.max_gap_bins, 0, WINDOW_BINS_MAX);
+        if heads > 0 && width % heads != 0 {
+            problems
+                .push(format!("expected a number of heads that divides the width {width}, found {heads}"));
+        }
+        if let Some(velocity) = &self.velocity {
+            if !(1..=VELOCITY_DIMS_MAX).contains(&velocity.dims) {
+                let found = velocity.dims;
+                problems
+                    .push(format!("expected 1 to {VELOCITY_DIMS_MAX} velocity components, found {found}"));
+            }
+            if velocity.unit != "m/s" {
+                problems.push(format!("expected a velocity in \"m/s\", found \"{}\"", velocity.unit));
+            }
+            if !velocity.lag_ms.is_finite() || velocity.lag_ms.abs() > 10_000.0 {
+                problems.push(format!("expected a velocity lag within 10000 ms, found {}", velocity.lag_ms));
+            }
+        }
+        if let Err(error) = crate::binner::Binner::new(self.bin_width_ms) {
+            problems.push(error.to_string());
+        }
+        for (what, ids) in [("channel", &self.channel_ids), ("unit", &self.unit_ids)] {
+            let mut sorted = ids.clone();
+            sorted.sort_unstable();
+            if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+                problems.push(format!("expected every {what} id once, found {} twice", twice[0]));
+            }
+        }
+        problems
+    }
+}

@@ -1,0 +1,82 @@
+//! Named arrays of `f32` and their safetensors bytes, as weights and golden vectors are stored.
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::BTreeMap;
+
+/// Arrays by name: shape and row-major values.
+pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Why a safetensors file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TensorsError {
+    /// The bytes are no safetensors file.
+    #[error("expected a safetensors file, found {found}")]
+    Format {
+        /// What the parser says.
+        found: String,
+    },
+    /// An array has another element type.
+    #[error("expected f32 in \"{name}\", found {found}")]
+    Type {
+        /// Which array.
+        name: String,
+        /// Its element type.
+        found: String,
+    },
+}
+
+/// Reads arrays from safetensors bytes.
+///
+/// # Errors
+/// When the bytes are damaged or hold anything but f32.
+pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, TensorsError> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| TensorsError::Format { found: e.to_string() })?;
+    let mut tensors = Tensors::new();
+    for (name, view) in file.tensors() {
+        if view.dtype() != Dtype::F32 {
+            return Err(TensorsError::Type { name, found: format!("{:?}", view.dtype()) });
+        }
+        let (values, _) = view.data().as_chunks::<4>();
+        tensors
+            .insert(name, (view.shape().to_vec(), values.iter().map(|b| f32::from_le_bytes(*b)).collect()));
+    }
+    Ok(tensors)
+}
+
+/// Writes arrays to safetensors bytes; the same arrays give the same bytes.
+///
+/// # Panics
+/// When an array's values do not fill its shape, which is a mistake of the caller.
+pub fn to_bytes(tensors: &Tensors) -> Vec<u8> {
+    let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, (shape, values))| (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
+        (*name, view.unwrap_or_else(|e| panic!("array {name} does not fill its shape: {e}")))
+    });
+    safetensors::serialize(views, None).unwrap_or_else(|e| panic!("arrays in memory always serialise: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_come_back_and_bytes_repeat() {
+        let tensors = Tensors::from([
+            ("b".to_owned(), (vec![2, 3], vec![1.0, -2.0, 3.5, f32::MIN_POSITIVE, 0.0, 1e30])),
+            ("a".to_owned(), (vec![1], vec![7.0])),
+        ]);
+        let bytes = to_bytes(&tensors);
+        assert_eq!(from_bytes(&bytes).unwrap(), tensors);
+        assert_eq!(to_bytes(&tensors), bytes);
+    }
+
+    #[test]
+    fn damage_is_one_sentence() {
+        let error = from_bytes(b"not a file").unwrap_err().to_string();
+        assert!(error.starts_with("expected a safetensors file, found "), "{error}");
+    }
+}

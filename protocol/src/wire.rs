@@ -1,0 +1,388 @@
+//! The bytes between programs, version 1. `WIRE.md` beside this crate gives every byte and the numpy dtypes.
+//!
+//! A message is a topic, a fixed little-endian header and its payload, each a frame of its own. Readers
+//! refuse what they do not fully understand, with a sentence; a refused frame changes nothing.
+//! A channel without a count is NaN on the wire.
+
+use crate::bin::Bin;
+use crate::estimate::{Estimate, Quality, Reasons};
+use crate::limits::{CHANNELS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX};
+use serde::{Deserialize, Serialize};
+use zerocopy::little_endian::{I64, U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Version of the bytes below. Rises with every change, added fields included.
+pub const VERSION: u16 = 1;
+/// First four bytes of every header.
+pub const MAGIC: [u8; 4] = *b"NDTW";
+/// Topic of bins.
+pub const TOPIC_BIN: &[u8] = b"ndt.bin";
+/// Topic of estimates.
+pub const TOPIC_ESTIMATE: &[u8] = b"ndt.estimate";
+/// Topic of descriptions, repeated about once a second for those who join late.
+pub const TOPIC_DESCRIPTION: &[u8] = b"ndt.description";
+
+const KIND_BIN: u16 = 1;
+const KIND_ESTIMATE: u16 = 2;
+const KIND_DESCRIPTION: u16 = 3;
+const FLAG_SEGMENT_START: u32 = 1;
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct Head {
+    magic: [u8; 4],
+    version: U16,
+    kind: U16,
+}
+
+const fn head(kind: u16) -> Head {
+    Head { magic: MAGIC, version: U16::new(VERSION), kind: U16::new(kind) }
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct BinHeader {
+    head: Head,
+    seq: U64,
+    stream: U64,
+    source_ns: I64,
+    sent_ns: U64,
+    bin_width_us: U32,
+    channels: U32,
+    flags: U32,
+    reserved: U32,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct EstimateHeader {
+    head: Head,
+    seq: U64,
+    stream: U64,
+    source_ns: I64,
+    arrival_ns: U64,
+    decoded_ns: U64,
+    published_ns: U64,
+    velocity_for_ns: I64,
+    units: U32,
+    dims: U32,
+    reasons: U32,
+    lag_bins: U16,
+    quality: u8,
+    reserved: u8,
+    bundle: [u8; 32],
+}
+
+const _: () = assert!(size_of::<BinHeader>() == 56);
+const _: () = assert!(size_of::<EstimateHeader>() == 112);
+
+/// Bytes of a bin's header.
+pub const BIN_HEADER_BYTES: usize = size_of::<BinHeader>();
+/// Bytes of an estimate's header.
+pub const ESTIMATE_HEADER_BYTES: usize = size_of::<EstimateHeader>();
+
+/// Why a message is not taken. Copied on the real-time path, so it owns no memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Too few or too many frames.
+    #[error("expected {expected} frames, found {found}")]
+    Frames {
+        /// Frames of such a message.
+        expected: usize,
+        /// Frames of this one.
+        found: usize,
+    },
+    /// A frame is too short or too long.
+    #[error("expected a {frame} of {expected} bytes, found {found}")]
+    Length {
+        /// Which frame.
+        frame: &'static str,
+        /// Its length by the header.
+        expected: usize,
+        /// Its length.
+        found: usize,
+    },
+    /// Not one of our messages.
+    #[error("expected magic \"NDTW\", found bytes {found:02x?}")]
+    Magic {
+        /// The first four bytes.
+        found: [u8; 4],
+    },
+    /// A message of another version.
+    #[error("expected wire version {VERSION}, found {found}")]
+    Version {
+        /// The message's version.
+        found: u16,
+    },
+    /// Another kind of message.
+    #[error("expected message kind {expected}, found {found}")]
+    Kind {
+        /// The kind of this topic.
+        expected: u16,
+        /// The message's kind.
+        found: u16,
+    },
+    /// Not the model's channels.
+    #[error("expected {expected} channels, found {found}")]
+    Channels {
+        /// Channels of the model.
+        expected: usize,
+        /// Channels of the bin.
+        found: usize,
+    },
+    /// Not the model's bin width.
+    #[error("expected bins of {expected} us, found {found} us")]
+    BinWidth {
+        /// The model's bin width, us.
+        expected: u32,
+        /// The bin's width, us.
+        found: u32,
+    },
+    /// A count of units or dimensions beyond the limits, or an unknown quality.
+    #[error("expected {what} of at most {max}, found {found}")]
+    Limit {
+        /// What is too large.
+        what: &'static str,
+        /// Its limit.
+        max: usize,
+        /// Its value.
+        found: usize,
+    },
+}
+
+/// What a bin says about itself beside its counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BinStamp {
+    /// Number of the bin, from 0.
+    pub seq: u64,
+    /// Identity of the source's run.
+    pub stream: u64,
+    /// The source's time of the bin's end, ns.
+    pub source_ns: i64,
+    /// When it was sent, `CLOCK_MONOTONIC` ns of the sender; 0 if unknown.
+    pub sent_ns: u64,
+    /// Width of the bin, us.
+    pub bin_width_us: u32,
+    /// Whether a stretch of continuous data begins here.
+    pub segment_start: bool,
+}
+
+/// Header frame of a bin.
+pub fn bin_header(stamp: &BinStamp, channels: usize) -> [u8; BIN_HEADER_BYTES] {
+    let header = BinHeader {
+        head: head(KIND_BIN),
+        seq: stamp.seq.into(),
+        stream: stamp.stream.into(),
+        source_ns: stamp.source_ns.into(),
+        sent_ns: stamp.sent_ns.into(),
+        bin_width_us: stamp.bin_width_us.into(),
+        channels: (channels as u32).into(),
+        flags: (if stamp.segment_start { FLAG_SEGMENT_START } else { 0 }).into(),
+        reserved: 0.into(),
+    };
+    zerocopy::transmute!(header)
+}
+
+/// Payload frame of numbers: little-endian `f32`, appended to `bytes`.
+pub fn put_f32(values: &[f32], bytes: &mut Vec<u8>) {
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+}
+
+/// Numbers of a payload frame.
+pub fn f32s(payload: &[u8]) -> impl Iterator<Item = f32> {
+    payload.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
+}
+
+/// Reads a bin (topic, header, counts) into `bin`. `arrival_ns` is the reader's clock.
+/// Runs on the source thread for every message; does not allocate.
+///
+/// # Errors
+/// [`WireError`]; `bin` is then unchanged.
+pub fn read_bin(
+    frames: &[&[u8]],
+    channels: usize,
+    bin_width_us: u32,
+    arrival_ns: u64,
+    bin: &mut Bin,
+) -> Result<BinStamp, WireError> {
+    let (stamp, found, payload) = split_bin(frames)?;
+    if found != channels {
+        return Err(WireError::Channels { expected: channels, found });
+    }
+    if stamp.bin_width_us != bin_width_us {
+        return Err(WireError::BinWidth { expected: bin_width_us, found: stamp.bin_width_us });
+    }
+    bin.fill(f32s(payload));
+    bin.seq = stamp.seq;
+    bin.stream = stamp.stream;
+    bin.source_ns = stamp.source_ns;
+    bin.arrival_ns = arrival_ns;
+    bin.segment_start = stamp.segment_start;
+    Ok(stamp)
+}
+
+/// Takes a bin's message apart: its stamp, its number of channels, its payload.
+///
+/// # Errors
+/// [`WireError`] when the frames are not a bin of this version.
+pub fn split_bin<'a>(frames: &[&'a [u8]]) -> Result<(BinStamp, usize, &'a [u8]), WireError> {
+    let [_, header, payload] = frames else {
+        return Err(WireError::Frames { expected: 3, found: frames.len() });
+    };
+    check_head(header, KIND_BIN)?;
+    let header = BinHeader::ref_from_bytes(header).map_err(|_| WireError::Length {
+        frame: "bin header",
+        expected: BIN_HEADER_BYTES,
+        found: header.len(),
+    })?;
+    let channels = limit("channels", header.channels.get() as usize, CHANNELS_MAX)?;
+    check_length("counts", payload, 4 * channels)?;
+    let stamp = BinStamp {
+        seq: header.seq.get(),
+        stream: header.stream.get(),
+        source_ns: header.source_ns.get(),
+        sent_ns: header.sent_ns.get(),
+        bin_width_us: header.bin_width_us.get(),
+        segment_start: header.flags.get() & FLAG_SEGMENT_START != 0,
+    };
+    Ok((stamp, channels, payload))
+}
+
+/// Header frame of an estimate.
+pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
+    let header = EstimateHeader {
+        head: head(KIND_ESTIMATE),
+        seq: estimate.seq.into(),
+        stream: estimate.stream.into(),
+        source_ns: estimate.source_ns.into(),
+        arrival_ns: estimate.arrival_ns.into(),
+        decoded_ns: estimate.decoded_ns.into(),
+        published_ns: estimate.published_ns.into(),
+        velocity_for_ns: estimate.velocity_for_ns.into(),
+        units: (estimate.rates().len() as u32).into(),
+        dims: (estimate.velocity().len() as u32).into(),
+        reasons: estimate.reasons.0.into(),
+        lag_bins: estimate.lag_bins.into(),
+        quality: estimate.quality as u8,
+        reserved: 0,
+        bundle: estimate.bundle,
+    };
+    zerocopy::transmute!(header)
+}
+
+/// Reads an estimate (topic, header, rates, velocity).
+///
+/// # Errors
+/// [`WireError`] when the frames are not an estimate of this version.
+pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
+    let [_, header, rates, velocity] = frames else {
+        return Err(WireError::Frames { expected: 4, found: frames.len() });
+    };
+    check_head(header, KIND_ESTIMATE)?;
+    let header = EstimateHeader::ref_from_bytes(header).map_err(|_| WireError::Length {
+        frame: "estimate header",
+        expected: ESTIMATE_HEADER_BYTES,
+        found: header.len(),
+    })?;
+    let units = limit("units", header.units.get() as usize, UNITS_MAX)?;
+    let dims = limit("velocity components", header.dims.get() as usize, VELOCITY_DIMS_MAX)?;
+    let quality = Quality::from_number(header.quality).ok_or(WireError::Limit {
+        what: "a quality",
+        max: Quality::ALL.len() - 1,
+        found: header.quality.into(),
+    })?;
+    check_length("rates", rates, 4 * units)?;
+    check_length("velocity", velocity, 4 * dims)?;
+    let mut estimate = Estimate::zero(units, dims);
+    estimate.seq = header.seq.get();
+    estimate.stream = header.stream.get();
+    estimate.source_ns = header.source_ns.get();
+    estimate.arrival_ns = header.arrival_ns.get();
+    estimate.decoded_ns = header.decoded_ns.get();
+    estimate.published_ns = header.published_ns.get();
+    estimate.velocity_for_ns = header.velocity_for_ns.get();
+    estimate.quality = quality;
+    estimate.reasons = Reasons(header.reasons.get());
+    estimate.lag_bins = header.lag_bins.get();
+    estimate.bundle = header.bundle;
+    estimate.rates_mut().iter_mut().zip(f32s(rates)).for_each(|(rate, value)| *rate = value);
+    estimate.velocity_mut().iter_mut().zip(f32s(velocity)).for_each(|(part, value)| *part = value);
+    Ok(estimate)
+}
+
+/// What a stream consists of; JSON in the payload of a description message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Description {
+    /// A source's bins.
+    Bins {
+        /// Width of a bin, us.
+        bin_width_us: u32,
+        /// Channel ids in the order of the counts.
+        channel_ids: Vec<i64>,
+    },
+    /// The daemon's estimates.
+    Estimates {
+        /// The bundle's id.
+        bundle: String,
+        /// Width of a bin, us.
+        bin_width_us: u32,
+        /// Unit ids in the order of the rates, which are in spikes/s.
+        unit_ids: Vec<i64>,
+        /// Velocity components, in m/s.
+        velocity_dims: u32,
+        /// From a bin's end to the instant that its velocity is for, ns.
+        velocity_offset_ns: i64,
+    },
+}
+
+/// Header and payload frames of a description.
+pub fn description_frames(description: &Description) -> (Vec<u8>, Vec<u8>) {
+    let json =
+        serde_json::to_vec(description).unwrap_or_else(|e| panic!("plain data always serialises: {e}"));
+    (head(KIND_DESCRIPTION).as_bytes().to_vec(), json)
+}
+
+/// Reads a description (topic, header, JSON). `None` for JSON that this version does not know:
+/// descriptions inform, they do not gate.
+///
+/// # Errors
+/// [`WireError`] when the frames are not a description of this version.
+pub fn read_description(frames: &[&[u8]]) -> Result<Option<Description>, WireError> {
+    let [_, header, json] = frames else {
+        return Err(WireError::Frames { expected: 3, found: frames.len() });
+    };
+    check_head(header, KIND_DESCRIPTION)?;
+    check_length("description header", header, size_of::<Head>())?;
+    Ok(serde_json::from_slice(json).ok())
+}
+
+fn check_head(header: &[u8], kind: u16) -> Result<(), WireError> {
+    let (head, _) = Head::ref_from_prefix(header).map_err(|_| WireError::Length {
+        frame: "header",
+        expected: size_of::<Head>(),
+        found: header.len(),
+    })?;
+    if head.magic != MAGIC {
+        return Err(WireError::Magic { found: head.magic });
+    }
+    if head.version.get() != VERSION {
+        return Err(WireError::Version { found: head.version.get() });
+    }
+    if head.kind.get() != kind {
+        return Err(WireError::Kind { expected: kind, found: head.kind.get() });
+    }
+    Ok(())
+}
+
+fn check_length(frame: &'static str, bytes: &[u8], expected: usize) -> Result<(), WireError> {
+    if bytes.len() == expected {
+        Ok(())
+    } else {
+        Err(WireError::Length { frame, expected, found: bytes.len() })
+    }
+}
+
+fn limit(what: &'static str, found: usize, max: usize) -> Result<usize, WireError> {
+    if found <= max { Ok(found) } else { Err(WireError::Limit { what, max, found }) }
+}

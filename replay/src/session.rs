@@ -1,0 +1,185 @@
+//! A recording in memory: units with spike times, trials, behaviour. Seconds and SI units throughout.
+//!
+//! This is what every reader gives and every consumer takes: NWB in (`nwb.rs`), the simulator
+//! (`simulate.rs`), `play`, `inspect` and the trainer meet here and nowhere else.
+
+use std::collections::BTreeMap;
+
+/// A half-open interval of the recording, `[start, stop)`, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// First instant inside, seconds.
+    pub start: f64,
+    /// First instant outside, seconds.
+    pub stop: f64,
+}
+
+/// One sorted unit (or threshold-crossing channel).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unit {
+    /// Identifier of the recording's unit table, unique in the session.
+    pub id: i64,
+    /// Held-out units are predicted, never shown to the model (the benchmark's co-smoothing).
+    pub heldout: bool,
+    /// Spike times in seconds, ascending.
+    pub spike_times: Vec<f64>,
+}
+
+/// A scalar cell of the trial table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A floating-point number; NaN where the recording has none.
+    Float(f64),
+    /// An integer.
+    Int(i64),
+    /// A truth value.
+    Bool(bool),
+    /// A text.
+    Text(String),
+}
+
+/// One trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// Identifier of the trial table.
+    pub id: i64,
+    /// Start and stop of the trial, seconds.
+    pub interval: Interval,
+    /// `train`, `val`, `test`, `none`; `None` where the table has no such column.
+    pub split: Option<String>,
+    /// Every other scalar column of the table, by name.
+    pub columns: BTreeMap<String, Value>,
+}
+
+/// A behaviour series (`hand_pos`, `hand_vel`, `cursor_pos`, `eye_pos`, ...), converted to its SI unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// The series' name in the recording.
+    pub name: String,
+    /// Unit after conversion (`m`, `m/s`, or as recorded where no conversion is known).
+    pub unit: String,
+    /// Values in one sample.
+    pub dims: usize,
+    /// Sample times, seconds, ascending.
+    pub timestamps: Vec<f64>,
+    /// `[samples, dims]`, row-major, already multiplied by the recording's `conversion`; NaN where unknown.
+    pub data: Vec<f64>,
+}
+
+/// A recording.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    /// The recording's own identifier.
+    pub identifier: String,
+    /// Units in table order.
+    pub units: Vec<Unit>,
+    /// When the units were observed; outside there is no data (not silence). Ascending, disjoint.
+    /// Empty where the recording does not say: then all time is taken as observed.
+    pub observed: Vec<Interval>,
+    /// Trials in table order; empty where the recording has none.
+    pub trials: Vec<Trial>,
+    /// Behaviour, in the file's order.
+    pub behavior: Vec<Series>,
+}
+
+/// Why a part of a session could not be chosen.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SelectError {
+    /// No trial carries the split that was asked for.
+    #[error("expected one of the splits {found}, got \"{asked}\"")]
+    UnknownSplit {
+        /// What was asked for.
+        asked: String,
+        /// The splits that the recording has, comma-separated.
+        found: String,
+    },
+    /// The bin width is not a positive number of milliseconds, or not one of the binner's.
+    #[error("expected a bin width of at least 1 ms, got {found} ms")]
+    BinWidth {
+        /// What was asked for, milliseconds.
+        found: f64,
+    },
+}
+
+impl Session {
+    /// Spikes of all units.
+    pub fn spikes(&self) -> usize {
+        self.units.iter().map(|unit| unit.spike_times.len()).sum()
+    }
+
+    /// Length from time 0 to the last thing that happens, seconds.
+    pub fn duration(&self) -> f64 {
+        let spikes = self.units.iter().filter_map(|unit| unit.spike_times.last().copied());
+        let trials = self.trials.iter().map(|trial| trial.interval.stop);
+        let observed = self.observed.iter().map(|interval| interval.stop);
+        spikes.chain(trials).chain(observed).fold(0.0, f64::max)
+    }
+
+    /// The behaviour series of this name.
+    pub fn series(&self, name: &str) -> Option<&Series> {
+        self.behavior.iter().find(|series| series.name == name)
+    }
+
+    /// Names of the splits in the trial table, in order of first appearance.
+    pub fn splits(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for split in self.trials.iter().filter_map(|trial| trial.split.clone()) {
+            if !names.contains(&split) {
+                names.push(split);
+            }
+        }
+        names
+    }
+
+    /// The stretches to bin: one for each trial of `split` (all trials for `None`), in table order.
+    /// A recording without trials is cut at the gaps of its observation.
+    ///
+    /// # Errors
+    /// [`SelectError::UnknownSplit`] when no trial carries `split`.
+    pub fn segments(&self, split: Option<&str>) -> Result<Vec<Interval>, SelectError> {
+        if let Some(asked) = split {
+            let chosen: Vec<Interval> =
+                self.trials.iter().filter(|trial| trial.split.as_deref() == Some(asked)).map(|trial| trial.interval).collect();
+            if chosen.is_empty() {
+                let found = self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+                let found = if found.is_empty() { "(none)".to_owned() } else { found };
+                return Err(SelectError::UnknownSplit { asked: asked.to_owned(), found });
+            }
+            return Ok(chosen);
+        }
+        if !self.trials.is_empty() {
+            return Ok(self.trials.iter().map(|trial| trial.interval).collect());
+        }
+        if !self.observed.is_empty() {
+            return Ok(self.observed.clone());
+        }
+        Ok(vec![Interval { start: 0.0, stop: self.duration() }])
+    }
+}
+
+impl Series {
+    /// The value at time `t` by linear interpolation between the two samples around it, or `None`
+    /// outside the series, across a gap of more than `gap_s` seconds, or next to a NaN.
+    pub fn at(&self, t: f64, gap_s: f64) -> Option<Vec<f64>> {
+        let after = self.timestamps.partition_point(|&stamp| stamp < t);
+        let row = |i: usize| &self.data[i * self.dims..(i + 1) * self.dims];
+        // Stamps are stored in seconds as f64: a microsecond is far below any sample distance.
+        const SAME_S: f64 = 1e-6;
+        for exact in [after.checked_sub(1), Some(after)].into_iter().flatten() {
+            if self.timestamps.get(exact).is_some_and(|&stamp| (stamp - t).abs() < SAME_S) {
+                let value = row(exact);
+                return value.iter().all(|v| v.is_finite()).then(|| value.to_vec());
+            }
+        }
+        if after == 0 || after == self.timestamps.len() {
+            return None;
+        }
+        let (t0, t1) = (self.timestamps[after - 1], self.timestamps[after]);
+        if t1 - t0 > gap_s {
+            return None;
+        }
+        let part = (t - t0) / (t1 - t0);
+        let value: Vec<f64> = row(after - 1).iter().zip(row(after)).map(|(a, b)| a + part * (b - a)).collect();
+        value.iter().all(|v| v.is_finite()).then_some(value)
+    }
+}
