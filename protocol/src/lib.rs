@@ -9,6 +9,7 @@ pub mod bin;
 pub mod binner;
 pub mod bundle;
 pub mod clock;
+pub mod endpoint;
 pub mod estimate;
 pub mod limits;
 pub mod manifest;

@@ -312,7 +312,7 @@ pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
 
 /// What a stream consists of; JSON in the payload of a description message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Description {
     /// A source's bins.
     Bins {

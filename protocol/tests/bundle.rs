@@ -1,0 +1,146 @@
+//! Bundles: what is written is read, and what is damaged, newer or ill-fitting is refused with a sentence.
+
+use ndt_protocol::bundle::{Bundle, BundleError};
+use ndt_protocol::manifest::{Architecture, Manifest, Positions, Training, Velocity};
+use ndt_protocol::tensors::Tensors;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+fn bundle(positions: Positions) -> Bundle {
+    let manifest = Manifest {
+        format_version: 1,
+        id: String::new(),
+        bin_width_ms: 20.0,
+        warmup_bins: 5,
+        max_gap_bins: 10,
+        channel_ids: vec![3, 1, 4],
+        unit_ids: vec![3, 1, 4, 159],
+        architecture: Architecture {
+            width: 4,
+            layers: 2,
+            heads: 2,
+            feedforward: 6,
+            window_bins: 3,
+            positions,
+        },
+        velocity: Some(Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }),
+        training: Training {
+            by: "a test".into(),
+            data: vec!["session.nwb".into()],
+            data_sha256: "0".repeat(64),
+            seed: 1,
+            epochs: 2,
+        },
+        scores: BTreeMap::from([("co-bps".to_owned(), 0.125)]),
+        files: BTreeMap::new(),
+    };
+    let array = |(name, shape): (String, Vec<usize>)| {
+        let values = (0..shape.iter().product()).map(|i: usize| i as f32 * 0.5).collect();
+        (name, (shape, values))
+    };
+    let weights: Tensors = manifest.weight_shapes().into_iter().map(array).collect();
+    let golden =
+        [("counts", vec![6, 3]), ("missing", vec![6]), ("log_rates", vec![6, 4]), ("velocity", vec![6, 2])];
+    let golden = golden.into_iter().map(|(name, shape)| array((name.to_owned(), shape))).collect();
+    Bundle { manifest, weights, step_onnx: vec![1, 2, 3], window_onnx: vec![4, 5], golden }
+}
+
+fn refusal(path: &Path) -> String {
+    Bundle::read(path).unwrap_err().to_string()
+}
+
+#[test]
+fn folders_and_tars_come_back_and_their_id_is_their_content() {
+    let folder = tempfile::tempdir().unwrap();
+    for positions in [Positions::LagBias, Positions::Learned] {
+        let mut ids = Vec::new();
+        for name in ["model", "model.ndt", "again"] {
+            let path = folder.path().join(name);
+            let manifest = bundle(positions).write(&path).unwrap();
+            let read = Bundle::read(&path).unwrap();
+            assert_eq!(read.manifest, manifest);
+            assert_eq!(
+                (&read.weights, &read.golden),
+                (&bundle(positions).weights, &bundle(positions).golden)
+            );
+            assert_eq!(
+                read.id()[..2],
+                [0, 1].map(|i| u8::from_str_radix(&manifest.id[2 * i..][..2], 16).unwrap())
+            );
+            ids.push(manifest.id);
+        }
+        assert!(ids.iter().all(|id| id == &ids[0] && id.len() == 64));
+        let mut other = bundle(positions);
+        other.step_onnx.push(0);
+        assert_ne!(other.write(&folder.path().join("other")).unwrap().id, ids[0]);
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 4, "nothing half-written is left: {left:?}");
+}
+
+#[test]
+fn one_changed_byte_anywhere_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    for file in ["manifest.toml", "weights.safetensors", "step.onnx", "window.onnx", "golden.safetensors"] {
+        bundle(Positions::LagBias).write(&path).unwrap();
+        let mut bytes = std::fs::read(path.join(file)).unwrap();
+        let last = bytes.len() - 2;
+        bytes[last] ^= 1;
+        std::fs::write(path.join(file), bytes).unwrap();
+        assert!(refusal(&path).starts_with("expected "), "{file}: {}", refusal(&path));
+        std::fs::remove_file(path.join(file)).unwrap();
+        assert!(refusal(&path).starts_with("expected "), "{file}: {}", refusal(&path));
+    }
+}
+
+#[test]
+fn a_newer_bundle_is_answered_with_its_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    bundle(Positions::LagBias).write(&path).unwrap();
+    let manifest = path.join("manifest.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let newer = text.replace("format-version = 1", "format-version = 2\nunheard-of = true");
+    std::fs::write(&manifest, newer).unwrap();
+    assert_eq!(
+        refusal(&path),
+        "expected bundle format version 1, found 2; use the ndt-train of this version to export it again"
+    );
+    std::fs::write(&manifest, text.replace("seed", "sed")).unwrap();
+    assert!(refusal(&path).contains("sed"), "{}", refusal(&path));
+    std::fs::write(&manifest, "bundle? no").unwrap();
+    assert!(refusal(&path).starts_with("expected a bundle manifest, found "));
+}
+
+#[test]
+fn what_does_not_fit_is_told_all_at_once_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    let mut wrong = bundle(Positions::LagBias);
+    wrong.manifest.channel_ids.push(3);
+    wrong.manifest.architecture.heads = 3;
+    let sentence = wrong.write(&path).unwrap_err().to_string();
+    assert_eq!(
+        sentence,
+        "expected a number of heads that divides the width 4, found 3; expected every channel id once, found 3 twice"
+    );
+    let mut wrong = bundle(Positions::LagBias);
+    wrong.weights.remove("norm.bias");
+    wrong.weights.insert("extra".into(), (vec![1], vec![0.0]));
+    wrong.weights.get_mut("missing").unwrap().1[0] = f32::NAN;
+    let error = wrong.write(&path).unwrap_err();
+    assert!(matches!(&error, BundleError::Check(problems) if problems.len() == 3), "{error}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_is_no_bundle_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(refusal(&folder.path().join("nowhere")).contains("nowhere"));
+    assert!(refusal(folder.path()).starts_with("expected a bundle folder or .ndt file with a manifest.toml"));
+    let file = folder.path().join("text.ndt");
+    std::fs::write(&file, "no tar").unwrap();
+    assert!(refusal(&file).starts_with("expected a bundle folder or .ndt file"), "{}", refusal(&file));
+}

@@ -1,0 +1,167 @@
+//! The bytes between programs: golden files, round trips, and every way to be refused.
+
+use ndt_protocol::wire::{self, BinStamp, Description, WireError};
+use ndt_protocol::{Bin, Estimate, Quality, Reasons};
+use proptest::prelude::*;
+use std::path::PathBuf;
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Compares with the golden file of wire version 1; `UPDATE_GOLDEN=1` writes it anew.
+fn check_golden(name: &str, frames: &[&[u8]]) {
+    let mut bytes = Vec::new();
+    for frame in frames {
+        bytes.extend((frame.len() as u32).to_le_bytes());
+        bytes.extend(*frame);
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(golden(name), &bytes).unwrap();
+    }
+    let expected = std::fs::read(golden(name)).unwrap();
+    assert_eq!(bytes, expected, "the bytes of {name} changed: that needs a new wire version");
+}
+
+fn stamp() -> BinStamp {
+    BinStamp {
+        seq: 0x0102_0304_0506_0708,
+        stream: 0x1112_1314_1516_1718,
+        source_ns: -5_000_000,
+        sent_ns: 0x2122_2324_2526_2728,
+        bin_width_us: 20_000,
+        segment_start: true,
+    }
+}
+
+fn estimate() -> Estimate {
+    let mut estimate = Estimate::zero(3, 2);
+    estimate.seq = 41;
+    estimate.stream = 7;
+    estimate.source_ns = 1_500_000_000;
+    estimate.arrival_ns = 1_000;
+    estimate.decoded_ns = 2_000;
+    estimate.published_ns = 3_000;
+    estimate.velocity_for_ns = 1_490_000_000;
+    estimate.quality = Quality::Gap;
+    estimate.reasons = Reasons::MISSING_BIN.with(Reasons::SHORT_HISTORY);
+    estimate.lag_bins = 258;
+    estimate.bundle = std::array::from_fn(|i| i as u8);
+    estimate.rates_mut().copy_from_slice(&[0.5, 12.25, 100.0]);
+    estimate.velocity_mut().copy_from_slice(&[-0.125, 0.25]);
+    estimate
+}
+
+#[test]
+fn a_bin_has_the_golden_bytes() {
+    let header = wire::bin_header(&stamp(), 4);
+    let mut counts = Vec::new();
+    wire::put_f32(&[0.0, 2.0, f32::NAN, 1.0], &mut counts);
+    let frames: [&[u8]; 3] = [wire::TOPIC_BIN, &header, &counts];
+    check_golden("bin-v1.frames", &frames);
+
+    let mut bin = Bin::empty();
+    assert_eq!(wire::read_bin(&frames, 4, 20_000, 99, &mut bin), Ok(stamp()));
+    assert_eq!(
+        (bin.seq, bin.stream, bin.source_ns, bin.arrival_ns),
+        (stamp().seq, stamp().stream, -5_000_000, 99)
+    );
+    assert_eq!(bin.counts(), [0.0, 2.0, 0.0, 1.0]);
+    assert!(bin.segment_start && !bin.is_valid(2) && bin.invalid_channels() == 1);
+}
+
+#[test]
+fn an_estimate_has_the_golden_bytes() {
+    let header = wire::estimate_header(&estimate());
+    let (mut rates, mut velocity) = (Vec::new(), Vec::new());
+    wire::put_f32(estimate().rates(), &mut rates);
+    wire::put_f32(estimate().velocity(), &mut velocity);
+    let frames: [&[u8]; 4] = [wire::TOPIC_ESTIMATE, &header, &rates, &velocity];
+    check_golden("estimate-v1.frames", &frames);
+
+    let read = wire::read_estimate(&frames).unwrap();
+    assert_eq!(wire::estimate_header(&read), header);
+    assert_eq!((read.rates(), read.velocity()), (estimate().rates(), estimate().velocity()));
+}
+
+#[test]
+fn a_description_has_the_golden_bytes() {
+    let described = Description::Estimates {
+        bundle: "ab".repeat(32),
+        bin_width_us: 20_000,
+        unit_ids: vec![1012, 2003],
+        velocity_dims: 2,
+        velocity_offset_ns: -10_000_000,
+    };
+    let (header, json) = wire::description_frames(&described);
+    let frames: [&[u8]; 3] = [wire::TOPIC_DESCRIPTION, &header, &json];
+    check_golden("description-v1.frames", &frames);
+    assert_eq!(wire::read_description(&frames), Ok(Some(described)));
+    // A description of a kind that is not known yet informs nobody and breaks nothing.
+    assert_eq!(wire::read_description(&[wire::TOPIC_DESCRIPTION, &header, b"{\"new\":{}}"]), Ok(None));
+}
+
+#[test]
+fn what_is_not_understood_is_refused_with_expected_and_found() {
+    let good = wire::bin_header(&stamp(), 4);
+    let mut counts = Vec::new();
+    wire::put_f32(&[1.0; 4], &mut counts);
+    let changed = |at: usize, value: u8| {
+        let mut header = good;
+        header[at] = value;
+        header
+    };
+    let cases: [(&[&[u8]], &str); 9] = [
+        (&[wire::TOPIC_BIN, &good], "expected 3 frames, found 2"),
+        (&[wire::TOPIC_BIN, &good, &counts, b""], "expected 3 frames, found 4"),
+        (&[wire::TOPIC_BIN, b"NDT", &counts], "expected a header of 8 bytes, found 3"),
+        (&[wire::TOPIC_BIN, &good[..55], &counts], "expected a bin header of 56 bytes, found 55"),
+        (
+            &[wire::TOPIC_BIN, &changed(0, b'X'), &counts],
+            "expected magic \"NDTW\", found bytes [58, 44, 54, 57]",
+        ),
+        (&[wire::TOPIC_BIN, &changed(4, 2), &counts], "expected wire version 1, found 2"),
+        (&[wire::TOPIC_BIN, &changed(6, 2), &counts], "expected message kind 1, found 2"),
+        (&[wire::TOPIC_BIN, &good, &counts[..15]], "expected a counts of 16 bytes, found 15"),
+        (&[wire::TOPIC_BIN, &changed(46, 1), &counts], "expected channels of at most 4096, found 65540"),
+    ];
+    let mut bin = Bin::empty();
+    bin.seq = 77;
+    for (frames, sentence) in cases {
+        let error = wire::read_bin(frames, 4, 20_000, 1, &mut bin).unwrap_err();
+        assert_eq!(error.to_string(), sentence);
+        assert_eq!(bin.seq, 77, "a refused frame changes nothing");
+    }
+    let frames: [&[u8]; 3] = [wire::TOPIC_BIN, &good, &counts];
+    let read = |channels, width, bin: &mut Bin| wire::read_bin(&frames, channels, width, 1, bin).unwrap_err();
+    assert_eq!(read(5, 20_000, &mut bin), WireError::Channels { expected: 5, found: 4 });
+    assert_eq!(read(4, 5_000, &mut bin), WireError::BinWidth { expected: 5_000, found: 20_000 });
+    let header = wire::estimate_header(&estimate());
+    let mut unknown = header;
+    unknown[78] = 9;
+    let frames: [&[u8]; 4] = [wire::TOPIC_ESTIMATE, &unknown, &[0; 12], &[0; 8]];
+    assert_eq!(
+        wire::read_estimate(&frames).unwrap_err().to_string(),
+        "expected a quality of at most 5, found 9"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused_but_never_panic(
+        frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..6),
+        start in any::<bool>(),
+    ) {
+        let mut frames = frames;
+        if start && frames.len() > 1 {
+            let header = wire::bin_header(&stamp(), 4);
+            let length = header.len().min(frames[1].len());
+            frames[1][..length].copy_from_slice(&header[..length]);
+        }
+        let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+        let mut bin = Bin::empty();
+        let read = wire::read_bin(&frames, 4, 20_000, 0, &mut bin).is_ok();
+        prop_assert!(!read || bin.channels() == 4);
+        let _ = wire::read_estimate(&frames).is_ok() || wire::read_description(&frames).is_ok();
+    }
+}
