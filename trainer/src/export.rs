@@ -1,0 +1,133 @@
+//! From a fitted model to a bundle: units folded into the weights, graphs written, golden vectors made.
+//!
+//! Training works in spikes per bin and in standard deviations of velocity; a bundle speaks spikes/s and m/s.
+//! The difference is folded into the last layers here, once, so that no program downstream scales anything.
+//! Golden inputs are random counts at the recording's mean rates: a bundle carries no sample of a recording.
+
+use crate::onnx::{GraphShape, step_graph, window_graph};
+use ndt_protocol::bundle::Bundle;
+use ndt_protocol::manifest::{FORMAT_VERSION, Manifest};
+use ndt_protocol::tensors::Tensors;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Poisson};
+
+/// Bins of the golden stream: longer than most windows, short enough to check at every start.
+const GOLDEN_BINS: usize = 48;
+
+/// Golden bins that are missing: alone, and two in a row.
+const GOLDEN_MISSING: [usize; 3] = [7, 20, 21];
+
+/// How training scaled one component of velocity: `standardised = (m/s - mean) / deviation`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VelocityScale {
+    /// Mean over the training bins, m/s.
+    pub mean: f64,
+    /// Standard deviation over the training bins, m/s.
+    pub deviation: f64,
+}
+
+/// Weights as trained, with log spikes per bin and standardised velocity, to weights of a bundle.
+pub fn fold(mut weights: Tensors, bin_width_ms: f64, velocity: &[VelocityScale]) -> Tensors {
+    let per_second = (1000.0 / bin_width_ms).ln() as f32;
+    if let Some((_, bias)) = weights.get_mut("rates.bias") {
+        bias.iter_mut().for_each(|bias| *bias += per_second);
+    }
+    if let Some((_, weight)) = weights.get_mut("velocity.weight") {
+        for row in weight.chunks_mut(velocity.len().max(1)) {
+            row.iter_mut().zip(velocity).for_each(|(weight, scale)| *weight *= scale.deviation as f32);
+        }
+    }
+    if let Some((_, bias)) = weights.get_mut("velocity.bias") {
+        for (bias, scale) in bias.iter_mut().zip(velocity) {
+            *bias = (f64::from(*bias) * scale.deviation + scale.mean) as f32;
+        }
+    }
+    weights
+}
+
+/// Builds the bundle of `manifest` (whose id and digests are filled in when it is written) from folded `weights`.
+///
+/// `mean_counts` are the channels' mean spikes per bin. `run` computes the reference outputs of a cold-started
+/// stream, `(counts [T, C], missing [T]) -> (log rates [T, N], velocity [T, V])`, with these same weights.
+pub fn bundle(
+    mut manifest: Manifest,
+    weights: Tensors,
+    mean_counts: &[f64],
+    run: impl FnOnce(&[f32], &[f32]) -> (Vec<f32>, Vec<f32>),
+) -> Bundle {
+    manifest.format_version = FORMAT_VERSION;
+    let shape = GraphShape::of(&manifest);
+    let version = FORMAT_VERSION.to_string();
+    let bin_width = manifest.bin_width_ms.to_string();
+    let metadata = [
+        ("ndt.format-version", version.as_str()),
+        ("ndt.bin-width-ms", bin_width.as_str()),
+        ("ndt.log-rates", "ln(spikes/s)"),
+        ("ndt.rates", "spikes/s"),
+        ("ndt.velocity", "m/s"),
+    ];
+    let (counts, missing) = golden_input(mean_counts, manifest.training.seed);
+    let (log_rates, velocity) = run(&counts, &missing);
+    let mut golden = Tensors::from([
+        ("counts".to_owned(), (vec![GOLDEN_BINS, shape.channels], counts)),
+        ("missing".to_owned(), (vec![GOLDEN_BINS], missing)),
+        ("log_rates".to_owned(), (vec![GOLDEN_BINS, shape.units], log_rates)),
+    ]);
+    if shape.velocity_dims > 0 {
+        golden.insert("velocity".to_owned(), (vec![GOLDEN_BINS, shape.velocity_dims], velocity));
+    }
+    Bundle {
+        step_onnx: step_graph(&shape, &weights, &metadata),
+        window_onnx: window_graph(&shape, &weights, &metadata),
+        manifest,
+        weights,
+        golden,
+    }
+}
+
+fn golden_input(mean_counts: &[f64], seed: u64) -> (Vec<f32>, Vec<f32>) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut counts = Vec::with_capacity(GOLDEN_BINS * mean_counts.len());
+    for _ in 0..GOLDEN_BINS {
+        for &mean in mean_counts {
+            // A silent channel has no Poisson distribution; it stays silent.
+            let count = Poisson::new(mean).map_or(0.0, |distribution| distribution.sample(&mut random));
+            counts.push(count as f32);
+        }
+    }
+    let missing = (0..GOLDEN_BINS).map(|bin| f32::from(GOLDEN_MISSING.contains(&bin))).collect();
+    (counts, missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_turns_bins_into_seconds_and_deviations_into_metres() {
+        let weights = Tensors::from([
+            ("rates.bias".to_owned(), (vec![1], vec![0.0])),
+            ("velocity.weight".to_owned(), (vec![2, 2], vec![1.0, 1.0, 2.0, 2.0])),
+            ("velocity.bias".to_owned(), (vec![2], vec![1.0, -1.0])),
+        ]);
+        let scales = [
+            VelocityScale { mean: 0.5, deviation: 0.25 },
+            VelocityScale { mean: 0.0, deviation: 2.0 },
+        ];
+        let folded = fold(weights, 20.0, &scales);
+        assert!((folded["rates.bias"].1[0].exp() - 50.0).abs() < 1e-4);
+        assert_eq!(folded["velocity.weight"].1, [0.25, 2.0, 0.5, 4.0]);
+        assert_eq!(folded["velocity.bias"].1, [0.75, -2.0]);
+    }
+
+    #[test]
+    fn golden_inputs_follow_the_mean_and_repeat() {
+        let (counts, missing) = golden_input(&[0.0, 5.0], 3);
+        let sums = counts.chunks(2).fold([0.0, 0.0], |sum, bin| [sum[0] + bin[0], sum[1] + bin[1]]);
+        assert_eq!(sums[0], 0.0);
+        assert!((150.0..350.0).contains(&sums[1]), "{}", sums[1]);
+        assert_eq!(missing.iter().sum::<f32>(), 3.0);
+        assert_eq!(golden_input(&[0.0, 5.0], 3).0, counts);
+    }
+}

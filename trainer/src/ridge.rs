@@ -1,0 +1,245 @@
+//! Ridge regression with an intercept, and the smoothing decoder built on it.
+//!
+//! Minimises `|y - x w - b|^2 + alpha |w|^2` with `b` unpenalised: columns and targets are centred, the
+//! normal equations are solved by Cholesky. All in f64 and on one thread, so that the same rows give the same
+//! weights.
+
+mod smoothing;
+
+pub use smoothing::{DecoderError, SmoothingDecoder, TrialCounts};
+
+use faer::prelude::Solve;
+use faer::{Mat, MatRef, Side};
+
+/// A fitted linear map.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ridge {
+    /// `[columns, dims]`, row-major; never empty.
+    weights: Vec<f64>,
+    /// `[dims]`; never empty.
+    intercept: Vec<f64>,
+}
+
+/// Why a ridge regression cannot be fitted.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RidgeError {
+    /// The values do not fill whole rows, or there are no columns.
+    #[error("expected {what} in whole rows of {columns} columns, found {found} values")]
+    Shape {
+        /// `features` or `targets`.
+        what: &'static str,
+        /// Columns of a row.
+        columns: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// Features and targets differ in their rows, or there are none.
+    #[error("expected as many rows of targets as of features and at least 1, found {targets} and {features}")]
+    Rows {
+        /// Rows of features.
+        features: usize,
+        /// Rows of targets.
+        targets: usize,
+    },
+    /// NaN or infinity.
+    #[error("expected finite {what}, found {found} in row {row}")]
+    Value {
+        /// `features` or `targets`.
+        what: &'static str,
+        /// The value.
+        found: f64,
+        /// Its row.
+        row: usize,
+    },
+    /// The penalty is negative or not a number.
+    #[error("expected a finite ridge penalty of at least 0, found {alpha}")]
+    Penalty {
+        /// The penalty.
+        alpha: f64,
+    },
+    /// Some features are linear combinations of others, and the penalty is too small to choose.
+    #[error("expected independent features for a ridge penalty of {alpha}, found dependent ones")]
+    Singular {
+        /// The penalty.
+        alpha: f64,
+    },
+}
+
+/// Fits `y [rows, dims]` from `x [rows, columns]`, both row-major, with the penalty `alpha` on the weights
+/// but not on the intercept.
+///
+/// # Errors
+/// When the shapes do not fit, a value or `alpha` is not finite, or the equations have no unique solution.
+pub fn fit(x: &[f64], columns: usize, y: &[f64], dims: usize, alpha: f64) -> Result<Ridge, RidgeError> {
+    NormalEquations::new(x, columns, y, dims)?.solve(alpha)
+}
+
+impl Ridge {
+    /// Weights `[columns, dims]`, row-major.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// Intercept `[dims]`.
+    pub fn intercept(&self) -> &[f64] {
+        &self.intercept
+    }
+
+    /// Columns of the features.
+    pub fn columns(&self) -> usize {
+        self.weights.len() / self.intercept.len()
+    }
+
+    /// `x @ weights + intercept` for `x [rows, columns]`: `[rows, dims]`, row-major. What is left over behind
+    /// the last whole row is ignored.
+    pub fn predict(&self, x: &[f64]) -> Vec<f64> {
+        let dims = self.intercept.len();
+        let rows = x.chunks_exact(self.columns());
+        let mut y = Vec::with_capacity(rows.len() * dims);
+        for row in rows {
+            let start = y.len();
+            y.extend_from_slice(&self.intercept);
+            for (value, weights) in row.iter().zip(self.weights.chunks_exact(dims)) {
+                for (sum, weight) in y[start..].iter_mut().zip(weights) {
+                    *sum += value * weight;
+                }
+            }
+        }
+        y
+    }
+}
+
+/// What a fit needs to know of the rows; one for any number of penalties.
+struct NormalEquations {
+    /// `x' x` of centred columns, `[columns, columns]`.
+    gram: Mat<f64>,
+    /// `x' y` of centred columns and targets, `[columns, dims]`.
+    cross: Mat<f64>,
+    mean_x: Vec<f64>,
+    mean_y: Vec<f64>,
+}
+
+impl NormalEquations {
+    fn new(x: &[f64], columns: usize, y: &[f64], dims: usize) -> Result<Self, RidgeError> {
+        let (features, targets) = (rows("features", x, columns)?, rows("targets", y, dims)?);
+        if features != targets || features == 0 {
+            return Err(RidgeError::Rows { features, targets });
+        }
+        let (x, mean_x) = centred(x, columns);
+        let (y, mean_y) = centred(y, dims);
+        let x = MatRef::from_row_major_slice(&x, features, columns);
+        let y = MatRef::from_row_major_slice(&y, targets, dims);
+        Ok(Self { gram: x.transpose() * x, cross: x.transpose() * y, mean_x, mean_y })
+    }
+
+    fn solve(&self, alpha: f64) -> Result<Ridge, RidgeError> {
+        if !(alpha.is_finite() && alpha >= 0.0) {
+            return Err(RidgeError::Penalty { alpha });
+        }
+        let (columns, dims) = (self.mean_x.len(), self.mean_y.len());
+        let mut penalised = self.gram.clone();
+        for column in 0..columns {
+            penalised[(column, column)] += alpha;
+        }
+        let factor = penalised.llt(Side::Lower).map_err(|_| RidgeError::Singular { alpha })?;
+        let solved = factor.solve(&self.cross);
+        let weights: Vec<f64> = (0..columns * dims).map(|at| solved[(at / dims, at % dims)]).collect();
+        if !weights.iter().all(|weight| weight.is_finite()) {
+            return Err(RidgeError::Singular { alpha });
+        }
+        let mut intercept = self.mean_y.clone();
+        for (mean, weights) in self.mean_x.iter().zip(weights.chunks_exact(dims)) {
+            for (sum, weight) in intercept.iter_mut().zip(weights) {
+                *sum -= mean * weight;
+            }
+        }
+        Ok(Ridge { weights, intercept })
+    }
+}
+
+fn rows(what: &'static str, values: &[f64], columns: usize) -> Result<usize, RidgeError> {
+    if columns == 0 || !values.len().is_multiple_of(columns) {
+        return Err(RidgeError::Shape { what, columns, found: values.len() });
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(RidgeError::Value { what, found: values[at], row: at / columns }),
+        None => Ok(values.len() / columns),
+    }
+}
+
+/// The values less their columns' means, and the means.
+fn centred(values: &[f64], columns: usize) -> (Vec<f64>, Vec<f64>) {
+    let mut means = vec![0.0; columns];
+    for row in values.chunks_exact(columns) {
+        for (mean, value) in means.iter_mut().zip(row) {
+            *mean += value;
+        }
+    }
+    let rows = (values.len() / columns) as f64;
+    for mean in &mut means {
+        *mean /= rows;
+    }
+    let centred = values.iter().enumerate().map(|(at, value)| value - means[at % columns]).collect();
+    (centred, means)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn close(found: &[f64], expected: &[f64], within: f64) {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() <= within, "expected {expected}, found {found}");
+        }
+    }
+
+    #[test]
+    fn numpy_gives_the_same() {
+        // a, b = x - x.mean(0), y - y.mean(0); w = np.linalg.solve(a.T @ a + 2.5 * np.eye(2), a.T @ b)
+        let x = [1.0, 0.5, -2.0, 3.0, 4.0, 1.5, 0.0, -1.0, 2.0, 2.0, -3.0, 0.25];
+        let y = [1.0, -1.0, 2.0, 0.5, 3.5, 2.0, -0.5, 1.0, 0.0, 4.0, 1.5, -2.0];
+        let weights = [0.09437809496067577, 0.4978153218759102, 0.3708709583454704, 0.3969705796679289];
+        let ridge = fit(&x, 2, &y, 2, 2.5).unwrap();
+        close(&ridge.weights, &weights, 1e-12);
+        close(&ridge.intercept, &[0.8322167200699098, 0.17055053888727056], 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn the_gradient_vanishes(
+            values in proptest::collection::vec(-10.0..10.0f64, 40..200),
+            columns in 1..6usize,
+            alpha in 0.01..100.0f64,
+        ) {
+            let rows = values.len() / (columns + 1);
+            let (x, y) = (&values[..rows * columns], &values[rows * columns..rows * (columns + 1)]);
+            let ridge = fit(x, columns, y, 1, alpha).unwrap();
+            let residuals: Vec<f64> = ridge.predict(x).iter().zip(y).map(|(found, y)| found - y).collect();
+            prop_assert!(residuals.iter().sum::<f64>().abs() < 1e-7);
+            for column in 0..columns {
+                let slope: f64 = (0..rows).map(|row| x[row * columns + column] * residuals[row]).sum();
+                prop_assert!((slope + alpha * ridge.weights[column]).abs() < 1e-7);
+            }
+        }
+    }
+
+    #[test]
+    fn bad_input_is_one_sentence() {
+        let check = |x: &[f64], columns, y: &[f64], alpha, expected: &str| {
+            assert_eq!(fit(x, columns, y, 1, alpha).unwrap_err().to_string(), expected);
+        };
+        check(&[1.0; 5], 2, &[1.0; 2], 1.0, "expected features in whole rows of 2 columns, found 5 values");
+        check(&[], 0, &[1.0], 1.0, "expected features in whole rows of 0 columns, found 0 values");
+        let rows = "expected as many rows of targets as of features and at least 1, found";
+        check(&[1.0; 4], 2, &[1.0; 3], 1.0, &format!("{rows} 3 and 2"));
+        check(&[], 2, &[], 1.0, &format!("{rows} 0 and 0"));
+        check(&[1.0, 2.0, f64::NAN, 1.0], 2, &[1.0; 2], 1.0, "expected finite features, found NaN in row 1");
+        check(&[1.0, 2.0], 1, &[1.0, f64::INFINITY], 1.0, "expected finite targets, found inf in row 1");
+        check(&[1.0, 2.0], 1, &[1.0; 2], -1.0, "expected a finite ridge penalty of at least 0, found -1");
+        // A channel that never spikes.
+        let silent = "expected independent features for a ridge penalty of 0, found dependent ones";
+        check(&[1.0, 0.0, 2.0, 0.0, 4.0, 0.0], 2, &[1.0, 2.0, 3.0], 0.0, silent);
+    }
+}
