@@ -138,10 +138,15 @@ impl Session {
     /// [`SelectError::UnknownSplit`] when no trial carries `split`.
     pub fn segments(&self, split: Option<&str>) -> Result<Vec<Interval>, SelectError> {
         if let Some(asked) = split {
-            let chosen: Vec<Interval> =
-                self.trials.iter().filter(|trial| trial.split.as_deref() == Some(asked)).map(|trial| trial.interval).collect();
+            let chosen: Vec<Interval> = self
+                .trials
+                .iter()
+                .filter(|trial| trial.split.as_deref() == Some(asked))
+                .map(|trial| trial.interval)
+                .collect();
             if chosen.is_empty() {
-                let found = self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+                let found =
+                    self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
                 let found = if found.is_empty() { "(none)".to_owned() } else { found };
                 return Err(SelectError::UnknownSplit { asked: asked.to_owned(), found });
             }
@@ -179,7 +184,8 @@ impl Series {
             return None;
         }
         let part = (t - t0) / (t1 - t0);
-        let value: Vec<f64> = row(after - 1).iter().zip(row(after)).map(|(a, b)| a + part * (b - a)).collect();
+        let value: Vec<f64> =
+            row(after - 1).iter().zip(row(after)).map(|(a, b)| a + part * (b - a)).collect();
         value.iter().all(|v| v.is_finite()).then_some(value)
     }
 }

@@ -36,10 +36,11 @@ def check(path):
         trials = nwb.trials
         modules = nwb.processing
         behavior = modules["behavior"].data_interfaces if "behavior" in modules else {}
+        heldout = units["heldout"][:] if "heldout" in units.colnames else []
         return {
             "identifier": nwb.identifier,
             "units": len(units),
-            "heldout": int(sum(bool(value) for value in units["heldout"][:])) if "heldout" in units.colnames else 0,
+            "heldout": sum(bool(value) for value in heldout),
             "spikes": int(sum(len(units["spike_times"][row]) for row in range(len(units)))),
             "first_unit": {
                 "id": int(units.id[0]),

@@ -1,0 +1,221 @@
+//! What is in a recording, in figures: for a person to read and for a program to parse.
+
+use crate::session::Session;
+use serde::Serialize;
+use std::fmt;
+
+/// What `ndt-replay inspect` says about a recording.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The recording's own identifier.
+    pub identifier: String,
+    /// Units in the table.
+    pub units: usize,
+    /// Units among them that are held out.
+    pub heldout: usize,
+    /// Spikes of all units.
+    pub spikes: usize,
+    /// Spikes a second of an average unit while observed, spikes/s; 0 where no time is observed.
+    pub mean_rate_hz: f64,
+    /// Trials in the table.
+    pub trials: usize,
+    /// Trials of each split, in order of first appearance.
+    pub splits: Vec<SplitSummary>,
+    /// From time 0 to the last thing that happens, s.
+    pub duration_s: f64,
+    /// Lengths of the trials; absent where there are none.
+    pub trial_duration_s: Option<Spread>,
+    /// Time in which the units were observed, s; the whole duration where the recording does not say.
+    pub observed_s: f64,
+    /// The behaviour series, in the file's order.
+    pub behavior: Vec<SeriesSummary>,
+}
+
+/// A split of the trial table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SplitSummary {
+    /// Its name.
+    pub name: String,
+    /// Trials that carry it.
+    pub trials: usize,
+}
+
+/// Least, middle and greatest of several values.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The middle one (the mean of the two in the middle for an even number).
+    pub median: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+/// A behaviour series.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SeriesSummary {
+    /// Its name.
+    pub name: String,
+    /// Unit of its values.
+    pub unit: String,
+    /// Values in one sample.
+    pub dims: usize,
+    /// Samples.
+    pub samples: usize,
+    /// Samples of which no value is known (NaN in every dimension).
+    pub missing: usize,
+    /// Samples a second by the median distance of two, Hz, to the nearest 0.001; absent below two samples.
+    pub rate_hz: Option<f64>,
+}
+
+/// Sums a recording up.
+pub fn summarize(session: &Session) -> Summary {
+    let duration_s = session.duration();
+    let observed_s = match session.observed.is_empty() {
+        true => duration_s,
+        false => session.observed.iter().map(|interval| interval.stop - interval.start).sum(),
+    };
+    let spikes = session.spikes();
+    let unit_seconds = observed_s * session.units.len() as f64;
+    let split = |name: String| {
+        let carries = |trial: &&crate::session::Trial| trial.split.as_ref() == Some(&name);
+        let trials = session.trials.iter().filter(carries).count();
+        SplitSummary { name, trials }
+    };
+    let lengths = session.trials.iter().map(|trial| trial.interval.stop - trial.interval.start);
+    Summary {
+        identifier: session.identifier.clone(),
+        units: session.units.len(),
+        heldout: session.units.iter().filter(|unit| unit.heldout).count(),
+        spikes,
+        mean_rate_hz: if unit_seconds > 0.0 { spikes as f64 / unit_seconds } else { 0.0 },
+        trials: session.trials.len(),
+        splits: session.splits().into_iter().map(split).collect(),
+        duration_s,
+        trial_duration_s: spread(lengths.collect()),
+        observed_s,
+        behavior: session.behavior.iter().map(series).collect(),
+    }
+}
+
+fn series(series: &crate::session::Series) -> SeriesSummary {
+    let distances = series.timestamps.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // Stamps after hours are known to about 1e-12 s, their distance no better: 1000.0000003 Hz says nothing.
+    let rate = |spread: Spread| (1e3 / spread.median).round() / 1e3;
+    let rate_hz = spread(distances).filter(|spread| spread.median > 0.0).map(rate);
+    let rows = series.data.chunks_exact(series.dims.max(1));
+    SeriesSummary {
+        name: series.name.clone(),
+        unit: series.unit.clone(),
+        dims: series.dims,
+        samples: series.timestamps.len(),
+        missing: rows.filter(|row| row.iter().all(|value| value.is_nan())).count(),
+        rate_hz,
+    }
+}
+
+fn spread(mut values: Vec<f64>) -> Option<Spread> {
+    values.sort_unstable_by(f64::total_cmp);
+    let (&min, &max) = (values.first()?, values.last()?);
+    let middle = values.len() / 2;
+    let median =
+        if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+    Some(Spread { min, median, max })
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "session    {}", self.identifier)?;
+        writeln!(out, "units      {} ({} held out)", self.units, self.heldout)?;
+        writeln!(out, "spikes     {} ({:.2} spikes/s a unit)", self.spikes, self.mean_rate_hz)?;
+        let splits: Vec<String> =
+            self.splits.iter().map(|split| format!("{} {}", split.trials, split.name)).collect();
+        let splits = if splits.is_empty() { String::new() } else { format!(" ({})", splits.join(", ")) };
+        writeln!(out, "trials     {}{splits}", self.trials)?;
+        if let Some(Spread { min, median, max }) = self.trial_duration_s {
+            writeln!(out, "trial      {min:.3} to {max:.3} s, median {median:.3} s")?;
+        }
+        writeln!(out, "duration   {:.3} s, of which {:.3} s observed", self.duration_s, self.observed_s)?;
+        if self.behavior.is_empty() {
+            return write!(out, "behaviour  none");
+        }
+        for (at, series) in self.behavior.iter().enumerate() {
+            let head = if at == 0 { "behaviour  " } else { "\n           " };
+            let rate = series.rate_hz.map_or("no rate".to_owned(), |rate| format!("{rate} Hz"));
+            let unit = if series.unit.is_empty() { "no unit" } else { &series.unit };
+            let missing =
+                if series.missing > 0 { format!(", {} unknown", series.missing) } else { String::new() };
+            let shape = format!("[{}, {}]", series.samples, series.dims);
+            write!(out, "{head}{} {shape} in {unit} at {rate}{missing}", series.name)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Interval, Series, Trial, Unit};
+    use std::collections::BTreeMap;
+
+    fn session() -> Session {
+        let unit = |id, heldout| Unit { id, heldout, spike_times: vec![0.5, 1.0, 1.5] };
+        let trial = |id, start, stop, split: &str| {
+            let interval = Interval { start, stop };
+            Trial { id, interval, split: Some(split.to_owned()), columns: BTreeMap::new() }
+        };
+        let hand = Series {
+            name: "hand_pos".to_owned(),
+            unit: "m".to_owned(),
+            dims: 2,
+            timestamps: vec![0.0, 0.02, 0.04],
+            data: vec![0.0, 1.0, f64::NAN, f64::NAN, f64::NAN, 1.0],
+        };
+        Session {
+            identifier: "toy".to_owned(),
+            units: vec![unit(1, false), unit(2, true)],
+            observed: vec![Interval { start: 0.0, stop: 1.0 }, Interval { start: 1.5, stop: 2.5 }],
+            trials: vec![trial(0, 0.0, 1.0, "train"), trial(1, 1.5, 2.0, "val"), trial(2, 2.0, 2.5, "train")],
+            behavior: vec![hand],
+        }
+    }
+
+    #[test]
+    fn counts_everything() {
+        let summary = summarize(&session());
+        assert_eq!((summary.units, summary.heldout, summary.spikes, summary.trials), (2, 1, 6, 3));
+        assert_eq!((summary.duration_s, summary.observed_s, summary.mean_rate_hz), (2.5, 2.0, 1.5));
+        assert_eq!(summary.trial_duration_s, Some(Spread { min: 0.5, median: 0.5, max: 1.0 }));
+        let splits: Vec<_> = summary.splits.iter().map(|split| (split.name.as_str(), split.trials)).collect();
+        assert_eq!(splits, [("train", 2), ("val", 1)]);
+        assert_eq!((summary.behavior[0].samples, summary.behavior[0].missing), (3, 1));
+        assert_eq!(summary.behavior[0].rate_hz, Some(50.0));
+    }
+
+    #[test]
+    fn reads_well() {
+        let expect = "\
+session    toy
+units      2 (1 held out)
+spikes     6 (1.50 spikes/s a unit)
+trials     3 (2 train, 1 val)
+trial      0.500 to 1.000 s, median 0.500 s
+duration   2.500 s, of which 2.000 s observed
+behaviour  hand_pos [3, 2] in m at 50 Hz, 1 unknown";
+        assert_eq!(summarize(&session()).to_string(), expect);
+    }
+
+    #[test]
+    fn an_empty_recording_has_no_rates() {
+        let empty = Session {
+            identifier: String::new(),
+            units: Vec::new(),
+            observed: Vec::new(),
+            trials: Vec::new(),
+            behavior: Vec::new(),
+        };
+        let summary = summarize(&empty);
+        assert_eq!((summary.mean_rate_hz, summary.trial_duration_s), (0.0, None));
+        assert!(summary.to_string().ends_with("behaviour  none"));
+    }
+}

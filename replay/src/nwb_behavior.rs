@@ -1,0 +1,183 @@
+//! `/processing/behavior` of an NWB file -> [`Series`] in SI units.
+//!
+//! The standard says that `data * conversion + offset` is in `unit`. Writers differ: the benchmark stores
+//! millimetres with a conversion of 1e-3 and the unit metres, others store millimetres with a conversion of 1
+//! and the unit mm. **Both end as metres here**: the standard's rule comes first, then lengths and speeds in
+//! mm or cm become metres. Units that are neither are kept as recorded.
+
+use crate::h5::{Dataset, Group, Kind};
+use crate::nwb::{ReadProblem, content};
+use crate::session::Series;
+
+/// Types whose data are marks, texts or pictures rather than samples of behaviour.
+const NOT_SAMPLES: [&str; 5] =
+    ["AnnotationSeries", "ImageSeries", "IndexSeries", "IntervalSeries", "OpticalSeries"];
+
+/// Containers within containers that are followed: `Position` and its like are one level, extensions have
+/// two.
+const DEPTH_MAX: usize = 3;
+
+/// Every series of numbers below `/processing/behavior`; empty where there is no such group. A second series
+/// of a name that is taken is called `container/name`.
+pub(crate) fn behavior(root: &Group) -> Result<Vec<Series>, ReadProblem> {
+    let mut found = Vec::new();
+    if root.has("processing") && root.group("processing")?.has("behavior") {
+        collect(&root.group("processing/behavior")?, "", DEPTH_MAX, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn collect(
+    within: &Group,
+    container: &str,
+    depth: usize,
+    found: &mut Vec<Series>,
+) -> Result<(), ReadProblem> {
+    for name in within.members()? {
+        if !within.is_group(&name)? {
+            continue;
+        }
+        let member = within.group(&name)?;
+        let kind = member.text_attribute("neurodata_type").unwrap_or_default();
+        if kind == "DynamicTable" || kind == "TimeIntervals" || NOT_SAMPLES.contains(&kind.as_str()) {
+            continue;
+        }
+        if !member.has("data") {
+            if depth > 0 {
+                collect(&member, &name, depth - 1, found)?;
+            }
+            continue;
+        }
+        let is_taken = found.iter().any(|series| series.name == name);
+        let name = if is_taken && !container.is_empty() { format!("{container}/{name}") } else { name };
+        found.extend(series(&member, name)?);
+    }
+    Ok(())
+}
+
+/// One series; `None` where its data are no numbers in one or two dimensions.
+fn series(group: &Group, name: String) -> Result<Option<Series>, ReadProblem> {
+    let stored = group.dataset("data")?;
+    let (samples, dims) = match stored.shape()[..] {
+        [samples] => (samples, 1),
+        [samples, dims] => (samples, dims),
+        _ => return Ok(None),
+    };
+    if !matches!(stored.kind(), Kind::Float | Kind::Int) {
+        return Ok(None);
+    }
+    let timestamps = timestamps(group, samples)?;
+    let (unit, factor, offset) = scale(&stored)?;
+    let data = stored.numbers::<f64>()?.into_iter().map(|value| value * factor + offset).collect();
+    Ok(Some(in_order(Series { name, unit, dims, timestamps, data })))
+}
+
+/// The SI unit, and the factor and offset that take stored numbers into it.
+fn scale(stored: &Dataset) -> Result<(String, f64, f64), ReadProblem> {
+    let recorded = stored.text_attribute("unit").unwrap_or_default();
+    let conversion = stored.number_attribute("conversion").unwrap_or(1.0);
+    let offset = stored.number_attribute("offset").unwrap_or(0.0);
+    if !conversion.is_finite() || conversion == 0.0 || !offset.is_finite() {
+        let found = format!("{conversion} and {offset}");
+        return Err(content("a usable conversion and offset", stored.name(), found));
+    }
+    let (unit, to_si) = si(&recorded);
+    Ok((unit, conversion * to_si, offset * to_si))
+}
+
+/// The SI name of a unit of length or speed and the factor into it; other units come back as they are.
+fn si(recorded: &str) -> (String, f64) {
+    let plain = recorded.trim().to_lowercase();
+    let (length, is_speed) = match plain.split_once('/').or_else(|| plain.split_once(" per ")) {
+        Some((length, time)) if ["s", "sec", "second", "seconds"].contains(&time.trim()) => {
+            (length.trim(), true)
+        }
+        Some(_) => return (recorded.to_owned(), 1.0),
+        None => (plain.as_str(), false),
+    };
+    let factor = match length {
+        "m" | "meter" | "meters" | "metre" | "metres" => 1.0,
+        "cm" | "centimeter" | "centimeters" | "centimetre" | "centimetres" => 1e-2,
+        "mm" | "millimeter" | "millimeters" | "millimetre" | "millimetres" => 1e-3,
+        _ => return (recorded.to_owned(), 1.0),
+    };
+    (if is_speed { "m/s" } else { "m" }.to_owned(), factor)
+}
+
+/// Sample times: explicit (possibly a link to another series'), or from `starting_time` and its `rate`.
+fn timestamps(group: &Group, samples: usize) -> Result<Vec<f64>, ReadProblem> {
+    if group.has("timestamps") {
+        let stored = group.dataset("timestamps")?;
+        let times = stored.numbers::<f64>()?;
+        if times.len() != samples {
+            let expected = format!("{samples} timestamps, one for each sample,");
+            return Err(content(expected, group.name(), times.len()));
+        }
+        return match times.iter().find(|time| !time.is_finite()) {
+            Some(bad) => Err(content("finite timestamps", group.name(), bad)),
+            None => Ok(times),
+        };
+    }
+    if !group.has("starting_time") {
+        return Err(content("timestamps or a starting_time", group.name(), "neither"));
+    }
+    let stored = group.dataset("starting_time")?;
+    let start = stored.numbers::<f64>()?.first().copied().unwrap_or(f64::NAN);
+    let rate = stored.number_attribute("rate").unwrap_or(f64::NAN);
+    if !(start.is_finite() && rate.is_finite() && rate > 0.0) {
+        let found = format!("{start} s at {rate} Hz");
+        return Err(content("a starting time and a rate above 0", stored.name(), found));
+    }
+    Ok((0..samples).map(|sample| start + sample as f64 / rate).collect())
+}
+
+/// The series with its samples in order of time. Most are; a file that was put together from parts may not
+/// be.
+fn in_order(series: Series) -> Series {
+    if series.timestamps.is_sorted() {
+        return series;
+    }
+    let mut order: Vec<usize> = (0..series.timestamps.len()).collect();
+    order.sort_by(|&a, &b| series.timestamps[a].total_cmp(&series.timestamps[b]));
+    let timestamps = order.iter().map(|&sample| series.timestamps[sample]).collect();
+    let row = |&sample: &usize| series.data[sample * series.dims..(sample + 1) * series.dims].iter().copied();
+    let data = order.iter().flat_map(row).collect();
+    Series { timestamps, data, ..series }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_and_speeds_become_metres_and_other_units_stay() {
+        let check = |recorded: &str, unit: &str, factor: f64| {
+            assert_eq!(si(recorded), (unit.to_owned(), factor), "{recorded}");
+        };
+        for metres in ["m", "meters", "Metres", " metre "] {
+            check(metres, "m", 1.0);
+        }
+        for speed in ["m/s", "meters/second", "metres per second", "m / s"] {
+            check(speed, "m/s", 1.0);
+        }
+        check("mm", "m", 1e-3);
+        check("mm/s", "m/s", 1e-3);
+        check("centimeters/sec", "m/s", 1e-2);
+        for other in ["deg", "a.u.", "", "rad/s", "m/s/s", "m/s^2"] {
+            check(other, other, 1.0);
+        }
+    }
+
+    #[test]
+    fn samples_out_of_order_are_sorted_with_their_rows() {
+        let series = |timestamps: &[f64], data: &[f64]| Series {
+            name: "hand".to_owned(),
+            unit: "m".to_owned(),
+            dims: 2,
+            timestamps: timestamps.to_vec(),
+            data: data.to_vec(),
+        };
+        let sorted = in_order(series(&[2.0, 1.0], &[20.0, 21.0, 10.0, 11.0]));
+        assert_eq!(sorted, series(&[1.0, 2.0], &[10.0, 11.0, 20.0, 21.0]));
+    }
+}
