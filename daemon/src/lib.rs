@@ -1,1 +1,16 @@
-//! Placeholder.
+//! The real-time path of `ndtd`, in the order that a bin takes it:
+//!
+//! ```text
+//!  zeromq::ZeromqSource --Bin--> decoder::Decoder (window + engine) --Estimate--> zeromq::Publisher
+//! ```
+//!
+//! [`pipeline`] gives each its thread and the bounded queues between them; [`config`] says what to run;
+//! everything that needs the time takes it as an argument, so that tests run the same code on a fake clock.
+
+pub mod config;
+pub mod decoder;
+pub mod engine;
+pub mod pipeline;
+pub mod service;
+pub mod source;
+pub mod zeromq;

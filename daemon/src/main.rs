@@ -1,2 +1,164 @@
-//! Placeholder.
-fn main() {}
+//! `ndtd`: the command line of the daemon.
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use ndt_daemon::config::Config;
+use ndt_daemon::engine::{self, EngineKind};
+use ndt_daemon::{pipeline, service};
+use ndt_protocol::Bundle;
+use ndt_protocol::endpoint::Endpoint;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing::{info, warn};
+
+/// Decodes binned spikes as they come: denoised firing rates and hand velocity, one estimate for each bin.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until SIGTERM.
+    #[command(
+        after_help = "Example: ndtd run --bundle model --input tcp://127.0.0.1:5570 --output tcp://127.0.0.1:5571"
+    )]
+    Run(Run),
+    /// Read a bundle, have the engine reproduce its golden vectors, and say what it is.
+    #[command(after_help = "Example: ndtd check --bundle model --engine native --json")]
+    Check(Check),
+}
+
+#[derive(Args)]
+struct Run {
+    /// Configuration file; the options below come before it.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Bundle folder or .ndt file.
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// Where bins come from, e.g. tcp://127.0.0.1:5570 or bind:tcp://127.0.0.1:5570.
+    #[arg(long)]
+    input: Option<Endpoint>,
+    /// Where estimates go.
+    #[arg(long)]
+    output: Option<Endpoint>,
+    /// What computes.
+    #[arg(long)]
+    engine: Option<EngineKind>,
+    /// ONNX Runtime's shared library.
+    #[arg(long)]
+    onnxruntime_library: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Check {
+    /// Bundle folder or .ndt file.
+    #[arg(long)]
+    bundle: PathBuf,
+    /// What computes.
+    #[arg(long, default_value = "native")]
+    engine: EngineKind,
+    /// ONNX Runtime's shared library.
+    #[arg(long)]
+    onnxruntime_library: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(run_) => run(run_),
+        Command::Check(check_) => check(&check_),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ndtd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(run: Run) -> anyhow::Result<()> {
+    let mut config = run.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    config.bundle = run.bundle.unwrap_or(config.bundle);
+    config.input = run.input.unwrap_or(config.input);
+    config.output = run.output.unwrap_or(config.output);
+    config.engine = run.engine.unwrap_or(config.engine);
+    config.onnxruntime_library = run.onnxruntime_library.or(config.onnxruntime_library);
+    config.check()?;
+    service::start_logging(&config.log);
+    let bundle =
+        Bundle::read(&config.bundle).with_context(|| format!("bundle {}", config.bundle.display()))?;
+    let engine = engine::load(config.engine, &bundle, config.onnxruntime_library.as_ref())?;
+    for endpoint in [&config.input, &config.output].into_iter().filter(|endpoint| !endpoint.is_local()) {
+        warn!("{endpoint} is reached from other machines, and nothing on it is authenticated or encrypted");
+    }
+    let pipeline = pipeline::start(&config.input, &config.output, &bundle, engine)?;
+    let manifest = &bundle.manifest;
+    info!(
+        "bundle {}: {} channels, {} units, {} ms bins; bins from {}, estimates on {}",
+        &manifest.id[..12],
+        manifest.channels(),
+        manifest.units(),
+        manifest.bin_width_ms,
+        pipeline.input(),
+        pipeline.output(),
+    );
+    Ok(service::supervise(pipeline)?)
+}
+
+fn check(check: &Check) -> anyhow::Result<()> {
+    let bundle = Bundle::read(&check.bundle).with_context(|| format!("bundle {}", check.bundle.display()))?;
+    let mut engine = engine::load(check.engine, &bundle, check.onnxruntime_library.as_ref())?;
+    let (log_rates, velocity) = engine::reproduce_golden(engine.as_mut(), &bundle)?;
+    let manifest = &bundle.manifest;
+    let parameters: usize = bundle.weights.values().map(|(_, values)| values.len()).sum();
+    if check.json {
+        let report = serde_json::json!({
+            "id": manifest.id,
+            "channels": manifest.channels(),
+            "units": manifest.units(),
+            "bin-width-ms": manifest.bin_width_ms,
+            "architecture": manifest.architecture,
+            "parameters": parameters,
+            "reach-bins": manifest.reach_bins(),
+            "velocity": manifest.velocity,
+            "scores": manifest.scores,
+            "golden": { "bins": bundle.golden_bins(), "log-rates": log_rates, "velocity": velocity },
+        });
+        println!("{report:#}");
+        return Ok(());
+    }
+    let architecture = manifest.architecture;
+    println!("bundle     {}", manifest.id);
+    println!("input      {} channels, {} ms bins", manifest.channels(), manifest.bin_width_ms);
+    println!(
+        "output     rates of {} units, {} velocity components",
+        manifest.units(),
+        manifest.velocity_dims()
+    );
+    println!(
+        "model      {} parameters: width {}, {} layers, {} heads, feed-forward {}, window {} bins, {:?}",
+        parameters,
+        architecture.width,
+        architecture.layers,
+        architecture.heads,
+        architecture.feedforward,
+        architecture.window_bins,
+        architecture.positions,
+    );
+    println!("reach      {} bins", manifest.reach_bins());
+    for (name, score) in &manifest.scores {
+        println!("score      {name} {score:.4}");
+    }
+    println!(
+        "golden     {} bins reproduced: log rates within {log_rates:.1e}, velocity {velocity:.1e}",
+        bundle.golden_bins()
+    );
+    Ok(())
+}

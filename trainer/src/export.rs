@@ -111,10 +111,8 @@ mod tests {
             ("velocity.weight".to_owned(), (vec![2, 2], vec![1.0, 1.0, 2.0, 2.0])),
             ("velocity.bias".to_owned(), (vec![2], vec![1.0, -1.0])),
         ]);
-        let scales = [
-            VelocityScale { mean: 0.5, deviation: 0.25 },
-            VelocityScale { mean: 0.0, deviation: 2.0 },
-        ];
+        let scales =
+            [VelocityScale { mean: 0.5, deviation: 0.25 }, VelocityScale { mean: 0.0, deviation: 2.0 }];
         let folded = fold(weights, 20.0, &scales);
         assert!((folded["rates.bias"].1[0].exp() - 50.0).abs() < 1e-4);
         assert_eq!(folded["velocity.weight"].1, [0.25, 2.0, 0.5, 4.0]);

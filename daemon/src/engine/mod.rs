@@ -1,0 +1,145 @@
+//! What runs the model. Two kinds, one contract, the same numbers to 1e-4.
+//!
+//! `native` is our own kernel and the default; `onnx` is ONNX Runtime. Both are loaded from the same
+//! bundle and must reproduce its golden vectors before they may answer a bin.
+
+pub mod native;
+pub mod onnx;
+
+use ndt_protocol::Bundle;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// One bin of input: `counts` of all channels, or a missing bin, whose counts are not looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Spikes of each channel; 0 for an invalid channel.
+    pub counts: &'a [f32],
+    /// Whether the bin never came.
+    pub missing: bool,
+}
+
+/// One bin of output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// ln(spikes/s) of each unit.
+    pub log_rates: Vec<f32>,
+    /// m/s; empty without a velocity head.
+    pub velocity: Vec<f32>,
+}
+
+impl Output {
+    /// Room for the outputs of `bundle`.
+    pub fn for_bundle(bundle: &Bundle) -> Self {
+        let (units, dims) = (bundle.manifest.units(), bundle.manifest.velocity_dims());
+        Output { log_rates: vec![0.0; units], velocity: vec![0.0; dims] }
+    }
+}
+
+/// A causal model with its state: keys and values, or a window of bins.
+pub trait Engine: Send {
+    /// Takes in one bin and computes its output. Runs on the decode thread, once a bin.
+    /// Must not block, lock or log; the native engine does not allocate either.
+    ///
+    /// # Errors
+    /// [`StepFailed`] when the library behind it fails; the bin then counts as not taken in.
+    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed>;
+
+    /// Forgets all bins. Runs on the decode thread at a segment's start.
+    fn reset(&mut self);
+}
+
+/// An engine could not compute a bin. Owns no memory: it arises on the decode thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected the engine to compute a bin, found a failure of its library")]
+pub struct StepFailed;
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// Our own kernel.
+    Native,
+    /// ONNX Runtime.
+    Onnx,
+}
+
+/// Why an engine cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// ONNX Runtime cannot be loaded or refuses the graph.
+    #[error(transparent)]
+    Onnx(#[from] onnx::OnnxError),
+    /// The engine's numbers are not the trainer's.
+    #[error(
+        "expected the bundle's golden {what} within {tolerance:e}, found a difference of {found:e} at bin {bin}"
+    )]
+    Golden {
+        /// `log rates` or `velocity`.
+        what: &'static str,
+        /// Largest difference allowed.
+        tolerance: f32,
+        /// Largest difference found.
+        found: f32,
+        /// Where.
+        bin: usize,
+    },
+    /// The engine failed on a golden bin.
+    #[error(transparent)]
+    Step(#[from] StepFailed),
+}
+
+/// Largest difference from the golden log rates and velocities, in ln(spikes/s) and m/s.
+pub const GOLDEN_TOLERANCE: f32 = 1e-4;
+
+/// Loads the engine for `bundle` and has it reproduce the golden vectors. Not for real-time threads.
+///
+/// # Errors
+/// [`EngineError`] when the library is missing, or the numbers are not the trainer's.
+pub fn load(
+    kind: EngineKind,
+    bundle: &Bundle,
+    onnxruntime_library: Option<&PathBuf>,
+) -> Result<Box<dyn Engine>, EngineError> {
+    let mut engine: Box<dyn Engine> = match kind {
+        EngineKind::Native => Box::new(native::Native::new(bundle)),
+        EngineKind::Onnx => Box::new(onnx::OnnxStep::new(bundle, onnxruntime_library)?),
+    };
+    reproduce_golden(engine.as_mut(), bundle)?;
+    Ok(engine)
+}
+
+/// Largest differences `(log rates, velocity)` between an engine's answers and the golden vectors.
+/// Leaves the engine reset.
+///
+/// # Errors
+/// [`EngineError::Golden`] when a difference is above [`GOLDEN_TOLERANCE`], [`EngineError::Step`] on a failure.
+pub fn reproduce_golden(engine: &mut dyn Engine, bundle: &Bundle) -> Result<(f32, f32), EngineError> {
+    let (channels, units, dims) =
+        (bundle.manifest.channels(), bundle.manifest.units(), bundle.manifest.velocity_dims());
+    let golden = |name: &str| bundle.golden.get(name).map_or(&[][..], |(_, values)| values.as_slice());
+    let mut output = Output::for_bundle(bundle);
+    let mut worst = (0.0f32, 0.0f32);
+    engine.reset();
+    for bin in 0..bundle.golden_bins() {
+        let counts = &golden("counts")[bin * channels..][..channels];
+        engine.step(Input { counts, missing: golden("missing")[bin] != 0.0 }, &mut output)?;
+        let rates = difference(&output.log_rates, &golden("log_rates")[bin * units..][..units]);
+        let velocity = difference(&output.velocity, golden("velocity").get(bin * dims..).unwrap_or(&[]));
+        for (what, found) in [("log rates", rates), ("velocity", velocity)] {
+            // A NaN is in no range.
+            if !(0.0..=GOLDEN_TOLERANCE).contains(&found) {
+                return Err(EngineError::Golden { what, tolerance: GOLDEN_TOLERANCE, found, bin });
+            }
+        }
+        worst = (worst.0.max(rates), worst.1.max(velocity));
+    }
+    engine.reset();
+    Ok(worst)
+}
+
+/// NaN if any of the pairs is.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    let worse = |worst: f32, d: f32| if d > worst || d.is_nan() { d } else { worst };
+    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, worse)
+}

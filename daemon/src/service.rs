@@ -1,0 +1,138 @@
+//! What makes `ndtd` a good citizen of systemd: readiness, status, logs for the journal, an orderly end.
+//!
+//! All of it is the control plane: it reads counters and never touches the real-time threads.
+
+use crate::pipeline::{Pipeline, Stats};
+use ndt_protocol::Quality;
+use sd_notify::NotifyState;
+use std::io::Write;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{Level, info, warn};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How often the log and `systemctl status` are told how the stream goes.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// How often a refused message is told at most.
+const WARN_EVERY: Duration = Duration::from_secs(1);
+
+/// Sends what happens to standard error: with a priority for each line and no time or colour when the journal
+/// reads it (it adds its own), else for a person.
+pub fn start_logging(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::new(filter);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        builder.without_time().with_level(false).with_ansi(false).with_writer(Journal).init();
+    } else {
+        builder.with_writer(std::io::stderr).init();
+    }
+}
+
+/// Standard error with syslog's priority in front of each line, as `sd-daemon(3)` describes it.
+struct Journal;
+
+struct JournalLine {
+    priority: &'static [u8],
+    line: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Journal {
+    type Writer = JournalLine;
+
+    fn make_writer(&'a self) -> JournalLine {
+        JournalLine { priority: b"<6>", line: Vec::new() }
+    }
+
+    fn make_writer_for(&'a self, meta: &tracing::Metadata<'_>) -> JournalLine {
+        let priority: &[u8] = match *meta.level() {
+            Level::ERROR => b"<3>",
+            Level::WARN => b"<4>",
+            Level::INFO => b"<6>",
+            Level::DEBUG | Level::TRACE => b"<7>",
+        };
+        JournalLine { priority, line: Vec::new() }
+    }
+}
+
+impl Write for JournalLine {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for JournalLine {
+    /// One write for a line, so that two threads' lines do not mix.
+    fn drop(&mut self) {
+        let line = [self.priority, &self.line].concat();
+        drop(std::io::stderr().write_all(&line));
+    }
+}
+
+/// Tells systemd that the daemon is ready, reports how the stream goes, and ends on SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the runtime or the signal handlers cannot be set up.
+pub fn supervise(pipeline: Pipeline) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        notify(&[NotifyState::Ready, NotifyState::Status("waiting for bins")]);
+        let mut report = tokio::time::interval(REPORT_EVERY);
+        let mut look = tokio::time::interval(WARN_EVERY);
+        let mut refused = 0;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = look.tick() => refused = warn_of_refused(&pipeline.stats(), refused),
+                _ = report.tick() => {
+                    let line = line(&pipeline.stats());
+                    notify(&[NotifyState::Status(&line)]);
+                    info!("{line}");
+                }
+            }
+        }
+        Ok::<(), std::io::Error>(())
+    })?;
+    notify(&[NotifyState::Stopping]);
+    let stats = pipeline.stats();
+    pipeline.stop();
+    info!("stopped; {}", line(&stats));
+    Ok(())
+}
+
+/// Without systemd there is nobody to notify, and that is no error.
+fn notify(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("expected systemd to take a notification, found {error}");
+    }
+}
+
+fn warn_of_refused(stats: &Stats, before: u64) -> u64 {
+    if let Some(last) = stats.last_refused.filter(|_| stats.refused > before) {
+        warn!("{} messages refused, the last: {last}", stats.refused - before);
+    }
+    stats.refused
+}
+
+fn line(stats: &Stats) -> String {
+    let qualities = Quality::ALL.iter().zip(stats.decoder.estimates).filter(|(_, count)| *count > 0);
+    let qualities: Vec<String> =
+        qualities.map(|(quality, count)| format!("{} {count}", quality.name())).collect();
+    format!(
+        "bins {}, estimates {} ({}), refused {}, duplicates {}, overflowed {}",
+        stats.bins,
+        stats.published,
+        qualities.join(", "),
+        stats.refused,
+        stats.decoder.duplicates,
+        stats.overflowed,
+    )
+}

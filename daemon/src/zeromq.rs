@@ -1,0 +1,244 @@
+//! ZeroMQ in and out; the only file of the daemon that names the library, so that it can be exchanged.
+//!
+//! The sockets live on a small tokio runtime of two threads that moves bytes; the source and publish threads
+//! stay plain threads that block on it. The library allocates for every message; our own code here reuses
+//! what it can.
+
+use crate::source::{Received, Source};
+use bytes::Bytes;
+use ndt_protocol::clock::monotonic_ns;
+use ndt_protocol::endpoint::{Endpoint, Role};
+use ndt_protocol::wire::{self, Description};
+use ndt_protocol::{Bin, Bundle, Estimate};
+use std::io;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use zeromq::{PubSocket, Socket, SocketEvent, SocketOptions, SocketRecv, SocketSend, SubSocket, ZmqMessage};
+
+/// How long a source waits before it looks whether it should stop.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Frames of the longest message that is ours.
+const FRAMES_MAX: usize = 4;
+
+/// Why a socket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ZeromqError {
+    /// The runtime's threads cannot be started.
+    #[error("expected two threads for ZeroMQ, found {0}")]
+    Runtime(io::Error),
+    /// The address is taken or not ours.
+    #[error("expected to bind {address}, found {error}")]
+    Bind {
+        /// The address.
+        address: String,
+        /// What the library says.
+        error: zeromq::ZmqError,
+    },
+}
+
+/// Starts the runtime on which the sockets live.
+///
+/// # Errors
+/// [`ZeromqError::Runtime`] when the system gives no threads.
+pub fn runtime() -> Result<Runtime, ZeromqError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name("zeromq").enable_all().build().map_err(ZeromqError::Runtime)
+}
+
+/// Subscribes to bins.
+pub struct ZeromqSource {
+    runtime: tokio::runtime::Handle,
+    endpoint: Endpoint,
+    channels: usize,
+    bin_width_us: u32,
+    channel_ids: Vec<i64>,
+    /// `None` while the peer is not there.
+    socket: Option<SubSocket>,
+    events: Option<futures_channel::mpsc::Receiver<SocketEvent>>,
+    /// Whether the last description named other channels than the bundle's.
+    wrong_channels: bool,
+}
+
+impl ZeromqSource {
+    /// A source for the channels of `bundle`. Binds at once; a connection is made by `receive`,
+    /// again and again until the peer is there.
+    ///
+    /// # Errors
+    /// [`ZeromqError::Bind`] when the address cannot be bound.
+    pub fn open(
+        runtime: &Runtime,
+        endpoint: &Endpoint,
+        bundle: &Bundle,
+    ) -> Result<(Self, String), ZeromqError> {
+        let mut source = ZeromqSource {
+            runtime: runtime.handle().clone(),
+            endpoint: endpoint.clone(),
+            channels: bundle.manifest.channels(),
+            bin_width_us: bin_width_us(bundle),
+            channel_ids: bundle.manifest.channel_ids.clone(),
+            socket: None,
+            events: None,
+            wrong_channels: false,
+        };
+        let mut address = endpoint.address().to_owned();
+        if endpoint.role_or(Role::Connect) == Role::Bind {
+            let mut socket = SubSocket::new();
+            let bound = runtime.block_on(async {
+                let bound = socket.bind(endpoint.address()).await?;
+                socket.subscribe("ndt.").await?;
+                Ok::<_, zeromq::ZmqError>(bound)
+            });
+            address = bound.map_err(|error| ZeromqError::Bind { address, error })?.to_string();
+            source.socket = Some(socket);
+        }
+        Ok((source, address))
+    }
+
+    /// The library would try again ever more rarely, up to 30 s apart; a rig that restarts wants its
+    /// decoder back at once. So a lost connection is given up and made anew.
+    fn connect(&mut self) {
+        let mut options = SocketOptions::default();
+        options.connect_timeout(PATIENCE);
+        let mut socket = SubSocket::with_options(options);
+        let events = socket.monitor();
+        let connected = self.runtime.block_on(async {
+            socket.subscribe("ndt.").await?;
+            socket.connect(self.endpoint.address()).await
+        });
+        if connected.is_ok() {
+            self.socket = Some(socket);
+            self.events = Some(events);
+        }
+    }
+
+    fn lost_peer(&mut self) -> bool {
+        let Some(events) = &mut self.events else { return false };
+        while let Ok(event) = events.try_recv() {
+            if matches!(event, SocketEvent::Disconnected(_)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn take(&mut self, message: &ZmqMessage, arrival_ns: u64, bin: &mut Bin) -> Received {
+        let mut frames = [&[][..]; FRAMES_MAX];
+        for (frame, bytes) in frames.iter_mut().zip(message.iter()) {
+            *frame = bytes;
+        }
+        let frames = &frames[..message.len().min(FRAMES_MAX)];
+        if frames.first() == Some(&wire::TOPIC_DESCRIPTION) {
+            return match wire::read_description(frames) {
+                Ok(Some(Description::Bins { channel_ids, .. })) => {
+                    self.wrong_channels = channel_ids != self.channel_ids;
+                    if self.wrong_channels { Received::WrongChannels } else { Received::Nothing }
+                }
+                Ok(_) => Received::Nothing,
+                Err(error) => Received::Refused(error),
+            };
+        }
+        if self.wrong_channels {
+            return Received::WrongChannels;
+        }
+        match wire::read_bin(frames, self.channels, self.bin_width_us, arrival_ns, bin) {
+            Ok(_) => Received::Bin,
+            Err(error) => Received::Refused(error),
+        }
+    }
+}
+
+impl Source for ZeromqSource {
+    fn receive(&mut self, bin: &mut Bin) -> Received {
+        if self.socket.is_none() {
+            self.connect();
+        }
+        let runtime = self.runtime.clone();
+        let Some(socket) = &mut self.socket else { return Received::Nothing };
+        let message = runtime.block_on(async { tokio::time::timeout(PATIENCE, socket.recv()).await });
+        let arrival_ns = monotonic_ns();
+        match message {
+            Ok(Ok(message)) => self.take(&message, arrival_ns, bin),
+            Ok(Err(_)) | Err(_) => {
+                if self.lost_peer() {
+                    self.socket = None;
+                    self.events = None;
+                    // Whoever comes next says anew who it is.
+                    self.wrong_channels = false;
+                }
+                Received::Nothing
+            }
+        }
+    }
+}
+
+/// Publishes estimates, and once a second what they consist of.
+pub struct ZeromqPublisher {
+    runtime: tokio::runtime::Handle,
+    socket: PubSocket,
+    description: (Bytes, Bytes),
+}
+
+impl ZeromqPublisher {
+    /// Opens the socket; binds unless the endpoint says otherwise. Gives the address as bound.
+    ///
+    /// # Errors
+    /// [`ZeromqError::Bind`] when the address cannot be bound or reached.
+    pub fn open(
+        runtime: &Runtime,
+        endpoint: &Endpoint,
+        bundle: &Bundle,
+    ) -> Result<(Self, String), ZeromqError> {
+        // The library starts a task for each socket and looks for its runtime on this thread.
+        let _on_runtime = runtime.enter();
+        let mut socket = PubSocket::new();
+        let address = endpoint.address().to_owned();
+        let opened = runtime.block_on(async {
+            match endpoint.role_or(Role::Bind) {
+                Role::Bind => socket.bind(&address).await.map(|bound| bound.to_string()),
+                Role::Connect => socket.connect(&address).await.map(|()| address.clone()),
+            }
+        });
+        let address = opened.map_err(|error| ZeromqError::Bind { address, error })?;
+        let (header, json) = wire::description_frames(&Description::Estimates {
+            bundle: bundle.manifest.id.clone(),
+            bin_width_us: bin_width_us(bundle),
+            unit_ids: bundle.manifest.unit_ids.clone(),
+            velocity_dims: bundle.manifest.velocity_dims() as u32,
+            velocity_offset_ns: bundle.manifest.velocity_offset_ns(),
+        });
+        let description = (Bytes::from(header), Bytes::from(json));
+        Ok((ZeromqPublisher { runtime: runtime.handle().clone(), socket, description }, address))
+    }
+
+    /// Hands one estimate to the transport. Runs on the publish thread, once a bin. A subscriber that does
+    /// not keep up loses messages (the library's queue holds 100,000 for each) and delays nobody.
+    pub fn publish(&mut self, estimate: &Estimate) {
+        let mut rates = Vec::with_capacity(4 * estimate.rates().len());
+        wire::put_f32(estimate.rates(), &mut rates);
+        let mut velocity = Vec::with_capacity(4 * estimate.velocity().len());
+        wire::put_f32(estimate.velocity(), &mut velocity);
+        let header = wire::estimate_header(estimate);
+        let frames = [Bytes::copy_from_slice(&header), Bytes::from(rates), Bytes::from(velocity)];
+        self.send(wire::TOPIC_ESTIMATE, frames);
+    }
+
+    /// Says what the estimates consist of, for subscribers that have just come. Once a second.
+    pub fn describe(&mut self) {
+        let (header, json) = self.description.clone();
+        self.send(wire::TOPIC_DESCRIPTION, [header, json]);
+    }
+
+    fn send(&mut self, topic: &'static [u8], frames: impl IntoIterator<Item = Bytes>) {
+        let mut message = ZmqMessage::from(Bytes::from_static(topic));
+        for frame in frames {
+            message.push_back(frame);
+        }
+        // A publisher's send has no error that its caller could mend: without a subscriber it drops.
+        drop(self.runtime.block_on(self.socket.send(message)));
+    }
+}
+
+fn bin_width_us(bundle: &Bundle) -> u32 {
+    (bundle.manifest.bin_width_ms * 1e3).round() as u32
+}

@@ -1,0 +1,118 @@
+//! Fixtures that several tests share: models of random weights, and where other programs are.
+
+use ndt_protocol::Bundle;
+use ndt_protocol::manifest::{Architecture, Manifest, Training, Velocity};
+use ndt_protocol::tensors::Tensors;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use ndt_protocol::manifest::Positions;
+
+/// The dimensions of a model.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Input channels.
+    pub channels: usize,
+    /// Output units.
+    pub units: usize,
+    /// Velocity components; 0 for none.
+    pub dims: usize,
+    /// The transformer.
+    pub architecture: Architecture,
+}
+
+/// A manifest for `shape` with 20 ms bins, a warm-up of 5 and a longest gap of 10.
+pub fn manifest(shape: Shape) -> Manifest {
+    let velocity =
+        Velocity { dims: shape.dims, unit: "m/s".to_owned(), lag_ms: 0.0, series: "hand_vel".to_owned() };
+    Manifest {
+        format_version: ndt_protocol::manifest::FORMAT_VERSION,
+        id: "0".repeat(64),
+        bin_width_ms: 20.0,
+        warmup_bins: 5,
+        max_gap_bins: 10,
+        channel_ids: (0..shape.channels as i64).collect(),
+        unit_ids: (0..shape.units as i64).collect(),
+        architecture: shape.architecture,
+        velocity: (shape.dims > 0).then_some(velocity),
+        training: Training {
+            by: "a test".to_owned(),
+            data: Vec::new(),
+            data_sha256: "0".repeat(64),
+            seed: 0,
+            epochs: 0,
+        },
+        scores: BTreeMap::new(),
+        files: BTreeMap::new(),
+    }
+}
+
+/// Weights that make every part of the model matter: nothing is zero, nothing saturates.
+pub fn random_weights(manifest: &Manifest, seed: u64) -> Tensors {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut array = |(name, shape): (String, Vec<usize>)| {
+        let norm_weight = name.contains("norm") && name.ends_with("weight");
+        let spread = if shape.len() == 2 { 1.5 / (shape[0] as f32).sqrt() } else { 0.3 };
+        let values = (0..shape.iter().product::<usize>())
+            .map(|_| random.random_range(-spread..spread) + f32::from(norm_weight))
+            .collect();
+        (name, (shape, values))
+    };
+    manifest.weight_shapes().into_iter().map(&mut array).collect()
+}
+
+/// A bundle of random weights without graphs or golden vectors, for tests that run the native engine alone.
+pub fn weights_only(shape: Shape, seed: u64) -> Bundle {
+    let manifest = manifest(shape);
+    let weights = random_weights(&manifest, seed);
+    Bundle { manifest, weights, step_onnx: Vec::new(), window_onnx: Vec::new(), golden: Tensors::new() }
+}
+
+/// Poisson-like counts for `bins` bins of `channels` channels: mostly zeros, a few ones, rarely more.
+pub fn random_counts(bins: usize, channels: usize, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut count = || (0..3).filter(|_| random.random_bool(0.12)).count() as f32;
+    (0..bins * channels).map(|_| count()).collect()
+}
+
+/// The folder of the workspace.
+pub fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The Python of the interoperability tests, made by `tests/run`.
+///
+/// # Panics
+/// When it is not there: a test that cannot compare must not pass.
+pub fn python() -> PathBuf {
+    let python = workspace().join("target/python/bin/python");
+    assert!(python.exists(), "expected {}, found none: start the tests with tests/run", python.display());
+    python
+}
+
+/// ONNX Runtime's shared library, as the Python package brings it.
+///
+/// # Panics
+/// When it is not there.
+pub fn onnxruntime_library() -> PathBuf {
+    let packages = workspace().join("target/python/lib");
+    let found = std::fs::read_dir(&packages).into_iter().flatten().flatten().find_map(|python| {
+        let capi = python.path().join("site-packages/onnxruntime/capi");
+        std::fs::read_dir(capi).ok()?.flatten().map(|entry| entry.path()).find(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so"))
+        })
+    });
+    found.unwrap_or_else(|| panic!("expected libonnxruntime.so under {}, found none", packages.display()))
+}
+
+/// A real recording beside the checkout; says that the test is skipped where there is none.
+pub fn recording(name: &str) -> Option<PathBuf> {
+    let path = workspace().join("../shared/data").join(name);
+    if !path.exists() {
+        println!("skipped: the recording {name} is not beside this checkout");
+        return None;
+    }
+    Some(path)
+}

@@ -1,0 +1,220 @@
+//! The decoder's contract on a scripted engine: order, gaps, duplicates, restarts, warm-up, finite numbers.
+
+use ndt_daemon::decoder::Decoder;
+use ndt_daemon::engine::native::Native;
+use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
+use ndt_protocol::manifest::Architecture;
+use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
+use ndt_tests::{Positions, Shape, weights_only};
+use std::sync::{Arc, Mutex};
+
+const SHAPE: Shape = Shape {
+    channels: 3,
+    units: 4,
+    dims: 2,
+    architecture: Architecture {
+        width: 8,
+        layers: 2,
+        heads: 2,
+        feedforward: 12,
+        window_bins: 4,
+        positions: Positions::LagBias,
+    },
+};
+
+/// Writes down what it is asked, and answers with the number of bins since the last reset;
+/// a count of 9 makes it answer NaN, a count of 8 makes it fail.
+#[derive(Clone, Default)]
+struct Script {
+    seen: usize,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Engine for Script {
+    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
+        self.seen += 1;
+        let what = if input.missing { "missing".to_owned() } else { format!("{}", input.counts[0]) };
+        self.log.lock().unwrap().push(what);
+        if !input.missing && input.counts[0] == 8.0 {
+            return Err(StepFailed);
+        }
+        let value = if !input.missing && input.counts[0] == 9.0 { f32::NAN } else { self.seen as f32 };
+        output.log_rates.fill(value);
+        output.velocity.fill(value);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.seen = 0;
+        self.log.lock().unwrap().push("reset".to_owned());
+    }
+}
+
+struct Bench {
+    decoder: Decoder,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let script = Script::default();
+        let log = script.log.clone();
+        let bundle: Bundle = weights_only(SHAPE, 1);
+        let decoder = Decoder::new(&bundle, Box::new(script));
+        log.lock().unwrap().clear();
+        Bench { decoder, log }
+    }
+
+    fn decode(&mut self, bin: &Bin) -> Vec<Estimate> {
+        let mut estimates = Vec::new();
+        self.decoder.decode(bin, 0, &mut |estimate| estimates.push(estimate.clone()));
+        estimates
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+}
+
+fn bin(seq: u64, count: f32) -> Bin {
+    let mut bin = Bin::empty();
+    bin.fill([count, 0.0, 1.0].into_iter());
+    bin.seq = seq;
+    bin.stream = 1;
+    bin.source_ns = 20_000_000 * (seq as i64 + 1);
+    bin.arrival_ns = 1_000 + seq;
+    bin
+}
+
+fn told(estimates: &[Estimate]) -> Vec<(u64, Quality, Vec<&'static str>)> {
+    estimates.iter().map(|e| (e.seq, e.quality, e.reasons.names().collect())).collect()
+}
+
+#[test]
+fn warm_up_ends_with_the_history_that_the_bundle_asks_for() {
+    let mut bench = Bench::new();
+    let all: Vec<Estimate> = (0..6).flat_map(|seq| bench.decode(&bin(seq, 0.0))).collect();
+    let qualities: Vec<Quality> = all.iter().map(|estimate| estimate.quality).collect();
+    assert_eq!(qualities[..4], [Quality::Warmup; 4]);
+    assert_eq!(qualities[4..], [Quality::Good; 2]);
+    assert!(all[0].reasons.contains(Reasons::SHORT_HISTORY) && all[5].reasons == Reasons(0));
+    assert_eq!(all[5].velocity(), [6.0, 6.0]);
+    assert!((all[5].rates()[0] - 6.0f32.exp()).abs() < 1e-3);
+    // The velocity is for the bin's centre: half a bin before its end.
+    assert_eq!(all[5].velocity_for_ns, all[5].source_ns - 10_000_000);
+}
+
+#[test]
+fn missing_bins_enter_as_missing_and_are_answered_in_order() {
+    let mut bench = Bench::new();
+    bench.decode(&bin(0, 1.0));
+    let estimates = bench.decode(&bin(3, 2.0));
+    assert_eq!(
+        told(&estimates),
+        [
+            (1, Quality::Gap, vec!["short-history", "missing-bin"]),
+            (2, Quality::Gap, vec!["short-history", "missing-bin"]),
+            (3, Quality::Warmup, vec!["short-history"]),
+        ]
+    );
+    assert_eq!(bench.asked(), ["1", "missing", "missing", "2"]);
+    assert_eq!(
+        estimates.iter().map(|e| e.source_ns).collect::<Vec<_>>(),
+        [40_000_000, 60_000_000, 80_000_000]
+    );
+}
+
+#[test]
+fn a_gap_beyond_the_limit_resets_and_warms_up() {
+    let mut bench = Bench::new();
+    for seq in 0..6 {
+        bench.decode(&bin(seq, 1.0));
+    }
+    bench.asked();
+    let estimates = bench.decode(&bin(6 + 11, 2.0));
+    assert_eq!(told(&estimates), [(17, Quality::Warmup, vec!["short-history", "long-gap"])]);
+    assert_eq!(bench.asked(), ["reset", "2"]);
+    assert_eq!(bench.decoder.counters().skipped, 11);
+    assert_eq!(bench.decode(&bin(17 + 11, 2.0)).len(), 11, "a gap of the limit itself is bridged");
+}
+
+#[test]
+fn duplicates_and_late_bins_are_dropped_and_counted() {
+    let mut bench = Bench::new();
+    bench.decode(&bin(5, 1.0));
+    bench.asked();
+    assert!(bench.decode(&bin(5, 1.0)).is_empty() && bench.decode(&bin(2, 1.0)).is_empty());
+    assert_eq!(bench.decoder.counters().duplicates, 2);
+    assert!(bench.asked().is_empty());
+}
+
+#[test]
+fn a_segment_start_and_a_new_stream_forget_what_was_before() {
+    let mut bench = Bench::new();
+    bench.decode(&bin(0, 1.0));
+    let mut start = bin(1, 2.0);
+    start.segment_start = true;
+    assert_eq!(told(&bench.decode(&start)), [(1, Quality::Warmup, vec!["segment-start", "short-history"])]);
+    let mut restarted = bin(0, 3.0);
+    restarted.stream = 2;
+    assert_eq!(
+        told(&bench.decode(&restarted)),
+        [(0, Quality::Warmup, vec!["short-history", "source-restart"])]
+    );
+    assert_eq!(bench.asked(), ["1", "reset", "2", "reset", "3"]);
+    assert_eq!(bench.decoder.counters().restarts, 1);
+}
+
+#[test]
+fn what_is_not_finite_never_leaves_and_spoils_nothing() {
+    let mut bench = Bench::new();
+    for seq in 0..5 {
+        bench.decode(&bin(seq, 1.0));
+    }
+    bench.asked();
+    for (seq, count, reason) in [(5, 9.0, "not-finite"), (6, 8.0, "engine-failed")] {
+        let estimates = bench.decode(&bin(seq, count));
+        assert_eq!(told(&estimates), [(seq, Quality::Fault, vec![reason])]);
+        assert_eq!(estimates[0].velocity(), [5.0, 5.0], "the last finite values, flagged");
+        assert!(estimates[0].rates().iter().all(|rate| rate.is_finite()));
+        assert_eq!(bench.asked(), [format!("{count}"), "reset".to_owned()]);
+    }
+    assert_eq!(told(&bench.decode(&bin(7, 1.0))), [(7, Quality::Warmup, vec!["short-history"])]);
+}
+
+#[test]
+fn invalid_channels_are_silent_and_told() {
+    let mut bench = Bench::new();
+    let mut bad = bin(0, f32::NAN);
+    assert_eq!(told(&bench.decode(&bad))[0].2, ["short-history", "invalid-channels"]);
+    bad = bin(1, 0.0);
+    bad.fill([f32::NAN; 3].into_iter());
+    assert_eq!(told(&bench.decode(&bad))[0].1, Quality::Gap, "a bin without any count is a missing bin");
+    assert_eq!(bench.asked(), ["0", "missing"]);
+}
+
+#[test]
+fn one_estimate_for_each_bin_on_a_real_engine_and_equal_from_run_to_run() {
+    let bundle = weights_only(SHAPE, 7);
+    let run = || {
+        let mut decoder = Decoder::new(&bundle, Box::new(Native::new(&bundle)));
+        let mut estimates = Vec::new();
+        let counts = ndt_tests::random_counts(200, 3, 9);
+        for (seq, counts) in counts.chunks(3).enumerate().filter(|(seq, _)| seq % 17 != 3) {
+            let mut bin = bin(seq as u64, 0.0);
+            bin.fill(counts.iter().copied());
+            decoder.decode(&bin, 0, &mut |estimate| estimates.push(estimate.clone()));
+        }
+        estimates
+    };
+    let (first, second) = (run(), run());
+    assert_eq!(first.iter().map(|e| e.seq).collect::<Vec<_>>(), (0..200).collect::<Vec<u64>>());
+    assert!(first.iter().all(|e| (e.quality == Quality::Gap) == (e.seq % 17 == 3)));
+    let bits = |estimates: &[Estimate]| -> Vec<u32> {
+        estimates
+            .iter()
+            .flat_map(|e| e.rates().iter().chain(e.velocity()).map(|v| v.to_bits()).collect::<Vec<_>>())
+            .collect()
+    };
+    assert_eq!(bits(&first), bits(&second));
+}

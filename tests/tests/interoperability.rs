@@ -1,0 +1,53 @@
+//! Other people's programs at both ends of the daemon: a rig and a subscriber in pyzmq and numpy alone.
+
+use ndt_daemon::engine::native::Native;
+use ndt_daemon::pipeline;
+use ndt_protocol::manifest::Architecture;
+use ndt_tests::{Positions, Shape, python, weights_only, workspace};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+#[test]
+fn a_python_rig_gets_one_estimate_for_each_bin_whatever_else_it_sends() {
+    let architecture = Architecture {
+        width: 16,
+        layers: 2,
+        heads: 2,
+        feedforward: 24,
+        window_bins: 8,
+        positions: Positions::LagBias,
+    };
+    let bundle = weights_only(Shape { channels: 12, units: 15, dims: 2, architecture }, 3);
+    let mut rig = Command::new(python())
+        .arg(workspace().join("tests/python/rig.py"))
+        .args(["12", "60"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(rig.stdout.take().unwrap());
+    let mut address = String::new();
+    said.read_line(&mut address).unwrap();
+    let output = "bind:tcp://127.0.0.1:0".parse().unwrap();
+    let pipeline =
+        pipeline::start(&address.trim().parse().unwrap(), &output, &bundle, Box::new(Native::new(&bundle)))
+            .unwrap();
+    writeln!(rig.stdin.take().unwrap(), "{}", pipeline.output()).unwrap();
+    let mut heard = String::new();
+    said.read_line(&mut heard).unwrap();
+    assert!(rig.wait().unwrap().success());
+    let stats = pipeline.stats();
+    pipeline.stop();
+
+    let heard: serde_json::Value = serde_json::from_str(&heard).unwrap();
+    assert_eq!(
+        heard,
+        serde_json::json!({
+            "estimates": 60, "in_order": true, "bad_left": 0, "invalid_channels_at": [30], "good": 56,
+            "finite": true, "stamps_ascend": true,
+        })
+    );
+    assert_eq!((stats.bins, stats.published, stats.refused, stats.overflowed), (60, 60, 11, 0), "{stats:?}");
+    let last = stats.last_refused.unwrap().to_string();
+    assert_eq!(last, "expected 3 frames, found 1");
+}

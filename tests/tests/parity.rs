@@ -1,0 +1,160 @@
+//! One function, five ways to compute it: Burn on the whole stream, our kernel bin by bin, ONNX Runtime's
+//! cached step, ONNX Runtime's window graph, and Python's onnxruntime beside a plain numpy reference.
+//! All agree to 1e-4 on log rates, for both position schemes and shapes that are no multiple of anything.
+
+use ndt_daemon::engine::native::Native;
+use ndt_daemon::engine::onnx::{OnnxStep, OnnxWindow};
+use ndt_daemon::engine::{Engine, GOLDEN_TOLERANCE, Input, Output, reproduce_golden};
+use ndt_protocol::Bundle;
+use ndt_protocol::manifest::Architecture;
+use ndt_tests::{
+    Positions, Shape, manifest, onnxruntime_library, python, random_counts, random_weights, workspace,
+};
+use std::process::Command;
+
+const BINS: usize = 40;
+
+fn shapes() -> Vec<Shape> {
+    let shape = |channels, units, dims, (width, layers, heads, feedforward, window_bins), positions| Shape {
+        channels,
+        units,
+        dims,
+        architecture: Architecture { width, layers, heads, feedforward, window_bins, positions },
+    };
+    vec![
+        shape(7, 9, 2, (16, 2, 2, 24, 6), Positions::LagBias),
+        shape(1, 1, 0, (6, 1, 1, 5, 2), Positions::LagBias),
+        shape(13, 17, 2, (30, 3, 3, 31, 20), Positions::LagBias),
+        shape(71, 95, 2, (64, 4, 2, 128, 20), Positions::LagBias),
+        shape(7, 9, 2, (16, 2, 2, 24, 6), Positions::Learned),
+        shape(5, 5, 3, (21, 1, 7, 9, 2), Positions::Learned),
+        shape(13, 17, 0, (30, 3, 3, 31, 64), Positions::Learned),
+    ]
+}
+
+/// A bundle whose golden vectors are Burn's answers.
+fn bundle(shape: Shape, seed: u64) -> Bundle {
+    let manifest = manifest(shape);
+    let weights = random_weights(&manifest, seed);
+    ndt_trainer::inference::reference_bundle(manifest, weights, &vec![0.3; shape.channels]).unwrap()
+}
+
+/// Counts, and which bins are missing: some alone, some in a row.
+fn stream(shape: Shape, seed: u64) -> (Vec<f32>, Vec<f32>) {
+    let missing = (0..BINS).map(|bin| f32::from(bin == 4 || (17..19).contains(&bin))).collect();
+    (random_counts(BINS, shape.channels, seed), missing)
+}
+
+fn run(engine: &mut dyn Engine, bundle: &Bundle, counts: &[f32], missing: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let mut output = Output::for_bundle(bundle);
+    let (mut log_rates, mut velocity) = (Vec::new(), Vec::new());
+    engine.reset();
+    for (counts, missing) in counts.chunks(bundle.manifest.channels()).zip(missing) {
+        engine.step(Input { counts, missing: *missing != 0.0 }, &mut output).unwrap();
+        log_rates.extend_from_slice(&output.log_rates);
+        velocity.extend_from_slice(&output.velocity);
+    }
+    (log_rates, velocity)
+}
+
+fn worst(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn burn_native_and_onnx_runtime_agree_on_random_models() {
+    let library = onnxruntime_library();
+    for (seed, shape) in shapes().into_iter().enumerate() {
+        let bundle = bundle(shape, seed as u64);
+        let (counts, missing) = stream(shape, 100 + seed as u64);
+        let (burn, burn_velocity) =
+            ndt_trainer::inference::reference_stream(&bundle, &counts, &missing).unwrap();
+        let (native, native_velocity) = run(&mut Native::new(&bundle), &bundle, &counts, &missing);
+        let mut step = OnnxStep::new(&bundle, Some(&library)).unwrap();
+        let (step, step_velocity) = run(&mut step, &bundle, &counts, &missing);
+        let differences = [
+            ("native", worst(&native, &burn), worst(&native_velocity, &burn_velocity)),
+            ("step.onnx", worst(&step, &burn), worst(&step_velocity, &burn_velocity)),
+        ];
+        println!("seed {seed}, {shape:?}: {differences:?}");
+        for (engine, rates, velocity) in differences {
+            assert!(rates <= 1e-4 && velocity <= 1e-4, "{engine} differs from Burn: seed {seed}, {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn the_window_graph_is_the_stream() {
+    let library = onnxruntime_library();
+    for (seed, shape) in shapes().into_iter().enumerate() {
+        let bundle = bundle(shape, seed as u64);
+        // A learned table ends with its window; beyond it the graph has no positions.
+        let bins = if shape.architecture.positions == Positions::Learned {
+            BINS.min(shape.architecture.window_bins)
+        } else {
+            BINS
+        };
+        let (counts, missing) = stream(shape, 200 + seed as u64);
+        let (counts, missing) = (&counts[..bins * shape.channels], &missing[..bins]);
+        let (native, native_velocity) = run(&mut Native::new(&bundle), &bundle, counts, missing);
+        let mut window = OnnxWindow::new(&bundle, Some(&library)).unwrap();
+        // Two trials in one batch: the second must not see the first.
+        let (log_rates, velocity) = window.run(&counts.repeat(2), &missing.repeat(2), 2, bins).unwrap();
+        let rates = worst(&log_rates, &native.repeat(2));
+        let velocity = worst(&velocity, &native_velocity.repeat(2));
+        println!("seed {seed}, {shape:?}: window.onnx {rates:e} {velocity:e}");
+        assert!(rates <= 1e-4 && velocity <= 1e-4, "seed {seed}, {shape:?}");
+    }
+}
+
+#[test]
+fn a_restart_from_the_models_reach_is_the_uninterrupted_stream() {
+    for (seed, shape) in shapes().into_iter().enumerate() {
+        let bundle = bundle(shape, seed as u64);
+        let (channels, units) = (shape.channels, shape.units);
+        let bins = 3 * bundle.manifest.reach_bins() + 5;
+        let counts = random_counts(bins, channels, 300 + seed as u64);
+        let missing: Vec<f32> = (0..bins).map(|bin| f32::from(bin % 9 == 5)).collect();
+        let (whole, _) = run(&mut Native::new(&bundle), &bundle, &counts, &missing);
+        let from = bins - bundle.manifest.reach_bins();
+        let (tail, _) = run(&mut Native::new(&bundle), &bundle, &counts[from * channels..], &missing[from..]);
+        let difference = worst(&whole[(bins - 1) * units..], &tail[tail.len() - units..]);
+        assert!(difference <= 1e-4, "{difference:e} at seed {seed}, {shape:?}");
+        // One bin less is a different function, or the reach is not what the manifest says.
+        if bundle.manifest.architecture.layers > 1 {
+            let from = from + 1;
+            let (short, _) =
+                run(&mut Native::new(&bundle), &bundle, &counts[from * channels..], &missing[from..]);
+            assert!(worst(&whole[(bins - 1) * units..], &short[short.len() - units..]) > 0.0);
+        }
+    }
+}
+
+#[test]
+fn engines_reproduce_golden_vectors_and_notice_a_changed_weight() {
+    let shape = shapes()[0];
+    let mut bundle = bundle(shape, 5);
+    let worst = reproduce_golden(&mut Native::new(&bundle), &bundle).unwrap();
+    assert!(worst.0 <= GOLDEN_TOLERANCE && worst.1 <= GOLDEN_TOLERANCE);
+    bundle.weights.get_mut("layer.0.attention.key.weight").unwrap().1[3] += 0.5;
+    let error = reproduce_golden(&mut Native::new(&bundle), &bundle).unwrap_err().to_string();
+    assert!(
+        error.starts_with("expected the bundle's golden log rates within 1e-4, found a difference of "),
+        "{error}"
+    );
+}
+
+#[test]
+fn pythons_onnxruntime_and_a_numpy_reference_agree() {
+    let folder = tempfile::tempdir().unwrap();
+    for (seed, shape) in shapes().into_iter().enumerate() {
+        let path = folder.path().join(format!("model-{seed}"));
+        bundle(shape, seed as u64).write(&path).unwrap();
+        let script = workspace().join("tests/python/check_onnx.py");
+        let checked = Command::new(python()).arg(script).arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&checked.stdout);
+        println!("{shape:?}: {said}");
+        assert!(checked.status.success(), "{said}{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}

@@ -1,0 +1,96 @@
+//! Fences that are tests: which file may name which library, how long a file may be, what may not stand where.
+
+use ndt_tests::workspace;
+use std::path::{Path, PathBuf};
+
+/// A library, and the one file in each crate that may name it.
+const FENCES: [(&str, &[&str]); 4] = [
+    ("ort::", &["daemon/src/engine/onnx.rs"]),
+    ("hdf5::", &["replay/src/h5.rs"]),
+    ("zeromq::", &["daemon/src/zeromq.rs", "replay/src/zeromq.rs"]),
+    ("burn::", &["trainer/"]),
+];
+
+const FILE_LINES_MAX: usize = 500;
+
+fn sources() -> Vec<(String, String)> {
+    let root = workspace();
+    let mut files = Vec::new();
+    for folder in ["protocol", "daemon", "trainer", "replay", "tests"] {
+        walk(&root.join(folder), &mut files);
+    }
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+    files.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The lines outside comments, and before the file's own tests.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let code = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+    code.enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(at, line)| (at + 1, line))
+}
+
+/// `word` at the start of a path, not as the end of a longer name or within our own module path.
+fn names(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = &line[..at];
+        !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+    })
+}
+
+#[test]
+fn libraries_are_named_only_behind_their_fences() {
+    let sources = sources();
+    assert!(sources.len() > 30, "the walk found only {} files", sources.len());
+    let mut found = Vec::new();
+    for (file, text) in sources.iter().filter(|(file, _)| !file.starts_with("tests/tests/tidy.rs")) {
+        for (library, allowed) in FENCES {
+            if allowed.iter().any(|allowed| file.starts_with(allowed)) {
+                continue;
+            }
+            let lines = code(text).filter(|(_, line)| names(line, library));
+            found.extend(lines.map(|(at, line)| format!("{file}:{at}: {}", line.trim())));
+        }
+    }
+    assert!(found.is_empty(), "libraries named outside their file:\n{}", found.join("\n"));
+}
+
+#[test]
+fn files_are_short_enough_to_have_one_job() {
+    let long: Vec<String> = sources()
+        .iter()
+        .map(|(file, text)| (file, text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES_MAX)
+        .map(|(file, lines)| format!("{file}: {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "files of more than {FILE_LINES_MAX} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn libraries_do_not_unwrap_or_print() {
+    let mut found = Vec::new();
+    for (file, text) in sources() {
+        let is_program = file.ends_with("main.rs") || file.contains("/examples/");
+        if !file.contains("/src/") || file.starts_with("tests/") || file.ends_with("/tests.rs") {
+            continue;
+        }
+        for (at, line) in code(&text) {
+            let unwraps = line.contains(".unwrap()") || line.contains(".expect(");
+            let prints = !is_program && (names(line, "println!") || names(line, "dbg!"));
+            if unwraps || prints {
+                found.push(format!("{file}:{at}: {}", line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "in code that must not:\n{}", found.join("\n"));
+}

@@ -1,0 +1,321 @@
+//! The causal Neural Data Transformer in Burn, its building blocks under their usual names.
+//!
+//! Shapes are `[B, T, ...]`: trials, bins. The model is causal by its banded mask: bin `t` sees bins
+//! `t-window+1 ..= t` in every layer (`lag-bias`), or all earlier bins of its window (`learned`). Outputs are log
+//! spikes per bin and velocity in standard deviations; `export.rs` folds both into SI units.
+
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use ndt_protocol::manifest::{Architecture, Positions};
+use ndt_protocol::tensors::Tensors;
+
+/// Probabilities of dropout; zero at inference.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Dropouts {
+    /// On the read-in.
+    pub embedding: f64,
+    /// On attention weights' output, the feed-forward layer and both residual branches.
+    pub layer: f64,
+    /// On the final state, before the rates.
+    pub rates: f64,
+}
+
+/// Everything that fixes the model's shapes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ModelShape {
+    /// The transformer.
+    pub architecture: Architecture,
+    /// Input channels.
+    pub channels: usize,
+    /// Output units.
+    pub units: usize,
+    /// Velocity components; 0 for none.
+    pub velocity_dims: usize,
+    /// Dropout in training.
+    pub dropouts: Dropouts,
+}
+
+/// What the model says about a batch.
+pub struct Output {
+    /// Log spikes per bin, `[B, T, N]`.
+    pub log_rates: Tensor<3>,
+    /// Velocity in standard deviations, `[B, T, V]`.
+    pub velocity: Option<Tensor<3>>,
+}
+
+/// Two linear layers with a ReLU between them.
+#[derive(Module, Debug)]
+pub struct FeedForward {
+    up: Linear,
+    down: Linear,
+    dropout: Dropout,
+}
+
+/// Attention of several heads over the visible bins, with a learned bias for each head and lag.
+#[derive(Module, Debug)]
+pub struct MultiHeadAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    /// `[H, W]`; absent with learned positions.
+    lag_bias: Option<Param<Tensor<2>>>,
+    dropout: Dropout,
+    #[module(skip)]
+    heads: usize,
+}
+
+/// Attention and feed-forward layer, each on a normalised copy of the stream and added to it (pre-norm).
+#[derive(Module, Debug)]
+pub struct EncoderLayer {
+    norm1: LayerNorm,
+    attention: MultiHeadAttention,
+    norm2: LayerNorm,
+    feedforward: FeedForward,
+    dropout: Dropout,
+}
+
+/// The whole model.
+#[derive(Module, Debug)]
+pub struct NeuralDataTransformer {
+    readin: Linear,
+    /// What stands for a bin that never came, `[d]`.
+    missing: Param<Tensor<1>>,
+    /// `[S, d]`; absent with lag biases.
+    position: Option<Param<Tensor<2>>>,
+    layers: Vec<EncoderLayer>,
+    norm: LayerNorm,
+    rates: Linear,
+    velocity: Option<Linear>,
+    embedding_dropout: Dropout,
+    rates_dropout: Dropout,
+    #[module(skip)]
+    window: usize,
+    #[module(skip)]
+    learned: bool,
+}
+
+/// Which bins see which, for `T` bins.
+struct Visible {
+    /// Lag of each pair, clipped into the window, `[T * T]`.
+    lags: Tensor<1, Int>,
+    /// Pairs that do not see each other, `[1, 1, T, T]`.
+    hidden: Tensor<4, Bool>,
+    bins: usize,
+}
+
+impl Visible {
+    fn new(bins: usize, window: usize, device: &Device) -> Self {
+        let pairs = || (0..bins).flat_map(move |to| (0..bins).map(move |from| (to, from)));
+        let lags: Vec<i64> =
+            pairs().map(|(to, from)| to.saturating_sub(from).min(window - 1) as i64).collect();
+        let hidden: Vec<bool> = pairs().map(|(to, from)| from > to || to - from >= window).collect();
+        let hidden = Tensor::<2, Bool>::from_data(TensorData::new(hidden, [bins, bins]), device);
+        let lags = Tensor::<1, Int>::from_data(TensorData::new(lags, [bins * bins]), device);
+        Visible { lags, hidden: hidden.reshape([1, 1, bins, bins]), bins }
+    }
+}
+
+impl FeedForward {
+    fn new(width: usize, hidden: usize, dropout: f64, device: &Device) -> Self {
+        FeedForward {
+            up: LinearConfig::new(width, hidden).init(device),
+            down: LinearConfig::new(hidden, width).init(device),
+            dropout: DropoutConfig::new(dropout).init(),
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.down.forward(self.dropout.forward(activation::relu(self.up.forward(x))))
+    }
+}
+
+impl MultiHeadAttention {
+    fn new(architecture: Architecture, dropout: f64, device: &Device) -> Self {
+        let Architecture { width, heads, window_bins, positions, .. } = architecture;
+        let linear = || LinearConfig::new(width, width).init(device);
+        let lag_bias = (positions == Positions::LagBias).then(|| {
+            // ALiBi's slopes: each head begins with a horizon of its own, from short to long.
+            let slope = |head: usize| 2f32.powf(-8.0 * (head + 1) as f32 / heads as f32);
+            let biases: Vec<f32> = (0..heads)
+                .flat_map(|head| (0..window_bins).map(move |lag| -slope(head) * lag as f32))
+                .collect();
+            Param::from_data(TensorData::new(biases, [heads, window_bins]), device)
+        });
+        MultiHeadAttention {
+            query: linear(),
+            key: linear(),
+            value: linear(),
+            output: linear(),
+            lag_bias,
+            dropout: DropoutConfig::new(dropout).init(),
+            heads,
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>, visible: &Visible) -> Tensor<3> {
+        let [trials, bins, width] = x.dims();
+        let (heads, head_width) = (self.heads, width / self.heads);
+        // [B, T, d] -> [B, H, T, d/H]
+        let split = |x: Tensor<3>| x.reshape([trials, bins, heads, head_width]).swap_dims(1, 2);
+        let query = split(self.query.forward(x.clone()));
+        let key = split(self.key.forward(x.clone()));
+        let value = split(self.value.forward(x));
+        let mut scores = query.matmul(key.swap_dims(2, 3)).mul_scalar(1.0 / (head_width as f64).sqrt());
+        if let Some(lag_bias) = &self.lag_bias {
+            let bias = lag_bias.val().select(1, visible.lags.clone());
+            scores = scores + bias.reshape([1, heads, visible.bins, visible.bins]);
+        }
+        // Finite, so that no row can become NaN; exp of it is 0 beside the bin itself, which is always visible.
+        let hidden = visible.hidden.clone().expand([trials, heads, bins, bins]);
+        let weights = activation::softmax(scores.mask_fill(hidden, -1e9), 3);
+        let attended = self.dropout.forward(weights).matmul(value);
+        self.output.forward(attended.swap_dims(1, 2).reshape([trials, bins, width]))
+    }
+}
+
+impl EncoderLayer {
+    fn new(architecture: Architecture, dropout: f64, device: &Device) -> Self {
+        let width = architecture.width;
+        EncoderLayer {
+            norm1: LayerNormConfig::new(width).init(device),
+            attention: MultiHeadAttention::new(architecture, dropout, device),
+            norm2: LayerNormConfig::new(width).init(device),
+            feedforward: FeedForward::new(width, architecture.feedforward, dropout, device),
+            dropout: DropoutConfig::new(dropout).init(),
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>, visible: &Visible) -> Tensor<3> {
+        let attended = self.attention.forward(self.norm1.forward(x.clone()), visible);
+        let x = x + self.dropout.forward(attended);
+        let fed = self.feedforward.forward(self.norm2.forward(x.clone()));
+        x + self.dropout.forward(fed)
+    }
+}
+
+impl NeuralDataTransformer {
+    /// A model with random weights. Rates begin at the training means: `mean_counts [N]`, spikes per bin.
+    pub fn new(shape: &ModelShape, mean_counts: &[f64], device: &Device) -> Self {
+        let architecture = shape.architecture;
+        let width = architecture.width;
+        let learned = architecture.positions == Positions::Learned;
+        let small = Initializer::Normal { mean: 0.0, std: 0.02 };
+        let mut rates = LinearConfig::new(width, shape.units).with_initializer(small.clone()).init(device);
+        let log_means: Vec<f32> = mean_counts.iter().map(|mean| (mean + 1e-4).ln() as f32).collect();
+        rates.bias = Some(Param::from_data(TensorData::new(log_means, [shape.units]), device));
+        NeuralDataTransformer {
+            readin: LinearConfig::new(shape.channels, width).init(device),
+            missing: small.init([width], device),
+            position: learned.then(|| small.init([architecture.window_bins, width], device)),
+            layers: (0..architecture.layers)
+                .map(|_| EncoderLayer::new(architecture, shape.dropouts.layer, device))
+                .collect(),
+            norm: LayerNormConfig::new(width).init(device),
+            rates,
+            velocity: (shape.velocity_dims > 0)
+                .then(|| LinearConfig::new(width, shape.velocity_dims).with_initializer(small).init(device)),
+            embedding_dropout: DropoutConfig::new(shape.dropouts.embedding).init(),
+            rates_dropout: DropoutConfig::new(shape.dropouts.rates).init(),
+            window: architecture.window_bins,
+            learned,
+        }
+    }
+
+    /// Runs `counts [B, T, C]`, with `missing [B, T]` 1 where a bin never came (its counts are not looked at).
+    /// With learned positions `T` is at most the window.
+    pub fn forward(&self, counts: Tensor<3>, missing: Tensor<2>) -> Output {
+        let [trials, bins, _] = counts.dims();
+        let missing: Tensor<3> = missing.reshape([trials, bins, 1]);
+        let present = missing.clone().neg().add_scalar(1.0);
+        let absent = self.missing.val().reshape([1, 1, -1]);
+        let mut x = self.readin.forward(counts) * present + missing * absent;
+        if let Some(position) = &self.position {
+            x = x + position.val().narrow(0, 0, bins).unsqueeze::<3>();
+        }
+        x = self.embedding_dropout.forward(x);
+        let visible = Visible::new(bins, if self.learned { bins } else { self.window }, &x.device());
+        for layer in &self.layers {
+            x = layer.forward(x, &visible);
+        }
+        let state = self.norm.forward(x);
+        let velocity = self.velocity.as_ref().map(|velocity| velocity.forward(state.clone()));
+        Output { log_rates: self.rates.forward(self.rates_dropout.forward(state)), velocity }
+    }
+
+    /// All weights by the names of a bundle.
+    pub fn tensors(&self) -> Tensors {
+        let mut copy = self.clone();
+        let values = |data: TensorData| data.iter::<f32>().collect::<Vec<f32>>();
+        let named = copy.named().into_iter().map(|(name, weight)| match weight {
+            Weight::Vector(param) => (name, (param.val().dims().to_vec(), values(param.val().into_data()))),
+            Weight::Matrix(param) => (name, (param.val().dims().to_vec(), values(param.val().into_data()))),
+        });
+        named.collect()
+    }
+
+    /// A model with the weights of a bundle, without dropout. Weights that `tensors` lacks stay random: check the
+    /// bundle first.
+    pub fn from_tensors(shape: &ModelShape, tensors: &Tensors, device: &Device) -> Self {
+        let mut model = NeuralDataTransformer::new(shape, &vec![1.0; shape.units], device);
+        for (name, weight) in model.named() {
+            let Some((dims, values)) = tensors.get(&name) else { continue };
+            let data = TensorData::new(values.clone(), dims.clone());
+            match weight {
+                Weight::Vector(param) => *param = Param::from_data(data, device),
+                Weight::Matrix(param) => *param = Param::from_data(data, device),
+            }
+        }
+        model
+    }
+
+    fn named(&mut self) -> Vec<(String, Weight<'_>)> {
+        let mut named = Vec::new();
+        linear("readin", &mut self.readin, &mut named);
+        named.push(("missing".to_owned(), Weight::Vector(&mut self.missing)));
+        if let Some(position) = &mut self.position {
+            named.push(("position".to_owned(), Weight::Matrix(position)));
+        }
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            let name = |part: &str| format!("layer.{index}.{part}");
+            norm(&name("norm1"), &mut layer.norm1, &mut named);
+            linear(&name("attention.query"), &mut layer.attention.query, &mut named);
+            linear(&name("attention.key"), &mut layer.attention.key, &mut named);
+            linear(&name("attention.value"), &mut layer.attention.value, &mut named);
+            linear(&name("attention.output"), &mut layer.attention.output, &mut named);
+            if let Some(lag_bias) = &mut layer.attention.lag_bias {
+                named.push((name("attention.lag_bias"), Weight::Matrix(lag_bias)));
+            }
+            norm(&name("norm2"), &mut layer.norm2, &mut named);
+            linear(&name("feedforward.up"), &mut layer.feedforward.up, &mut named);
+            linear(&name("feedforward.down"), &mut layer.feedforward.down, &mut named);
+        }
+        norm("norm", &mut self.norm, &mut named);
+        linear("rates", &mut self.rates, &mut named);
+        if let Some(velocity) = &mut self.velocity {
+            linear("velocity", velocity, &mut named);
+        }
+        named
+    }
+}
+
+/// A parameter to be read or replaced.
+enum Weight<'a> {
+    Vector(&'a mut Param<Tensor<1>>),
+    Matrix(&'a mut Param<Tensor<2>>),
+}
+
+fn linear<'a>(name: &str, linear: &'a mut Linear, named: &mut Vec<(String, Weight<'a>)>) {
+    named.push((format!("{name}.weight"), Weight::Matrix(&mut linear.weight)));
+    if let Some(bias) = &mut linear.bias {
+        named.push((format!("{name}.bias"), Weight::Vector(bias)));
+    }
+}
+
+fn norm<'a>(name: &str, norm: &'a mut LayerNorm, named: &mut Vec<(String, Weight<'a>)>) {
+    named.push((format!("{name}.weight"), Weight::Vector(&mut norm.gamma)));
+    if let Some(bias) = &mut norm.beta {
+        named.push((format!("{name}.bias"), Weight::Vector(bias)));
+    }
+}
