@@ -4,13 +4,18 @@
 //! The difference is folded into the last layers here, once, so that no program downstream scales anything.
 //! Golden inputs are random counts at the recording's mean rates: a bundle carries no sample of a recording.
 
+use crate::config::Config;
+use crate::dataset::{Dataset, VELOCITY_SERIES};
+use crate::inference::reference_bundle;
 use crate::onnx::{GraphShape, step_graph, window_graph};
-use ndt_protocol::bundle::Bundle;
-use ndt_protocol::manifest::{FORMAT_VERSION, Manifest};
+use crate::training::Fit;
+use ndt_protocol::bundle::{Bundle, BundleError};
+use ndt_protocol::manifest::{FORMAT_VERSION, Manifest, Training, Velocity};
 use ndt_protocol::tensors::Tensors;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson};
+use std::collections::BTreeMap;
 
 /// Bins of the golden stream: longer than most windows, short enough to check at every start.
 const GOLDEN_BINS: usize = 48;
@@ -44,6 +49,42 @@ pub fn fold(mut weights: Tensors, bin_width_ms: f64, velocity: &[VelocityScale])
         }
     }
     weights
+}
+
+/// The bundle of a fit, golden vectors included: what `ndt-train fit` writes.
+///
+/// # Errors
+/// [`BundleError::Check`] when the fit does not make a valid bundle.
+pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) -> Result<Bundle, BundleError> {
+    let in_bins = |ms: f64| (ms / data.bin_width_ms).round() as usize;
+    let channels: Vec<usize> = data.channels().collect();
+    let mut scores = BTreeMap::from([(fit.selection.to_owned(), fit.scores.bits_per_spike)]);
+    if let Some(r2) = fit.scores.velocity_r2 {
+        scores.insert("velocity-r2".to_owned(), r2);
+    }
+    let manifest = Manifest {
+        format_version: FORMAT_VERSION,
+        id: "0".repeat(64),
+        bin_width_ms: data.bin_width_ms,
+        warmup_bins: in_bins(config.model.warmup_ms),
+        max_gap_bins: in_bins(config.model.max_gap_ms),
+        channel_ids: channels.iter().map(|unit| data.unit_ids[*unit]).collect(),
+        unit_ids: data.unit_ids.clone(),
+        architecture: fit.shape.architecture,
+        velocity: (data.velocity_dims > 0).then(|| Velocity {
+            dims: data.velocity_dims,
+            unit: "m/s".to_owned(),
+            lag_ms: data.lag_ms,
+            series: VELOCITY_SERIES.to_owned(),
+        }),
+        training,
+        scores,
+        files: BTreeMap::new(),
+    };
+    let means = data.mean_counts();
+    let mean_counts: Vec<f64> = channels.iter().map(|unit| means[*unit]).collect();
+    let weights = fold(fit.weights.clone(), data.bin_width_ms, &fit.velocity);
+    reference_bundle(manifest, weights, &mean_counts)
 }
 
 /// Builds the bundle of `manifest` (whose id and digests are filled in when it is written) from folded `weights`.

@@ -2,12 +2,16 @@
 //!
 //! A bundle's weights are loaded back into the Burn model, so that what is scored is what was exported.
 
+use crate::dataset::{self, Trial};
 use crate::export;
+use crate::metrics::{BitsPerSpike, R2};
 use crate::model::{Dropouts, ModelShape, NeuralDataTransformer};
 use burn::tensor::{Device, Tensor, TensorData};
+use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::bundle::{Bundle, BundleError};
 use ndt_protocol::manifest::{Manifest, Positions};
 use ndt_protocol::tensors::Tensors;
+use ndt_replay::session::{SelectError, Session};
 
 /// A bundle's model in Burn: ln(spikes/s) and m/s come out.
 pub struct Reference {
@@ -97,4 +101,136 @@ pub fn reference_bundle(
         export::bundle(manifest, weights, mean_counts, |counts, missing| reference.stream(counts, missing));
     bundle.check()?;
     Ok(bundle)
+}
+
+/// What `evaluate` reports.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Evaluation {
+    /// Which trials.
+    pub split: String,
+    /// How many.
+    pub trials: usize,
+    /// Bins scored.
+    pub bins: usize,
+    /// Bits/spike of the held-out units; absent without any.
+    pub co_bps: Option<f64>,
+    /// Velocity R2 of each axis; absent without a velocity head or behaviour.
+    pub velocity_r2: Option<Vec<f64>>,
+    /// Their mean.
+    pub velocity_r2_mean: Option<f64>,
+    /// The velocity is for the bin's centre plus this.
+    pub velocity_lag_ms: f64,
+}
+
+/// Why a bundle cannot be evaluated on a session.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// The bin width.
+    #[error(transparent)]
+    Bin(#[from] BinError),
+    /// The split.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The session lacks a unit of the bundle.
+    #[error("expected unit {id} of the bundle in the recording, found {units} others")]
+    Unit {
+        /// The missing unit.
+        id: i64,
+        /// Units of the recording.
+        units: usize,
+    },
+}
+
+/// Scores a bundle on the trials of `split`, bin by bin as the daemon would: each bin's answer is computed from
+/// the bins before it alone, cold at each trial's start, with the held-in units' counts as they are and the
+/// held-out units' never.
+///
+/// # Errors
+/// [`EvaluateError`] when the session does not fit the bundle, or has no such split.
+pub fn evaluate(bundle: &Bundle, session: &Session, split: &str) -> Result<Evaluation, EvaluateError> {
+    let manifest = &bundle.manifest;
+    let session = in_bundle_order(session, &manifest.unit_ids)?;
+    let binner = Binner::new(manifest.bin_width_ms)?;
+    let lag_ms = manifest.velocity.as_ref().map_or(0.0, |velocity| velocity.lag_ms);
+    let dims = manifest.velocity_dims();
+    let trials = dataset::trials(&session, &session.segments(Some(split))?, binner, dims, lag_ms);
+    let heldout: Vec<bool> = manifest.unit_ids.iter().map(|id| !manifest.channel_ids.contains(id)).collect();
+    let per_second = 1.0 / binner.width_s();
+    let mut bits = BitsPerSpike::new(manifest.units());
+    let mut r2 = R2::new(dims);
+    let reference = Reference::new(manifest, &bundle.weights);
+    reference.bin_by_bin(
+        &trials,
+        &channel_columns(manifest),
+        manifest.reach_bins(),
+        &mut |trial, bin, log_rates, velocity| {
+            let counts = &trials[trial].counts[bin * heldout.len()..];
+            for unit in (0..heldout.len()).filter(|unit| heldout[*unit]) {
+                let expected = f64::from(log_rates[unit]).exp() / per_second;
+                bits.add(unit, f64::from(counts[unit]), expected);
+            }
+            if dims > 0 {
+                r2.add(&trials[trial].velocity[bin * dims..][..dims], velocity);
+            }
+        },
+    );
+    Ok(Evaluation {
+        split: split.to_owned(),
+        trials: trials.len(),
+        bins: trials.iter().map(|trial| trial.bins).sum(),
+        co_bps: bits.score(),
+        velocity_r2: r2.axes(),
+        velocity_r2_mean: r2.mean(),
+        velocity_lag_ms: lag_ms,
+    })
+}
+
+/// Where each input channel stands among the units.
+fn channel_columns(manifest: &Manifest) -> Vec<usize> {
+    let column = |id: &i64| manifest.unit_ids.iter().position(|unit| unit == id);
+    manifest.channel_ids.iter().filter_map(column).collect()
+}
+
+/// The session with the bundle's units in the bundle's order.
+fn in_bundle_order(session: &Session, unit_ids: &[i64]) -> Result<Session, EvaluateError> {
+    let unit = |id: &i64| {
+        let found = session.units.iter().find(|unit| unit.id == *id).cloned();
+        found.ok_or(EvaluateError::Unit { id: *id, units: session.units.len() })
+    };
+    let units = unit_ids.iter().map(unit).collect::<Result<Vec<_>, _>>()?;
+    Ok(Session { units, ..session.clone() })
+}
+
+impl Reference {
+    /// Answers each bin of each trial from the bins up to it, at most `reach` of them, and gives
+    /// `(trial, bin, log rates [N], velocity [V])` to `answer`. Trials are run side by side, bins one after the other.
+    fn bin_by_bin(
+        &self,
+        trials: &[Trial],
+        channels: &[usize],
+        reach: usize,
+        answer: &mut dyn FnMut(usize, usize, &[f32], &[f32]),
+    ) {
+        let longest = trials.iter().map(|trial| trial.bins).max().unwrap_or(0);
+        for last in 0..longest {
+            let first = (last + 1).saturating_sub(reach);
+            let running: Vec<usize> = (0..trials.len()).filter(|trial| trials[*trial].bins > last).collect();
+            let mut counts = Vec::with_capacity(running.len() * (last + 1 - first) * channels.len());
+            for trial in &running {
+                let units = trials[*trial].counts.len() / trials[*trial].bins;
+                for row in trials[*trial].counts[first * units..(last + 1) * units].chunks_exact(units) {
+                    counts.extend(channels.iter().map(|channel| row[*channel]));
+                }
+            }
+            let missing = vec![0.0; running.len() * (last + 1 - first)];
+            let (log_rates, velocity) = self.batch(&counts, &missing, running.len());
+            let bins = last + 1 - first;
+            for (at, trial) in running.into_iter().enumerate() {
+                let row = at * bins + bins - 1;
+                let (units, dims) = (self.shape.units, self.shape.velocity_dims);
+                answer(trial, last, &log_rates[row * units..][..units], &velocity[row * dims..][..dims]);
+            }
+        }
+    }
 }

@@ -1,7 +1,18 @@
 //! Fits a causal Neural Data Transformer to a recording, evaluates it and exports it.
+//!
+//! In the order of a fit: [`dataset`] bins a session, [`masking`] hides part of a batch, [`model`] predicts,
+//! [`loss`] compares, [`training`] repeats; [`inference`] runs the result as the daemon would, [`export`] folds its
+//! units and writes the bundle with the graphs of [`onnx`]. [`ridge`] is what it is compared with.
+
+pub mod config;
+pub mod dataset;
 pub mod export;
 pub mod inference;
+pub mod loss;
+pub mod masking;
+pub mod metrics;
 pub mod model;
 pub mod onnx;
 pub(crate) mod pb;
 pub mod ridge;
+pub mod training;

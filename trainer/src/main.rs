@@ -1,2 +1,189 @@
-//! Placeholder.
-fn main() {}
+//! `ndt-train`: fits a model to recordings, and scores one.
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use ndt_protocol::Bundle;
+use ndt_protocol::manifest::Training;
+use ndt_replay::nwb;
+use ndt_trainer::config::Config;
+use ndt_trainer::dataset::Dataset;
+use ndt_trainer::training::{self, Progress};
+use ndt_trainer::{export, inference};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Fits a causal Neural Data Transformer to recordings and exports it for ndtd.
+#[derive(Parser)]
+#[command(name = "ndt-train", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fit a model and write its bundle.
+    #[command(after_help = "Example: ndt-train fit --data session.nwb --bin-ms 20 --out model")]
+    Fit(Fit),
+    /// Score a bundle, bin by bin as the daemon would.
+    #[command(
+        after_help = "Example: ndt-train evaluate --bundle model --data session.nwb --split val --json"
+    )]
+    Evaluate(Evaluate),
+}
+
+#[derive(Args)]
+struct Fit {
+    /// NWB recordings of the same units.
+    #[arg(long, required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Where the bundle goes: a folder, or a file that ends in .ndt.
+    #[arg(long)]
+    out: PathBuf,
+    /// Training configuration (TOML); every key has a default.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Width of a bin, ms.
+    #[arg(long, default_value_t = 20.0)]
+    bin_ms: f64,
+    /// Random seed; comes before the configuration's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Epochs at most; comes before the configuration's.
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Print JSON at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Evaluate {
+    /// Bundle folder or .ndt file.
+    #[arg(long)]
+    bundle: PathBuf,
+    /// NWB recording.
+    #[arg(long)]
+    data: PathBuf,
+    /// Which trials.
+    #[arg(long, default_value = "val")]
+    split: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Fit(command) => fit(&command),
+        Command::Evaluate(command) => evaluate(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ndt-train: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn fit(command: &Fit) -> anyhow::Result<()> {
+    let mut config = command.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
+    config.optimiser.epochs = command.epochs.unwrap_or(config.optimiser.epochs);
+    config.check()?;
+    let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let data = Dataset::new(&sessions, command.bin_ms, config.model.velocity_lag_ms)?;
+    for note in &data.notes {
+        eprintln!("note: {note}");
+    }
+    eprintln!(
+        "{} channels in, {} units out, {} training and {} validation trials",
+        data.channels().count(),
+        data.units(),
+        data.train.len(),
+        data.val.len()
+    );
+    let started = std::time::Instant::now();
+    let bar = Bar::new(config.optimiser.epochs);
+    let fit = training::fit(&data, &config, &mut |progress| bar.show(progress))?;
+    bar.bar.finish_and_clear();
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let training = Training {
+        by: concat!("ndt-train ", env!("CARGO_PKG_VERSION")).to_owned(),
+        data: command.data.iter().map(name).collect(),
+        data_sha256: ndt_protocol::bundle::digest_files(&command.data)?,
+        seed: config.optimiser.seed,
+        epochs: fit.epoch,
+    };
+    let manifest = export::fitted(&fit, &data, &config, training)?.write(&command.out)?;
+    let seconds = started.elapsed().as_secs_f64();
+    if command.json {
+        let report = serde_json::json!({
+            "bundle": command.out, "id": manifest.id, "scores": manifest.scores,
+            "epoch": fit.epoch, "seconds": seconds,
+        });
+        println!("{report:#}");
+    } else {
+        println!("bundle {} in {}", &manifest.id[..12], command.out.display());
+        println!("best epoch {} of {}, {seconds:.0} s", fit.epoch, config.optimiser.epochs);
+        for (name, score) in &manifest.scores {
+            println!("validation {name} {score:.4}");
+        }
+    }
+    Ok(())
+}
+
+fn evaluate(command: &Evaluate) -> anyhow::Result<()> {
+    let bundle =
+        Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
+    let session = nwb::read(&command.data)?;
+    let evaluation = inference::evaluate(&bundle, &session, &command.split)?;
+    if command.json {
+        println!("{}", serde_json::to_string_pretty(&evaluation)?);
+        return Ok(());
+    }
+    println!("{} trials, {} bins of split {}", evaluation.trials, evaluation.bins, evaluation.split);
+    match evaluation.co_bps {
+        Some(score) => println!("co-bps       {score:.4}"),
+        None => println!("co-bps       none: no held-out units with spikes"),
+    }
+    match (&evaluation.velocity_r2, evaluation.velocity_r2_mean) {
+        (Some(axes), Some(mean)) => {
+            println!("velocity R2  {axes:.4?}, mean {mean:.4}, lag {} ms", evaluation.velocity_lag_ms)
+        }
+        _ => println!("velocity R2  none: no velocity head, or no behaviour"),
+    }
+    Ok(())
+}
+
+/// A bar for a person, a line each tenth of the way for a log.
+struct Bar {
+    bar: ProgressBar,
+    for_person: bool,
+}
+
+impl Bar {
+    fn new(epochs: usize) -> Bar {
+        let style = ProgressStyle::with_template("epoch {pos}/{len} {bar:30} {msg}  {eta} left");
+        let bar = ProgressBar::new(epochs as u64);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Bar { bar, for_person: std::io::stderr().is_terminal() }
+    }
+
+    fn show(&self, progress: &Progress) {
+        let velocity = progress.scores.velocity_r2.map_or_else(String::new, |r2| format!("  R2 {r2:.3}"));
+        let line = format!(
+            "loss {:.4}  bits/spike {:.4} (best {:.4}){velocity}",
+            progress.loss, progress.scores.bits_per_spike, progress.best
+        );
+        if self.for_person {
+            self.bar.set_position(progress.epoch as u64);
+            self.bar.set_message(line);
+        } else if progress.epoch % (progress.epochs / 10).max(1) == 0 || progress.epoch == 1 {
+            eprintln!("epoch {}/{}  {line}", progress.epoch, progress.epochs);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The fit: epochs of AdamW over masked batches, early stopping on validation co-smoothing, best weights kept.
+//!
+//! **The same data, configuration and seed give the same weights.** Each epoch draws its order and masks from a
+//! generator of its own (seed and epoch), so that a resumed fit goes on as if it had never stopped.
+
+use crate::config::Config;
+use crate::dataset::{Dataset, Trial};
+use crate::export::VelocityScale;
+use crate::loss::{IGNORED, poisson_loss, velocity_loss};
+use crate::masking::{self, Batch};
+use crate::metrics::{BitsPerSpike, R2};
+use crate::model::{Dropouts, ModelShape, NeuralDataTransformer};
+use burn::module::Module;
+use burn::optim::grad_clipping::GradientClippingConfig;
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor, TensorData};
+use ndt_protocol::binner::{BinError, Binner};
+use ndt_protocol::manifest::{Architecture, Positions};
+use ndt_protocol::tensors::Tensors;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// What the fit says after each epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Epochs done.
+    pub epoch: usize,
+    /// Epochs at most.
+    pub epochs: usize,
+    /// Mean loss of the epoch's batches.
+    pub loss: f64,
+    /// Validation scores of this epoch.
+    pub scores: Scores,
+    /// Best selection score so far.
+    pub best: f64,
+}
+
+/// Scores on the validation trials.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Scores {
+    /// co-bps of held-out units; without any, bits/spike of counts hidden by a fixed mask.
+    pub bits_per_spike: f64,
+    /// Velocity R2, mean of the axes; `None` without a velocity.
+    pub velocity_r2: Option<f64>,
+}
+
+/// A fitted model.
+pub struct Fit {
+    /// Weights as trained: log spikes per bin, velocity in standard deviations.
+    pub weights: Tensors,
+    /// Shapes.
+    pub shape: ModelShape,
+    /// How velocity was scaled.
+    pub velocity: Vec<VelocityScale>,
+    /// The epoch of the best weights.
+    pub epoch: usize,
+    /// Their scores.
+    pub scores: Scores,
+    /// What `bits_per_spike` is called: `co-bps` or `masked-bps`.
+    pub selection: &'static str,
+}
+
+/// Why a fit cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FitError {
+    /// The bin width.
+    #[error(transparent)]
+    Bin(#[from] BinError),
+    /// A window of less than two bins.
+    #[error("expected a window of at least 2 bins, found {window_ms} ms with bins of {bin_width_ms} ms")]
+    Window {
+        /// The configured window.
+        window_ms: f64,
+        /// The data's bin width.
+        bin_width_ms: f64,
+    },
+    /// A learned position table shorter than the trials.
+    #[error(
+        "expected trials of at most the window's {window} bins with learned positions, found one of {found}"
+    )]
+    LongTrial {
+        /// Bins of the window.
+        window: usize,
+        /// Bins of the longest trial.
+        found: usize,
+    },
+    /// Nothing to learn from.
+    #[error("expected spikes in the validation trials, found none")]
+    NoSpikes,
+    /// The loss is not finite any more.
+    #[error("expected a finite loss, found {loss} in epoch {epoch}; a lower learning rate may help")]
+    Diverged {
+        /// The loss.
+        loss: f64,
+        /// When.
+        epoch: usize,
+    },
+}
+
+/// Fits a model to `data`; `progress` is told after each epoch.
+///
+/// # Errors
+/// [`FitError`] when the configuration does not fit the data, or the loss diverges.
+pub fn fit(data: &Dataset, config: &Config, progress: &mut dyn FnMut(&Progress)) -> Result<Fit, FitError> {
+    let shape = shape(data, config)?;
+    let mut trainer = Trainer::new(data, config, shape);
+    let mut best: Option<(f64, usize, Scores, Tensors)> = None;
+    for epoch in 0..config.optimiser.epochs {
+        let loss = trainer.epoch(epoch);
+        if !loss.is_finite() {
+            return Err(FitError::Diverged { loss, epoch: epoch + 1 });
+        }
+        let (scores, selection) = trainer.validate().ok_or(FitError::NoSpikes)?;
+        if best.as_ref().is_none_or(|(highest, ..)| selection > *highest) {
+            best = Some((selection, epoch + 1, scores, trainer.model.tensors()));
+        }
+        let (highest, at) = best.as_ref().map_or((selection, epoch), |(highest, at, ..)| (*highest, *at));
+        let epochs = config.optimiser.epochs;
+        progress(&Progress { epoch: epoch + 1, epochs, loss, scores, best: highest });
+        if epoch + 1 >= at + config.optimiser.patience_epochs {
+            break;
+        }
+    }
+    let (_, epoch, scores, weights) = best.ok_or(FitError::NoSpikes)?;
+    let selection = if data.heldout.contains(&true) { "co-bps" } else { "masked-bps" };
+    Ok(Fit { weights, shape, velocity: trainer.velocity, epoch, scores, selection })
+}
+
+/// The model's shape for this data, or why there is none.
+fn shape(data: &Dataset, config: &Config) -> Result<ModelShape, FitError> {
+    let model = &config.model;
+    let bin_width_ms = Binner::new(data.bin_width_ms)?.width_s() * 1e3;
+    let window_bins = (model.window_ms / bin_width_ms).round() as usize;
+    if window_bins < 2 {
+        return Err(FitError::Window { window_ms: model.window_ms, bin_width_ms });
+    }
+    let longest = data.train.iter().chain(&data.val).map(|trial| trial.bins).max().unwrap_or(0);
+    if model.positions == Positions::Learned && longest > window_bins {
+        return Err(FitError::LongTrial { window: window_bins, found: longest });
+    }
+    let dropout = config.optimiser.dropout;
+    Ok(ModelShape {
+        architecture: Architecture {
+            width: model.width,
+            layers: model.layers,
+            heads: model.heads,
+            feedforward: model.feedforward,
+            window_bins,
+            positions: model.positions,
+        },
+        channels: data.channels().count(),
+        units: data.units(),
+        velocity_dims: data.velocity_dims,
+        dropouts: Dropouts { embedding: dropout, layer: dropout, rates: dropout },
+    })
+}
+
+struct Trainer<'a> {
+    data: &'a Dataset,
+    config: &'a Config,
+    device: Device,
+    model: NeuralDataTransformer,
+    optimiser: ModuleOptimizer,
+    velocity: Vec<VelocityScale>,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(data: &'a Dataset, config: &'a Config, shape: ModelShape) -> Self {
+        let device = Device::flex().autodiff();
+        device.seed(config.optimiser.seed);
+        let optimiser = AdamWConfig::new()
+            .with_weight_decay(config.optimiser.weight_decay as f32)
+            .with_beta_2(config.optimiser.beta2 as f32)
+            .with_grad_clipping(Some(GradientClippingConfig::Norm(config.optimiser.gradient_norm_max as f32)))
+            .init();
+        let model = NeuralDataTransformer::new(&shape, &data.mean_counts(), &device);
+        Trainer { data, config, device, model, optimiser, velocity: velocity_scales(data) }
+    }
+
+    /// One pass over the training trials; gives the mean loss.
+    fn epoch(&mut self, epoch: usize) -> f64 {
+        let config = &self.config.optimiser;
+        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+        random.set_stream(1 + epoch as u64);
+        self.device.seed(config.seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64));
+        let mut order: Vec<&Trial> = self.data.train.iter().collect();
+        order.shuffle(&mut random);
+        let batches = order.chunks(config.batch_trials);
+        let count = batches.len();
+        let mut sum = 0.0;
+        for (at, trials) in batches.enumerate() {
+            let batch = masking::masked(trials, &self.data.heldout, &self.config.masking(), &mut random);
+            let loss = self.loss(&batch, trials);
+            sum += f64::from(loss.clone().into_scalar::<f32>());
+            let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+            let rate = self.learning_rate(epoch as f64 + at as f64 / count as f64);
+            self.model = self.optimiser.step(rate, self.model.clone(), gradients);
+        }
+        sum / count.max(1) as f64
+    }
+
+    /// Linear warm-up, then half a cosine to zero.
+    fn learning_rate(&self, epoch: f64) -> f64 {
+        let config = &self.config.optimiser;
+        let warmup = config.warmup_epochs.min(config.epochs / 2).max(1) as f64;
+        if epoch < warmup {
+            return config.learning_rate * (epoch + 1.0).min(warmup) / warmup;
+        }
+        let part = (epoch - warmup) / (config.epochs as f64 - warmup).max(1.0);
+        config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
+    }
+
+    fn loss(&self, batch: &Batch, trials: &[&Trial]) -> Tensor<1> {
+        let output = self.model.forward(
+            tensor(&batch.inputs, batch, &self.device),
+            tensor(&batch.missing, batch, &self.device).squeeze_dim::<2>(2),
+        );
+        let rates = poisson_loss(output.log_rates, tensor(&batch.labels, batch, &self.device));
+        let Some(velocity) = output.velocity else { return rates };
+        let (target, known) = self.velocity_target(batch, trials);
+        let target = tensor(&target, batch, &self.device);
+        let known = tensor(&known, batch, &self.device);
+        rates + velocity_loss(velocity, target, known).mul_scalar(self.config.objective.velocity_weight)
+    }
+
+    /// Standardised velocity `[B, T, V]` and where it is known `[B, T, 1]`.
+    fn velocity_target(&self, batch: &Batch, trials: &[&Trial]) -> (Vec<f32>, Vec<f32>) {
+        let dims = self.velocity.len();
+        let mut target = vec![0.0; batch.trials * batch.bins * dims];
+        let mut known = vec![0.0; batch.trials * batch.bins];
+        for (at, trial) in trials.iter().enumerate() {
+            for (bin, velocity) in trial.velocity.chunks_exact(dims).enumerate() {
+                if velocity.iter().any(|value| value.is_nan()) {
+                    continue;
+                }
+                let row = at * batch.bins + bin;
+                known[row] = 1.0;
+                for ((target, velocity), scale) in
+                    target[row * dims..].iter_mut().zip(velocity).zip(&self.velocity)
+                {
+                    *target = ((f64::from(*velocity) - scale.mean) / scale.deviation) as f32;
+                }
+            }
+        }
+        (target, known)
+    }
+
+    /// Scores on the validation trials and the number to select by; `None` without a spike in them.
+    fn validate(&self) -> Option<(Scores, f64)> {
+        let model = self.model.valid();
+        let device = Device::flex();
+        let heldout = &self.data.heldout;
+        let (units, dims) = (self.data.units(), self.velocity.len());
+        let has_heldout = heldout.contains(&true);
+        let mut bits = BitsPerSpike::new(units);
+        let mut r2 = R2::new(dims);
+        // The same mask in each epoch, so that epochs compare.
+        let mut random = ChaCha8Rng::seed_from_u64(self.config.optimiser.seed);
+        let trials: Vec<&Trial> = self.data.val.iter().collect();
+        for trials in trials.chunks(self.config.optimiser.batch_trials) {
+            let shown = masking::unmasked(trials, heldout);
+            let run = |batch: &Batch| {
+                model.forward(
+                    tensor(&batch.inputs, batch, &device),
+                    tensor(&batch.missing, batch, &device).squeeze_dim::<2>(2),
+                )
+            };
+            let output = run(&shown);
+            let velocity = output.velocity.map(values).unwrap_or_default();
+            self.score_velocity(&shown, trials, &velocity, &mut r2);
+            let (batch, log_rates) = if has_heldout {
+                (shown, values(output.log_rates))
+            } else {
+                let masked = masking::masked(trials, heldout, &self.config.masking(), &mut random);
+                let log_rates = values(run(&masked).log_rates);
+                (masked, log_rates)
+            };
+            for (at, (label, log_rate)) in batch.labels.iter().zip(&log_rates).enumerate() {
+                if *label != IGNORED {
+                    bits.add(at % units, f64::from(*label), f64::from(*log_rate).exp());
+                }
+            }
+        }
+        let bits_per_spike = bits.score()?;
+        let scores = Scores { bits_per_spike, velocity_r2: r2.mean() };
+        Some((scores, bits_per_spike))
+    }
+
+    fn score_velocity(&self, batch: &Batch, trials: &[&Trial], velocity: &[f32], r2: &mut R2) {
+        let dims = self.velocity.len();
+        if dims == 0 {
+            return;
+        }
+        let mut decoded = vec![0.0; dims];
+        for (at, trial) in trials.iter().enumerate() {
+            for (bin, truth) in trial.velocity.chunks_exact(dims).enumerate() {
+                let row = (at * batch.bins + bin) * dims;
+                for ((decoded, value), scale) in decoded.iter_mut().zip(&velocity[row..]).zip(&self.velocity)
+                {
+                    *decoded = (f64::from(*value) * scale.deviation + scale.mean) as f32;
+                }
+                r2.add(truth, &decoded);
+            }
+        }
+    }
+}
+
+/// `[B, T, *]` from a flat array.
+fn tensor(values: &[f32], batch: &Batch, device: &Device) -> Tensor<3> {
+    let last = values.len() / (batch.trials * batch.bins).max(1);
+    Tensor::from_data(TensorData::new(values.to_vec(), [batch.trials, batch.bins, last]), device)
+}
+
+fn values(x: Tensor<3>) -> Vec<f32> {
+    x.into_data().iter::<f32>().collect()
+}
+
+fn velocity_scales(data: &Dataset) -> Vec<VelocityScale> {
+    let dims = data.velocity_dims;
+    let scale = |axis: usize| {
+        let rows = data.train.iter().flat_map(|trial| trial.velocity.chunks_exact(dims));
+        let known: Vec<f64> =
+            rows.map(|row| f64::from(row[axis])).filter(|value| value.is_finite()).collect();
+        let count = known.len().max(1) as f64;
+        let mean = known.iter().sum::<f64>() / count;
+        let deviation = (known.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+        // A hand that never moved is not scaled.
+        VelocityScale { mean, deviation: if deviation > 0.0 { deviation } else { 1.0 } }
+    };
+    (0..dims).map(scale).collect()
+}
