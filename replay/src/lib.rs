@@ -1,14 +1,18 @@
 //! A rig that isn't there: reads recordings, simulates them, plays them out, listens.
 //!
 //! A [`session::Session`] is what all parts meet on. [`nwb`] reads one, [`simulate`] makes one up,
-//! [`nwb_write`] writes one, [`inspect`] tells what is in one.
+//! [`nwb_write`] writes one, [`inspect`] tells what is in one; [`play`] sends its bins, and [`listen`] counts and
+//! scores what a daemon makes of them.
 
 pub mod h5;
 pub mod inspect;
+pub mod listen;
 pub mod nwb;
 mod nwb_behavior;
 pub mod nwb_write;
+pub mod play;
 mod population;
 mod reach;
 pub mod session;
 pub mod simulate;
+pub mod zeromq;

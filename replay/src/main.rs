@@ -1,2 +1,239 @@
-//! Placeholder.
-fn main() {}
+//! `ndt-replay`: the command line of the rig that isn't there.
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use ndt_protocol::endpoint::Endpoint;
+use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::simulate::{Recipe, simulate};
+use ndt_replay::{inspect, nwb, nwb_write};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// A rig that isn't there: looks into NWB recordings, makes them up, plays them out, and listens to a decoder.
+#[derive(Parser)]
+#[command(name = "ndt-replay", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what is in a recording.
+    #[command(after_help = "Example: ndt-replay inspect session.nwb --json")]
+    Inspect(Inspect),
+    /// Make up a session of delayed reaches and write it as NWB. The same seed gives the same data.
+    #[command(after_help = "Example: ndt-replay simulate --out session.nwb --trials 200 --seed 7")]
+    Simulate(Simulate),
+    /// Send a recording's bins as a rig would, in real time.
+    #[command(
+        after_help = "Example: ndt-replay play session.nwb --to tcp://127.0.0.1:5570 --bin-ms 20 --split val"
+    )]
+    Play(Play),
+    /// Count and score what a daemon publishes.
+    #[command(
+        after_help = "Example: ndt-replay listen tcp://127.0.0.1:5571 --truth session.nwb --count 1000"
+    )]
+    Listen(Listen),
+}
+
+#[derive(Args)]
+struct Inspect {
+    /// NWB recording.
+    file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Simulate {
+    /// Where the recording goes.
+    #[arg(long)]
+    out: PathBuf,
+    /// Trials; one lasts about 1.7 s.
+    #[arg(long, default_value_t = Recipe::default().trials)]
+    trials: usize,
+    /// Units, held-out ones included.
+    #[arg(long, default_value_t = Recipe::default().units)]
+    units: usize,
+    /// Held-out units; a quarter of the units unless given.
+    #[arg(long)]
+    heldout: Option<usize>,
+    /// Random seed.
+    #[arg(long, default_value_t = Recipe::default().seed)]
+    seed: u64,
+}
+
+#[derive(Args)]
+struct Play {
+    /// NWB recording.
+    file: PathBuf,
+    /// Where bins go: binds, or connects with connect: in front.
+    #[arg(long)]
+    to: Endpoint,
+    /// Width of a bin, ms.
+    #[arg(long)]
+    bin_ms: f64,
+    /// Only the trials of this split.
+    #[arg(long)]
+    split: Option<String>,
+    /// How many times faster than the recording, or max.
+    #[arg(long, default_value = "1", value_parser = speed)]
+    speed: Speed,
+    /// Which units are sent.
+    #[arg(long, default_value = "held-in")]
+    units: Channels,
+    /// How long to wait for the first subscriber, s.
+    #[arg(long, default_value_t = 30.0)]
+    wait_s: f64,
+    /// Print JSON at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Listen {
+    /// Where estimates are published.
+    endpoint: Endpoint,
+    /// Recording whose hand velocity is the truth.
+    #[arg(long)]
+    truth: Option<PathBuf>,
+    /// End after so many estimates.
+    #[arg(long)]
+    count: Option<u64>,
+    /// End after so long without an estimate, s, once there was one.
+    #[arg(long)]
+    idle_s: Option<f64>,
+    /// How long to wait for the first estimate, s.
+    #[arg(long, default_value_t = 60.0)]
+    wait_s: f64,
+    /// Print JSON at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    match text.parse::<f64>() {
+        _ if text == "max" => Ok(Speed::Max),
+        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
+        _ => Err(format!("expected a positive number or max, found \"{text}\"")),
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Inspect(command) => run_inspect(&command),
+        Command::Simulate(command) => run_simulate(&command),
+        Command::Play(command) => run_play(&command),
+        Command::Listen(command) => run_listen(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ndt-replay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_inspect(command: &Inspect) -> anyhow::Result<()> {
+    let summary = inspect::summarize(&nwb::read(&command.file)?);
+    if command.json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        println!("{summary}");
+    }
+    Ok(())
+}
+
+fn run_simulate(command: &Simulate) -> anyhow::Result<()> {
+    let Simulate { trials, units, seed, .. } = *command;
+    let recipe = Recipe { trials, units, heldout: command.heldout.unwrap_or(units / 4), seed };
+    recipe.check()?;
+    let session = simulate(&recipe);
+    nwb_write::write(&session, &command.out)?;
+    println!("{}", inspect::summarize(&session));
+    Ok(())
+}
+
+fn run_play(command: &Play) -> anyhow::Result<()> {
+    let wait = seconds("--wait-s", command.wait_s)?;
+    let session = nwb::read(&command.file)?;
+    let plan = Plan::new(&session, command.split.as_deref(), command.bin_ms, command.units)?;
+    let channels = plan.channel_ids().len();
+    eprintln!(
+        "{} bins of {channels} channels in {} segments to {}",
+        plan.bins(),
+        plan.segments(),
+        command.to
+    );
+    let bar = ProgressBar::new(plan.bins() as u64);
+    let style = ProgressStyle::with_template("{pos}/{len} bins {bar:40} {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let report = play::run(&plan, &command.to, command.speed, wait, &mut |progress| {
+        bar.set_position(progress.sent as u64);
+    })?;
+    bar.finish_and_clear();
+    if command.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        let late = report.late_us_max.map_or_else(String::new, |late| format!(", at most {late} us late"));
+        println!(
+            "{} bins in {} segments sent in {:.3} s{late}",
+            report.bins, report.segments, report.seconds
+        );
+    }
+    Ok(())
+}
+
+fn run_listen(command: &Listen) -> anyhow::Result<()> {
+    let truth = command.truth.as_ref().map(|path| -> anyhow::Result<_> {
+        let session = nwb::read(path)?;
+        let series = session.series(TRUTH_SERIES).cloned();
+        series.with_context(|| format!("expected a series {TRUTH_SERIES} in {}, found none", path.display()))
+    });
+    let until = Until {
+        count: command.count,
+        idle: command.idle_s.map(|idle| seconds("--idle-s", idle)).transpose()?,
+        first: seconds("--wait-s", command.wait_s)?,
+    };
+    let mut tally = Tally::new(truth.transpose()?);
+    let live = std::io::stderr().is_terminal();
+    let mut shown = Instant::now();
+    listen::run(&command.endpoint, &mut tally, until, &mut || {}, &mut |tally, estimate| {
+        if live && shown.elapsed() > Duration::from_secs(1) {
+            shown = Instant::now();
+            let summary = tally.summary();
+            let r2 = summary.velocity_r2_mean.map_or_else(String::new, |r2| format!("  R2 {r2:.3}"));
+            eprint!(
+                "\r{} estimates  last {} {}  {}{r2}   ",
+                summary.estimates,
+                estimate.seq,
+                estimate.quality.name(),
+                summary.arrival_to_published_us
+            );
+        }
+        true
+    })?;
+    if live {
+        eprintln!();
+    }
+    if command.json {
+        println!("{}", serde_json::to_string_pretty(&tally.summary())?);
+    } else {
+        println!("{}", tally.summary());
+    }
+    Ok(())
+}
+
+fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {
+    match Duration::try_from_secs_f64(value) {
+        Ok(duration) => Ok(duration),
+        Err(_) => bail!("expected a number of seconds for {name}, found {value}"),
+    }
+}

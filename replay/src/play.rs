@@ -1,0 +1,320 @@
+//! A session as a rig would send it: which bins, in which order, and when.
+//!
+//! [`Plan`] is the whole stream, known before the first bin is sent; [`run`] sends it. A bin holds what was
+//! observed from its first instant to its last, or it is not in the plan: **unobserved time is never sent as
+//! silence**. Where the recording jumps (a new trial, a hole in the observation) the next bin starts a segment. Bins
+//! follow each other in one bin period each, whatever lay between them in the recording.
+
+use crate::session::{Interval, SelectError, Session};
+use crate::zeromq::{Sender, ZeromqError};
+use ndt_protocol::binner::{BinError, Binner};
+use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
+use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::wire::{BinStamp, Description};
+use serde::Serialize;
+use std::time::Duration;
+
+/// How often the stream is described to those who have just come.
+const DESCRIBE_EVERY_NS: u64 = 1_000_000_000;
+
+/// Why a session cannot be planned or played.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// The bin width.
+    #[error(transparent)]
+    Bin(#[from] BinError),
+    /// The split.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// No bin to send.
+    #[error("expected at least one whole observed bin of {bin_ms} ms, found none")]
+    Empty {
+        /// Width of a bin, ms.
+        bin_ms: f64,
+    },
+    /// The socket.
+    #[error(transparent)]
+    Zeromq(#[from] ZeromqError),
+}
+
+/// Which units are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Channels {
+    /// Those that are not held out: what a model takes in.
+    HeldIn,
+    /// All of them.
+    All,
+}
+
+/// Every bin of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    binner: Binner,
+    channel_ids: Vec<i64>,
+    /// For each bin: its end in the recording's time, and whether it starts a segment.
+    bins: Vec<(i64, bool)>,
+    /// `[bins, channels]`.
+    counts: Vec<f32>,
+    segments: usize,
+}
+
+/// How fast a plan is played.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Speed {
+    /// So many times faster than the recording.
+    Times(f64),
+    /// As fast as the transport takes it.
+    Max,
+}
+
+/// How far a play is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bins sent.
+    pub sent: usize,
+    /// Bins of the plan.
+    pub bins: usize,
+}
+
+/// What a play did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// Bins sent.
+    pub bins: usize,
+    /// Segments among them.
+    pub segments: usize,
+    /// Channels of a bin.
+    pub channels: usize,
+    /// From the first bin to the last, s.
+    pub seconds: f64,
+    /// Longest time that a bin was sent after its instant, us; absent at full speed.
+    pub late_us_max: Option<u64>,
+}
+
+impl Plan {
+    /// Plans the trials of `split` (all trials without one; all observed time without trials).
+    ///
+    /// # Errors
+    /// [`PlayError`] for an unusable bin width, an unknown split, or when there is no whole observed bin.
+    pub fn new(
+        session: &Session,
+        split: Option<&str>,
+        bin_ms: f64,
+        channels: Channels,
+    ) -> Result<Plan, PlayError> {
+        let binner = Binner::new(bin_ms)?;
+        let sent = |heldout: bool| channels == Channels::All || !heldout;
+        let units: Vec<_> = session.units.iter().filter(|unit| sent(unit.heldout)).collect();
+        let channel_ids: Vec<i64> = units.iter().map(|unit| unit.id).collect();
+        let mut plan = Plan { binner, channel_ids, bins: Vec::new(), counts: Vec::new(), segments: 0 };
+        for segment in session.segments(split)? {
+            let bins = binner.bins(segment.start, segment.stop);
+            let mut counts = vec![0.0; bins * units.len()];
+            for (column, unit) in units.iter().enumerate().filter(|_| bins > 0) {
+                binner.count(&unit.spike_times, segment.start, bins, &mut counts[column..], units.len());
+            }
+            plan.add_observed(segment.start, bins, &counts, &session.observed);
+        }
+        if plan.bins.is_empty() {
+            return Err(PlayError::Empty { bin_ms });
+        }
+        Ok(plan)
+    }
+
+    /// Appends the bins of a segment that lie wholly in observed time.
+    fn add_observed(&mut self, start_s: f64, bins: usize, counts: &[f32], observed: &[Interval]) {
+        let width_s = self.binner.width_s();
+        let mut follows = false;
+        for bin in 0..bins {
+            let (from, to) = (start_s + bin as f64 * width_s, start_s + (bin + 1) as f64 * width_s);
+            if !is_observed(observed, from, to) {
+                follows = false;
+                continue;
+            }
+            self.segments += usize::from(!follows);
+            self.bins.push(((to * 1e9).round() as i64, !follows));
+            let channels = self.channel_ids.len();
+            self.counts.extend_from_slice(&counts[bin * channels..][..channels]);
+            follows = true;
+        }
+    }
+
+    /// Number of bins.
+    pub fn bins(&self) -> usize {
+        self.bins.len()
+    }
+
+    /// Number of segments.
+    pub fn segments(&self) -> usize {
+        self.segments
+    }
+
+    /// Ids of the channels, in order.
+    pub fn channel_ids(&self) -> &[i64] {
+        &self.channel_ids
+    }
+
+    /// The plan's first `bins` bins.
+    pub fn truncate(&mut self, bins: usize) {
+        self.bins.truncate(bins);
+        self.counts.truncate(bins * self.channel_ids.len());
+        self.segments = self.bins.iter().filter(|(_, starts)| *starts).count();
+    }
+
+    /// Bin `seq`: its stamp but for stream and sending time, and its counts.
+    pub fn bin(&self, seq: usize) -> (BinStamp, &[f32]) {
+        let (source_ns, segment_start) = self.bins[seq];
+        let channels = self.channel_ids.len();
+        let stamp = BinStamp {
+            seq: seq as u64,
+            stream: 0,
+            source_ns,
+            sent_ns: 0,
+            bin_width_us: (self.binner.width_ns() / 1_000) as u32,
+            segment_start,
+        };
+        (stamp, &self.counts[seq * channels..][..channels])
+    }
+
+    fn description(&self) -> Description {
+        Description::Bins {
+            bin_width_us: (self.binner.width_ns() / 1_000) as u32,
+            channel_ids: self.channel_ids.clone(),
+        }
+    }
+}
+
+/// A recording that does not say when it was observed was observed throughout. A microsecond of slack is
+/// what trial and observation times differ by when a writer rounded one of them.
+fn is_observed(observed: &[Interval], from: f64, to: f64) -> bool {
+    const SLACK_S: f64 = 1e-6;
+    observed.is_empty()
+        || observed.iter().any(|open| open.start <= from + SLACK_S && to <= open.stop + SLACK_S)
+}
+
+/// Sends a plan to `endpoint` (binds unless it says otherwise) and gives how it went. Waits up to `wait` for a first
+/// subscriber, so that no bin is sent to nobody.
+///
+/// Bin `k` is sent at `start + (k + 1) * bin width / speed`, an absolute instant each: late ones do not push
+/// those after them, and nothing drifts. Runs on the caller's thread.
+///
+/// # Errors
+/// [`PlayError::Zeromq`] when the endpoint cannot be opened or nobody subscribes in time.
+pub fn run(
+    plan: &Plan,
+    endpoint: &Endpoint,
+    speed: Speed,
+    wait: Duration,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, PlayError> {
+    let mut sender = Sender::open(endpoint)?;
+    sender.wait_for_subscriber(wait)?;
+    let start_ns = monotonic_ns();
+    let stream = start_ns ^ u64::from(std::process::id()) << 48;
+    let mut described_ns = None;
+    let mut late_ns_max = 0;
+    for seq in 0..plan.bins() {
+        if let Speed::Times(times) = speed {
+            let due_ns = start_ns + ((seq + 1) as f64 * plan.binner.width_ns() as f64 / times) as u64;
+            sleep_until_ns(due_ns);
+            late_ns_max = late_ns_max.max(monotonic_ns().saturating_sub(due_ns));
+        }
+        let (mut stamp, counts) = plan.bin(seq);
+        stamp.stream = stream;
+        stamp.sent_ns = monotonic_ns();
+        if described_ns.is_none_or(|described| stamp.sent_ns > described + DESCRIBE_EVERY_NS) {
+            sender.describe(&plan.description())?;
+            described_ns = Some(stamp.sent_ns);
+        }
+        sender.send(&stamp, counts)?;
+        progress(Progress { sent: seq + 1, bins: plan.bins() });
+    }
+    let seconds = (monotonic_ns() - start_ns) as f64 * 1e-9;
+    sender.finish();
+    Ok(Report {
+        bins: plan.bins(),
+        segments: plan.segments(),
+        channels: plan.channel_ids.len(),
+        seconds,
+        late_us_max: matches!(speed, Speed::Times(_)).then_some(late_ns_max / 1_000),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Trial, Unit};
+
+    fn session() -> Session {
+        let unit = |id, heldout, spike_times: &[f64]| Unit { id, heldout, spike_times: spike_times.to_vec() };
+        let trial = |id, start, stop, split: &str| Trial {
+            id,
+            interval: Interval { start, stop },
+            split: Some(split.to_owned()),
+            columns: Default::default(),
+        };
+        Session {
+            identifier: "a test".to_owned(),
+            units: vec![
+                unit(11, false, &[1.0, 1.019, 1.02, 1.1, 5.03]),
+                unit(12, true, &[1.0]),
+                unit(13, false, &[0.99, 5.0]),
+            ],
+            observed: vec![Interval { start: 0.9, stop: 1.08 }, Interval { start: 1.1, stop: 6.0 }],
+            trials: vec![
+                trial(0, 1.0, 1.15, "train"),
+                trial(1, 5.0, 5.05, "val"),
+                trial(2, 5.5, 5.51, "val"),
+            ],
+            behavior: Vec::new(),
+        }
+    }
+
+    fn told(plan: &Plan) -> Vec<(u64, i64, bool, Vec<f32>)> {
+        let bin = |seq| {
+            let (stamp, counts) = plan.bin(seq);
+            (stamp.seq, stamp.source_ns / 1_000_000, stamp.segment_start, counts.to_vec())
+        };
+        (0..plan.bins()).map(bin).collect()
+    }
+
+    #[test]
+    fn bins_are_whole_observed_and_numbered_through() {
+        let plan = Plan::new(&session(), None, 20.0, Channels::HeldIn).unwrap();
+        // 1.08-1.1 was not observed: the bins that touch it are not sent, and what follows is a new segment.
+        assert_eq!(
+            told(&plan),
+            [
+                (0, 1020, true, vec![2.0, 0.0]),
+                (1, 1040, false, vec![1.0, 0.0]),
+                (2, 1060, false, vec![0.0, 0.0]),
+                (3, 1080, false, vec![0.0, 0.0]),
+                (4, 1120, true, vec![1.0, 0.0]),
+                (5, 1140, false, vec![0.0, 0.0]),
+                (6, 5020, true, vec![0.0, 1.0]),
+                (7, 5040, false, vec![1.0, 0.0]),
+            ]
+        );
+        assert_eq!((plan.segments(), plan.channel_ids()), (3, &[11, 13][..]));
+    }
+
+    #[test]
+    fn splits_channels_and_lengths_are_chosen() {
+        let mut plan = Plan::new(&session(), Some("val"), 20.0, Channels::All).unwrap();
+        assert_eq!((plan.bins(), plan.channel_ids()), (2, &[11, 12, 13][..]));
+        plan.truncate(1);
+        assert_eq!(plan.bins(), 1);
+        let refusal =
+            |split, bin_ms| Plan::new(&session(), split, bin_ms, Channels::All).unwrap_err().to_string();
+        assert_eq!(
+            refusal(Some("test"), 20.0),
+            "expected one of the splits \"train\", \"val\", got \"test\""
+        );
+        assert_eq!(
+            refusal(Some("val"), 60.0),
+            "expected at least one whole observed bin of 60 ms, found none"
+        );
+        assert!(refusal(None, -1.0).starts_with("expected a bin width"));
+    }
+}
