@@ -5,7 +5,7 @@
 use crate::pipeline::{Pipeline, Stats};
 use ndt_protocol::Quality;
 use sd_notify::NotifyState;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Level, info, warn};
@@ -20,12 +20,13 @@ const WARN_EVERY: Duration = Duration::from_secs(1);
 /// Sends what happens to standard error: with a priority for each line and no time or colour when the journal
 /// reads it (it adds its own), else for a person.
 pub fn start_logging(filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::new(filter);
+    // The ZeroMQ client tells of every reconnection; what matters of it stands in our own lines.
+    let filter = tracing_subscriber::EnvFilter::new(format!("zeromq=error,{filter}"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         builder.without_time().with_level(false).with_ansi(false).with_writer(Journal).init();
     } else {
-        builder.with_writer(std::io::stderr).init();
+        builder.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
     }
 }
 

@@ -160,7 +160,8 @@ impl Tally {
         // The policy's answers are for safety, not for accuracy; they are counted and not scored.
         let computed = matches!(estimate.quality, Quality::Good | Quality::Warmup | Quality::Gap);
         let instant_s = estimate.velocity_for_ns as f64 * 1e-9;
-        let truth = self.truth.as_ref().filter(|_| computed).and_then(|truth| truth.at(instant_s, TRUTH_GAP_S));
+        let truth =
+            self.truth.as_ref().filter(|_| computed).and_then(|truth| truth.at(instant_s, TRUTH_GAP_S));
         if let Some(truth) = truth {
             self.score.push(&truth, estimate.velocity());
         }

@@ -202,16 +202,13 @@ fn in_bundle_order(session: &Session, unit_ids: &[i64]) -> Result<Session, Evalu
     Ok(Session { units, ..session.clone() })
 }
 
+/// Takes the answer to one bin: `(trial, bin, log rates [N], velocity [V])`.
+type Answer<'a> = dyn FnMut(usize, usize, &[f32], &[f32]) + 'a;
+
 impl Reference {
     /// Answers each bin of each trial from the bins up to it, at most `reach` of them, and gives
     /// `(trial, bin, log rates [N], velocity [V])` to `answer`. Trials are run side by side, bins one after the other.
-    fn bin_by_bin(
-        &self,
-        trials: &[Trial],
-        channels: &[usize],
-        reach: usize,
-        answer: &mut dyn FnMut(usize, usize, &[f32], &[f32]),
-    ) {
+    fn bin_by_bin(&self, trials: &[Trial], channels: &[usize], reach: usize, answer: &mut Answer) {
         let longest = trials.iter().map(|trial| trial.bins).max().unwrap_or(0);
         for last in 0..longest {
             let first = (last + 1).saturating_sub(reach);

@@ -182,7 +182,7 @@ impl Bar {
         if self.for_person {
             self.bar.set_position(progress.epoch as u64);
             self.bar.set_message(line);
-        } else if progress.epoch % (progress.epochs / 10).max(1) == 0 || progress.epoch == 1 {
+        } else if progress.epoch == 1 || progress.epoch.is_multiple_of((progress.epochs / 10).max(1)) {
             eprintln!("epoch {}/{}  {line}", progress.epoch, progress.epochs);
         }
     }
