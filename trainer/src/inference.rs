@@ -5,7 +5,7 @@
 use crate::dataset::{self, Trial};
 use crate::export;
 use crate::metrics::{BitsPerSpike, R2};
-use crate::model::{Dropouts, ModelShape, NeuralDataTransformer};
+use crate::model::{ModelShape, NeuralDataTransformer};
 use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::bundle::{Bundle, BundleError};
@@ -28,7 +28,6 @@ impl Reference {
             channels: manifest.channels(),
             units: manifest.units(),
             velocity_dims: manifest.velocity_dims(),
-            dropouts: Dropouts::default(),
         };
         let device = Device::flex();
         Reference { model: NeuralDataTransformer::from_tensors(&shape, weights, &device), shape, device }
@@ -65,9 +64,11 @@ impl Reference {
         }
         let counts = TensorData::new(counts.to_vec(), [trials, bins, self.shape.channels]);
         let missing = TensorData::new(missing.to_vec(), [trials, bins]);
-        let output = self
-            .model
-            .forward(Tensor::from_data(counts, &self.device), Tensor::from_data(missing, &self.device));
+        let output = self.model.forward(
+            Tensor::from_data(counts, &self.device),
+            Tensor::from_data(missing, &self.device),
+            None,
+        );
         let values = |x: Tensor<3>| x.into_data().iter::<f32>().collect::<Vec<f32>>();
         (values(output.log_rates), output.velocity.map_or_else(Vec::new, values))
     }

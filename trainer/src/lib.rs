@@ -12,6 +12,7 @@ pub mod loss;
 pub mod masking;
 pub mod metrics;
 pub mod model;
+pub mod noise;
 pub mod onnx;
 pub(crate) mod pb;
 pub mod ridge;

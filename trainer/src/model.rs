@@ -4,22 +4,14 @@
 //! `t-window+1 ..= t` in every layer (`lag-bias`), or all earlier bins of its window (`learned`). Outputs are log
 //! spikes per bin and velocity in standard deviations; `export.rs` folds both into SI units.
 
-use burn::module::{Initializer, Module, Param};
-use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use crate::noise::{self, Noise};
+use burn::module::{Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 use ndt_protocol::manifest::{Architecture, Positions};
 use ndt_protocol::tensors::Tensors;
-
-/// Probabilities of dropout; zero at inference.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Dropouts {
-    /// On the read-in.
-    pub embedding: f64,
-    /// On attention weights' output, the feed-forward layer and both residual branches.
-    pub layer: f64,
-    /// On the final state, before the rates.
-    pub rates: f64,
-}
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 /// Everything that fixes the model's shapes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,8 +24,6 @@ pub struct ModelShape {
     pub units: usize,
     /// Velocity components; 0 for none.
     pub velocity_dims: usize,
-    /// Dropout in training.
-    pub dropouts: Dropouts,
 }
 
 /// What the model says about a batch.
@@ -49,7 +39,6 @@ pub struct Output {
 pub struct FeedForward {
     up: Linear,
     down: Linear,
-    dropout: Dropout,
 }
 
 /// Attention of several heads over the visible bins, with a learned bias for each head and lag.
@@ -61,7 +50,6 @@ pub struct MultiHeadAttention {
     output: Linear,
     /// `[H, W]`; absent with learned positions.
     lag_bias: Option<Param<Tensor<2>>>,
-    dropout: Dropout,
     #[module(skip)]
     heads: usize,
 }
@@ -73,7 +61,6 @@ pub struct EncoderLayer {
     attention: MultiHeadAttention,
     norm2: LayerNorm,
     feedforward: FeedForward,
-    dropout: Dropout,
 }
 
 /// The whole model.
@@ -88,8 +75,6 @@ pub struct NeuralDataTransformer {
     norm: LayerNorm,
     rates: Linear,
     velocity: Option<Linear>,
-    embedding_dropout: Dropout,
-    rates_dropout: Dropout,
     #[module(skip)]
     window: usize,
     #[module(skip)]
@@ -118,21 +103,20 @@ impl Visible {
 }
 
 impl FeedForward {
-    fn new(width: usize, hidden: usize, dropout: f64, device: &Device) -> Self {
+    fn new(width: usize, hidden: usize, device: &Device) -> Self {
         FeedForward {
             up: LinearConfig::new(width, hidden).init(device),
             down: LinearConfig::new(hidden, width).init(device),
-            dropout: DropoutConfig::new(dropout).init(),
         }
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.down.forward(self.dropout.forward(activation::relu(self.up.forward(x))))
+    fn forward(&self, x: Tensor<3>, noise: &mut Option<&mut Noise>) -> Tensor<3> {
+        self.down.forward(noise::drop(noise, activation::relu(self.up.forward(x))))
     }
 }
 
 impl MultiHeadAttention {
-    fn new(architecture: Architecture, dropout: f64, device: &Device) -> Self {
+    fn new(architecture: Architecture, device: &Device) -> Self {
         let Architecture { width, heads, window_bins, positions, .. } = architecture;
         let linear = || LinearConfig::new(width, width).init(device);
         let lag_bias = (positions == Positions::LagBias).then(|| {
@@ -149,12 +133,11 @@ impl MultiHeadAttention {
             value: linear(),
             output: linear(),
             lag_bias,
-            dropout: DropoutConfig::new(dropout).init(),
             heads,
         }
     }
 
-    fn forward(&self, x: Tensor<3>, visible: &Visible) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, visible: &Visible, noise: &mut Option<&mut Noise>) -> Tensor<3> {
         let [trials, bins, width] = x.dims();
         let (heads, head_width) = (self.heads, width / self.heads);
         // [B, T, d] -> [B, H, T, d/H]
@@ -170,62 +153,86 @@ impl MultiHeadAttention {
         // Finite, so that no row can become NaN; exp of it is 0 beside the bin itself, which is always visible.
         let hidden = visible.hidden.clone().expand([trials, heads, bins, bins]);
         let weights = activation::softmax(scores.mask_fill(hidden, -1e9), 3);
-        let attended = self.dropout.forward(weights).matmul(value);
+        let attended = noise::drop(noise, weights).matmul(value);
         self.output.forward(attended.swap_dims(1, 2).reshape([trials, bins, width]))
     }
 }
 
 impl EncoderLayer {
-    fn new(architecture: Architecture, dropout: f64, device: &Device) -> Self {
+    fn new(architecture: Architecture, device: &Device) -> Self {
         let width = architecture.width;
         EncoderLayer {
             norm1: LayerNormConfig::new(width).init(device),
-            attention: MultiHeadAttention::new(architecture, dropout, device),
+            attention: MultiHeadAttention::new(architecture, device),
             norm2: LayerNormConfig::new(width).init(device),
-            feedforward: FeedForward::new(width, architecture.feedforward, dropout, device),
-            dropout: DropoutConfig::new(dropout).init(),
+            feedforward: FeedForward::new(width, architecture.feedforward, device),
         }
     }
 
-    fn forward(&self, x: Tensor<3>, visible: &Visible) -> Tensor<3> {
-        let attended = self.attention.forward(self.norm1.forward(x.clone()), visible);
-        let x = x + self.dropout.forward(attended);
-        let fed = self.feedforward.forward(self.norm2.forward(x.clone()));
-        x + self.dropout.forward(fed)
+    fn forward(&self, x: Tensor<3>, visible: &Visible, noise: &mut Option<&mut Noise>) -> Tensor<3> {
+        let attended = self.attention.forward(self.norm1.forward(x.clone()), visible, noise);
+        let x = x + noise::drop(noise, attended);
+        let fed = self.feedforward.forward(self.norm2.forward(x.clone()), noise);
+        x + noise::drop(noise, fed)
     }
 }
 
 impl NeuralDataTransformer {
-    /// A model with random weights. Rates begin at the training means: `mean_counts [N]`, spikes per bin.
-    pub fn new(shape: &ModelShape, mean_counts: &[f64], device: &Device) -> Self {
+    /// A model with random weights that depend on `seed` alone. Rates begin at the training means: `mean_counts [N]`,
+    /// spikes per bin.
+    pub fn new(shape: &ModelShape, mean_counts: &[f64], seed: u64, device: &Device) -> Self {
         let architecture = shape.architecture;
         let width = architecture.width;
         let learned = architecture.positions == Positions::Learned;
-        let small = Initializer::Normal { mean: 0.0, std: 0.02 };
-        let mut rates = LinearConfig::new(width, shape.units).with_initializer(small.clone()).init(device);
-        let log_means: Vec<f32> = mean_counts.iter().map(|mean| (mean + 1e-4).ln() as f32).collect();
-        rates.bias = Some(Param::from_data(TensorData::new(log_means, [shape.units]), device));
-        NeuralDataTransformer {
+        let zeros = || Param::from_tensor(Tensor::zeros([width], device));
+        let mut model = NeuralDataTransformer {
             readin: LinearConfig::new(shape.channels, width).init(device),
-            missing: small.init([width], device),
-            position: learned.then(|| small.init([architecture.window_bins, width], device)),
-            layers: (0..architecture.layers)
-                .map(|_| EncoderLayer::new(architecture, shape.dropouts.layer, device))
-                .collect(),
+            missing: zeros(),
+            position: learned
+                .then(|| Param::from_tensor(Tensor::zeros([architecture.window_bins, width], device))),
+            layers: (0..architecture.layers).map(|_| EncoderLayer::new(architecture, device)).collect(),
             norm: LayerNormConfig::new(width).init(device),
-            rates,
+            rates: LinearConfig::new(width, shape.units).init(device),
             velocity: (shape.velocity_dims > 0)
-                .then(|| LinearConfig::new(width, shape.velocity_dims).with_initializer(small).init(device)),
-            embedding_dropout: DropoutConfig::new(shape.dropouts.embedding).init(),
-            rates_dropout: DropoutConfig::new(shape.dropouts.rates).init(),
+                .then(|| LinearConfig::new(width, shape.velocity_dims).init(device)),
             window: architecture.window_bins,
             learned,
+        };
+        model.draw(seed, device);
+        let log_means: Vec<f32> = mean_counts.iter().map(|mean| (mean + 1e-4).ln() as f32).collect();
+        model.rates.bias = Some(Param::from_data(TensorData::new(log_means, [shape.units]), device));
+        model
+    }
+
+    /// Draws all weights but norms and lag biases, which begin where they are: within `1/sqrt(inputs)` of zero, and
+    /// near zero where an output would otherwise begin far from the data.
+    fn draw(&mut self, seed: u64, device: &Device) {
+        const SMALL: f64 = 0.03;
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        for (name, weight) in self.named() {
+            match weight {
+                Weight::Matrix(_) if name.ends_with("lag_bias") => {}
+                Weight::Matrix(param) => {
+                    let [inputs, outputs] = param.val().dims();
+                    let is_small = ["rates.weight", "velocity.weight", "position"].contains(&name.as_str());
+                    let spread = if is_small { SMALL } else { 1.0 / (inputs as f64).sqrt() };
+                    *param =
+                        Param::from_tensor(noise::uniform(&mut random, [inputs, outputs], spread, device));
+                }
+                Weight::Vector(_) if name.contains("norm") => {}
+                Weight::Vector(param) => {
+                    let [count] = param.val().dims();
+                    let spread = if name == "missing" { SMALL } else { 0.0 };
+                    *param = Param::from_tensor(noise::uniform(&mut random, [count], spread, device));
+                }
+            }
         }
     }
 
     /// Runs `counts [B, T, C]`, with `missing [B, T]` 1 where a bin never came (its counts are not looked at).
     /// With learned positions `T` is at most the window.
-    pub fn forward(&self, counts: Tensor<3>, missing: Tensor<2>) -> Output {
+    /// `noise` is the dropout of training; without it the model is what the daemon runs.
+    pub fn forward(&self, counts: Tensor<3>, missing: Tensor<2>, mut noise: Option<&mut Noise>) -> Output {
         let [trials, bins, _] = counts.dims();
         let missing: Tensor<3> = missing.reshape([trials, bins, 1]);
         let present = missing.clone().neg().add_scalar(1.0);
@@ -234,14 +241,14 @@ impl NeuralDataTransformer {
         if let Some(position) = &self.position {
             x = x + position.val().narrow(0, 0, bins).unsqueeze::<3>();
         }
-        x = self.embedding_dropout.forward(x);
+        x = noise::drop(&mut noise, x);
         let visible = Visible::new(bins, if self.learned { bins } else { self.window }, &x.device());
         for layer in &self.layers {
-            x = layer.forward(x, &visible);
+            x = layer.forward(x, &visible, &mut noise);
         }
         let state = self.norm.forward(x);
         let velocity = self.velocity.as_ref().map(|velocity| velocity.forward(state.clone()));
-        Output { log_rates: self.rates.forward(self.rates_dropout.forward(state)), velocity }
+        Output { log_rates: self.rates.forward(noise::drop(&mut noise, state)), velocity }
     }
 
     /// All weights by the names of a bundle.
@@ -258,7 +265,7 @@ impl NeuralDataTransformer {
     /// A model with the weights of a bundle, without dropout. Weights that `tensors` lacks stay random: check the
     /// bundle first.
     pub fn from_tensors(shape: &ModelShape, tensors: &Tensors, device: &Device) -> Self {
-        let mut model = NeuralDataTransformer::new(shape, &vec![1.0; shape.units], device);
+        let mut model = NeuralDataTransformer::new(shape, &vec![1.0; shape.units], 0, device);
         for (name, weight) in model.named() {
             let Some((dims, values)) = tensors.get(&name) else { continue };
             let data = TensorData::new(values.clone(), dims.clone());

@@ -9,7 +9,8 @@ use crate::export::VelocityScale;
 use crate::loss::{IGNORED, poisson_loss, velocity_loss};
 use crate::masking::{self, Batch};
 use crate::metrics::{BitsPerSpike, R2};
-use crate::model::{Dropouts, ModelShape, NeuralDataTransformer};
+use crate::model::{ModelShape, NeuralDataTransformer};
+use crate::noise::Noise;
 use burn::module::Module;
 use burn::optim::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
@@ -17,8 +18,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::manifest::{Architecture, Positions};
 use ndt_protocol::tensors::Tensors;
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// What the fit says after each epoch.
@@ -139,7 +140,6 @@ fn shape(data: &Dataset, config: &Config) -> Result<ModelShape, FitError> {
     if model.positions == Positions::Learned && longest > window_bins {
         return Err(FitError::LongTrial { window: window_bins, found: longest });
     }
-    let dropout = config.optimiser.dropout;
     Ok(ModelShape {
         architecture: Architecture {
             width: model.width,
@@ -152,7 +152,6 @@ fn shape(data: &Dataset, config: &Config) -> Result<ModelShape, FitError> {
         channels: data.channels().count(),
         units: data.units(),
         velocity_dims: data.velocity_dims,
-        dropouts: Dropouts { embedding: dropout, layer: dropout, rates: dropout },
     })
 }
 
@@ -168,13 +167,12 @@ struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     fn new(data: &'a Dataset, config: &'a Config, shape: ModelShape) -> Self {
         let device = Device::flex().autodiff();
-        device.seed(config.optimiser.seed);
         let optimiser = AdamWConfig::new()
             .with_weight_decay(config.optimiser.weight_decay as f32)
             .with_beta_2(config.optimiser.beta2 as f32)
             .with_grad_clipping(Some(GradientClippingConfig::Norm(config.optimiser.gradient_norm_max as f32)))
             .init();
-        let model = NeuralDataTransformer::new(&shape, &data.mean_counts(), &device);
+        let model = NeuralDataTransformer::new(&shape, &data.mean_counts(), config.optimiser.seed, &device);
         Trainer { data, config, device, model, optimiser, velocity: velocity_scales(data) }
     }
 
@@ -183,7 +181,6 @@ impl<'a> Trainer<'a> {
         let config = &self.config.optimiser;
         let mut random = ChaCha8Rng::seed_from_u64(config.seed);
         random.set_stream(1 + epoch as u64);
-        self.device.seed(config.seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64));
         let mut order: Vec<&Trial> = self.data.train.iter().collect();
         order.shuffle(&mut random);
         let batches = order.chunks(config.batch_trials);
@@ -191,7 +188,8 @@ impl<'a> Trainer<'a> {
         let mut sum = 0.0;
         for (at, trials) in batches.enumerate() {
             let batch = masking::masked(trials, &self.data.heldout, &self.config.masking(), &mut random);
-            let loss = self.loss(&batch, trials);
+            let mut noise = Noise::new(random.next_u64(), config.dropout);
+            let loss = self.loss(&batch, trials, &mut noise);
             sum += f64::from(loss.clone().into_scalar::<f32>());
             let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
             let rate = self.learning_rate(epoch as f64 + at as f64 / count as f64);
@@ -211,10 +209,11 @@ impl<'a> Trainer<'a> {
         config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
     }
 
-    fn loss(&self, batch: &Batch, trials: &[&Trial]) -> Tensor<1> {
+    fn loss(&self, batch: &Batch, trials: &[&Trial], noise: &mut Noise) -> Tensor<1> {
         let output = self.model.forward(
             tensor(&batch.inputs, batch, &self.device),
             tensor(&batch.missing, batch, &self.device).squeeze_dim::<2>(2),
+            Some(noise),
         );
         let rates = poisson_loss(output.log_rates, tensor(&batch.labels, batch, &self.device));
         let Some(velocity) = output.velocity else { return rates };
@@ -264,6 +263,7 @@ impl<'a> Trainer<'a> {
                 model.forward(
                     tensor(&batch.inputs, batch, &device),
                     tensor(&batch.missing, batch, &device).squeeze_dim::<2>(2),
+                    None,
                 )
             };
             let output = run(&shown);

@@ -1,0 +1,149 @@
+//! The whole path, small: a simulated session is written, read, fitted, exported, evaluated, played into a running
+//! daemon, and heard again.
+
+use ndt_daemon::engine::{self, EngineKind};
+use ndt_daemon::pipeline;
+use ndt_protocol::Bundle;
+use ndt_protocol::manifest::Training;
+use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::session::Session;
+use ndt_replay::simulate::{Recipe, simulate};
+use ndt_replay::{nwb, nwb_write};
+use ndt_tests::onnxruntime_library;
+use ndt_trainer::config::Config;
+use ndt_trainer::dataset::Dataset;
+use ndt_trainer::{export, inference, training};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A session that has been through a file.
+fn session(folder: &Path) -> Session {
+    let path = folder.join("session.nwb");
+    let recipe = Recipe { trials: 120, units: 60, heldout: 15, seed: 3 };
+    nwb_write::write(&simulate(&recipe), &path).unwrap();
+    nwb::read(&path).unwrap()
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.model.width = 32;
+    config.model.layers = 2;
+    config.model.feedforward = 48;
+    config.optimiser.epochs = 25;
+    config.optimiser.learning_rate = 4e-3;
+    config.optimiser.batch_trials = 16;
+    config
+}
+
+fn origin() -> Training {
+    Training { by: "a test".into(), data: Vec::new(), data_sha256: "0".repeat(64), seed: 1, epochs: 0 }
+}
+
+fn fit(data: &Dataset) -> Bundle {
+    let mut scores = Vec::new();
+    let fit =
+        training::fit(data, &config(), &mut |progress| scores.push(progress.scores.bits_per_spike)).unwrap();
+    assert_eq!(scores.len(), 25);
+    assert!(scores[24] > scores[0], "the epochs teach something: {scores:?}");
+    export::fitted(&fit, data, &config(), origin()).unwrap()
+}
+
+fn stream(bundle: &Bundle, session: &Session, kind: EngineKind) -> (Plan, Summary) {
+    let plan = Plan::new(session, Some("val"), 20.0, Channels::HeldIn).unwrap();
+    let engine = engine::load(kind, bundle, Some(&onnxruntime_library())).unwrap();
+    let any = "bind:tcp://127.0.0.1:0".parse().unwrap();
+    let pipeline = pipeline::start(&any, &any, bundle, engine).unwrap();
+    let rig = format!("connect:{}", pipeline.input()).parse().unwrap();
+    let output = pipeline.output().parse().unwrap();
+    let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());
+    let until = Until { count: Some(plan.bins() as u64), idle: None, first: Duration::from_secs(30) };
+    let (go, gone) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let plan = &plan;
+        scope.spawn(move || {
+            gone.recv().unwrap();
+            play::run(plan, &rig, Speed::Times(10.0), Duration::from_secs(30), &mut |_| {}).unwrap();
+        });
+        listen::run(&output, &mut tally, until, &mut || go.send(()).unwrap(), &mut |_, _| true).unwrap();
+    });
+    let stats = pipeline.stats();
+    pipeline.stop();
+    assert_eq!((stats.refused, stats.overflowed), (0, 0), "{stats:?}");
+    (plan, tally.summary())
+}
+
+#[test]
+fn a_simulated_session_goes_from_spike_to_velocity_and_scores_as_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let data = Dataset::new(std::slice::from_ref(&session), 20.0, 0.0).unwrap();
+    let path = folder.path().join("model.ndt");
+    fit(&data).write(&path).unwrap();
+    let bundle = Bundle::read(&path).unwrap();
+    let evaluation = inference::evaluate(&bundle, &session, "val").unwrap();
+    let evaluated = evaluation.velocity_r2_mean.unwrap();
+    assert!(evaluated > 0.2 && evaluation.co_bps.unwrap() > 0.0, "{evaluation:?}");
+    let selected = bundle.manifest.scores["co-bps"];
+    assert!(
+        (evaluation.co_bps.unwrap() - selected).abs() < 1e-4,
+        "bin by bin is the batch: {evaluation:?} {selected}"
+    );
+
+    for kind in [EngineKind::Native, EngineKind::Onnx] {
+        let (plan, summary) = stream(&bundle, &session, kind);
+        assert_eq!(summary.estimates, plan.bins() as u64);
+        assert_eq!((summary.missing, summary.repeated, summary.out_of_order, summary.streams), (0, 0, 0, 1));
+        assert_eq!(summary.reasons["segment-start"], plan.segments() as u64);
+        assert_eq!(summary.quality["warmup"], 4 * plan.segments() as u64, "{summary:?}");
+        let heard = summary.velocity_r2_mean.unwrap();
+        assert!((heard - evaluated).abs() < 1e-4, "{kind:?}: heard {heard}, evaluated {evaluated}");
+    }
+}
+
+#[test]
+fn the_same_seed_and_data_give_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let data = Dataset::new(std::slice::from_ref(&session), 20.0, 0.0).unwrap();
+    let (first, second) = (fit(&data), fit(&data));
+    let bits = |bundle: &Bundle| -> Vec<u32> {
+        bundle.weights.values().flat_map(|(_, values)| values.iter().map(|value| value.to_bits())).collect()
+    };
+    assert!(bits(&first) == bits(&second), "two fits of one seed differ");
+    let mut other = config();
+    other.optimiser.seed = 2;
+    let other = training::fit(&data, &other, &mut |_| {}).unwrap();
+    let other = export::fitted(&other, &data, &config(), origin()).unwrap();
+    assert!(bits(&first) != bits(&other), "two seeds give the same weights");
+}
+
+#[test]
+fn without_behaviour_and_without_held_out_units_there_are_rates_and_it_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = session(folder.path());
+    session.behavior.clear();
+    session.units.iter_mut().for_each(|unit| unit.heldout = false);
+    session.trials.iter_mut().for_each(|trial| trial.split = None);
+    let data = Dataset::new(std::slice::from_ref(&session), 20.0, 0.0).unwrap();
+    assert_eq!(
+        data.notes,
+        [
+            "no hand_vel in every recording: rates only, without a velocity head",
+            "no splits train and val: every 5th trial validates"
+        ]
+    );
+    assert_eq!((data.train.len(), data.val.len()), (96, 24));
+    let mut config = config();
+    config.optimiser.epochs = 2;
+    let fit = training::fit(&data, &config, &mut |_| {}).unwrap();
+    assert_eq!((fit.selection, fit.scores.velocity_r2), ("masked-bps", None));
+    let bundle = export::fitted(&fit, &data, &config, origin()).unwrap();
+    assert_eq!(
+        (bundle.manifest.channels(), bundle.manifest.units(), bundle.manifest.velocity_dims()),
+        (60, 60, 0)
+    );
+    let mut engine = engine::native::Native::new(&bundle);
+    engine::reproduce_golden(&mut engine, &bundle).unwrap();
+}
