@@ -5,6 +5,7 @@
 //! half of one where a good one was. Reading it checks everything that can be checked without running the
 //! model; running it against the golden vectors is the engine's part.
 
+use crate::files::{self, FileError};
 use crate::manifest::{FORMAT_VERSION, Manifest};
 use crate::tensors::{self, Tensors};
 use sha2::{Digest, Sha256};
@@ -43,13 +44,8 @@ pub struct Bundle {
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// A file cannot be read or written.
-    #[error("{path}: {error}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// Neither a folder nor a tar of one.
     #[error("expected a bundle folder or .ndt file with a manifest.toml, found none in {path}")]
     NoManifest {
@@ -151,9 +147,9 @@ impl Bundle {
         let mut files = vec![(MANIFEST, text.into_bytes())];
         files.extend(contents);
         if path.extension().is_some_and(|ending| ending == "ndt") {
-            write_tar(path, &files)?;
+            files::write_file(path, &tar(&files).map_err(FileError::at(path))?)?;
         } else {
-            write_folder(path, &files)?;
+            files::write_folder(path, &files)?;
         }
         Ok(manifest)
     }
@@ -254,14 +250,14 @@ fn read_folder(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
         match std::fs::read(&file) {
             Ok(bytes) => drop(files.insert(name.to_owned(), bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(BundleError::Io { path: file, error }),
+            Err(error) => return Err(BundleError::Io(FileError { path: file, error })),
         }
     }
     Ok(files)
 }
 
 fn read_tar(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
-    let io = |error| BundleError::Io { path: path.to_owned(), error };
+    let io = |error| FileError { path: path.to_owned(), error };
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(std::fs::File::open(path).map_err(io)?).entries().map_err(io)? {
         let mut entry = entry.map_err(|_| BundleError::NoManifest { path: path.to_owned() })?;
@@ -276,52 +272,17 @@ fn read_tar(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
     Ok(files)
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    path.with_file_name(name)
-}
-
-fn write_tar(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), BundleError> {
-    let part = beside(path);
-    let io = |error| BundleError::Io { path: part.clone(), error };
-    let mut archive = tar::Builder::new(std::fs::File::create(&part).map_err(io)?);
+/// A tar of the files, the same bytes for the same files.
+fn tar(files: &[(&str, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
         header.set_cksum();
-        archive.append_data(&mut header, name, bytes.as_slice()).map_err(io)?;
+        archive.append_data(&mut header, name, bytes.as_slice())?;
     }
-    archive.into_inner().and_then(|file| file.sync_all()).map_err(io)?;
-    std::fs::rename(&part, path).map_err(io)
-}
-
-/// A folder cannot be renamed over a full one: the old one steps aside first and is removed last.
-fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), BundleError> {
-    let part = beside(path);
-    let io = |error| BundleError::Io { path: part.clone(), error };
-    std::fs::create_dir_all(&part).map_err(io)?;
-    for (name, bytes) in files {
-        std::fs::write(part.join(name), bytes).map_err(io)?;
-    }
-    let old = part.with_extension("old");
-    let replaces = path.exists();
-    if replaces {
-        std::fs::rename(path, &old).map_err(io)?;
-    }
-    if let Err(error) = std::fs::rename(&part, path) {
-        if replaces {
-            std::fs::rename(&old, path).map_err(io)?;
-        }
-        return Err(io(error));
-    }
-    if old.is_dir() {
-        std::fs::remove_dir_all(&old).map_err(io)?;
-    } else if replaces {
-        std::fs::remove_file(&old).map_err(io)?;
-    }
-    Ok(())
+    archive.into_inner()
 }
 
 /// Lower-case hexadecimal digits.
@@ -336,7 +297,7 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn digest_files(paths: &[PathBuf]) -> Result<String, BundleError> {
     let mut digest = Sha256::new();
     for path in paths {
-        let bytes = std::fs::read(path).map_err(|error| BundleError::Io { path: path.clone(), error })?;
+        let bytes = std::fs::read(path).map_err(FileError::at(path))?;
         digest.update(&bytes);
     }
     Ok(hex(&digest.finalize()))

@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod clock;
 pub mod endpoint;
 pub mod estimate;
+pub mod files;
 pub mod limits;
 pub mod manifest;
 pub mod tensors;

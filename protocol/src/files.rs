@@ -1,0 +1,133 @@
+//! Files that are whole or not there: written beside their final name, then renamed.
+
+use std::ffi::OsString;
+use std::io::{Error, Write};
+use std::path::{Path, PathBuf};
+
+/// A file that could not be written, read or renamed.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {error}")]
+pub struct FileError {
+    /// Which file.
+    pub path: PathBuf,
+    /// What the system says.
+    pub error: Error,
+}
+
+impl FileError {
+    /// Names the file that `error` is about; for `map_err`.
+    pub fn at(path: &Path) -> impl FnOnce(Error) -> FileError + use<> {
+        let path = path.to_owned();
+        move |error| FileError { path, error }
+    }
+}
+
+/// Writes one file; what was there is replaced only when all bytes are on the disk.
+///
+/// # Errors
+/// [`FileError`] with nothing changed at `path`.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let part = beside(path, "part");
+    let written = std::fs::File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| std::fs::rename(&part, path)) {
+        // What is left of the attempt is of no use; that it cannot be removed is no news either.
+        drop(std::fs::remove_file(&part));
+        return Err(FileError { path: path.to_owned(), error });
+    }
+    Ok(())
+}
+
+/// Writes a folder of files; the folder (or file) that was there is replaced as a whole.
+///
+/// A folder cannot be renamed over a full one, so the old one steps aside first and is removed last.
+///
+/// # Errors
+/// [`FileError`] with what was at `path` still there.
+pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileError> {
+    let part = beside(path, "part");
+    let written = fill(&part, files).and_then(|()| swap(&part, path));
+    if written.is_err() {
+        drop(std::fs::remove_dir_all(&part));
+    }
+    written
+}
+
+fn fill(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileError> {
+    std::fs::create_dir_all(folder).map_err(FileError::at(folder))?;
+    for (name, bytes) in files {
+        let file = folder.join(name);
+        std::fs::write(&file, bytes).map_err(FileError::at(&file))?;
+    }
+    Ok(())
+}
+
+fn swap(part: &Path, path: &Path) -> Result<(), FileError> {
+    let old = beside(path, "old");
+    let replaces = path.exists();
+    if replaces {
+        std::fs::rename(path, &old).map_err(FileError::at(path))?;
+    }
+    if let Err(error) = std::fs::rename(part, path) {
+        if replaces {
+            std::fs::rename(&old, path).map_err(FileError::at(path))?;
+        }
+        return Err(FileError { path: path.to_owned(), error });
+    }
+    match replaces {
+        true if old.is_dir() => std::fs::remove_dir_all(&old).map_err(FileError::at(&old)),
+        true => std::fs::remove_file(&old).map_err(FileError::at(&old)),
+        false => Ok(()),
+    }
+}
+
+/// A name in the same folder (a rename must not cross file systems) that no other process uses.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut name: OsString = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.{what}", std::process::id()));
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn files_and_folders_are_replaced_whole_and_nothing_is_left_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, whole) = (folder.path().join("file"), folder.path().join("whole"));
+        for bytes in [b"first".as_slice(), b"second"] {
+            write_file(&file, bytes).unwrap();
+            assert_eq!(std::fs::read(&file).unwrap(), bytes);
+        }
+        write_folder(&whole, &[("a", b"1".to_vec()), ("b", b"2".to_vec())]).unwrap();
+        write_folder(&whole, &[("a", b"3".to_vec())]).unwrap();
+        assert_eq!(
+            (names(folder.path()), names(&whole)),
+            (vec!["file".into(), "whole".into()], vec!["a".into()])
+        );
+        write_folder(&file, &[("a", b"4".to_vec())]).unwrap();
+        assert_eq!(names(&file), ["a"], "a folder can take a file's place");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().join("whole");
+        write_folder(&whole, &[("a", b"good".to_vec())]).unwrap();
+        let error = write_folder(&whole, &[("no/such/folder", b"bad".to_vec())]).unwrap_err();
+        assert!(error.to_string().contains("no/such/folder"), "{error}");
+        assert_eq!(std::fs::read(whole.join("a")).unwrap(), b"good");
+        assert_eq!(names(folder.path()), ["whole"]);
+        assert!(write_file(&folder.path().join("missing/file"), b"x").is_err());
+    }
+}
