@@ -110,7 +110,7 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
     let bar = ProgressBar::new(demo.epochs as u64);
     let style = ProgressStyle::with_template("fitting  epoch {pos}/{len} {bar:30} {msg}  {eta} left");
     bar.set_style(style?);
-    let fit = training::fit(&data, &config, &mut |progress| {
+    let fit = training::fit(&data, &config, None, &mut |progress| {
         let r2 = progress.scores.velocity_r2.map_or_else(String::new, |r2| format!("  R2 {r2:.3}"));
         bar.set_position(progress.epoch as u64);
         bar.set_message(format!(

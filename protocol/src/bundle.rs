@@ -101,9 +101,7 @@ impl Bundle {
         for file in FILES {
             let expected =
                 manifest.files.get(file).cloned().unwrap_or_else(|| "(not in the manifest)".to_owned());
-            let found = files
-                .get(file)
-                .map_or_else(|| "no such file".to_owned(), |bytes| hex(&Sha256::digest(bytes)));
+            let found = files.get(file).map_or_else(|| "no such file".to_owned(), |bytes| sha256(bytes));
             if expected != found {
                 return Err(BundleError::Digest { file: file.to_owned(), expected, found });
             }
@@ -138,11 +136,10 @@ impl Bundle {
         ];
         let mut manifest = self.manifest.clone();
         manifest.format_version = FORMAT_VERSION;
-        manifest.files =
-            contents.iter().map(|(name, bytes)| ((*name).to_owned(), hex(&Sha256::digest(bytes)))).collect();
+        manifest.files = contents.iter().map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect();
         manifest.id = NO_ID.to_owned();
         let text = manifest_text(&manifest)?;
-        manifest.id = hex(&Sha256::digest(text.as_bytes()));
+        manifest.id = sha256(text.as_bytes());
         let text = text.replacen(NO_ID, &manifest.id, 1);
         let mut files = vec![(MANIFEST, text.into_bytes())];
         files.extend(contents);
@@ -228,7 +225,7 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {
         None => return Err(broken("no format-version".to_owned())),
     }
     let manifest: Manifest = toml::from_str(text).map_err(|error| broken(error.message().to_owned()))?;
-    let found = hex(&Sha256::digest(text.replacen(&manifest.id, NO_ID, 1).as_bytes()));
+    let found = sha256(text.replacen(&manifest.id, NO_ID, 1).as_bytes());
     if found != manifest.id {
         return Err(BundleError::Digest { file: MANIFEST.to_owned(), expected: manifest.id, found });
     }
@@ -288,6 +285,11 @@ fn tar(files: &[(&str, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// sha256 of `bytes`, as digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 /// sha256 of several files' contents, one after the other, as digits.

@@ -11,6 +11,7 @@ use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::{nwb, nwb_write};
 use ndt_tests::onnxruntime_library;
+use ndt_trainer::checkpoint::Checkpoints;
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::Dataset;
 use ndt_trainer::{export, inference, training};
@@ -44,7 +45,8 @@ fn origin() -> Training {
 fn fit(data: &Dataset) -> Bundle {
     let mut scores = Vec::new();
     let fit =
-        training::fit(data, &config(), &mut |progress| scores.push(progress.scores.bits_per_spike)).unwrap();
+        training::fit(data, &config(), None, &mut |progress| scores.push(progress.scores.bits_per_spike))
+            .unwrap();
     assert_eq!(scores.len(), 25);
     assert!(scores[24] > scores[0], "the epochs teach something: {scores:?}");
     export::fitted(&fit, data, &config(), origin()).unwrap()
@@ -114,7 +116,7 @@ fn the_same_seed_and_data_give_the_same_weights() {
     assert!(bits(&first) == bits(&second), "two fits of one seed differ");
     let mut other = config();
     other.optimiser.seed = 2;
-    let other = training::fit(&data, &other, &mut |_| {}).unwrap();
+    let other = training::fit(&data, &other, None, &mut |_| {}).unwrap();
     let other = export::fitted(&other, &data, &config(), origin()).unwrap();
     assert!(bits(&first) != bits(&other), "two seeds give the same weights");
 }
@@ -137,7 +139,7 @@ fn without_behaviour_and_without_held_out_units_there_are_rates_and_it_is_said()
     assert_eq!((data.train.len(), data.val.len()), (96, 24));
     let mut config = config();
     config.optimiser.epochs = 2;
-    let fit = training::fit(&data, &config, &mut |_| {}).unwrap();
+    let fit = training::fit(&data, &config, None, &mut |_| {}).unwrap();
     assert_eq!((fit.selection, fit.scores.velocity_r2), ("masked-bps", None));
     let bundle = export::fitted(&fit, &data, &config, origin()).unwrap();
     assert_eq!(
@@ -146,4 +148,51 @@ fn without_behaviour_and_without_held_out_units_there_are_rates_and_it_is_said()
     );
     let mut engine = engine::native::Native::new(&bundle);
     engine::reproduce_golden(&mut engine, &bundle).unwrap();
+}
+
+#[test]
+fn a_fit_that_was_cut_off_goes_on_to_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let data = Dataset::new(std::slice::from_ref(&session), 20.0, 0.0).unwrap();
+    let mut config = config();
+    config.optimiser.epochs = 9;
+    let kept = |name: &str, resume| Checkpoints { folder: folder.path().join(name), every_epochs: 3, resume };
+    let (whole, cut) = (kept("whole", false), kept("cut", true));
+    // What stands there after four epochs is what a cut in the fifth would leave: three epochs.
+    let uninterrupted = training::fit(&data, &config, Some(&whole), &mut |progress| {
+        if progress.epoch == 4 {
+            std::fs::create_dir(&cut.folder).unwrap();
+            for file in std::fs::read_dir(&whole.folder).unwrap().flatten() {
+                std::fs::copy(file.path(), cut.folder.join(file.file_name())).unwrap();
+            }
+        }
+    });
+    let mut epochs = Vec::new();
+    let resumed =
+        training::fit(&data, &config, Some(&cut), &mut |progress| epochs.push(progress.epoch)).unwrap();
+    assert_eq!(epochs, [4, 5, 6, 7, 8, 9]);
+    assert!(
+        resumed.weights == uninterrupted.unwrap().weights,
+        "a resumed fit differs from an uninterrupted one"
+    );
+
+    let refusal = |config: &Config, data: &Dataset| {
+        let refused = training::fit(data, config, Some(&cut), &mut |_| {});
+        refused.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let mut other = config.clone();
+    other.optimiser.learning_rate *= 2.0;
+    assert!(
+        refusal(&other, &data).starts_with("expected a checkpoint of the same configuration, found another")
+    );
+    let mut changed = data.clone();
+    changed.train[0].counts[0] += 1.0;
+    assert!(
+        refusal(&config, &changed).starts_with("expected a checkpoint of the same recording, found another")
+    );
+    std::fs::write(cut.folder.join("optimiser.burnpack"), b"half").unwrap();
+    assert!(refusal(&config, &data).starts_with("expected a checkpoint in "), "{}", refusal(&config, &data));
+    std::fs::write(cut.folder.join("progress.toml"), "version = 2\n").unwrap();
+    assert_eq!(refusal(&config, &data), "expected checkpoint version 1, found 2");
 }

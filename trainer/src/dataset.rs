@@ -130,6 +130,19 @@ impl Dataset {
         self.heldout.iter().enumerate().filter(|(_, heldout)| !**heldout).map(|(unit, _)| unit)
     }
 
+    /// What tells this dataset from others: sha256 of units, bins and counts.
+    pub fn fingerprint(&self) -> String {
+        let mut bytes = Vec::new();
+        bytes.extend(self.unit_ids.iter().flat_map(|id| id.to_le_bytes()));
+        bytes.extend(self.heldout.iter().map(|heldout| u8::from(*heldout)));
+        bytes.extend([self.bin_width_ms, self.lag_ms].iter().flat_map(|value| value.to_le_bytes()));
+        for trial in self.train.iter().chain(&self.val) {
+            bytes.extend((trial.bins as u64).to_le_bytes());
+            bytes.extend(trial.counts.iter().chain(&trial.velocity).flat_map(|value| value.to_le_bytes()));
+        }
+        ndt_protocol::bundle::sha256(&bytes)
+    }
+
     /// Number of units.
     pub fn units(&self) -> usize {
         self.unit_ids.len()

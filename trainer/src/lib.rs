@@ -4,9 +4,11 @@
 //! [`loss`] compares, [`training`] repeats; [`inference`] runs the result as the daemon would, [`export`] folds its
 //! units and writes the bundle with the graphs of [`onnx`]. [`ridge`] is what it is compared with.
 
+pub mod checkpoint;
 pub mod config;
 pub mod dataset;
 pub mod export;
+pub mod gradients;
 pub mod inference;
 pub mod loss;
 pub mod masking;

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ndt_protocol::Bundle;
 use ndt_protocol::manifest::Training;
 use ndt_replay::nwb;
+use ndt_trainer::checkpoint::Checkpoints;
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::Dataset;
 use ndt_trainer::training::{self, Progress};
@@ -54,6 +55,12 @@ struct Fit {
     /// Epochs at most; comes before the configuration's.
     #[arg(long)]
     epochs: Option<usize>,
+    /// Epochs from one checkpoint (in OUT.checkpoint) to the next.
+    #[arg(long, default_value_t = 10)]
+    checkpoint_epochs: usize,
+    /// Go on from OUT.checkpoint, if it is there.
+    #[arg(long)]
+    resume: bool,
     /// Print JSON at the end.
     #[arg(long)]
     json: bool,
@@ -108,7 +115,14 @@ fn fit(command: &Fit) -> anyhow::Result<()> {
     );
     let started = std::time::Instant::now();
     let bar = Bar::new(config.optimiser.epochs);
-    let fit = training::fit(&data, &config, &mut |progress| bar.show(progress))?;
+    let mut folder = command.out.clone().into_os_string();
+    folder.push(".checkpoint");
+    let checkpoints = Checkpoints {
+        folder: folder.into(),
+        every_epochs: command.checkpoint_epochs,
+        resume: command.resume,
+    };
+    let fit = training::fit(&data, &config, Some(&checkpoints), &mut |progress| bar.show(progress))?;
     bar.bar.finish_and_clear();
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let training = Training {
@@ -119,6 +133,11 @@ fn fit(command: &Fit) -> anyhow::Result<()> {
         epochs: fit.epoch,
     };
     let manifest = export::fitted(&fit, &data, &config, training)?.write(&command.out)?;
+    // The bundle is there: what was kept in case of a cut has done its work.
+    if checkpoints.folder.exists() {
+        std::fs::remove_dir_all(&checkpoints.folder)
+            .with_context(|| format!("checkpoint {}", checkpoints.folder.display()))?;
+    }
     let seconds = started.elapsed().as_secs_f64();
     if command.json {
         let report = serde_json::json!({

@@ -5,7 +5,7 @@
 //! spikes per bin and velocity in standard deviations; `export.rs` folds both into SI units.
 
 use crate::noise::{self, Noise};
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamId};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 use ndt_protocol::manifest::{Architecture, Positions};
@@ -201,7 +201,18 @@ impl NeuralDataTransformer {
         model.draw(seed, device);
         let log_means: Vec<f32> = mean_counts.iter().map(|mean| (mean + 1e-4).ln() as f32).collect();
         model.rates.bias = Some(Param::from_data(TensorData::new(log_means, [shape.units]), device));
+        model.number();
         model
+    }
+
+    /// Gives each weight the id of its place, by which an optimiser's state finds it again after a restart.
+    fn number(&mut self) {
+        for (place, (_, weight)) in self.named().into_iter().enumerate() {
+            match weight {
+                Weight::Vector(param) => param.id = ParamId::from(place as u64),
+                Weight::Matrix(param) => param.id = ParamId::from(place as u64),
+            }
+        }
     }
 
     /// Draws all weights but norms and lag biases, which begin where they are: within `1/sqrt(inputs)` of zero, and
@@ -274,6 +285,7 @@ impl NeuralDataTransformer {
                 Weight::Matrix(param) => *param = Param::from_data(data, device),
             }
         }
+        model.number();
         model
     }
 

@@ -3,16 +3,17 @@
 //! **The same data, configuration and seed give the same weights.** Each epoch draws its order and masks from a
 //! generator of its own (seed and epoch), so that a resumed fit goes on as if it had never stopped.
 
+use crate::checkpoint::{Best, Checkpoint, CheckpointError, Checkpoints};
 use crate::config::Config;
 use crate::dataset::{Dataset, Trial};
 use crate::export::VelocityScale;
+use crate::gradients;
 use crate::loss::{IGNORED, poisson_loss, velocity_loss};
 use crate::masking::{self, Batch};
 use crate::metrics::{BitsPerSpike, R2};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::noise::Noise;
 use burn::module::Module;
-use burn::optim::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::binner::{BinError, Binner};
@@ -86,6 +87,9 @@ pub enum FitError {
         /// Bins of the longest trial.
         found: usize,
     },
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// Nothing to learn from.
     #[error("expected spikes in the validation trials, found none")]
     NoSpikes,
@@ -99,33 +103,48 @@ pub enum FitError {
     },
 }
 
-/// Fits a model to `data`; `progress` is told after each epoch.
+/// Fits a model to `data`, from a checkpoint where `checkpoints` says so; `progress` is told after each epoch.
 ///
 /// # Errors
-/// [`FitError`] when the configuration does not fit the data, or the loss diverges.
-pub fn fit(data: &Dataset, config: &Config, progress: &mut dyn FnMut(&Progress)) -> Result<Fit, FitError> {
+/// [`FitError`] when the configuration does not fit the data, the loss diverges, or a checkpoint fails.
+pub fn fit(
+    data: &Dataset,
+    config: &Config,
+    checkpoints: Option<&Checkpoints>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Fit, FitError> {
     let shape = shape(data, config)?;
     let mut trainer = Trainer::new(data, config, shape);
-    let mut best: Option<(f64, usize, Scores, Tensors)> = None;
-    for epoch in 0..config.optimiser.epochs {
-        let loss = trainer.epoch(epoch);
-        if !loss.is_finite() {
-            return Err(FitError::Diverged { loss, epoch: epoch + 1 });
-        }
-        let (scores, selection) = trainer.validate().ok_or(FitError::NoSpikes)?;
-        if best.as_ref().is_none_or(|(highest, ..)| selection > *highest) {
-            best = Some((selection, epoch + 1, scores, trainer.model.tensors()));
-        }
-        let (highest, at) = best.as_ref().map_or((selection, epoch), |(highest, at, ..)| (*highest, *at));
-        let epochs = config.optimiser.epochs;
-        progress(&Progress { epoch: epoch + 1, epochs, loss, scores, best: highest });
-        if epoch + 1 >= at + config.optimiser.patience_epochs {
-            break;
-        }
+    let (mut epoch, mut best) = (0, None);
+    if let Some(checkpoint) = checkpoints.map_or(Ok(None), |checkpoints| trainer.resume(checkpoints))? {
+        (epoch, best) = (checkpoint.epoch, Some(checkpoint.best));
     }
-    let (_, epoch, scores, weights) = best.ok_or(FitError::NoSpikes)?;
+    let patience = config.optimiser.patience_epochs;
+    let impatient =
+        |best: &Option<Best>, epoch: usize| best.as_ref().is_some_and(|best| epoch >= best.epoch + patience);
+    while epoch < config.optimiser.epochs && !impatient(&best, epoch) {
+        let loss = trainer.epoch(epoch);
+        epoch += 1;
+        if !loss.is_finite() {
+            return Err(FitError::Diverged { loss, epoch });
+        }
+        let scores = trainer.validate().ok_or(FitError::NoSpikes)?;
+        let better = best.as_ref().is_none_or(|best| scores.bits_per_spike > best.scores.bits_per_spike);
+        let now = better.then(|| Best { epoch, scores, weights: trainer.model.tensors() });
+        let Some(highest) = now.or(best.take()) else { return Err(FitError::NoSpikes) };
+        let epochs = config.optimiser.epochs;
+        progress(&Progress { epoch, epochs, loss, scores, best: highest.scores.bits_per_spike });
+        if let Some(checkpoints) =
+            checkpoints.filter(|checkpoints| epoch % checkpoints.every_epochs.max(1) == 0)
+        {
+            trainer.keep(checkpoints, epoch, highest.clone())?;
+        }
+        best = Some(highest);
+    }
+    let best = best.ok_or(FitError::NoSpikes)?;
     let selection = if data.heldout.contains(&true) { "co-bps" } else { "masked-bps" };
-    Ok(Fit { weights, shape, velocity: trainer.velocity, epoch, scores, selection })
+    let (epoch, scores) = (best.epoch, best.scores);
+    Ok(Fit { weights: best.weights, shape, velocity: trainer.velocity, epoch, scores, selection })
 }
 
 /// The model's shape for this data, or why there is none.
@@ -158,6 +177,7 @@ fn shape(data: &Dataset, config: &Config) -> Result<ModelShape, FitError> {
 struct Trainer<'a> {
     data: &'a Dataset,
     config: &'a Config,
+    shape: ModelShape,
     device: Device,
     model: NeuralDataTransformer,
     optimiser: ModuleOptimizer,
@@ -170,10 +190,28 @@ impl<'a> Trainer<'a> {
         let optimiser = AdamWConfig::new()
             .with_weight_decay(config.optimiser.weight_decay as f32)
             .with_beta_2(config.optimiser.beta2 as f32)
-            .with_grad_clipping(Some(GradientClippingConfig::Norm(config.optimiser.gradient_norm_max as f32)))
             .init();
         let model = NeuralDataTransformer::new(&shape, &data.mean_counts(), config.optimiser.seed, &device);
-        Trainer { data, config, device, model, optimiser, velocity: velocity_scales(data) }
+        Trainer { data, config, shape, device, model, optimiser, velocity: velocity_scales(data) }
+    }
+
+    /// Goes on from a checkpoint, where there is one and it is wanted.
+    fn resume(&mut self, checkpoints: &Checkpoints) -> Result<Option<Checkpoint>, CheckpointError> {
+        if !checkpoints.resume {
+            return Ok(None);
+        }
+        let data = self.data.fingerprint();
+        let found = Checkpoint::read(&checkpoints.folder, self.optimiser.clone(), self.config, &data)?;
+        Ok(found.map(|(checkpoint, optimiser)| {
+            self.optimiser = optimiser;
+            self.model = NeuralDataTransformer::from_tensors(&self.shape, &checkpoint.weights, &self.device);
+            checkpoint
+        }))
+    }
+
+    fn keep(&self, checkpoints: &Checkpoints, epoch: usize, best: Best) -> Result<(), CheckpointError> {
+        let checkpoint = Checkpoint { epoch, weights: self.model.tensors(), best };
+        checkpoint.write(&checkpoints.folder, &self.optimiser, self.config, &self.data.fingerprint())
     }
 
     /// One pass over the training trials; gives the mean loss.
@@ -192,6 +230,7 @@ impl<'a> Trainer<'a> {
             let loss = self.loss(&batch, trials, &mut noise);
             sum += f64::from(loss.clone().into_scalar::<f32>());
             let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+            let gradients = gradients::clipped(gradients, &self.model, config.gradient_norm_max);
             let rate = self.learning_rate(epoch as f64 + at as f64 / count as f64);
             self.model = self.optimiser.step(rate, self.model.clone(), gradients);
         }
@@ -245,8 +284,8 @@ impl<'a> Trainer<'a> {
         (target, known)
     }
 
-    /// Scores on the validation trials and the number to select by; `None` without a spike in them.
-    fn validate(&self) -> Option<(Scores, f64)> {
+    /// Scores on the validation trials; `None` without a spike in them.
+    fn validate(&self) -> Option<Scores> {
         let model = self.model.valid();
         let device = Device::flex();
         let heldout = &self.data.heldout;
@@ -282,9 +321,7 @@ impl<'a> Trainer<'a> {
                 }
             }
         }
-        let bits_per_spike = bits.score()?;
-        let scores = Scores { bits_per_spike, velocity_r2: r2.mean() };
-        Some((scores, bits_per_spike))
+        Some(Scores { bits_per_spike: bits.score()?, velocity_r2: r2.mean() })
     }
 
     fn score_velocity(&self, batch: &Batch, trials: &[&Trial], velocity: &[f32], r2: &mut R2) {
