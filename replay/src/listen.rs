@@ -2,6 +2,8 @@
 //!
 //! [`Tally`] is pure: it takes estimates and the time they came; [`run`] gives it those of a socket.
 
+use crate::order::Order;
+use crate::score::Score;
 use crate::session::Series;
 use crate::zeromq::{Receiver, ZeromqError};
 use hdrhistogram::Histogram;
@@ -12,6 +14,7 @@ use ndt_protocol::{Estimate, Quality};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Name of the truth's series in a recording.
@@ -26,20 +29,18 @@ const LATENCY_US_MAX: u64 = 60_000_000;
 /// Counts estimates as they come.
 pub struct Tally {
     truth: Option<Series>,
-    /// Stream and number of the last estimate.
-    last: Option<(u64, u64)>,
+    /// For each stream, what became of its numbers.
+    streams: BTreeMap<u64, Order>,
     estimates: u64,
-    missing: u64,
-    repeated: u64,
-    out_of_order: u64,
-    streams: u64,
+    not_finite: u64,
     refused: u64,
+    last_refusal: Option<WireError>,
     qualities: [u64; 6],
     reasons: BTreeMap<&'static str, u64>,
     arrival_to_published: Histogram<u32>,
     decode: Histogram<u32>,
     published_to_received: Histogram<u32>,
-    score: VelocityScore,
+    score: Score,
 }
 
 /// Latencies of one stage, us.
@@ -63,16 +64,20 @@ pub struct Latency {
 pub struct Summary {
     /// Estimates received.
     pub estimates: u64,
-    /// Numbers that were skipped.
+    /// Numbers between a stream's lowest and highest that never came.
     pub missing: u64,
-    /// Numbers that came twice in a row.
+    /// Numbers that came again.
     pub repeated: u64,
     /// Numbers that came after a higher one.
     pub out_of_order: u64,
+    /// Estimates with a rate or velocity that is not finite. None should ever be.
+    pub not_finite: u64,
     /// Streams seen; more than one means that the source began again.
     pub streams: u64,
     /// Messages that were no estimates of this version.
     pub refused: u64,
+    /// Why the last of them was refused.
+    pub last_refusal: Option<String>,
     /// Estimates by quality, those that occurred.
     pub quality: BTreeMap<&'static str, u64>,
     /// Estimates by reason, those that occurred.
@@ -97,11 +102,15 @@ pub enum ListenError {
     /// The socket.
     #[error(transparent)]
     Zeromq(#[from] ZeromqError),
-    /// Nothing came.
-    #[error("expected an estimate within {seconds} s, found none")]
+    /// Nothing came, or nothing that is an estimate.
+    #[error("expected an estimate from {address} within {seconds} s, found {found}")]
     Silence {
+        /// Where it was expected from.
+        address: String,
         /// How long was waited.
         seconds: f64,
+        /// What came instead.
+        found: String,
     },
 }
 
@@ -116,15 +125,13 @@ impl Tally {
                 .unwrap_or_else(|error| panic!("constant bounds fit: {error}"))
         };
         Tally {
-            score: VelocityScore::new(truth.as_ref().map_or(0, |series| series.dims)),
+            score: Score::new(truth.as_ref().map_or(0, |series| series.dims)),
             truth,
-            last: None,
+            streams: BTreeMap::new(),
             estimates: 0,
-            missing: 0,
-            repeated: 0,
-            out_of_order: 0,
-            streams: 0,
+            not_finite: 0,
             refused: 0,
+            last_refusal: None,
             qualities: [0; 6],
             reasons: BTreeMap::new(),
             arrival_to_published: histogram(),
@@ -136,19 +143,7 @@ impl Tally {
     /// Counts one estimate that came at `received_ns`.
     pub fn push(&mut self, estimate: &Estimate, received_ns: u64) {
         self.estimates += 1;
-        match self.last {
-            Some((stream, last)) if stream == estimate.stream => {
-                if estimate.seq > last {
-                    self.missing += estimate.seq - last - 1;
-                } else if estimate.seq == last {
-                    self.repeated += 1;
-                } else {
-                    self.out_of_order += 1;
-                }
-            }
-            _ => self.streams += 1,
-        }
-        self.last = Some((estimate.stream, estimate.seq));
+        self.streams.entry(estimate.stream).or_default().push(estimate.seq);
         self.qualities[estimate.quality as usize] += 1;
         for reason in estimate.reasons.names() {
             *self.reasons.entry(reason).or_default() += 1;
@@ -157,19 +152,26 @@ impl Tally {
         self.arrival_to_published.saturating_record(us(estimate.arrival_ns, estimate.published_ns));
         self.decode.saturating_record(us(estimate.arrival_ns, estimate.decoded_ns));
         self.published_to_received.saturating_record(us(estimate.published_ns, received_ns));
+        let numbers = estimate.rates().iter().chain(estimate.velocity());
+        if !numbers.into_iter().all(|number| number.is_finite()) {
+            // One would make the whole score NaN; it is told as what it is.
+            self.not_finite += 1;
+            return;
+        }
         // The policy's answers are for safety, not for accuracy; they are counted and not scored.
         let computed = matches!(estimate.quality, Quality::Good | Quality::Warmup | Quality::Gap);
         let instant_s = estimate.velocity_for_ns as f64 * 1e-9;
         let truth =
             self.truth.as_ref().filter(|_| computed).and_then(|truth| truth.at(instant_s, TRUTH_GAP_S));
-        if let Some(truth) = truth {
+        if let Some(truth) = truth.filter(|truth| truth.len() == estimate.velocity().len()) {
             self.score.push(&truth, estimate.velocity());
         }
     }
 
     /// Counts a message that was no estimate.
-    pub fn refuse(&mut self, _error: WireError) {
+    pub fn refuse(&mut self, error: WireError) {
         self.refused += 1;
+        self.last_refusal = Some(error);
     }
 
     /// Estimates counted.
@@ -185,58 +187,27 @@ impl Tally {
             p999: histogram.value_at_quantile(0.999),
             max: histogram.max(),
         };
+        let numbers = |count: fn(&Order) -> u64| self.streams.values().map(count).sum();
+        let axes = self.score.r2_axes();
         let counted = Quality::ALL.iter().zip(self.qualities).filter(|(_, count)| *count > 0);
         Summary {
             estimates: self.estimates,
-            missing: self.missing,
-            repeated: self.repeated,
-            out_of_order: self.out_of_order,
-            streams: self.streams,
+            missing: numbers(Order::missing),
+            repeated: numbers(Order::repeated),
+            out_of_order: numbers(Order::out_of_order),
+            not_finite: self.not_finite,
+            streams: self.streams.len() as u64,
             refused: self.refused,
+            last_refusal: self.last_refusal.map(|error| error.to_string()),
             quality: counted.map(|(quality, count)| (quality.name(), count)).collect(),
             reasons: self.reasons.clone(),
             arrival_to_published_us: latency(&self.arrival_to_published),
             arrival_to_decoded_us: latency(&self.decode),
             published_to_received_us: latency(&self.published_to_received),
-            scored: self.score.count,
-            velocity_r2: self.score.axes(),
-            velocity_r2_mean: self.score.axes().map(|axes| axes.iter().sum::<f64>() / axes.len() as f64),
+            scored: self.score.bins(),
+            velocity_r2: (!axes.is_empty()).then_some(axes),
+            velocity_r2_mean: self.score.r2(),
         }
-    }
-}
-
-/// Sums that R2 = 1 - SSE / SST is made of, for each axis.
-struct VelocityScore {
-    count: u64,
-    /// Sum, sum of squares, sum of squared errors.
-    axes: Vec<[f64; 3]>,
-}
-
-impl VelocityScore {
-    fn new(dims: usize) -> Self {
-        VelocityScore { count: 0, axes: vec![[0.0; 3]; dims] }
-    }
-
-    fn push(&mut self, truth: &[f64], decoded: &[f32]) {
-        if decoded.len() != truth.len() {
-            return;
-        }
-        self.count += 1;
-        for ((sums, truth), decoded) in self.axes.iter_mut().zip(truth).zip(decoded) {
-            let error = truth - f64::from(*decoded);
-            for (sum, value) in sums.iter_mut().zip([*truth, truth * truth, error * error]) {
-                *sum += value;
-            }
-        }
-    }
-
-    fn axes(&self) -> Option<Vec<f64>> {
-        let count = self.count as f64;
-        let axis = |[sum, squares, errors]: &[f64; 3]| {
-            let spread = squares - sum * sum / count;
-            (spread > 0.0).then(|| 1.0 - errors / spread)
-        };
-        if self.count < 2 || self.axes.is_empty() { None } else { self.axes.iter().map(axis).collect() }
     }
 }
 
@@ -253,10 +224,10 @@ pub struct Until {
 
 /// Listens to `endpoint` (connects unless it says otherwise) and counts into `tally`; `each` is told after every
 /// estimate and ends the listening by `false`. `ready` is called once the socket is subscribed and the daemon has
-/// been heard.
+/// been heard. The daemon need not be there yet, and may end and come back.
 ///
 /// # Errors
-/// [`ListenError`] when the socket fails, or nothing comes at first.
+/// [`ListenError`] when the socket fails, or no estimate comes at first.
 pub fn run(
     endpoint: &Endpoint,
     tally: &mut Tally,
@@ -264,46 +235,64 @@ pub fn run(
     ready: &mut dyn FnMut(),
     each: &mut dyn FnMut(&Tally, &Estimate) -> bool,
 ) -> Result<(), ListenError> {
+    run_unless(&AtomicBool::new(false), endpoint, tally, until, ready, each)
+}
+
+/// As [`run`], and ends within 100 ms once `stop` is set.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_unless(
+    stop: &AtomicBool,
+    endpoint: &Endpoint,
+    tally: &mut Tally,
+    until: Until,
+    ready: &mut dyn FnMut(),
+    each: &mut dyn FnMut(&Tally, &Estimate) -> bool,
+) -> Result<(), ListenError> {
     let mut receiver = Receiver::open(endpoint)?;
-    let started_ns = monotonic_ns();
-    let mut last_ns = started_ns;
+    // Of the last estimate, or of the start before there was one.
+    let mut last_ns = monotonic_ns();
     let mut heard = false;
-    while until.count.is_none_or(|count| tally.estimates() < count) {
-        let message = receiver.receive(Duration::from_millis(100))?;
-        let now_ns = monotonic_ns();
-        let silent = Duration::from_nanos(now_ns - last_ns);
-        let Some(message) = message else {
-            if tally.estimates() == 0 && silent > until.first {
-                return Err(ListenError::Silence { seconds: until.first.as_secs_f64() });
+    while until.count.is_none_or(|count| tally.estimates() < count) && !stop.load(Ordering::Relaxed) {
+        let message = receiver.receive(Duration::from_millis(100));
+        if let Some(message) = message {
+            if !heard {
+                heard = true;
+                ready();
             }
-            if tally.estimates() > 0 && until.idle.is_some_and(|idle| silent > idle) {
-                return Ok(());
-            }
-            continue;
-        };
-        if !heard {
-            heard = true;
-            ready();
-        }
-        let frames: Vec<&[u8]> = message.iter().map(|frame| &frame[..]).collect();
-        if frames.first() == Some(&wire::TOPIC_DESCRIPTION) {
-            if tally.estimates() > 0 && until.idle.is_some_and(|idle| silent > idle) {
-                return Ok(());
-            }
-            continue;
-        }
-        last_ns = now_ns;
-        match wire::read_estimate(&frames) {
-            Ok(estimate) => {
-                tally.push(&estimate, now_ns);
-                if !each(tally, &estimate) {
-                    return Ok(());
+            let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
+            if frames.first() != Some(&wire::TOPIC_DESCRIPTION) {
+                match wire::read_estimate(&frames) {
+                    Ok(estimate) => {
+                        last_ns = message.received_ns;
+                        tally.push(&estimate, message.received_ns);
+                        if !each(tally, &estimate) {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    Err(error) => tally.refuse(error),
                 }
             }
-            Err(error) => tally.refuse(error),
+        }
+        let silent = Duration::from_nanos(monotonic_ns().saturating_sub(last_ns));
+        if tally.estimates() == 0 && silent > until.first {
+            return Err(silence(receiver.address(), tally, until.first));
+        }
+        if tally.estimates() > 0 && until.idle.is_some_and(|idle| silent > idle) {
+            return Ok(());
         }
     }
     Ok(())
+}
+
+fn silence(address: &str, tally: &Tally, waited: Duration) -> ListenError {
+    let found = match tally.last_refusal {
+        Some(error) => format!("{} other messages, the last refused with \"{error}\"", tally.refused),
+        None => "none".to_owned(),
+    };
+    ListenError::Silence { address: address.to_owned(), seconds: waited.as_secs_f64(), found }
 }
 
 impl fmt::Display for Latency {
@@ -323,6 +312,12 @@ impl fmt::Display for Summary {
             "order                {} missing, {} repeated, {} out of order, {} streams, {} refused",
             self.missing, self.repeated, self.out_of_order, self.streams, self.refused
         )?;
+        if self.not_finite > 0 {
+            writeln!(f, "not finite           {}", self.not_finite)?;
+        }
+        if let Some(refusal) = &self.last_refusal {
+            writeln!(f, "last refusal         {refusal}")?;
+        }
         writeln!(f, "arrival to decoded   {}", self.arrival_to_decoded_us)?;
         writeln!(f, "arrival to published {}", self.arrival_to_published_us)?;
         write!(f, "published to here    {}", self.published_to_received_us)?;
@@ -360,7 +355,8 @@ mod tests {
         restarted.stream = 2;
         tally.push(&restarted, 1_300_000);
         let summary = tally.summary();
-        assert_eq!((summary.missing, summary.repeated, summary.out_of_order, summary.streams), (2, 1, 1, 2));
+        // 2 and 3 were skipped; 2 came after all.
+        assert_eq!((summary.missing, summary.repeated, summary.out_of_order, summary.streams), (1, 1, 1, 2));
         assert_eq!(summary.quality, BTreeMap::from([("good", 5), ("warmup", 1)]));
         assert_eq!((summary.arrival_to_decoded_us.p50, summary.arrival_to_published_us.max), (50, 200));
         assert_eq!((summary.published_to_received_us.max, summary.velocity_r2), (100, None));
@@ -381,9 +377,10 @@ mod tests {
             tally.push(&estimate(seq, Quality::Good, velocity), 0);
         }
         tally.push(&estimate(4, Quality::Stale, [9.0, 9.0]), 0);
+        tally.push(&estimate(2, Quality::Good, [f32::NAN, 4.0]), 0);
         // x: truth 0 2 4 (SST 8), one error of 1; y: exact.
         let summary = tally.summary();
-        assert_eq!(summary.scored, 3);
+        assert_eq!((summary.scored, summary.not_finite), (3, 1));
         assert_eq!(summary.velocity_r2, Some(vec![1.0 - 1.0 / 8.0, 1.0]));
     }
 }

@@ -8,10 +8,13 @@ use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
 use ndt_replay::play::{self, Channels, Plan, Speed};
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::{inspect, nwb, nwb_write};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A rig that isn't there: looks into NWB recordings, makes them up, plays them out, and listens to a decoder.
 #[derive(Parser)]
@@ -143,12 +146,7 @@ fn main() -> ExitCode {
 
 fn run_inspect(command: &Inspect) -> anyhow::Result<()> {
     let summary = inspect::summarize(&nwb::read(&command.file)?);
-    if command.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
-    } else {
-        println!("{summary}");
-    }
-    Ok(())
+    if command.json { say(&serde_json::to_string_pretty(&summary)?) } else { say(&summary) }
 }
 
 fn run_simulate(command: &Simulate) -> anyhow::Result<()> {
@@ -157,8 +155,7 @@ fn run_simulate(command: &Simulate) -> anyhow::Result<()> {
     recipe.check()?;
     let session = simulate(&recipe);
     nwb_write::write(&session, &command.out)?;
-    println!("{}", inspect::summarize(&session));
-    Ok(())
+    say(&inspect::summarize(&session))
 }
 
 fn run_play(command: &Play) -> anyhow::Result<()> {
@@ -167,28 +164,35 @@ fn run_play(command: &Play) -> anyhow::Result<()> {
     let plan = Plan::new(&session, command.split.as_deref(), command.bin_ms, command.units)?;
     let channels = plan.channel_ids().len();
     eprintln!(
-        "{} bins of {channels} channels in {} segments to {}",
+        "{} bins of {channels} channels in {} segments to {}, once somebody subscribes",
         plan.bins(),
         plan.segments(),
         command.to
     );
     let bar = ProgressBar::new(plan.bins() as u64);
-    let style = ProgressStyle::with_template("{pos}/{len} bins {bar:40} {eta} left");
+    let style = ProgressStyle::with_template("{pos}/{len} bins, {msg} {bar:40} {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message("waiting for a subscriber");
+    bar.tick();
+    let mut segment = 0;
     let report = play::run(&plan, &command.to, command.speed, wait, &mut |progress| {
+        if segment != progress.segment {
+            segment = progress.segment;
+            bar.set_message(format!("segment {segment}/{}", plan.segments()));
+        }
         bar.set_position(progress.sent as u64);
-    })?;
+    });
     bar.finish_and_clear();
+    let report = report?;
     if command.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say(&serde_json::to_string_pretty(&report)?)
     } else {
         let late = report.late_us_max.map_or_else(String::new, |late| format!(", at most {late} us late"));
-        println!(
-            "{} bins in {} segments sent in {:.3} s{late}",
-            report.bins, report.segments, report.seconds
-        );
+        say(&format!(
+            "{} bins in {} segments sent in {:.3} s{late}, {} dropped",
+            report.bins, report.segments, report.seconds, report.dropped
+        ))
     }
-    Ok(())
 }
 
 fn run_listen(command: &Listen) -> anyhow::Result<()> {
@@ -205,10 +209,20 @@ fn run_listen(command: &Listen) -> anyhow::Result<()> {
     let mut tally = Tally::new(truth.transpose()?);
     let live = std::io::stderr().is_terminal();
     let mut shown = Instant::now();
-    listen::run(&command.endpoint, &mut tally, until, &mut || {}, &mut |tally, estimate| {
-        if live && shown.elapsed() > Duration::from_secs(1) {
-            shown = Instant::now();
-            let summary = tally.summary();
+    let mut refused = 0;
+    let stop = stop_on_signal()?;
+    listen::run_unless(&stop, &command.endpoint, &mut tally, until, &mut || {}, &mut |tally, estimate| {
+        if shown.elapsed() < Duration::from_secs(1) {
+            return true;
+        }
+        shown = Instant::now();
+        let summary = tally.summary();
+        if summary.refused > refused {
+            let last = summary.last_refusal.unwrap_or_default();
+            eprintln!("refused {} messages, the last with: {last}", summary.refused - refused);
+            refused = summary.refused;
+        }
+        if live {
             let r2 = summary.velocity_r2_mean.map_or_else(String::new, |r2| format!("  R2 {r2:.3}"));
             eprint!(
                 "\r{} estimates  last {} {}  {}{r2}   ",
@@ -223,12 +237,33 @@ fn run_listen(command: &Listen) -> anyhow::Result<()> {
     if live {
         eprintln!();
     }
-    if command.json {
-        println!("{}", serde_json::to_string_pretty(&tally.summary())?);
-    } else {
-        println!("{}", tally.summary());
+    if command.json { say(&serde_json::to_string_pretty(&tally.summary())?) } else { say(&tally.summary()) }
+}
+
+/// Prints a line. A reader that has had enough (`| head`) is no error.
+fn say(line: &dyn std::fmt::Display) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// A flag that Ctrl-C or SIGTERM sets, so that listening ends with its summary.
+fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let (mut interrupt, mut terminate) = {
+        let _on_runtime = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        });
+        flag.store(true, Ordering::Relaxed);
+    });
+    Ok(stop)
 }
 
 fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {

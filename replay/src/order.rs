@@ -38,16 +38,6 @@ impl Order {
         }
     }
 
-    /// The lowest number that came.
-    pub fn first(&self) -> Option<u64> {
-        self.ends.map(|(first, _)| first)
-    }
-
-    /// The highest number that came.
-    pub fn last(&self) -> Option<u64> {
-        self.ends.map(|(_, last)| last)
-    }
-
     /// Numbers between the lowest and the highest that never came.
     pub fn missing(&self) -> u64 {
         self.missing_numbers
@@ -124,7 +114,6 @@ mod tests {
             let (first, last) = (*seen.first().unwrap(), *seen.last().unwrap());
             prop_assert_eq!(order.missing(), last - first + 1 - seen.len() as u64);
             prop_assert_eq!(order.repeated(), repeated);
-            prop_assert_eq!((order.first(), order.last()), (Some(first), Some(last)));
         }
     }
 }

@@ -3,13 +3,15 @@
 //! [`Plan`] is the whole stream, known before the first bin is sent; [`run`] sends it. A bin holds what was
 //! observed from its first instant to its last, or it is not in the plan: **unobserved time is never sent as
 //! silence**. Where the recording jumps (a new trial, a hole in the observation) the next bin starts a segment. Bins
-//! follow each other in one bin period each, whatever lay between them in the recording.
+//! follow each other in one bin period each, whatever lay between them in the recording. `seq` counts the bins of
+//! the plan, so that a hole in the recording is no gap in the sequence.
 
 use crate::session::{Interval, SelectError, Session};
 use crate::zeromq::{Sender, ZeromqError};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::limits::CHANNELS_MAX;
 use ndt_protocol::wire::{BinStamp, Description};
 use serde::Serialize;
 use std::time::Duration;
@@ -26,6 +28,14 @@ pub enum PlayError {
     /// The split.
     #[error(transparent)]
     Select(#[from] SelectError),
+    /// No unit to send, or more than a bin holds.
+    #[error("expected 1 to {CHANNELS_MAX} units to send, found {found} of {units}")]
+    Channels {
+        /// Units that would be sent.
+        found: usize,
+        /// Units of the session.
+        units: usize,
+    },
     /// No bin to send.
     #[error("expected at least one whole observed bin of {bin_ms} ms, found none")]
     Empty {
@@ -74,6 +84,8 @@ pub struct Progress {
     pub sent: usize,
     /// Bins of the plan.
     pub bins: usize,
+    /// Segments begun.
+    pub segment: usize,
 }
 
 /// What a play did.
@@ -82,6 +94,8 @@ pub struct Progress {
 pub struct Report {
     /// Bins sent.
     pub bins: usize,
+    /// Bins among them that were dropped, because a subscriber did not read; never at full speed.
+    pub dropped: usize,
     /// Segments among them.
     pub segments: usize,
     /// Channels of a bin.
@@ -96,7 +110,7 @@ impl Plan {
     /// Plans the trials of `split` (all trials without one; all observed time without trials).
     ///
     /// # Errors
-    /// [`PlayError`] for an unusable bin width, an unknown split, or when there is no whole observed bin.
+    /// [`PlayError`] for an unusable bin width, an unknown split, or when there is no unit or no whole observed bin.
     pub fn new(
         session: &Session,
         split: Option<&str>,
@@ -106,7 +120,11 @@ impl Plan {
         let binner = Binner::new(bin_ms)?;
         let sent = |heldout: bool| channels == Channels::All || !heldout;
         let units: Vec<_> = session.units.iter().filter(|unit| sent(unit.heldout)).collect();
+        if !(1..=CHANNELS_MAX).contains(&units.len()) {
+            return Err(PlayError::Channels { found: units.len(), units: session.units.len() });
+        }
         let channel_ids: Vec<i64> = units.iter().map(|unit| unit.id).collect();
+        let observed = joined(&session.observed);
         let mut plan = Plan { binner, channel_ids, bins: Vec::new(), counts: Vec::new(), segments: 0 };
         for segment in session.segments(split)? {
             let bins = binner.bins(segment.start, segment.stop);
@@ -114,7 +132,7 @@ impl Plan {
             for (column, unit) in units.iter().enumerate().filter(|_| bins > 0) {
                 binner.count(&unit.spike_times, segment.start, bins, &mut counts[column..], units.len());
             }
-            plan.add_observed(segment.start, bins, &counts, &session.observed);
+            plan.add_observed(segment.start, bins, &counts, &observed);
         }
         if plan.bins.is_empty() {
             return Err(PlayError::Empty { bin_ms });
@@ -185,22 +203,42 @@ impl Plan {
     }
 }
 
-/// A recording that does not say when it was observed was observed throughout. A microsecond of slack is
-/// what trial and observation times differ by when a writer rounded one of them.
+/// What trial and observation times differ by when a writer rounded one of them, s.
+const SLACK_S: f64 = 1e-6;
+
+/// Observed time in ascending order; what touches is one interval, for a bin across the seam was observed.
+fn joined(observed: &[Interval]) -> Vec<Interval> {
+    let mut joined: Vec<Interval> = Vec::new();
+    for interval in observed {
+        match joined.last_mut() {
+            Some(last) if interval.start <= last.stop + SLACK_S => last.stop = last.stop.max(interval.stop),
+            _ => joined.push(*interval),
+        }
+    }
+    joined
+}
+
+/// A recording that does not say when it was observed was observed throughout.
 fn is_observed(observed: &[Interval], from: f64, to: f64) -> bool {
-    const SLACK_S: f64 = 1e-6;
-    observed.is_empty()
-        || observed.iter().any(|open| open.start <= from + SLACK_S && to <= open.stop + SLACK_S)
+    let begun = observed.partition_point(|open| open.start <= from + SLACK_S);
+    observed.is_empty() || (begun > 0 && to <= observed[begun - 1].stop + SLACK_S)
+}
+
+/// When bin `seq` is sent, ns: each at an instant of its own from the start, so that nothing adds up to a drift.
+fn due_ns(start_ns: u64, seq: usize, width_ns: i64, times: f64) -> u64 {
+    start_ns + ((seq + 1) as f64 * width_ns as f64 / times).round() as u64
 }
 
 /// Sends a plan to `endpoint` (binds unless it says otherwise) and gives how it went. Waits up to `wait` for a first
 /// subscriber, so that no bin is sent to nobody.
 ///
 /// Bin `k` is sent at `start + (k + 1) * bin width / speed`, an absolute instant each: late ones do not push
-/// those after them, and nothing drifts. Runs on the caller's thread.
+/// those after them, and nothing drifts. As a rig, it then waits for nobody: of a subscriber that does not read,
+/// bins are dropped and counted. At [`Speed::Max`] the subscriber sets the pace and nothing is dropped. Runs on the
+/// caller's thread, which must not be an async runtime's.
 ///
 /// # Errors
-/// [`PlayError::Zeromq`] when the endpoint cannot be opened or nobody subscribes in time.
+/// [`PlayError::Zeromq`] when the endpoint cannot be opened, nobody subscribes in time, or the subscriber is stuck.
 pub fn run(
     plan: &Plan,
     endpoint: &Endpoint,
@@ -212,11 +250,12 @@ pub fn run(
     sender.wait_for_subscriber(wait)?;
     let start_ns = monotonic_ns();
     let stream = start_ns ^ u64::from(std::process::id()) << 48;
+    let description = plan.description();
     let mut described_ns = None;
-    let mut late_ns_max = 0;
+    let (mut late_ns_max, mut dropped, mut segment) = (0, 0, 0);
     for seq in 0..plan.bins() {
         if let Speed::Times(times) = speed {
-            let due_ns = start_ns + ((seq + 1) as f64 * plan.binner.width_ns() as f64 / times) as u64;
+            let due_ns = due_ns(start_ns, seq, plan.binner.width_ns(), times);
             sleep_until_ns(due_ns);
             late_ns_max = late_ns_max.max(monotonic_ns().saturating_sub(due_ns));
         }
@@ -224,16 +263,21 @@ pub fn run(
         stamp.stream = stream;
         stamp.sent_ns = monotonic_ns();
         if described_ns.is_none_or(|described| stamp.sent_ns > described + DESCRIBE_EVERY_NS) {
-            sender.describe(&plan.description())?;
+            sender.describe(&description);
             described_ns = Some(stamp.sent_ns);
         }
-        sender.send(&stamp, counts)?;
-        progress(Progress { sent: seq + 1, bins: plan.bins() });
+        match speed {
+            Speed::Times(_) => dropped += usize::from(!sender.offer(&stamp, counts)),
+            Speed::Max => sender.send(&stamp, counts)?,
+        }
+        segment += usize::from(stamp.segment_start);
+        progress(Progress { sent: seq + 1, bins: plan.bins(), segment });
     }
     let seconds = (monotonic_ns() - start_ns) as f64 * 1e-9;
-    sender.finish();
+    sender.finish()?;
     Ok(Report {
         bins: plan.bins(),
+        dropped,
         segments: plan.segments(),
         channels: plan.channel_ids.len(),
         seconds,
@@ -316,5 +360,32 @@ mod tests {
             "expected at least one whole observed bin of 60 ms, found none"
         );
         assert!(refusal(None, -1.0).starts_with("expected a bin width"));
+        let mut hidden = session();
+        hidden.units.retain(|unit| unit.heldout);
+        let error = Plan::new(&hidden, None, 20.0, Channels::HeldIn).unwrap_err();
+        assert_eq!(error.to_string(), "expected 1 to 4096 units to send, found 0 of 1");
+    }
+
+    #[test]
+    fn observation_that_touches_or_was_rounded_makes_no_hole() {
+        let mut session = session();
+        let observed = |start, stop| Interval { start, stop };
+        session.observed =
+            vec![observed(1.000_000_4, 1.05), observed(1.05, 1.139_999_8), observed(5.0, 5.04)];
+        let plan = Plan::new(&session, None, 20.0, Channels::HeldIn).unwrap();
+        let starts: Vec<u64> =
+            told(&plan).into_iter().filter(|(_, _, starts, _)| *starts).map(|(seq, ..)| seq).collect();
+        assert_eq!((plan.bins(), starts), (9, vec![0, 7]));
+    }
+
+    #[test]
+    fn instants_do_not_drift_in_an_hour() {
+        let hour = 180_000;
+        assert_eq!(due_ns(5, hour - 1, 20_000_000, 1.0), 5 + 3_600_000_000_000);
+        assert_eq!(due_ns(5, hour - 1, 20_000_000, 2.5), 5 + 1_440_000_000_000);
+        // A speed that divides no bin evenly is still exact at the end, and each step is its bin's.
+        assert_eq!(due_ns(0, 3 * hour - 1, 20_000_000, 3.0), 3_600_000_000_000);
+        let steps = (0..100).map(|seq| due_ns(0, seq + 1, 20_000_000, 3.0) - due_ns(0, seq, 20_000_000, 3.0));
+        assert!(steps.into_iter().all(|step| (6_666_666..=6_666_667).contains(&step)));
     }
 }

@@ -1,0 +1,220 @@
+//! `play` and `listen` over real sockets: every bin once and in order, every estimate counted and scored.
+
+use bytes::Bytes;
+use ndt_protocol::clock::monotonic_ns;
+use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::wire::{self, Description};
+use ndt_protocol::{Bin, Estimate, Quality};
+use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::session::Session;
+use ndt_replay::simulate::{Recipe, simulate};
+use ndt_replay::zeromq::{Receiver, Sender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Long enough for a loaded machine; a test that works does not wait for it.
+const SOON: Duration = Duration::from_secs(30);
+
+fn session() -> Session {
+    simulate(&Recipe { trials: 6, units: 12, heldout: 3, seed: 5 })
+}
+
+fn endpoint(folder: &tempfile::TempDir) -> Endpoint {
+    format!("ipc://{}", folder.path().join("socket").display()).parse().unwrap()
+}
+
+/// Plays all of the session and gives the bins that a subscriber got.
+fn played(speed: Speed, bin_ms: f64) {
+    let folder = tempfile::tempdir().unwrap();
+    let to = endpoint(&folder);
+    let session = session();
+    let plan = Plan::new(&session, None, bin_ms, Channels::HeldIn).unwrap();
+    let mut receiver = Receiver::open(&to).unwrap();
+    let mut progress = Vec::new();
+    std::thread::scope(|scope| {
+        let player = scope.spawn(|| play::run(&plan, &to, speed, SOON, &mut |p| progress.push(p)).unwrap());
+        let (mut next, mut stream, mut described) = (0, None, false);
+        let mut bin = Bin::empty();
+        while next < plan.bins() {
+            let message = receiver.receive(SOON).unwrap();
+            let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
+            if frames[0] == wire::TOPIC_DESCRIPTION {
+                let Some(Description::Bins { bin_width_us, channel_ids }) =
+                    wire::read_description(&frames).unwrap()
+                else {
+                    panic!("a player describes bins")
+                };
+                assert_eq!((bin_width_us, &channel_ids[..]), ((bin_ms * 1e3) as u32, plan.channel_ids()));
+                described = true;
+                continue;
+            }
+            assert!(described, "bins are described before the first");
+            let (expected, counts) = plan.bin(next);
+            let width_us = expected.bin_width_us;
+            let stamp = wire::read_bin(&frames, plan.channel_ids().len(), width_us, 0, &mut bin).unwrap();
+            assert_eq!(*stream.get_or_insert(stamp.stream), stamp.stream);
+            assert!(stamp.sent_ns <= message.received_ns);
+            assert_eq!(
+                (stamp.seq, stamp.source_ns, stamp.segment_start, bin.counts()),
+                (next as u64, expected.source_ns, expected.segment_start, counts)
+            );
+            next += 1;
+        }
+        let report = player.join().unwrap();
+        assert_eq!((report.bins, report.dropped, report.segments), (plan.bins(), 0, 6));
+        let planned_s = plan.bins() as f64 * bin_ms * 1e-3;
+        match speed {
+            // A bin is sent after its instant, never before.
+            Speed::Times(times) => {
+                assert!(report.seconds >= planned_s / times && report.late_us_max.is_some())
+            }
+            Speed::Max => assert_eq!(report.late_us_max, None),
+        }
+    });
+    assert!(progress.iter().enumerate().all(|(at, p)| p.sent == at + 1 && p.bins == plan.bins()));
+    assert_eq!(progress.last().unwrap().segment, 6);
+}
+
+#[test]
+fn every_bin_comes_once_and_in_order_at_full_speed() {
+    played(Speed::Max, 5.0);
+}
+
+#[test]
+fn every_bin_comes_once_and_in_order_at_its_instant() {
+    played(Speed::Times(20.0), 20.0);
+}
+
+#[test]
+fn a_player_whom_nobody_hears_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = endpoint(&folder);
+    let session = session();
+    let plan = Plan::new(&session, Some("val"), 20.0, Channels::HeldIn).unwrap();
+    let error = play::run(&plan, &to, Speed::Max, Duration::from_millis(10), &mut |_| {}).unwrap_err();
+    assert_eq!(error.to_string(), format!("expected a subscriber on {to} within 0.01 s, found none"));
+}
+
+/// What a perfect decoder would publish for bin `seq` of the plan, or what `quality` says.
+fn estimate(plan: &Plan, session: &Session, seq: usize, quality: Quality) -> Estimate {
+    let (stamp, _) = plan.bin(seq);
+    let mut estimate = Estimate::zero(3, 2);
+    estimate.seq = stamp.seq;
+    estimate.stream = 9;
+    estimate.source_ns = stamp.source_ns;
+    estimate.velocity_for_ns = stamp.source_ns - 10_000_000;
+    estimate.quality = quality;
+    estimate.arrival_ns = monotonic_ns();
+    estimate.decoded_ns = estimate.arrival_ns + 30_000;
+    estimate.published_ns = estimate.arrival_ns + 70_000;
+    let truth = session.series(TRUTH_SERIES).unwrap();
+    let truth = truth.at(estimate.velocity_for_ns as f64 * 1e-9, 0.1).unwrap();
+    estimate.velocity_mut().iter_mut().zip(truth).for_each(|(velocity, truth)| *velocity = truth as f32);
+    estimate
+}
+
+fn publish(sender: &mut Sender, estimate: &Estimate) {
+    let (mut rates, mut velocity) = (Vec::new(), Vec::new());
+    wire::put_f32(estimate.rates(), &mut rates);
+    wire::put_f32(estimate.velocity(), &mut velocity);
+    let header = Bytes::copy_from_slice(&wire::estimate_header(estimate));
+    let frames = [header, Bytes::from(rates), Bytes::from(velocity)];
+    sender.send_frames(Bytes::from_static(wire::TOPIC_ESTIMATE), &frames).unwrap();
+}
+
+/// Listens to what `daemon` publishes once it is heard.
+fn heard(
+    until: Until,
+    stop: &AtomicBool,
+    daemon: impl FnOnce(&mut Sender, &Plan, &Session) + Send,
+) -> (Tally, Result<(), listen::ListenError>) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = endpoint(&folder);
+    let session = session();
+    let plan = Plan::new(&session, None, 20.0, Channels::HeldIn).unwrap();
+    let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());
+    let (listened, end) = std::sync::mpsc::channel::<()>();
+    let result = std::thread::scope(|scope| {
+        let (at, plan, session) = (&at, &plan, &session);
+        scope.spawn(move || {
+            let mut sender = Sender::open(at).unwrap();
+            sender.wait_for_subscriber(SOON).unwrap();
+            daemon(&mut sender, plan, session);
+            // Published until nobody listens any more.
+            assert!(end.recv().is_err());
+        });
+        let result = listen::run_unless(stop, at, &mut tally, until, &mut || {}, &mut |_, _| true);
+        drop(listened);
+        result
+    });
+    (tally, result)
+}
+
+const FOREVER: Until = Until { count: None, idle: None, first: SOON };
+
+#[test]
+fn estimates_are_counted_and_scored_and_wrong_frames_do_not_end_it() {
+    let until = Until { count: Some(120), ..FOREVER };
+    let (tally, result) = heard(until, &AtomicBool::new(false), |sender, plan, session| {
+        for seq in 0..130 {
+            let quality = match seq {
+                0..5 => Quality::Warmup,
+                50 => Quality::Late,
+                _ => Quality::Good,
+            };
+            match seq {
+                // A bin is no estimate; nor are three frames, nor nothing but a topic.
+                10 => sender.send(&plan.bin(0).0, &[1.0]).unwrap(),
+                11 => sender.send_frames(Bytes::from_static(wire::TOPIC_ESTIMATE), &[]).unwrap(),
+                20 | 21 => {}
+                30 => (0..2).for_each(|_| publish(sender, &estimate(plan, session, seq, quality))),
+                _ => publish(sender, &estimate(plan, session, seq, quality)),
+            }
+        }
+    });
+    result.unwrap();
+    let summary = tally.summary();
+    assert_eq!((summary.estimates, summary.streams, summary.refused), (120, 1, 2));
+    assert_eq!((summary.missing, summary.repeated, summary.out_of_order), (4, 1, 0));
+    assert_eq!(summary.last_refusal.unwrap(), "expected 4 frames, found 1");
+    let quality: Vec<(&str, u64)> = summary.quality.into_iter().collect();
+    assert_eq!(quality, [("good", 114), ("late", 1), ("warmup", 5)]);
+    assert_eq!((summary.scored, summary.not_finite), (119, 0));
+    assert!(summary.velocity_r2_mean.unwrap() > 0.999_999);
+    assert_eq!((summary.arrival_to_decoded_us.max, summary.arrival_to_published_us.max), (30, 70));
+}
+
+#[test]
+fn listening_ends_when_nothing_comes_any_more_or_it_is_told_to() {
+    let idle = Until { idle: Some(Duration::from_millis(10)), ..FOREVER };
+    let (tally, result) = heard(idle, &AtomicBool::new(false), |sender, plan, session| {
+        (0..3).for_each(|seq| publish(sender, &estimate(plan, session, seq, Quality::Good)));
+    });
+    result.unwrap();
+    assert_eq!(tally.estimates(), 3);
+
+    let stop = AtomicBool::new(false);
+    let (tally, result) = heard(FOREVER, &stop, |_, _, _| stop.store(true, Ordering::Relaxed));
+    result.unwrap();
+    assert_eq!(tally.estimates(), 0);
+}
+
+#[test]
+fn silence_and_nothing_but_wrong_frames_are_one_sentence() {
+    let until = Until { first: Duration::from_millis(300), ..FOREVER };
+    let (_, result) = heard(until, &AtomicBool::new(false), |_, _, _| ());
+    let error = result.unwrap_err().to_string();
+    assert!(error.ends_with("within 0.3 s, found none"), "{error}");
+
+    let until = Until { first: Duration::from_secs(1), ..FOREVER };
+    let (tally, result) = heard(until, &AtomicBool::new(false), |sender, plan, _| {
+        sender.send(&plan.bin(0).0, &[1.0]).unwrap();
+    });
+    let error = result.unwrap_err().to_string();
+    assert_eq!(tally.summary().refused, 1);
+    assert!(
+        error.ends_with("found 1 other messages, the last refused with \"expected 4 frames, found 3\""),
+        "{error}"
+    );
+}
