@@ -136,7 +136,8 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
 fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
     let engine = engine::load(EngineKind::Native, bundle, None)?;
     let any: Endpoint = "bind:tcp://127.0.0.1:0".parse()?;
-    let pipeline = pipeline::start(&any, &any, bundle, engine)?;
+    let config = ndt_daemon::config::Config { input: any.clone(), output: any, ..Default::default() };
+    let pipeline = pipeline::start(&config, bundle, engine)?;
     let rig: Endpoint = format!("connect:{}", pipeline.input()).parse()?;
     let output: Endpoint = pipeline.output().parse()?;
     let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());

@@ -1,23 +1,27 @@
 //! From bins to estimates: order, gaps, warm-up, the model, finite numbers. No I/O and no clock.
 //!
-//! **Invariant:** every bin that is taken gives exactly one estimate, in the order of `seq`, and so does
-//! every bin that is missing within the bundle's longest gap. Nothing that is not finite leaves here.
+//! **Invariant:** every bin that is taken gives at most one estimate, in the order of `seq`, and so does every bin that
+//! is missing within the bundle's longest gap. None is given for a bin whose deadline has passed while newer ones
+//! wait: it enters the model's state, and the guard has answered it. Nothing that is not finite leaves here.
 
 use crate::engine::{Engine, Input, Output};
+use crate::source_clock::SourceClock;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 
 /// What the decoder has met, counted since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Estimates given, by quality.
-    pub estimates: [u64; 6],
-    /// Bins dropped because their number had been decoded already.
+    /// Bins dropped because their number had been decoded already, or had been taken as missing.
     pub duplicates: u64,
-    /// Missing bins for which no estimate was given, because the gap was longer than the bundle's limit.
-    pub skipped: u64,
+    /// Bins that only entered the state, because their answer would have come too late.
+    pub observed: u64,
+    /// Missing bins that were not bridged, because the gap was longer than the bundle's limit.
+    pub unbridged: u64,
     /// Times that the state was reset by a new stream.
     pub restarts: u64,
+    /// Times that the source's clock jumped.
+    pub clock_jumps: u64,
 }
 
 /// The model with its place in the stream.
@@ -25,6 +29,12 @@ pub struct Decoder {
     engine: Box<dyn Engine>,
     output: Output,
     estimate: Estimate,
+    clock: SourceClock,
+    /// 0 for a channel that is masked, else 1; empty without any.
+    mask: Vec<f32>,
+    /// Counts with the mask on.
+    masked: Vec<f32>,
+    deadline_ns: u64,
     bin_width_ns: i64,
     velocity_offset_ns: i64,
     warmup_bins: usize,
@@ -36,18 +46,40 @@ pub struct Decoder {
     counters: Counters,
 }
 
+/// One bin on its way through the engine.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Bins before the one that is being decoded; 0 for itself.
+    back: u64,
+    missing: bool,
+    reasons: Reasons,
+    /// Whether it only enters the state.
+    too_late: bool,
+}
+
 impl Decoder {
-    /// A decoder for `bundle` on `engine`, which is reset.
-    pub fn new(bundle: &Bundle, mut engine: Box<dyn Engine>) -> Self {
+    /// A decoder for `bundle` on `engine`, which is reset. The channels whose ids stand in `masked_ids` are taken as
+    /// silent, as training has shown dead ones; answers are wanted within `deadline_ns` of a bin's arrival.
+    pub fn new(bundle: &Bundle, mut engine: Box<dyn Engine>, masked_ids: &[i64], deadline_ns: u64) -> Self {
         engine.reset();
         let manifest = &bundle.manifest;
         let mut estimate = Estimate::zero(manifest.units(), manifest.velocity_dims());
         estimate.bundle = bundle.id();
+        let is_masked = |id: &i64| masked_ids.contains(id);
+        let mask: Vec<f32> = match manifest.channel_ids.iter().any(is_masked) {
+            true => manifest.channel_ids.iter().map(|id| f32::from(!is_masked(id))).collect(),
+            false => Vec::new(),
+        };
+        let bin_width_ns = (manifest.bin_width_ms * 1e6).round() as i64;
         Decoder {
             engine,
             output: Output::for_bundle(bundle),
             estimate,
-            bin_width_ns: (manifest.bin_width_ms * 1e6).round() as i64,
+            clock: SourceClock::new(bin_width_ns),
+            masked: vec![0.0; mask.len()],
+            mask,
+            deadline_ns,
+            bin_width_ns,
             velocity_offset_ns: manifest.velocity_offset_ns(),
             warmup_bins: manifest.warmup_bins,
             max_gap_bins: manifest.max_gap_bins as u64,
@@ -62,64 +94,93 @@ impl Decoder {
         self.counters
     }
 
-    /// Takes one bin and gives its estimate to `emit`, after those of the bins missing before it.
-    /// `lag_bins` is how many more bins wait behind this one. `emit` stamps `decoded_ns`.
+    /// Takes one bin at `now_ns` and gives its estimate to `emit`, after those of the bins missing before it.
+    /// `waiting` is how many more bins wait behind this one. `emit` stamps `decoded_ns`.
     ///
     /// Runs on the decode thread, once a bin. Must not allocate, block, lock or log.
-    pub fn decode(&mut self, bin: &Bin, lag_bins: usize, emit: &mut dyn FnMut(&mut Estimate)) {
+    pub fn decode(&mut self, bin: &Bin, waiting: usize, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
+        let too_late = waiting > 0 && now_ns > bin.arrival_ns.saturating_add(self.deadline_ns);
         let mut reasons = Reasons::default();
+        self.estimate.lag_bins = u16::try_from(waiting).unwrap_or(u16::MAX);
         match self.expected {
             Some((stream, next)) if stream == bin.stream => {
                 if bin.seq < next {
                     self.counters.duplicates += 1;
                     return;
                 }
-                reasons = self.bridge(bin, bin.seq - next, emit);
+                reasons = self.bridge(bin, bin.seq - next, too_late, emit);
             }
             Some(_) => {
                 self.counters.restarts += 1;
                 reasons = Reasons::SOURCE_RESTART;
                 self.reset();
+                self.clock.forget();
             }
             None => {}
         }
         if bin.segment_start {
             reasons = reasons.with(Reasons::SEGMENT_START);
             self.reset();
+            self.clock.forget();
         }
-        self.expected = Some((bin.stream, bin.seq + 1));
+        self.expected = Some((bin.stream, bin.seq.saturating_add(1)));
+        reasons = reasons.with(self.read_clock(bin));
         if bin.invalid_channels() > 0 {
             reasons = reasons.with(Reasons::INVALID_CHANNELS);
         }
-        self.estimate.lag_bins = u16::try_from(lag_bins).unwrap_or(u16::MAX);
-        self.answer(bin, 0, bin.is_missing(), reasons, emit);
+        self.take(bin, Step { back: 0, missing: bin.is_missing(), reasons, too_late }, emit);
     }
 
-    /// Gives the estimates of the `missing` bins before `bin`, or resets where they are too many.
-    fn bridge(&mut self, bin: &Bin, missing: u64, emit: &mut dyn FnMut(&mut Estimate)) -> Reasons {
+    fn read_clock(&mut self, bin: &Bin) -> Reasons {
+        let reading = self.clock.read(bin);
+        self.estimate.clock_offset_ns = reading.offset_ns;
+        self.estimate.clock_uncertainty_ns = reading.uncertainty_ns;
+        if reading.jumped {
+            self.counters.clock_jumps += 1;
+            Reasons::CLOCK_JUMP
+        } else {
+            Reasons::default()
+        }
+    }
+
+    /// Takes the `missing` bins before `bin` as masked ones, or resets where they are too many.
+    fn bridge(
+        &mut self,
+        bin: &Bin,
+        missing: u64,
+        too_late: bool,
+        emit: &mut dyn FnMut(&mut Estimate),
+    ) -> Reasons {
         if missing > self.max_gap_bins {
-            self.counters.skipped += missing;
+            self.counters.unbridged += missing;
             self.reset();
             return Reasons::LONG_GAP;
         }
         for back in (1..=missing).rev() {
-            self.answer(bin, back, true, Reasons::default(), emit);
+            self.take(bin, Step { back, missing: true, reasons: Reasons::default(), too_late }, emit);
         }
         Reasons::default()
     }
 
-    /// The estimate of the bin `back` bins before `bin` (0: of `bin` itself).
-    fn answer(
-        &mut self,
-        bin: &Bin,
-        back: u64,
-        missing: bool,
-        reasons: Reasons,
-        emit: &mut dyn FnMut(&mut Estimate),
-    ) {
-        let stepped = self.engine.step(Input { counts: bin.counts(), missing }, &mut self.output);
+    fn take(&mut self, bin: &Bin, step: Step, emit: &mut dyn FnMut(&mut Estimate)) {
+        let counts = if self.mask.is_empty() {
+            bin.counts()
+        } else {
+            let masked = self.masked.iter_mut().zip(bin.counts()).zip(&self.mask);
+            masked.for_each(|((masked, count), mask)| *masked = count * mask);
+            &self.masked
+        };
+        let input = Input { counts, missing: step.missing };
         self.history += 1;
-        let mut reasons = reasons;
+        if step.too_late {
+            self.counters.observed += 1;
+            if self.engine.observe(input).is_err() {
+                self.reset();
+            }
+            return;
+        }
+        let stepped = self.engine.step(input, &mut self.output);
+        let mut reasons = step.reasons;
         let finite = self.output.log_rates.iter().chain(&self.output.velocity).all(|value| value.is_finite());
         let quality = if stepped.is_err() || !finite {
             let cause = if stepped.is_err() { Reasons::ENGINE_FAILED } else { Reasons::NOT_FINITE };
@@ -129,28 +190,32 @@ impl Decoder {
             Quality::Fault
         } else {
             self.take_output();
-            if missing {
+            if step.missing {
                 reasons = reasons.with(Reasons::MISSING_BIN);
             }
-            if self.history < self.warmup_bins {
+            let is_short = self.history < self.warmup_bins;
+            if is_short {
                 reasons = reasons.with(Reasons::SHORT_HISTORY);
             }
-            match (missing, self.history < self.warmup_bins) {
+            match (step.missing, is_short) {
                 (true, _) => Quality::Gap,
                 (false, true) => Quality::Warmup,
                 (false, false) => Quality::Good,
             }
         };
+        self.stamp(bin, step.back);
+        self.estimate.quality = quality;
+        self.estimate.reasons = reasons;
+        emit(&mut self.estimate);
+    }
+
+    fn stamp(&mut self, bin: &Bin, back: u64) {
         let estimate = &mut self.estimate;
         estimate.seq = bin.seq - back;
         estimate.stream = bin.stream;
         estimate.source_ns = bin.source_ns.saturating_sub(self.bin_width_ns.saturating_mul(back as i64));
         estimate.velocity_for_ns = estimate.source_ns.saturating_add(self.velocity_offset_ns);
         estimate.arrival_ns = bin.arrival_ns;
-        estimate.quality = quality;
-        estimate.reasons = reasons;
-        self.counters.estimates[quality as usize] += 1;
-        emit(estimate);
     }
 
     /// On a fault this is not called: the estimate then holds the values of the last one that was finite.

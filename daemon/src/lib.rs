@@ -1,16 +1,22 @@
 //! The real-time path of `ndtd`, in the order that a bin takes it:
 //!
 //! ```text
-//!  zeromq::ZeromqSource --Bin--> decoder::Decoder (window + engine) --Estimate--> zeromq::Publisher
+//!  zeromq::ZeromqSource --Bin--> decoder::Decoder (window + engine) --Estimate--> guard::Guard --> zeromq::ZeromqPublisher
+//!    rebin, source::Intake                                                          deadline, policy
 //! ```
 //!
 //! [`pipeline`] gives each its thread and the bounded queues between them; [`config`] says what to run;
 //! everything that needs the time takes it as an argument, so that tests run the same code on a fake clock.
 
 pub mod config;
+pub mod counts;
 pub mod decoder;
 pub mod engine;
+pub mod guard;
 pub mod pipeline;
+pub mod policy;
+pub mod rebin;
 pub mod service;
 pub mod source;
+pub mod source_clock;
 pub mod zeromq;

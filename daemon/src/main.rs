@@ -98,7 +98,7 @@ fn run(run: Run) -> anyhow::Result<()> {
     for endpoint in [&config.input, &config.output].into_iter().filter(|endpoint| !endpoint.is_local()) {
         warn!("{endpoint} is reached from other machines, and nothing on it is authenticated or encrypted");
     }
-    let pipeline = pipeline::start(&config.input, &config.output, &bundle, engine)?;
+    let pipeline = pipeline::start(&config, &bundle, engine)?;
     let manifest = &bundle.manifest;
     info!(
         "bundle {}: {} channels, {} units, {} ms bins; bins from {}, estimates on {}",

@@ -1,26 +1,29 @@
-//! The three threads of the real-time path and the two queues between them.
+//! The three threads of the real-time path and the queues between them.
 //!
 //! ```text
-//!  source thread --Bin--> decode thread --Estimate--> publish thread
+//!  source thread --Bin--> decode thread --Estimate--> publish thread (guard)
+//!        \--------------------Heard-----------------------/
 //! ```
 //!
-//! Each queue holds [`QUEUE_BINS`] and drops its **oldest** when full: after a stall the newest bin
-//! matters most, and the decoder sees the missing numbers as a gap. Counters are plain atomics: the
-//! control plane reads them, the real-time threads never wait for it.
+//! Each queue holds [`QUEUE_BINS`] and drops its **oldest** when full: after a stall the newest bin matters most, and
+//! the decoder sees the missing numbers as a gap. The guard hears of a bin before the decoder gets it, so that it
+//! keeps the deadline whatever the decoder does. Counters are plain atomics: the control plane reads them, the
+//! real-time threads never wait for it.
 
-use crate::decoder::{Counters, Decoder};
+use crate::config::{Config, ConfigError};
+use crate::counts::{Shared, Stats};
+use crate::decoder::Decoder;
 use crate::engine::Engine;
-use crate::source::{Received, Source};
+use crate::guard::Guard;
+use crate::source::{Arrival, Intake, Received, Source};
 use crate::zeromq::{ZeromqError, ZeromqPublisher, ZeromqSource};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, never, select_biased};
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::endpoint::Endpoint;
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::wire::WireError;
 use ndt_protocol::{Bin, Bundle, Estimate};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,24 +37,7 @@ pub struct Pipeline {
     input: String,
     output: String,
     /// Dropped last: the sockets live on it.
-    _runtime: tokio::runtime::Runtime,
-}
-
-/// What has happened since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Stats {
-    /// Bins received.
-    pub bins: u64,
-    /// What the decoder has counted.
-    pub decoder: Counters,
-    /// Estimates handed to the transport.
-    pub published: u64,
-    /// Messages that were no bins for this model.
-    pub refused: u64,
-    /// The last of them.
-    pub last_refused: Option<Refusal>,
-    /// Bins and estimates dropped from full queues.
-    pub overflowed: u64,
+    _runtime: Option<tokio::runtime::Runtime>,
 }
 
 /// Why a message was refused.
@@ -68,6 +54,9 @@ pub enum Refusal {
 /// Why a pipeline cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
+    /// The configuration does not fit the bundle.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A socket.
     #[error(transparent)]
     Zeromq(#[from] ZeromqError),
@@ -81,55 +70,70 @@ pub enum PipelineError {
     },
 }
 
-#[derive(Default)]
-struct Shared {
-    stop: AtomicBool,
-    bins: AtomicU64,
-    published: AtomicU64,
-    refused: AtomicU64,
-    overflowed: AtomicU64,
-    estimates: [AtomicU64; 6],
-    duplicates: AtomicU64,
-    skipped: AtomicU64,
-    restarts: AtomicU64,
-    /// Written by the source thread only when a message is refused, which is no real-time path;
-    /// the reader holds it for the time of a copy.
-    last_refused: std::sync::Mutex<Option<Refusal>>,
+/// What the publish thread has to say to the world.
+pub enum Say<'a> {
+    /// One estimate.
+    Estimate(&'a Estimate),
+    /// What estimates consist of, for those who have just come.
+    Description,
 }
 
-/// Opens the sockets and starts the threads.
+/// What the guard hears from the source thread.
+#[derive(Debug, Clone, Copy)]
+enum Heard {
+    Bin(Arrival),
+    PeerGone,
+}
+
+/// Opens the sockets of `config` and starts the threads.
 ///
 /// # Errors
 /// [`PipelineError`]; nothing is left running then.
-pub fn start(
-    input: &Endpoint,
-    output: &Endpoint,
+pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Result<Pipeline, PipelineError> {
+    let runtime = crate::zeromq::runtime()?;
+    let (source, input) = ZeromqSource::open(&runtime, &config.input, bundle)?;
+    let (mut publisher, output) = ZeromqPublisher::open(&runtime, &config.output, bundle)?;
+    let say = move |say: Say<'_>| match say {
+        Say::Estimate(estimate) => publisher.publish(estimate),
+        Say::Description => publisher.describe(),
+    };
+    let mut pipeline = start_with(config, bundle, engine, source, say)?;
+    (pipeline.input, pipeline.output, pipeline._runtime) = (input, output, Some(runtime));
+    Ok(pipeline)
+}
+
+/// Starts the threads on any source, with `say` for whatever is published.
+///
+/// # Errors
+/// [`PipelineError`]; nothing is left running then.
+pub fn start_with(
+    config: &Config,
     bundle: &Bundle,
     engine: Box<dyn Engine>,
+    source: impl Source + 'static,
+    say: impl FnMut(Say<'_>) + Send + 'static,
 ) -> Result<Pipeline, PipelineError> {
-    let runtime = crate::zeromq::runtime()?;
-    let (source, input) = ZeromqSource::open(&runtime, input, bundle)?;
-    let (publisher, output) = ZeromqPublisher::open(&runtime, output, bundle)?;
-    let decoder = Decoder::new(bundle, engine);
+    let settings = config.guard(&bundle.manifest)?;
+    let guard = Guard::new(bundle, settings);
+    let decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
     let shared = Arc::new(Shared::default());
-    let (bins, queued_bins) = bounded(QUEUE_BINS);
-    let (estimates, queued_estimates) = bounded(QUEUE_BINS);
+    let (bins, queued_bins) = Queue::new();
+    let (estimates, queued_estimates) = Queue::new();
+    let (heard, queued_heard) = Queue::new();
+    let (input, output) = (String::new(), String::new());
     let mut pipeline =
-        Pipeline { shared: shared.clone(), threads: Vec::new(), input, output, _runtime: runtime };
+        Pipeline { shared: shared.clone(), threads: Vec::new(), input, output, _runtime: None };
     // Last first: a thread that is started finds its consumer running, and on an error the
     // queues of those already running close behind them.
-    let queue = Queue { to: estimates, oldest: queued_estimates.clone() };
     pipeline.spawn("ndt-publish", {
         let shared = shared.clone();
-        move || run_publish(publisher, queued_estimates, &shared)
+        move || run_publish(guard, queued_heard, queued_estimates, say, &shared)
     })?;
-    let oldest = queued_bins.clone();
     pipeline.spawn("ndt-decode", {
         let shared = shared.clone();
-        move || run_decode(decoder, queued_bins, &queue, &shared)
+        move || run_decode(decoder, queued_bins, &estimates, &shared)
     })?;
-    let queue = Queue { to: bins, oldest };
-    pipeline.spawn("ndt-source", move || run_source(source, &queue, &shared))?;
+    pipeline.spawn("ndt-source", move || run_source(source, &heard, &bins, &shared))?;
     Ok(pipeline)
 }
 
@@ -146,24 +150,7 @@ impl Pipeline {
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
-        let shared = &self.shared;
-        let mut decoder = Counters {
-            duplicates: shared.duplicates.load(Relaxed),
-            skipped: shared.skipped.load(Relaxed),
-            restarts: shared.restarts.load(Relaxed),
-            ..Counters::default()
-        };
-        for (count, shared) in decoder.estimates.iter_mut().zip(&shared.estimates) {
-            *count = shared.load(Relaxed);
-        }
-        Stats {
-            bins: shared.bins.load(Relaxed),
-            decoder,
-            published: shared.published.load(Relaxed),
-            refused: shared.refused.load(Relaxed),
-            last_refused: shared.last_refused.lock().map_or(None, |last| *last),
-            overflowed: shared.overflowed.load(Relaxed),
-        }
+        self.shared.stats()
     }
 
     /// Ends the threads in the order of the data: what was received is still published.
@@ -172,7 +159,7 @@ impl Pipeline {
     }
 
     fn end(&mut self) {
-        self.shared.stop.store(true, Relaxed);
+        self.shared.ask_to_stop();
         for thread in self.threads.drain(..).rev() {
             // A thread that panicked has already said so.
             drop(thread.join());
@@ -203,6 +190,11 @@ struct Queue<T> {
 }
 
 impl<T> Queue<T> {
+    fn new() -> (Queue<T>, Receiver<T>) {
+        let (to, from) = bounded(QUEUE_BINS);
+        (Queue { to, oldest: from.clone() }, from)
+    }
+
     /// Puts `item` in, in the place of the oldest where there is no other; tells whether one was dropped.
     /// Does not block: only this thread adds, so one removal makes room.
     fn push(&self, item: T) -> bool {
@@ -219,25 +211,29 @@ impl<T> Queue<T> {
 }
 
 /// Runs on the source thread until stopped, once a bin. Must not allocate, lock or log for a good bin.
-fn run_source(mut source: impl Source, bins: &Queue<Bin>, shared: &Shared) {
+fn run_source(mut source: impl Source, heard: &Queue<Heard>, bins: &Queue<Bin>, shared: &Shared) {
+    let mut intake = Intake::default();
     let mut bin = Bin::empty();
-    while !shared.stop.load(Relaxed) {
-        let refusal = match source.receive(&mut bin) {
-            Received::Bin => {
-                shared.bins.fetch_add(1, Relaxed);
-                if bins.push(bin.clone()) {
-                    shared.overflowed.fetch_add(1, Relaxed);
+    let mut is_gone = false;
+    while !shared.is_stopping() {
+        let received = source.receive(&mut bin);
+        if received == Received::Gone && !is_gone {
+            heard.push(Heard::PeerGone);
+        }
+        is_gone = received == Received::Gone || (is_gone && received == Received::Nothing);
+        match received {
+            Received::Bin => match intake.take(&mut bin) {
+                Some(arrival) => {
+                    shared.received(bin.invalid_channels());
+                    heard.push(Heard::Bin(arrival));
+                    shared.overflowed(bins.push(bin.clone()));
                 }
-                continue;
-            }
-            Received::Nothing => continue,
-            Received::Refused(error) => Refusal::Wire(error),
-            Received::WrongChannels => Refusal::Channels,
+                None => shared.empty(),
+            },
+            Received::Nothing | Received::Gone => {}
+            Received::Refused(error) => shared.refused(Refusal::Wire(error)),
+            Received::WrongChannels => shared.refused(Refusal::Channels),
             Received::Ended => return,
-        };
-        shared.refused.fetch_add(1, Relaxed);
-        if let Ok(mut last) = shared.last_refused.lock() {
-            *last = Some(refusal);
         }
     }
 }
@@ -245,40 +241,70 @@ fn run_source(mut source: impl Source, bins: &Queue<Bin>, shared: &Shared) {
 /// Runs on the decode thread until the source thread ends, once a bin. Must not allocate, block, lock or log.
 fn run_decode(mut decoder: Decoder, bins: Receiver<Bin>, estimates: &Queue<Estimate>, shared: &Shared) {
     while let Ok(bin) = bins.recv() {
-        decoder.decode(&bin, bins.len(), &mut |estimate| {
+        decoder.decode(&bin, bins.len(), monotonic_ns(), &mut |estimate| {
             estimate.decoded_ns = monotonic_ns();
-            if estimates.push(estimate.clone()) {
-                shared.overflowed.fetch_add(1, Relaxed);
-            }
+            shared.overflowed(estimates.push(estimate.clone()));
         });
-        let counters = decoder.counters();
-        for (shared, count) in shared.estimates.iter().zip(counters.estimates) {
-            shared.store(count, Relaxed);
-        }
-        shared.duplicates.store(counters.duplicates, Relaxed);
-        shared.skipped.store(counters.skipped, Relaxed);
-        shared.restarts.store(counters.restarts, Relaxed);
+        shared.decoded(&decoder.counters());
     }
 }
 
-/// Runs on the publish thread until the decode thread ends, once a bin. Must not block, lock or log;
-/// allocates only the frames that the transport takes over.
-fn run_publish(mut publisher: ZeromqPublisher, estimates: Receiver<Estimate>, shared: &Shared) {
-    let mut described_ns = 0;
+/// Runs on the publish thread until the decode thread ends, once a bin and at every deadline. Must not block, lock or
+/// log; allocates only the frames that the transport takes over.
+fn run_publish(
+    mut guard: Guard,
+    mut heard: Receiver<Heard>,
+    estimates: Receiver<Estimate>,
+    mut say: impl FnMut(Say<'_>),
+    shared: &Shared,
+) {
+    let mut describe_ns = 0;
     loop {
-        match estimates.recv_timeout(Duration::from_millis(100)) {
-            Ok(mut estimate) => {
-                estimate.published_ns = monotonic_ns();
-                publisher.publish(&estimate);
-                shared.published.fetch_add(1, Relaxed);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
         let now_ns = monotonic_ns();
-        if now_ns >= described_ns + DESCRIBE_EVERY_NS {
-            publisher.describe();
-            described_ns = now_ns;
+        if now_ns >= describe_ns {
+            say(Say::Description);
+            describe_ns = now_ns + DESCRIBE_EVERY_NS;
+        }
+        let wake_ns = guard.wake_ns().unwrap_or(describe_ns).min(describe_ns);
+        let wait = Duration::from_nanos(wake_ns.saturating_sub(now_ns));
+        let mut give = |estimate: &mut Estimate| {
+            estimate.published_ns = monotonic_ns();
+            say(Say::Estimate(estimate));
+        };
+        // What was heard comes first: a result's arrival was told before the result was there.
+        select_biased! {
+            recv(heard) -> news => match news {
+                Ok(news) => hear(&mut guard, news),
+                // The source thread has ended; a closed queue would be ready for ever.
+                Err(_) => heard = never(),
+            },
+            recv(estimates) -> result => match result {
+                Ok(result) => {
+                    drain(&mut guard, &heard);
+                    guard.decoded(&result, &mut give);
+                }
+                Err(_) => return,
+            },
+            default(wait) => {}
+        }
+        guard.tick(monotonic_ns(), &mut give);
+        shared.published(&guard.counters());
+    }
+}
+
+fn hear(guard: &mut Guard, news: Heard) {
+    match news {
+        Heard::Bin(arrival) => guard.arrived(arrival),
+        Heard::PeerGone => guard.peer_gone(),
+    }
+}
+
+/// Takes in all that was heard before a result was.
+fn drain(guard: &mut Guard, heard: &Receiver<Heard>) {
+    loop {
+        match heard.try_recv() {
+            Ok(news) => hear(guard, news),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
         }
     }
 }

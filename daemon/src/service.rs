@@ -2,7 +2,8 @@
 //!
 //! All of it is the control plane: it reads counters and never touches the real-time threads.
 
-use crate::pipeline::{Pipeline, Stats};
+use crate::counts::Stats;
+use crate::pipeline::Pipeline;
 use ndt_protocol::Quality;
 use sd_notify::NotifyState;
 use std::io::{IsTerminal, Write};
@@ -124,13 +125,13 @@ fn warn_of_refused(stats: &Stats, before: u64) -> u64 {
 }
 
 fn line(stats: &Stats) -> String {
-    let qualities = Quality::ALL.iter().zip(stats.decoder.estimates).filter(|(_, count)| *count > 0);
+    let qualities = Quality::ALL.iter().zip(stats.guard.estimates).filter(|(_, count)| *count > 0);
     let qualities: Vec<String> =
         qualities.map(|(quality, count)| format!("{} {count}", quality.name())).collect();
     format!(
         "bins {}, estimates {} ({}), refused {}, duplicates {}, overflowed {}",
         stats.bins,
-        stats.published,
+        stats.published(),
         qualities.join(", "),
         stats.refused,
         stats.decoder.duplicates,

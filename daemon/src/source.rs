@@ -3,16 +3,18 @@
 use ndt_protocol::Bin;
 use ndt_protocol::wire::WireError;
 
-/// What a source has to say.
+/// What a source has to say. Only after `Bin` is there something in `bin` that may be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// `bin` holds the next bin.
     Bin,
     /// Nothing came for a while; ask again.
     Nothing,
-    /// Something came that is no bin for this model; `bin` is as it was.
+    /// Nothing can come: the connection is lost, or was never made.
+    Gone,
+    /// Something came that is no bin for this model.
     Refused(WireError),
-    /// The stream's channels are not the bundle's, or not in its order; `bin` is as it was.
+    /// The stream's channels are not the bundle's, or not in its order.
     WrongChannels,
     /// The source has ended; nothing more will come.
     Ended,
@@ -23,4 +25,108 @@ pub trait Source: Send {
     /// Waits for the next bin, at most about 100 ms, so that the thread can be asked to stop.
     /// Stamps the arrival as early as it can. May allocate only what its transport's library does.
     fn receive(&mut self, bin: &mut Bin) -> Received;
+}
+
+/// That a bin has come: all of it that the guard needs, which holds the deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Arrival {
+    /// The bin's number.
+    pub seq: u64,
+    /// The source's run.
+    pub stream: u64,
+    /// Source time of the bin's end, ns.
+    pub source_ns: i64,
+    /// When it was complete on this machine, `CLOCK_MONOTONIC` ns.
+    pub arrival_ns: u64,
+}
+
+/// The first look at a bin, before it may touch anything else.
+#[derive(Debug, Clone, Default)]
+pub struct Intake {
+    run: Option<Run>,
+}
+
+/// A source's run, as its bins tell it.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// What the source calls it, and how often it began again under that name.
+    stream: u64,
+    again: u64,
+    newest: u64,
+    /// Bins in a row that were not newer, and those in a row that were far behind.
+    late: u64,
+    far: u64,
+}
+
+/// Two numbers in a row further behind the newest than this are no late bins: the source counts from the start again.
+const LATE_BINS_MAX: u64 = 16;
+
+/// Nor are more late bins than this in a row, which is what a source that had only begun sends when it begins again.
+const LATE_IN_A_ROW_MAX: u64 = 8;
+
+impl Intake {
+    /// Takes in a bin; `None` for one that carries no count at all, which is as if it had not come: it must
+    /// keep no watchdog quiet. A source that counts from the start again under its old stream id gets a new one.
+    ///
+    /// Runs on the source thread, once a bin. Must not allocate, block, lock or log.
+    pub fn take(&mut self, bin: &mut Bin) -> Option<Arrival> {
+        if bin.is_missing() {
+            return None;
+        }
+        let begun = Run { stream: bin.stream, again: 0, newest: bin.seq, late: 0, far: 0 };
+        let run = match self.run {
+            Some(run) if run.stream == bin.stream => {
+                let late = if bin.seq > run.newest { 0 } else { run.late + 1 };
+                let is_far = bin.seq.saturating_add(LATE_BINS_MAX) < run.newest;
+                let far = if is_far { run.far + 1 } else { 0 };
+                match far > 1 || late > LATE_IN_A_ROW_MAX {
+                    true => Run { again: run.again + 1, ..begun },
+                    false => Run { newest: run.newest.max(bin.seq), late, far, ..run },
+                }
+            }
+            _ => begun,
+        };
+        self.run = Some(run);
+        // Odd, and with no pattern that a source's own ids would have.
+        bin.stream = run.stream.wrapping_add(run.again.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let Bin { seq, stream, source_ns, arrival_ns, .. } = *bin;
+        Some(Arrival { seq, stream, source_ns, arrival_ns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streams(bins: &[(u64, u64)]) -> Vec<u64> {
+        let mut intake = Intake::default();
+        let mut bin = Bin::empty();
+        bin.fill([0.0].into_iter(), 1.0);
+        let mut stream = |&(seq, stream): &(u64, u64)| {
+            (bin.seq, bin.stream) = (seq, stream);
+            intake.take(&mut bin).unwrap().stream
+        };
+        bins.iter().map(&mut stream).collect()
+    }
+
+    #[test]
+    fn a_source_that_counts_again_is_a_new_stream_and_a_late_bin_is_not() {
+        let late = [(900, 5), (899, 5), (3, 5), (901, 5), (885, 5)];
+        assert_eq!(streams(&late), [5; 5]);
+        let found = streams(&[(900, 5), (0, 5), (1, 5), (2, 5), (40, 5), (0, 5), (1, 5), (0, 9)]);
+        let (again, third) = (found[2], found[6]);
+        assert!(again != 5 && third != 5 && third != again);
+        assert_eq!(found, [5, 5, again, again, again, again, third, 9]);
+        // A source that had only sent ten bins: after eight late ones it is believed.
+        let bins: Vec<(u64, u64)> = (0..10).chain(0..10).map(|seq| (seq, 5)).collect();
+        let found = streams(&bins);
+        assert!(found[..18].iter().all(|stream| *stream == 5) && found[18] != 5 && found[19] == found[18]);
+    }
+
+    #[test]
+    fn a_bin_without_any_count_is_not_taken_in() {
+        let mut bin = Bin::empty();
+        bin.fill([f32::NAN, -1.0, f32::INFINITY].into_iter(), 10.0);
+        assert_eq!(Intake::default().take(&mut bin), None);
+    }
 }

@@ -4,6 +4,7 @@
 //! stay plain threads that block on it. The library allocates for every message; our own code here reuses
 //! what it can.
 
+use crate::rebin::Rebin;
 use crate::source::{Received, Source};
 use bytes::Bytes;
 use ndt_protocol::clock::monotonic_ns;
@@ -46,16 +47,23 @@ pub fn runtime() -> Result<Runtime, ZeromqError> {
     builder.worker_threads(2).thread_name("zeromq").enable_all().build().map_err(ZeromqError::Runtime)
 }
 
+struct Connection {
+    socket: SubSocket,
+    events: futures_channel::mpsc::Receiver<SocketEvent>,
+}
+
 /// Subscribes to bins.
 pub struct ZeromqSource {
     runtime: tokio::runtime::Handle,
     endpoint: Endpoint,
     channels: usize,
-    bin_width_us: u32,
+    count_max: f32,
+    rebin: Rebin,
     channel_ids: Vec<i64>,
     /// `None` while the peer is not there.
-    socket: Option<SubSocket>,
-    events: Option<futures_channel::mpsc::Receiver<SocketEvent>>,
+    connection: Option<Connection>,
+    /// Whether the endpoint is bound: peers then come and go by themselves.
+    bound: bool,
     /// Whether the last description named other channels than the bundle's.
     wrong_channels: bool,
 }
@@ -71,26 +79,29 @@ impl ZeromqSource {
         endpoint: &Endpoint,
         bundle: &Bundle,
     ) -> Result<(Self, String), ZeromqError> {
+        let (channels, count_max) = (bundle.manifest.channels(), bundle.manifest.count_max as f32);
         let mut source = ZeromqSource {
             runtime: runtime.handle().clone(),
             endpoint: endpoint.clone(),
-            channels: bundle.manifest.channels(),
-            bin_width_us: bin_width_us(bundle),
+            channels,
+            count_max,
+            rebin: Rebin::new(bin_width_us(bundle), channels, count_max),
             channel_ids: bundle.manifest.channel_ids.clone(),
-            socket: None,
-            events: None,
+            connection: None,
+            bound: endpoint.role_or(Role::Connect) == Role::Bind,
             wrong_channels: false,
         };
         let mut address = endpoint.address().to_owned();
-        if endpoint.role_or(Role::Connect) == Role::Bind {
+        if source.bound {
             let mut socket = SubSocket::new();
+            let events = socket.monitor();
             let bound = runtime.block_on(async {
                 let bound = socket.bind(endpoint.address()).await?;
                 socket.subscribe("ndt.").await?;
                 Ok::<_, zeromq::ZmqError>(bound)
             });
             address = bound.map_err(|error| ZeromqError::Bind { address, error })?.to_string();
-            source.socket = Some(socket);
+            source.connection = Some(Connection { socket, events });
         }
         Ok((source, address))
     }
@@ -107,19 +118,8 @@ impl ZeromqSource {
             socket.connect(self.endpoint.address()).await
         });
         if connected.is_ok() {
-            self.socket = Some(socket);
-            self.events = Some(events);
+            self.connection = Some(Connection { socket, events });
         }
-    }
-
-    fn lost_peer(&mut self) -> bool {
-        let Some(events) = &mut self.events else { return false };
-        while let Ok(event) = events.try_recv() {
-            if matches!(event, SocketEvent::Disconnected(_)) {
-                return true;
-            }
-        }
-        false
     }
 
     fn take(&mut self, message: &ZmqMessage, arrival_ns: u64, bin: &mut Bin) -> Received {
@@ -141,8 +141,10 @@ impl ZeromqSource {
         if self.wrong_channels {
             return Received::WrongChannels;
         }
-        match wire::read_bin(frames, self.channels, self.bin_width_us, arrival_ns, bin) {
-            Ok(_) => Received::Bin,
+        let read = wire::read_bin(frames, self.channels, self.count_max, arrival_ns, bin);
+        match read.and_then(|stamp| self.rebin.push(bin, stamp.bin_width_us)) {
+            Ok(true) => Received::Bin,
+            Ok(false) => Received::Nothing,
             Err(error) => Received::Refused(error),
         }
     }
@@ -150,24 +152,33 @@ impl ZeromqSource {
 
 impl Source for ZeromqSource {
     fn receive(&mut self, bin: &mut Bin) -> Received {
-        if self.socket.is_none() {
+        if self.connection.is_none() {
             self.connect();
         }
-        let runtime = self.runtime.clone();
-        let Some(socket) = &mut self.socket else { return Received::Nothing };
-        let message = runtime.block_on(async { tokio::time::timeout(PATIENCE, socket.recv()).await });
-        let arrival_ns = monotonic_ns();
-        match message {
-            Ok(Ok(message)) => self.take(&message, arrival_ns, bin),
-            Ok(Err(_)) | Err(_) => {
-                if self.lost_peer() {
-                    self.socket = None;
-                    self.events = None;
-                    // Whoever comes next says anew who it is.
-                    self.wrong_channels = false;
-                }
-                Received::Nothing
+        let Some(Connection { socket, events }) = &mut self.connection else { return Received::Gone };
+        // A loss is acted on after the peer's last message and at once: the library would soon connect anew by
+        // itself, and what came on that connection would be lost with the socket.
+        let heard = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                message = socket.recv() => message.ok(),
+                Ok(SocketEvent::Disconnected(_)) = events.recv() => None,
+                () = tokio::time::sleep(PATIENCE) => return Err(Received::Nothing),
             }
+            .ok_or(Received::Gone)
+        });
+        let arrival_ns = monotonic_ns();
+        match heard {
+            Ok(message) => self.take(&message, arrival_ns, bin),
+            Err(Received::Gone) => {
+                // Whoever comes next says anew who it is.
+                self.wrong_channels = false;
+                if !self.bound {
+                    self.connection = None;
+                }
+                Received::Gone
+            }
+            Err(other) => other,
         }
     }
 }

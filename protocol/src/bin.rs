@@ -21,10 +21,6 @@ pub struct Bin {
     validity: [u64; CHANNELS_MAX / 64],
 }
 
-/// The most spikes that one bin of one channel can hold before it is taken as corrupt: at 100 ms bins this
-/// is 10 kHz, ten times any refractory period's limit.
-const COUNT_MAX: f32 = 1000.0;
-
 impl Bin {
     /// An empty bin without channels.
     pub const fn empty() -> Self {
@@ -43,15 +39,15 @@ impl Bin {
 
     /// Takes over counts from an iterator of at most [`CHANNELS_MAX`] values; what goes beyond is not taken.
     ///
-    /// A value that cannot be a count (NaN, infinite, negative, above 1,000) makes its channel
+    /// A value that cannot be a count (NaN, infinite, negative, above `count_max`) makes its channel
     /// invalid: it is stored as zero, which is what the model was shown for a dropped channel.
-    pub fn fill(&mut self, counts: impl Iterator<Item = f32>) {
+    pub fn fill(&mut self, counts: impl Iterator<Item = f32>, count_max: f32) {
         self.validity = [0; CHANNELS_MAX / 64];
         self.channels = 0;
         self.valid = 0;
         for (channel, count) in counts.take(CHANNELS_MAX).enumerate() {
             // Written so that a NaN fails it.
-            let is_count = (0.0..=COUNT_MAX).contains(&count);
+            let is_count = (0.0..=count_max).contains(&count);
             self.counts[channel] = if is_count { count } else { 0.0 };
             self.validity[channel / 64] |= u64::from(is_count) << (channel % 64);
             self.valid += u32::from(is_count);
@@ -72,6 +68,12 @@ impl Bin {
     /// Whether `channel` carried a count.
     pub fn is_valid(&self, channel: usize) -> bool {
         channel < self.channels() && self.validity[channel / 64] >> (channel % 64) & 1 == 1
+    }
+
+    /// Counts as they go on the wire: NaN where the channel is invalid.
+    pub fn counts_or_nan(&self) -> impl Iterator<Item = f32> + '_ {
+        let count = |(channel, count): (usize, &f32)| if self.is_valid(channel) { *count } else { f32::NAN };
+        self.counts().iter().enumerate().map(count)
     }
 
     /// Channels that carried no count.
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn a_value_that_is_no_count_makes_its_channel_invalid_and_silent() {
         let mut bin = Bin::empty();
-        bin.fill([2.0, f32::NAN, -1.0, f32::INFINITY, 1001.0, 0.0].into_iter());
+        bin.fill([2.0, f32::NAN, -1.0, f32::INFINITY, 21.0, 0.0].into_iter(), 20.0);
         assert_eq!(bin.counts(), [2.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         let valid: Vec<bool> = (0..7).map(|channel| bin.is_valid(channel)).collect();
         assert_eq!(valid, [true, false, false, false, false, true, false]);
@@ -116,8 +118,8 @@ mod tests {
     #[test]
     fn filling_again_forgets_the_last_bin() {
         let mut bin = Bin::empty();
-        bin.fill((0..130).map(|_| 1.0));
-        bin.fill([f32::NAN; 70].into_iter());
+        bin.fill((0..130).map(|_| 1.0), 1.0);
+        bin.fill([f32::NAN; 70].into_iter(), 1.0);
         assert_eq!(bin.channels(), 70);
         assert!(bin.is_missing());
         assert!((0..130).all(|channel| !bin.is_valid(channel)));
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn channels_beyond_the_limit_are_not_taken() {
         let mut bin = Bin::empty();
-        bin.fill((0..CHANNELS_MAX + 5).map(|_| 1.0));
+        bin.fill((0..CHANNELS_MAX + 5).map(|_| 1.0), 1.0);
         assert_eq!(bin.channels(), CHANNELS_MAX);
     }
 }

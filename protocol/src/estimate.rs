@@ -57,8 +57,20 @@ impl Reasons {
     pub const SOURCE_RESTART: Reasons = Reasons(1 << 6);
     /// The engine failed.
     pub const ENGINE_FAILED: Reasons = Reasons(1 << 7);
+    /// The bin came, and no result was there at its deadline.
+    pub const DEADLINE_MISSED: Reasons = Reasons(1 << 8);
+    /// The source is connected, or cannot be told to be gone, and sends nothing.
+    pub const PEER_SILENT: Reasons = Reasons(1 << 9);
+    /// The connection to the source is lost.
+    pub const PEER_GONE: Reasons = Reasons(1 << 10);
+    /// The source's clock moved by more or less than its bins.
+    pub const CLOCK_JUMP: Reasons = Reasons(1 << 11);
+    /// The velocity was cut to the configured speed or change of speed.
+    pub const VELOCITY_LIMITED: Reasons = Reasons(1 << 12);
+    /// The source went on with numbers that had been answered as stale: numbering follows it from here.
+    pub const RENUMBERED: Reasons = Reasons(1 << 13);
 
-    const NAMES: [&'static str; 8] = [
+    const NAMES: [&'static str; 14] = [
         "segment-start",
         "short-history",
         "missing-bin",
@@ -67,6 +79,12 @@ impl Reasons {
         "not-finite",
         "source-restart",
         "engine-failed",
+        "deadline-missed",
+        "peer-silent",
+        "peer-gone",
+        "clock-jump",
+        "velocity-limited",
+        "renumbered",
     ];
 
     /// Both sets together.
@@ -94,19 +112,25 @@ pub struct Estimate {
     pub stream: u64,
     /// The source's time of the bin's end, ns.
     pub source_ns: i64,
-    /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns.
+    /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns; of a bin that never came, when it should
+    /// have been.
     pub arrival_ns: u64,
-    /// When the decoder was done, `CLOCK_MONOTONIC` ns.
+    /// When the decoder was done, `CLOCK_MONOTONIC` ns; 0 where nothing was computed.
     pub decoded_ns: u64,
     /// When the estimate was handed to the transport, `CLOCK_MONOTONIC` ns; 0 before.
     pub published_ns: u64,
+    /// What must be added to the source's time to get `CLOCK_MONOTONIC` of this machine, ns; see
+    /// [`Estimate::clock_uncertainty_ns`].
+    pub clock_offset_ns: i64,
+    /// How far the offset may be wrong, ns; [`Estimate::CLOCK_UNKNOWN`] where nothing is known of it.
+    pub clock_uncertainty_ns: u64,
     /// The instant that the velocity is for, in the source's time, ns.
     pub velocity_for_ns: i64,
     /// Which kind of answer this is.
     pub quality: Quality,
     /// Why.
     pub reasons: Reasons,
-    /// Bins that the decoder is behind the newest one received.
+    /// Bins that had been received beyond this one and were not yet answered.
     pub lag_bins: u16,
     /// The bundle that computed it: sha256 of its contents.
     pub bundle: [u8; 32],
@@ -117,6 +141,9 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// A clock offset of which nothing is known.
+    pub const CLOCK_UNKNOWN: u64 = u64::MAX;
+
     /// An estimate of all zeros for `units` units and `dims` velocity components (0 without a velocity head).
     ///
     /// # Panics
@@ -130,6 +157,8 @@ impl Estimate {
             arrival_ns: 0,
             decoded_ns: 0,
             published_ns: 0,
+            clock_offset_ns: 0,
+            clock_uncertainty_ns: Self::CLOCK_UNKNOWN,
             velocity_for_ns: 0,
             quality: Quality::Warmup,
             reasons: Reasons(0),
@@ -140,6 +169,31 @@ impl Estimate {
             rates: [0.0; UNITS_MAX],
             velocity: [0.0; VELOCITY_DIMS_MAX],
         }
+    }
+
+    /// Takes over all of another estimate of the same bundle. Copies what is used of the inline storage, not all of it.
+    pub fn copy_from(&mut self, other: &Estimate) {
+        self.copy_stamps(other);
+        (self.units, self.dims) = (other.units, other.dims);
+        self.rates_mut().copy_from_slice(other.rates());
+        self.velocity_mut().copy_from_slice(other.velocity());
+    }
+
+    /// Takes over all of another estimate but its rates and velocity.
+    pub fn copy_stamps(&mut self, other: &Estimate) {
+        self.seq = other.seq;
+        self.stream = other.stream;
+        self.source_ns = other.source_ns;
+        self.arrival_ns = other.arrival_ns;
+        self.decoded_ns = other.decoded_ns;
+        self.published_ns = other.published_ns;
+        self.clock_offset_ns = other.clock_offset_ns;
+        self.clock_uncertainty_ns = other.clock_uncertainty_ns;
+        self.velocity_for_ns = other.velocity_for_ns;
+        self.quality = other.quality;
+        self.reasons = other.reasons;
+        self.lag_bins = other.lag_bins;
+        self.bundle = other.bundle;
     }
 
     /// Firing rates, spikes/s, in the bundle's unit order.

@@ -1,7 +1,7 @@
 //! Every limit of the system, with its reason and its relation to the others asserted.
 //!
 //! The real-time path stores bins and estimates inline, so these numbers are also its memory: a queue of
-//! [`QUEUE_BINS`] bins is about a megabyte, taken once at start.
+//! [`QUEUE_BINS`] bins is about nine megabytes, taken once at start.
 
 /// Input channels of a model. Four Utah arrays and a few Neuropixels shanks fit; beyond that a rig
 /// would bin elsewhere.
@@ -10,11 +10,16 @@ pub const CHANNELS_MAX: usize = 4096;
 /// Units whose rates a model estimates; at least as many as its channels.
 pub const UNITS_MAX: usize = 4096;
 
+/// The most spikes that a bundle may call plausible in one bin of one channel: at 100 ms bins this is 10 kHz,
+/// ten times what any refractory period allows.
+pub const COUNT_MAX: u32 = 1000;
+
 /// Components of a velocity: x, y and, where there is one, z.
 pub const VELOCITY_DIMS_MAX: usize = 3;
 
-/// Bins that wait between two threads. At 5 ms bins this is a third of a second of stall.
-pub const QUEUE_BINS: usize = 64;
+/// Bins that wait between two threads: what a source sends at once after a stall of 2.5 s at 5 ms bins, and
+/// more than the reach of any model that is stepped so often.
+pub const QUEUE_BINS: usize = 512;
 
 /// Bins that one attention layer can see.
 pub const WINDOW_BINS_MAX: usize = 4096;

@@ -3,12 +3,14 @@
 //! Everything that a program must know before it runs the model stands here, so that a mistaken channel
 //! order or bin width is refused and not decoded.
 
-use crate::limits::{CHANNELS_MAX, LAYERS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX, WINDOW_BINS_MAX};
+use crate::limits::{
+    CHANNELS_MAX, COUNT_MAX, LAYERS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX, WINDOW_BINS_MAX,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The bundle format that this code reads and writes. Rises with every change, added fields included.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// How a layer knows the order of bins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,8 @@ pub struct Manifest {
     pub warmup_bins: usize,
     /// Missing bins that the model bridges; after a longer gap its state is reset.
     pub max_gap_bins: usize,
+    /// The most spikes in one bin of one channel that are plausible; a higher count is none.
+    pub count_max: u32,
     /// Ids of the input channels, in input order.
     pub channel_ids: Vec<i64>,
     /// Ids of the output units, in output order.
@@ -189,6 +193,7 @@ impl Manifest {
         expect("a window of bins", window_bins, 2, WINDOW_BINS_MAX);
         expect("a warm-up of bins", self.warmup_bins, 0, WINDOW_BINS_MAX);
         expect("a longest gap of bins", self.max_gap_bins, 0, WINDOW_BINS_MAX);
+        expect("a highest count", self.count_max as usize, 1, COUNT_MAX as usize);
         if heads > 0 && width % heads != 0 {
             problems
                 .push(format!("expected a number of heads that divides the width {width}, found {heads}"));

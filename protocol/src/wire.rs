@@ -1,4 +1,4 @@
-//! The bytes between programs, version 1. `WIRE.md` beside this crate gives every byte and the numpy dtypes.
+//! The bytes between programs, version 2. `WIRE.md` beside this crate gives every byte and the numpy dtypes.
 //!
 //! A message is a topic, a fixed little-endian header and its payload, each a frame of its own. Readers
 //! refuse what they do not fully understand, with a sentence; a refused frame changes nothing.
@@ -12,7 +12,7 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Version of the bytes below. Rises with every change, added fields included.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// First four bytes of every header.
 pub const MAGIC: [u8; 4] = *b"NDTW";
 /// Topic of bins.
@@ -64,6 +64,8 @@ struct EstimateHeader {
     decoded_ns: U64,
     published_ns: U64,
     velocity_for_ns: I64,
+    clock_offset_ns: I64,
+    clock_uncertainty_ns: U64,
     units: U32,
     dims: U32,
     reasons: U32,
@@ -74,7 +76,7 @@ struct EstimateHeader {
 }
 
 const _: () = assert!(size_of::<BinHeader>() == 56);
-const _: () = assert!(size_of::<EstimateHeader>() == 112);
+const _: () = assert!(size_of::<EstimateHeader>() == 128);
 
 /// Bytes of a bin's header.
 pub const BIN_HEADER_BYTES: usize = size_of::<BinHeader>();
@@ -130,8 +132,8 @@ pub enum WireError {
         /// Channels of the bin.
         found: usize,
     },
-    /// Not the model's bin width.
-    #[error("expected bins of {expected} us, found {found} us")]
+    /// Neither the model's bin width nor a whole part of it.
+    #[error("expected bins of {expected} us or a whole part of it, found {found} us")]
     BinWidth {
         /// The model's bin width, us.
         expected: u32,
@@ -193,15 +195,15 @@ pub fn f32s(payload: &[u8]) -> impl Iterator<Item = f32> {
     payload.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
 }
 
-/// Reads a bin (topic, header, counts) into `bin`. `arrival_ns` is the reader's clock.
-/// Runs on the source thread for every message; does not allocate.
+/// Reads a bin (topic, header, counts) into `bin`. A count above `count_max` is none; `arrival_ns` is the reader's
+/// clock. The bin's width is in the stamp: whether it fits is the reader's to say. Runs on the source thread for every message; does not allocate.
 ///
 /// # Errors
 /// [`WireError`]; `bin` is then unchanged.
 pub fn read_bin(
     frames: &[&[u8]],
     channels: usize,
-    bin_width_us: u32,
+    count_max: f32,
     arrival_ns: u64,
     bin: &mut Bin,
 ) -> Result<BinStamp, WireError> {
@@ -209,10 +211,7 @@ pub fn read_bin(
     if found != channels {
         return Err(WireError::Channels { expected: channels, found });
     }
-    if stamp.bin_width_us != bin_width_us {
-        return Err(WireError::BinWidth { expected: bin_width_us, found: stamp.bin_width_us });
-    }
-    bin.fill(f32s(payload));
+    bin.fill(f32s(payload), count_max);
     bin.seq = stamp.seq;
     bin.stream = stamp.stream;
     bin.source_ns = stamp.source_ns;
@@ -259,6 +258,8 @@ pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
         decoded_ns: estimate.decoded_ns.into(),
         published_ns: estimate.published_ns.into(),
         velocity_for_ns: estimate.velocity_for_ns.into(),
+        clock_offset_ns: estimate.clock_offset_ns.into(),
+        clock_uncertainty_ns: estimate.clock_uncertainty_ns.into(),
         units: (estimate.rates().len() as u32).into(),
         dims: (estimate.velocity().len() as u32).into(),
         reasons: estimate.reasons.0.into(),
@@ -301,6 +302,8 @@ pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
     estimate.decoded_ns = header.decoded_ns.get();
     estimate.published_ns = header.published_ns.get();
     estimate.velocity_for_ns = header.velocity_for_ns.get();
+    estimate.clock_offset_ns = header.clock_offset_ns.get();
+    estimate.clock_uncertainty_ns = header.clock_uncertainty_ns.get();
     estimate.quality = quality;
     estimate.reasons = Reasons(header.reasons.get());
     estimate.lag_bins = header.lag_bins.get();

@@ -1,18 +1,19 @@
 //! Bundles: what is written is read, and what is damaged, newer or ill-fitting is refused with a sentence.
 
 use ndt_protocol::bundle::{Bundle, BundleError};
-use ndt_protocol::manifest::{Architecture, Manifest, Positions, Training, Velocity};
+use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
 use ndt_protocol::tensors::Tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 fn bundle(positions: Positions) -> Bundle {
     let manifest = Manifest {
-        format_version: 1,
+        format_version: FORMAT_VERSION,
         id: String::new(),
         bin_width_ms: 20.0,
         warmup_bins: 5,
         max_gap_bins: 10,
+        count_max: 50,
         channel_ids: vec![3, 1, 4],
         unit_ids: vec![3, 1, 4, 159],
         architecture: Architecture {
@@ -79,6 +80,21 @@ fn folders_and_tars_come_back_and_their_id_is_their_content() {
     assert_eq!(left.len(), 4, "nothing half-written is left: {left:?}");
 }
 
+/// The golden file of bundle format version 2; `UPDATE_GOLDEN=1` writes it anew.
+#[test]
+fn a_bundle_has_the_golden_bytes() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bundle-v2.ndt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        bundle(Positions::LagBias).write(&golden).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.ndt");
+    bundle(Positions::LagBias).write(&path).unwrap();
+    let same = std::fs::read(&path).unwrap() == std::fs::read(&golden).unwrap();
+    assert!(same, "the bytes of a bundle changed: that needs a new format version");
+    Bundle::read(&golden).unwrap();
+}
+
 #[test]
 fn one_changed_byte_anywhere_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
@@ -102,11 +118,11 @@ fn a_newer_bundle_is_answered_with_its_version() {
     bundle(Positions::LagBias).write(&path).unwrap();
     let manifest = path.join("manifest.toml");
     let text = std::fs::read_to_string(&manifest).unwrap();
-    let newer = text.replace("format-version = 1", "format-version = 2\nunheard-of = true");
+    let newer = text.replace("format-version = 2", "format-version = 3\nunheard-of = true");
     std::fs::write(&manifest, newer).unwrap();
     assert_eq!(
         refusal(&path),
-        "expected bundle format version 1, found 2; use the ndt-train of this version to export it again"
+        "expected bundle format version 2, found 3; use the ndt-train of this version to export it again"
     );
     std::fs::write(&manifest, text.replace("seed", "sed")).unwrap();
     assert!(refusal(&path).contains("sed"), "{}", refusal(&path));

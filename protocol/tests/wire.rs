@@ -9,7 +9,7 @@ fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// Compares with the golden file of wire version 1; `UPDATE_GOLDEN=1` writes it anew.
+/// Compares with the golden file of wire version 2; `UPDATE_GOLDEN=1` writes it anew.
 fn check_golden(name: &str, frames: &[&[u8]]) {
     let mut bytes = Vec::new();
     for frame in frames {
@@ -43,6 +43,8 @@ fn estimate() -> Estimate {
     estimate.decoded_ns = 2_000;
     estimate.published_ns = 3_000;
     estimate.velocity_for_ns = 1_490_000_000;
+    estimate.clock_offset_ns = -499_000;
+    estimate.clock_uncertainty_ns = 1_250;
     estimate.quality = Quality::Gap;
     estimate.reasons = Reasons::MISSING_BIN.with(Reasons::SHORT_HISTORY);
     estimate.lag_bins = 258;
@@ -58,10 +60,10 @@ fn a_bin_has_the_golden_bytes() {
     let mut counts = Vec::new();
     wire::put_f32(&[0.0, 2.0, f32::NAN, 1.0], &mut counts);
     let frames: [&[u8]; 3] = [wire::TOPIC_BIN, &header, &counts];
-    check_golden("bin-v1.frames", &frames);
+    check_golden("bin-v2.frames", &frames);
 
     let mut bin = Bin::empty();
-    assert_eq!(wire::read_bin(&frames, 4, 20_000, 99, &mut bin), Ok(stamp()));
+    assert_eq!(wire::read_bin(&frames, 4, 50.0, 99, &mut bin), Ok(stamp()));
     assert_eq!(
         (bin.seq, bin.stream, bin.source_ns, bin.arrival_ns),
         (stamp().seq, stamp().stream, -5_000_000, 99)
@@ -77,7 +79,7 @@ fn an_estimate_has_the_golden_bytes() {
     wire::put_f32(estimate().rates(), &mut rates);
     wire::put_f32(estimate().velocity(), &mut velocity);
     let frames: [&[u8]; 4] = [wire::TOPIC_ESTIMATE, &header, &rates, &velocity];
-    check_golden("estimate-v1.frames", &frames);
+    check_golden("estimate-v2.frames", &frames);
 
     let read = wire::read_estimate(&frames).unwrap();
     assert_eq!(wire::estimate_header(&read), header);
@@ -95,7 +97,7 @@ fn a_description_has_the_golden_bytes() {
     };
     let (header, json) = wire::description_frames(&described);
     let frames: [&[u8]; 3] = [wire::TOPIC_DESCRIPTION, &header, &json];
-    check_golden("description-v1.frames", &frames);
+    check_golden("description-v2.frames", &frames);
     assert_eq!(wire::read_description(&frames), Ok(Some(described)));
     // A description of a kind that is not known yet informs nobody and breaks nothing.
     assert_eq!(wire::read_description(&[wire::TOPIC_DESCRIPTION, &header, b"{\"new\":{}}"]), Ok(None));
@@ -120,7 +122,7 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
             &[wire::TOPIC_BIN, &changed(0, b'X'), &counts],
             "expected magic \"NDTW\", found bytes [58, 44, 54, 57]",
         ),
-        (&[wire::TOPIC_BIN, &changed(4, 2), &counts], "expected wire version 1, found 2"),
+        (&[wire::TOPIC_BIN, &changed(4, 1), &counts], "expected wire version 2, found 1"),
         (&[wire::TOPIC_BIN, &changed(6, 2), &counts], "expected message kind 1, found 2"),
         (&[wire::TOPIC_BIN, &good, &counts[..15]], "expected a counts of 16 bytes, found 15"),
         (&[wire::TOPIC_BIN, &changed(46, 1), &counts], "expected channels of at most 4096, found 65540"),
@@ -128,17 +130,16 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
     let mut bin = Bin::empty();
     bin.seq = 77;
     for (frames, sentence) in cases {
-        let error = wire::read_bin(frames, 4, 20_000, 1, &mut bin).unwrap_err();
+        let error = wire::read_bin(frames, 4, 50.0, 1, &mut bin).unwrap_err();
         assert_eq!(error.to_string(), sentence);
         assert_eq!(bin.seq, 77, "a refused frame changes nothing");
     }
     let frames: [&[u8]; 3] = [wire::TOPIC_BIN, &good, &counts];
-    let read = |channels, width, bin: &mut Bin| wire::read_bin(&frames, channels, width, 1, bin).unwrap_err();
-    assert_eq!(read(5, 20_000, &mut bin), WireError::Channels { expected: 5, found: 4 });
-    assert_eq!(read(4, 5_000, &mut bin), WireError::BinWidth { expected: 5_000, found: 20_000 });
+    let error = wire::read_bin(&frames, 5, 50.0, 1, &mut bin).unwrap_err();
+    assert_eq!(error, WireError::Channels { expected: 5, found: 4 });
     let header = wire::estimate_header(&estimate());
     let mut unknown = header;
-    unknown[78] = 9;
+    unknown[94] = 9;
     let frames: [&[u8]; 4] = [wire::TOPIC_ESTIMATE, &unknown, &[0; 12], &[0; 8]];
     assert_eq!(
         wire::read_estimate(&frames).unwrap_err().to_string(),
@@ -160,7 +161,7 @@ proptest! {
         }
         let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
         let mut bin = Bin::empty();
-        let read = wire::read_bin(&frames, 4, 20_000, 0, &mut bin).is_ok();
+        let read = wire::read_bin(&frames, 4, 50.0, 0, &mut bin).is_ok();
         prop_assert!(!read || bin.channels() == 4);
         let _ = wire::read_estimate(&frames).is_ok() || wire::read_description(&frames).is_ok();
     }

@@ -52,7 +52,8 @@ fn played(speed: Speed, bin_ms: f64) {
             assert!(described, "bins are described before the first");
             let (expected, counts) = plan.bin(next);
             let width_us = expected.bin_width_us;
-            let stamp = wire::read_bin(&frames, plan.channel_ids().len(), width_us, 0, &mut bin).unwrap();
+            let stamp = wire::read_bin(&frames, plan.channel_ids().len(), 50.0, 0, &mut bin).unwrap();
+            assert_eq!(stamp.bin_width_us, width_us);
             assert_eq!(*stream.get_or_insert(stamp.stream), stamp.stream);
             assert!(stamp.sent_ns <= message.received_ns);
             assert_eq!(

@@ -1,6 +1,8 @@
 //! Fixtures that several tests share: models of random weights, and where other programs are.
 
+use ndt_daemon::config::Config;
 use ndt_protocol::Bundle;
+use ndt_protocol::endpoint::Endpoint;
 use ndt_protocol::manifest::{Architecture, Manifest, Training, Velocity};
 use ndt_protocol::tensors::Tensors;
 use rand::{RngExt, SeedableRng};
@@ -33,6 +35,7 @@ pub fn manifest(shape: Shape) -> Manifest {
         bin_width_ms: 20.0,
         warmup_bins: 5,
         max_gap_bins: 10,
+        count_max: 50,
         channel_ids: (0..shape.channels as i64).collect(),
         unit_ids: (0..shape.units as i64).collect(),
         architecture: shape.architecture,
@@ -75,6 +78,12 @@ pub fn random_counts(bins: usize, channels: usize, seed: u64) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut count = || (0..3).filter(|_| random.random_bool(0.12)).count() as f32;
     (0..bins * channels).map(|_| count()).collect()
+}
+
+/// A daemon that waits for its rig and its subscribers on free ports of this machine.
+pub fn on_loopback() -> Config {
+    let any: Endpoint = "bind:tcp://127.0.0.1:0".parse().unwrap_or_else(|error| panic!("{error}"));
+    Config { input: any.clone(), output: any, ..Config::default() }
 }
 
 /// The folder of the workspace.

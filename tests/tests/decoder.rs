@@ -22,6 +22,8 @@ const SHAPE: Shape = Shape {
     },
 };
 
+const DEADLINE_NS: u64 = 20_000_000;
+
 /// Writes down what it is asked, and answers with the number of bins since the last reset;
 /// a count of 9 makes it answer NaN, a count of 8 makes it fail.
 #[derive(Clone, Default)]
@@ -30,17 +32,28 @@ struct Script {
     log: Arc<Mutex<Vec<String>>>,
 }
 
-impl Engine for Script {
-    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
+impl Script {
+    fn take(&mut self, how: &str, input: Input) {
         self.seen += 1;
         let what = if input.missing { "missing".to_owned() } else { format!("{}", input.counts[0]) };
-        self.log.lock().unwrap().push(what);
+        self.log.lock().unwrap().push(format!("{how}{what}"));
+    }
+}
+
+impl Engine for Script {
+    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
+        self.take("", input);
         if !input.missing && input.counts[0] == 8.0 {
             return Err(StepFailed);
         }
         let value = if !input.missing && input.counts[0] == 9.0 { f32::NAN } else { self.seen as f32 };
         output.log_rates.fill(value);
         output.velocity.fill(value);
+        Ok(())
+    }
+
+    fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
+        self.take("observe ", input);
         Ok(())
     }
 
@@ -57,17 +70,21 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::masked(&[])
+    }
+
+    fn masked(channel_ids: &[i64]) -> Bench {
         let script = Script::default();
         let log = script.log.clone();
         let bundle: Bundle = weights_only(SHAPE, 1);
-        let decoder = Decoder::new(&bundle, Box::new(script));
+        let decoder = Decoder::new(&bundle, Box::new(script), channel_ids, DEADLINE_NS);
         log.lock().unwrap().clear();
         Bench { decoder, log }
     }
 
     fn decode(&mut self, bin: &Bin) -> Vec<Estimate> {
         let mut estimates = Vec::new();
-        self.decoder.decode(bin, 0, &mut |estimate| estimates.push(estimate.clone()));
+        self.decoder.decode(bin, 0, bin.arrival_ns, &mut |estimate| estimates.push(estimate.clone()));
         estimates
     }
 
@@ -78,7 +95,7 @@ impl Bench {
 
 fn bin(seq: u64, count: f32) -> Bin {
     let mut bin = Bin::empty();
-    bin.fill([count, 0.0, 1.0].into_iter());
+    bin.fill([count, 0.0, 1.0].into_iter(), 50.0);
     bin.seq = seq;
     bin.stream = 1;
     bin.source_ns = 20_000_000 * (seq as i64 + 1);
@@ -134,7 +151,7 @@ fn a_gap_beyond_the_limit_resets_and_warms_up() {
     let estimates = bench.decode(&bin(6 + 11, 2.0));
     assert_eq!(told(&estimates), [(17, Quality::Warmup, vec!["short-history", "long-gap"])]);
     assert_eq!(bench.asked(), ["reset", "2"]);
-    assert_eq!(bench.decoder.counters().skipped, 11);
+    assert_eq!(bench.decoder.counters().unbridged, 11);
     assert_eq!(bench.decode(&bin(17 + 11, 2.0)).len(), 11, "a gap of the limit itself is bridged");
 }
 
@@ -188,22 +205,67 @@ fn invalid_channels_are_silent_and_told() {
     let mut bad = bin(0, f32::NAN);
     assert_eq!(told(&bench.decode(&bad))[0].2, ["short-history", "invalid-channels"]);
     bad = bin(1, 0.0);
-    bad.fill([f32::NAN; 3].into_iter());
+    bad.fill([f32::NAN; 3].into_iter(), 50.0);
     assert_eq!(told(&bench.decode(&bad))[0].1, Quality::Gap, "a bin without any count is a missing bin");
     assert_eq!(bench.asked(), ["0", "missing"]);
+}
+
+#[test]
+fn a_masked_channel_is_silent_and_no_fault_of_the_bin() {
+    let mut bench = Bench::masked(&[0]);
+    assert_eq!(told(&bench.decode(&bin(0, 7.0)))[0].2, ["short-history"]);
+    assert_eq!(bench.asked(), ["0"]);
+}
+
+#[test]
+fn a_bin_that_is_too_late_enters_the_state_alone_while_newer_ones_wait() {
+    let mut bench = Bench::new();
+    let mut decode = |seq, waiting, late_ns| {
+        let mut given = Vec::new();
+        let bin = bin(seq, 1.0);
+        let now_ns = bin.arrival_ns + DEADLINE_NS + late_ns;
+        bench
+            .decoder
+            .decode(&bin, waiting, now_ns, &mut |estimate| given.push((estimate.seq, estimate.lag_bins)));
+        given
+    };
+    assert_eq!(decode(0, 2, 1), []);
+    assert_eq!(decode(3, 1, 1), [], "nor do the bins missing before it");
+    assert_eq!(decode(4, 1, 0), [(4, 1)], "in time");
+    assert_eq!(decode(5, 0, 1), [(5, 0)], "the newest");
+    assert_eq!(bench.asked(), ["observe 1", "observe missing", "observe missing", "observe 1", "1", "1"]);
+    assert_eq!(bench.decoder.counters().observed, 4);
+}
+
+#[test]
+fn the_sources_clock_is_told_beside_its_time_and_its_jumps_are_flagged() {
+    let mut bench = Bench::new();
+    let mut last = None;
+    for seq in 0..40 {
+        let mut bin = bin(seq, 1.0);
+        bin.source_ns += if seq >= 20 { 5_000_000_000 } else { 0 };
+        bin.arrival_ns = 20_000_000 * (seq + 1) + 300_000;
+        let estimate = bench.decode(&bin).remove(0);
+        assert_eq!(estimate.reasons.contains(Reasons::CLOCK_JUMP), seq == 20, "{seq}");
+        assert_eq!(estimate.source_ns, bin.source_ns, "the source's own time, never mended");
+        last = Some(estimate);
+    }
+    let last = last.unwrap();
+    assert_eq!((last.clock_offset_ns, last.clock_uncertainty_ns), (300_000 - 5_000_000_000, 0));
+    assert_eq!(bench.decoder.counters().clock_jumps, 1);
 }
 
 #[test]
 fn one_estimate_for_each_bin_on_a_real_engine_and_equal_from_run_to_run() {
     let bundle = weights_only(SHAPE, 7);
     let run = || {
-        let mut decoder = Decoder::new(&bundle, Box::new(Native::new(&bundle)));
+        let mut decoder = Decoder::new(&bundle, Box::new(Native::new(&bundle)), &[], DEADLINE_NS);
         let mut estimates = Vec::new();
         let counts = ndt_tests::random_counts(200, 3, 9);
         for (seq, counts) in counts.chunks(3).enumerate().filter(|(seq, _)| seq % 17 != 3) {
             let mut bin = bin(seq as u64, 0.0);
-            bin.fill(counts.iter().copied());
-            decoder.decode(&bin, 0, &mut |estimate| estimates.push(estimate.clone()));
+            bin.fill(counts.iter().copied(), 50.0);
+            decoder.decode(&bin, 0, 0, &mut |estimate| estimates.push(estimate.clone()));
         }
         estimates
     };

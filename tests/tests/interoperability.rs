@@ -1,9 +1,10 @@
 //! Other people's programs at both ends of the daemon: a rig and a subscriber in pyzmq and numpy alone.
 
+use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::pipeline;
 use ndt_protocol::manifest::Architecture;
-use ndt_tests::{Positions, Shape, python, weights_only, workspace};
+use ndt_tests::{Positions, Shape, on_loopback, python, weights_only, workspace};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
@@ -28,10 +29,8 @@ fn a_python_rig_gets_one_estimate_for_each_bin_whatever_else_it_sends() {
     let mut said = BufReader::new(rig.stdout.take().unwrap());
     let mut address = String::new();
     said.read_line(&mut address).unwrap();
-    let output = "bind:tcp://127.0.0.1:0".parse().unwrap();
-    let pipeline =
-        pipeline::start(&address.trim().parse().unwrap(), &output, &bundle, Box::new(Native::new(&bundle)))
-            .unwrap();
+    let config = Config { input: address.trim().parse().unwrap(), ..on_loopback() };
+    let pipeline = pipeline::start(&config, &bundle, Box::new(Native::new(&bundle))).unwrap();
     writeln!(rig.stdin.take().unwrap(), "{}", pipeline.output()).unwrap();
     let mut heard = String::new();
     said.read_line(&mut heard).unwrap();
@@ -47,7 +46,11 @@ fn a_python_rig_gets_one_estimate_for_each_bin_whatever_else_it_sends() {
             "finite": true, "stamps_ascend": true,
         })
     );
-    assert_eq!((stats.bins, stats.published, stats.refused, stats.overflowed), (60, 60, 11, 0), "{stats:?}");
+    assert_eq!(
+        (stats.bins, stats.published(), stats.refused, stats.overflowed),
+        (60, 60, 11, 0),
+        "{stats:?}"
+    );
     let last = stats.last_refused.unwrap().to_string();
     assert_eq!(last, "expected 3 frames, found 1");
 }

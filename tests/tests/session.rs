@@ -10,7 +10,7 @@ use ndt_replay::play::{self, Channels, Plan, Speed};
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::{nwb, nwb_write};
-use ndt_tests::onnxruntime_library;
+use ndt_tests::{on_loopback, onnxruntime_library};
 use ndt_trainer::checkpoint::Checkpoints;
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::Dataset;
@@ -55,8 +55,7 @@ fn fit(data: &Dataset) -> Bundle {
 fn stream(bundle: &Bundle, session: &Session, kind: EngineKind) -> (Plan, Summary) {
     let plan = Plan::new(session, Some("val"), 20.0, Channels::HeldIn).unwrap();
     let engine = engine::load(kind, bundle, Some(&onnxruntime_library())).unwrap();
-    let any = "bind:tcp://127.0.0.1:0".parse().unwrap();
-    let pipeline = pipeline::start(&any, &any, bundle, engine).unwrap();
+    let pipeline = pipeline::start(&on_loopback(), bundle, engine).unwrap();
     let rig = format!("connect:{}", pipeline.input()).parse().unwrap();
     let output = pipeline.output().parse().unwrap();
     let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());

@@ -10,6 +10,7 @@ use crate::inference::reference_bundle;
 use crate::onnx::{GraphShape, step_graph, window_graph};
 use crate::training::Fit;
 use ndt_protocol::bundle::{Bundle, BundleError};
+use ndt_protocol::limits::COUNT_MAX;
 use ndt_protocol::manifest::{FORMAT_VERSION, Manifest, Training, Velocity};
 use ndt_protocol::tensors::Tensors;
 use rand::SeedableRng;
@@ -68,6 +69,7 @@ pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) ->
         bin_width_ms: data.bin_width_ms,
         warmup_bins: in_bins(config.model.warmup_ms),
         max_gap_bins: in_bins(config.model.max_gap_ms),
+        count_max: count_max(data),
         channel_ids: channels.iter().map(|unit| data.unit_ids[*unit]).collect(),
         unit_ids: data.unit_ids.clone(),
         architecture: fit.shape.architecture,
@@ -85,6 +87,13 @@ pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) ->
     let mean_counts: Vec<f64> = channels.iter().map(|unit| means[*unit]).collect();
     let weights = fold(fit.weights.clone(), data.bin_width_ms, &fit.velocity);
     reference_bundle(manifest, weights, &mean_counts)
+}
+
+/// Twice what training has seen, and some: beyond it a count says more of the rig than of a neuron.
+fn count_max(data: &Dataset) -> u32 {
+    let trials = data.train.iter().chain(&data.val);
+    let highest = trials.flat_map(|trial| &trial.counts).fold(0.0, |highest: f32, count| highest.max(*count));
+    (2 * highest as u32 + 10).min(COUNT_MAX)
 }
 
 /// Builds the bundle of `manifest` (whose id and digests are filled in when it is written) from folded `weights`.

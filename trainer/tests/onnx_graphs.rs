@@ -64,6 +64,7 @@ fn manifest(positions: Positions, sizes: [usize; 5], ends: [usize; 3]) -> Manife
         id: "0".repeat(64),
         bin_width_ms: 20.0,
         warmup_bins: 0,
+        count_max: 50,
         max_gap_bins: 0,
         channel_ids: (0..channels as i64).collect(),
         unit_ids: (0..units as i64).collect(),

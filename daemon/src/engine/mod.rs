@@ -45,6 +45,13 @@ pub trait Engine: Send {
     /// [`StepFailed`] when the library behind it fails; the bin then counts as not taken in.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed>;
 
+    /// Takes in one bin without computing its output: the state is then, to the bit, as after [`Engine::step`].
+    /// Runs on the decode thread for bins whose answer would come too late; the same rules hold.
+    ///
+    /// # Errors
+    /// [`StepFailed`] as for [`Engine::step`].
+    fn observe(&mut self, input: Input) -> Result<(), StepFailed>;
+
     /// Forgets all bins. Runs on the decode thread at a segment's start.
     fn reset(&mut self);
 }

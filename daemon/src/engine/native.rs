@@ -104,23 +104,41 @@ impl Native {
         }
     }
 
-    /// One row through all layers, with the keys and values of the bins before it from the ring.
-    fn step_cached(&mut self) {
+    fn read_in(&mut self, input: Input) {
+        if input.missing {
+            self.scratch.row.copy_from_slice(&self.missing);
+        } else {
+            self.readin.apply_sparse(input.counts, &mut self.scratch.row);
+        }
+    }
+
+    /// One row through all layers, with the keys and values of the bins before it from the ring. Of the last layer
+    /// only the key and value are needed by later bins; the rest only where the row is `read_out`.
+    fn step_cached(&mut self, read_out: bool) {
         let (window, slot) = (self.window, self.seen % self.window);
         let in_view = (self.seen + 1).min(window);
-        for layer in &mut self.layers {
+        let last_layer = self.layers.len() - 1;
+        for (index, layer) in self.layers.iter_mut().enumerate() {
             let scratch = &mut self.scratch;
             layer.project(&scratch.row, slot, &mut scratch.normed, &mut scratch.query);
+            if index == last_layer && !read_out {
+                break;
+            }
             layer.attend(in_view, |lag| (slot + window - lag) % window, scratch);
             layer.finish(scratch);
         }
+    }
+
+    /// Keeps the row's read-in, which is all that later bins need of it.
+    fn keep_read_in(&mut self) {
+        let newest = self.seen % self.window;
+        self.readins[newest * self.width..][..self.width].copy_from_slice(&self.scratch.row);
     }
 
     /// The whole window through all layers; the newest row is left in the scratch.
     fn step_recomputed(&mut self) {
         let (width, window) = (self.width, self.window);
         let newest = self.seen % window;
-        self.readins[newest * width..][..width].copy_from_slice(&self.scratch.row);
         let in_view = (self.seen + 1).min(window);
         for place in 0..in_view {
             let slot = (newest + window + place + 1 - in_view) % window;
@@ -149,19 +167,28 @@ impl Native {
 impl Engine for Native {
     /// Does not allocate and cannot fail.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
-        if input.missing {
-            self.scratch.row.copy_from_slice(&self.missing);
-        } else {
-            self.readin.apply_sparse(input.counts, &mut self.scratch.row);
-        }
+        self.read_in(input);
         match self.positions {
-            Positions::LagBias => self.step_cached(),
-            Positions::Learned => self.step_recomputed(),
+            Positions::LagBias => self.step_cached(true),
+            Positions::Learned => {
+                self.keep_read_in();
+                self.step_recomputed();
+            }
         }
         self.norm.apply(&self.scratch.row, &mut self.scratch.normed);
         self.rates.apply(&self.scratch.normed, &mut output.log_rates);
         if let Some(velocity) = &self.velocity {
             velocity.apply(&self.scratch.normed, &mut output.velocity);
+        }
+        self.seen += 1;
+        Ok(())
+    }
+
+    fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
+        self.read_in(input);
+        match self.positions {
+            Positions::LagBias => self.step_cached(false),
+            Positions::Learned => self.keep_read_in(),
         }
         self.seen += 1;
         Ok(())

@@ -132,7 +132,8 @@ impl OnnxStep {
         Ok(OnnxStep { session, channels, has_velocity, silence: vec![0.0; channels], memory: memory.into() })
     }
 
-    fn run(&mut self, input: Input, output: &mut Output) -> ort::Result<()> {
+    /// The graph computes its outputs whether they are wanted or not.
+    fn run(&mut self, input: Input, output: Option<&mut Output>) -> ort::Result<()> {
         let counts = if input.missing { &self.silence } else { input.counts };
         let missing = [f32::from(input.missing)];
         let [first, second, third] = &self.memory[..] else { return Err(ort::Error::new("three memories")) };
@@ -143,9 +144,11 @@ impl OnnxStep {
             second.name => second.tensor()?,
             third.name => third.tensor()?,
         ])?;
-        output.log_rates.copy_from_slice(results["log_rates"].try_extract_tensor::<f32>()?.1);
-        if self.has_velocity {
-            output.velocity.copy_from_slice(results["velocity"].try_extract_tensor::<f32>()?.1);
+        if let Some(output) = output {
+            output.log_rates.copy_from_slice(results["log_rates"].try_extract_tensor::<f32>()?.1);
+            if self.has_velocity {
+                output.velocity.copy_from_slice(results["velocity"].try_extract_tensor::<f32>()?.1);
+            }
         }
         for memory in &mut self.memory {
             memory.values.copy_from_slice(results[memory.next.as_str()].try_extract_tensor::<f32>()?.1);
@@ -156,7 +159,11 @@ impl OnnxStep {
 
 impl Engine for OnnxStep {
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
-        self.run(input, output).map_err(|_| StepFailed)
+        self.run(input, Some(output)).map_err(|_| StepFailed)
+    }
+
+    fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
+        self.run(input, None).map_err(|_| StepFailed)
     }
 
     fn reset(&mut self) {

@@ -1,0 +1,357 @@
+//! What is published, and when: one estimate for each bin period, in order, whatever happens to the input.
+//!
+//! The guard hears of every arrival from the source thread and of every result from the decode thread, and holds the
+//! deadlines itself, so that an engine that hangs delays nothing. No I/O and no clock: time is an argument, and the
+//! same code runs live, in replay and in the simulation of `tests/`.
+//!
+//! * A result in time is published as it is. One that comes later is not: its bin has been answered.
+//! * A bin without a result at `arrival + deadline` is answered by the policy, flagged `late`.
+//! * A bin that never came is answered when a later one is (`gap`), or once the source has been silent for
+//!   `stale-after-bins`: from then on each period of the source's grid is answered at its own deadline, flagged
+//!   `stale`, and numbered as the source would have numbered it.
+//! * A source that was paused, and goes on where it stopped, is followed after a few periods (`renumbered`).
+
+use crate::policy::{Fallback, VelocityLimits};
+use crate::source::Arrival;
+use ndt_protocol::limits::QUEUE_BINS;
+use ndt_protocol::{Bundle, Estimate, Quality, Reasons};
+use std::collections::VecDeque;
+
+/// What the guard is told to hold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// From a bin's arrival to its answer at the latest, ns.
+    pub deadline_ns: u64,
+    /// Silent bin periods after which the source is stale; at least 1.
+    pub stale_after_bins: u64,
+    /// What is said instead of a result.
+    pub fallback: Fallback,
+    /// What no velocity may exceed.
+    pub limits: VelocityLimits,
+}
+
+/// What the guard has met, counted since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Estimates given, by quality.
+    pub estimates: [u64; 6],
+    /// Results that came after their bin had been answered.
+    pub late_results: u64,
+    /// Bins that came after their period had been answered as stale.
+    pub behind: u64,
+    /// Times that numbering followed a source that had been paused.
+    pub renumbered: u64,
+    /// Numbers that were never answered, because more of them passed at once than there can be periods.
+    pub skipped: u64,
+}
+
+/// The keeper of the output's promises. Owned by the publish thread.
+pub struct Guard {
+    settings: Settings,
+    bin_width_ns: u64,
+    velocity_offset_ns: i64,
+    /// The last estimate that was given; the next answer is written over it.
+    last: Estimate,
+    /// The velocity of the last one that was computed, and how many answers there were since.
+    computed: [f32; ndt_protocol::limits::VELOCITY_DIMS_MAX],
+    since_computed: u64,
+    /// Bins that came and are not answered, in the order they came. Full, it forgets the oldest, which is then
+    /// answered as if it had never come.
+    waiting: VecDeque<Arrival>,
+    /// Stream and number of the next answer; `None` before the first bin.
+    next: Option<(u64, u64)>,
+    /// The newest bin that came before its period was answered: the source's grid hangs on it.
+    grid: Arrival,
+    /// The newest bin that came at all.
+    newest: Option<Arrival>,
+    peer_gone: bool,
+    paused: Paused,
+    /// What the next estimate must tell beside its own reasons.
+    carried: Reasons,
+    counters: Counters,
+}
+
+/// Whether a source that is behind what was answered catches up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Paused {
+    /// Stale periods in a row in which newer bins came, all of them behind.
+    periods: u64,
+    /// The newest number at the last of them, and how far it was behind at the first.
+    newest: u64,
+    behind_at_first: u64,
+}
+
+impl Guard {
+    /// A guard for the estimates of `bundle`. Allocates all that it will ever need.
+    pub fn new(bundle: &Bundle, settings: Settings) -> Guard {
+        let manifest = &bundle.manifest;
+        let mut last = Estimate::zero(manifest.units(), manifest.velocity_dims());
+        last.bundle = bundle.id();
+        Guard {
+            settings,
+            bin_width_ns: (manifest.bin_width_ms * 1e6).round() as u64,
+            velocity_offset_ns: manifest.velocity_offset_ns(),
+            last,
+            computed: Default::default(),
+            since_computed: 0,
+            waiting: VecDeque::with_capacity(QUEUE_BINS),
+            next: None,
+            grid: Arrival::default(),
+            newest: None,
+            peer_gone: false,
+            paused: Paused::default(),
+            carried: Reasons::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// What has been met so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Notes a bin that came. Runs on the publish thread, once a bin, before the bin's result.
+    /// Must not allocate, block, lock or log; nor may any other method here.
+    pub fn arrived(&mut self, arrival: Arrival) {
+        self.peer_gone = false;
+        let (stream, next) = *self.next.get_or_insert((arrival.stream, arrival.seq));
+        let came_before = |newest: Arrival| newest.stream == arrival.stream && arrival.seq <= newest.seq;
+        if self.newest.is_some_and(came_before) {
+            // The decoder's to count.
+            return;
+        }
+        self.newest = Some(arrival);
+        if arrival.stream == stream && arrival.seq < next {
+            self.counters.behind += 1;
+            return;
+        }
+        if self.waiting.len() == QUEUE_BINS {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(arrival);
+        self.grid = arrival;
+    }
+
+    /// Notes that the connection to the source is lost.
+    pub fn peer_gone(&mut self) {
+        self.peer_gone = true;
+    }
+
+    /// Publishes a result, if its bin is not answered yet, after answers for those before it that never had one.
+    /// Runs on the publish thread, once a result.
+    pub fn decoded(&mut self, result: &Estimate, emit: &mut dyn FnMut(&mut Estimate)) {
+        let Some((stream, next)) = self.next else { return };
+        let is_waited_for = || self.waiting.iter().any(|arrival| arrival.stream == result.stream);
+        if (result.stream == stream && result.seq < next) || (result.stream != stream && !is_waited_for()) {
+            self.counters.late_results += 1;
+            return;
+        }
+        while let Some(arrival) = self.waiting.front().copied().filter(|first| first.stream != result.stream)
+        {
+            self.answer_late(arrival, emit);
+        }
+        if result.stream != stream {
+            let first = self.waiting.front().map_or(result.seq, |first| first.seq.min(result.seq));
+            self.next = Some((result.stream, first));
+            self.carried = self.carried.with(Reasons::SOURCE_RESTART);
+        }
+        self.fill_to(result.seq, emit);
+        self.waiting.retain(|arrival| arrival.stream != result.stream || arrival.seq > result.seq);
+        self.publish(result, emit);
+    }
+
+    /// When `tick` has something to do if nothing comes before, `CLOCK_MONOTONIC` ns; `None` before the first bin.
+    pub fn wake_ns(&self) -> Option<u64> {
+        let (_, next) = self.next?;
+        match self.waiting.front() {
+            Some(first) => Some(first.arrival_ns.saturating_add(self.settings.deadline_ns)),
+            None => Some(self.stale_ns(next)),
+        }
+    }
+
+    /// Answers what is due at `now_ns`. Runs on the publish thread, at the instants of [`Guard::wake_ns`].
+    pub fn tick(&mut self, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
+        while let Some(first) = self.waiting.front().copied() {
+            if now_ns < first.arrival_ns.saturating_add(self.settings.deadline_ns) {
+                return;
+            }
+            self.answer_late(first, emit);
+        }
+        let Some((stream, next)) = self.next else { return };
+        if now_ns < self.stale_ns(next) {
+            return;
+        }
+        // One has been due since `stale_ns`, and one more for each width that has passed since its own deadline.
+        let due_ns = self.due_ns(next).saturating_add(self.settings.deadline_ns);
+        let due = 1 + now_ns.saturating_sub(due_ns) / self.bin_width_ns;
+        if due > QUEUE_BINS as u64 {
+            // This thread itself was stopped, for longer than any source's burst.
+            let skipped = due - QUEUE_BINS as u64;
+            self.skip_to(stream, next + skipped, skipped);
+        }
+        while self.waiting.is_empty() && self.next.is_some_and(|(_, next)| now_ns >= self.stale_ns(next)) {
+            if self.follow_paused() {
+                return;
+            }
+            self.answer_stale(emit);
+        }
+    }
+
+    /// When a bin of this number should arrive, by the grid.
+    fn due_ns(&self, seq: u64) -> u64 {
+        let bins = seq.saturating_sub(self.grid.seq);
+        self.grid.arrival_ns.saturating_add(bins.saturating_mul(self.bin_width_ns))
+    }
+
+    /// When the number is answered as stale if nothing comes.
+    fn stale_ns(&self, seq: u64) -> u64 {
+        let silence_ns = self.settings.stale_after_bins.saturating_mul(self.bin_width_ns);
+        let from_ns = self.grid.arrival_ns.saturating_add(silence_ns);
+        from_ns.max(self.due_ns(seq).saturating_add(self.settings.deadline_ns))
+    }
+
+    /// The bin that came first misses its deadline, or its stream has ended before its result was there.
+    fn answer_late(&mut self, arrival: Arrival, emit: &mut dyn FnMut(&mut Estimate)) {
+        if self.next.is_none_or(|(stream, _)| stream != arrival.stream) {
+            self.next = Some((arrival.stream, arrival.seq));
+            self.carried = self.carried.with(Reasons::SOURCE_RESTART);
+        }
+        self.fill_to(arrival.seq, emit);
+        self.waiting.pop_front();
+        self.answer(arrival, Quality::Late, Reasons::DEADLINE_MISSED, emit);
+    }
+
+    fn answer_stale(&mut self, emit: &mut dyn FnMut(&mut Estimate)) {
+        let Some((stream, next)) = self.next else { return };
+        let why = if self.peer_gone { Reasons::PEER_GONE } else { Reasons::PEER_SILENT };
+        self.answer(self.by_grid(stream, next), Quality::Stale, why, emit);
+    }
+
+    /// Answers every number before `seq` that is not answered: late where the bin came, a gap where it did not.
+    fn fill_to(&mut self, seq: u64, emit: &mut dyn FnMut(&mut Estimate)) {
+        let Some((stream, next)) = self.next else { return };
+        let unanswered = seq.saturating_sub(next);
+        if unanswered > QUEUE_BINS as u64 {
+            // No source is silent for so long unnoticed: its numbers jumped.
+            self.skip_to(stream, seq, unanswered);
+            return;
+        }
+        for number in next..seq {
+            match self.waiting.front().copied().filter(|first| first.seq == number) {
+                Some(arrival) => {
+                    self.waiting.pop_front();
+                    self.answer(arrival, Quality::Late, Reasons::DEADLINE_MISSED, emit);
+                }
+                None => self.answer(self.by_grid(stream, number), Quality::Gap, Reasons::MISSING_BIN, emit),
+            }
+        }
+    }
+
+    fn skip_to(&mut self, stream: u64, seq: u64, skipped: u64) {
+        self.next = Some((stream, seq));
+        self.counters.skipped += skipped;
+        self.carried = self.carried.with(Reasons::LONG_GAP);
+    }
+
+    /// What a bin that never came would have said of itself. Of a stream that has ended, only its last answer is known.
+    fn by_grid(&self, stream: u64, seq: u64) -> Arrival {
+        let Estimate { seq: last_seq, source_ns, arrival_ns, .. } = self.last;
+        let known = match self.grid.stream == stream {
+            true => self.grid,
+            false => Arrival { seq: last_seq, stream, source_ns, arrival_ns },
+        };
+        let bins = i64::try_from(i128::from(seq) - i128::from(known.seq)).unwrap_or(0);
+        let shift_ns = bins.saturating_mul(self.bin_width_ns as i64);
+        Arrival {
+            seq,
+            stream,
+            source_ns: known.source_ns.saturating_add(shift_ns),
+            arrival_ns: known.arrival_ns.saturating_add_signed(shift_ns),
+        }
+    }
+
+    /// Whether the source turns out to have been paused: bins come, but for some periods in a row with numbers
+    /// that were answered as stale, and without catching up. Numbering then follows it.
+    fn follow_paused(&mut self) -> bool {
+        let (Some((stream, next)), Some(newest)) = (self.next, self.newest) else { return false };
+        let behind = next.saturating_sub(newest.seq);
+        if newest.stream != stream || newest == self.grid || newest.seq == self.paused.newest {
+            self.paused = Paused { newest: newest.seq, ..Paused::default() };
+            return false;
+        }
+        self.paused.newest = newest.seq;
+        if self.paused.periods == 0 {
+            self.paused.behind_at_first = behind;
+        }
+        self.paused.periods += 1;
+        if self.paused.periods < self.settings.stale_after_bins.max(3) {
+            return false;
+        }
+        // One that catches up gains at least as many bins as periods pass.
+        let gained = self.paused.behind_at_first.saturating_sub(behind);
+        let catches_up = gained + 1 >= self.paused.periods;
+        self.paused = Paused { newest: newest.seq, ..Paused::default() };
+        if catches_up {
+            return false;
+        }
+        self.next = Some((stream, newest.seq + 1));
+        self.grid = newest;
+        self.counters.renumbered += 1;
+        self.carried = self.carried.with(Reasons::RENUMBERED);
+        true
+    }
+
+    /// Gives the policy's answer to a bin.
+    fn answer(
+        &mut self,
+        bin: Arrival,
+        quality: Quality,
+        reasons: Reasons,
+        emit: &mut dyn FnMut(&mut Estimate),
+    ) {
+        self.last.seq = bin.seq;
+        self.last.stream = bin.stream;
+        self.last.source_ns = bin.source_ns;
+        self.last.velocity_for_ns = bin.source_ns.saturating_add(self.velocity_offset_ns);
+        self.last.arrival_ns = bin.arrival_ns;
+        self.last.decoded_ns = 0;
+        self.last.lag_bins = u16::try_from(self.waiting.len()).unwrap_or(u16::MAX);
+        self.fall_back();
+        self.give(quality, reasons, emit);
+    }
+
+    /// Publishes a result; one that is a fault with the policy's values.
+    fn publish(&mut self, result: &Estimate, emit: &mut dyn FnMut(&mut Estimate)) {
+        let mut reasons = result.reasons;
+        if result.quality == Quality::Fault {
+            self.last.copy_stamps(result);
+            self.fall_back();
+        } else {
+            let mut before = self.computed;
+            before[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
+            self.last.copy_from(result);
+            if self.settings.limits.apply(&before, self.last.velocity_mut()) {
+                reasons = reasons.with(Reasons::VELOCITY_LIMITED);
+            }
+            self.computed[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
+            self.since_computed = 0;
+        }
+        self.give(result.quality, reasons, emit);
+    }
+
+    fn fall_back(&mut self) {
+        self.since_computed += 1;
+        let factor = self.settings.fallback.factor(self.since_computed);
+        for (velocity, computed) in self.last.velocity_mut().iter_mut().zip(&self.computed) {
+            *velocity = computed * factor;
+        }
+    }
+
+    fn give(&mut self, quality: Quality, reasons: Reasons, emit: &mut dyn FnMut(&mut Estimate)) {
+        self.last.quality = quality;
+        self.last.reasons = reasons.with(std::mem::take(&mut self.carried));
+        self.next = Some((self.last.stream, self.last.seq.saturating_add(1)));
+        self.counters.estimates[quality as usize] += 1;
+        emit(&mut self.last);
+    }
+}

@@ -1,0 +1,294 @@
+//! The guard's promises, case by case, on a clock that the test turns.
+
+use ndt_daemon::guard::{Guard, Settings};
+use ndt_daemon::policy::{Fallback, Policy, VelocityLimits};
+use ndt_daemon::source::Arrival;
+use ndt_protocol::manifest::Architecture;
+use ndt_protocol::{Estimate, Quality, Reasons};
+use ndt_tests::{Positions, Shape, weights_only};
+
+const SHAPE: Shape = Shape {
+    channels: 2,
+    units: 1,
+    dims: 2,
+    architecture: Architecture {
+        width: 4,
+        layers: 1,
+        heads: 1,
+        feedforward: 4,
+        window_bins: 3,
+        positions: Positions::LagBias,
+    },
+};
+
+/// One bin is 20 ms; times in these tests are ms.
+const MS: u64 = 1_000_000;
+const SETTINGS: Settings = Settings {
+    deadline_ns: 20 * MS,
+    stale_after_bins: 3,
+    fallback: Fallback { policy: Policy::Hold, time_constant_bins: 2.5 },
+    limits: VelocityLimits { speed_max: None, change_max: None },
+};
+
+/// What was published: when (ms), number, quality, x velocity.
+type Published = (u64, u64, Quality, f32);
+
+struct Bench {
+    guard: Guard,
+    now_ms: u64,
+    published: Vec<Published>,
+    last: Option<Estimate>,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Bench {
+        let guard = Guard::new(&weights_only(SHAPE, 1), settings);
+        Bench { guard, now_ms: 0, published: Vec::new(), last: None }
+    }
+
+    /// Turns the clock to `now_ms`, waking the guard at each instant that it asks for.
+    fn until(&mut self, now_ms: u64) {
+        while let Some(wake_ns) = self.guard.wake_ns().filter(|wake_ns| *wake_ns <= now_ms * MS) {
+            self.now_ms = self.now_ms.max(wake_ns / MS);
+            let (at_ms, published, last) = (self.now_ms, &mut self.published, &mut self.last);
+            self.guard.tick(wake_ns, &mut |estimate| take(at_ms, estimate, published, last));
+        }
+        self.now_ms = now_ms;
+    }
+
+    /// Bin `seq` comes now.
+    fn arrive(&mut self, seq: u64) {
+        self.arrive_of(1, seq);
+    }
+
+    fn arrive_of(&mut self, stream: u64, seq: u64) {
+        let source_ns = 20 * MS as i64 * (seq as i64 + 1);
+        self.guard.arrived(Arrival { seq, stream, source_ns, arrival_ns: self.now_ms * MS });
+    }
+
+    /// The result of bin `seq` comes now; its velocity is `seq + 1` m/s.
+    fn result(&mut self, seq: u64) {
+        self.result_of(1, seq, Quality::Good);
+    }
+
+    fn result_of(&mut self, stream: u64, seq: u64, quality: Quality) {
+        let mut result = Estimate::zero(1, 2);
+        (result.seq, result.stream, result.quality) = (seq, stream, quality);
+        result.source_ns = 20 * MS as i64 * (seq as i64 + 1);
+        result.velocity_mut().copy_from_slice(&[seq as f32 + 1.0, 0.0]);
+        let (at_ms, published, last) = (self.now_ms, &mut self.published, &mut self.last);
+        self.guard.decoded(&result, &mut |estimate| take(at_ms, estimate, published, last));
+    }
+
+    /// Bin `seq` comes at its instant, and its result 1 ms later.
+    fn bin(&mut self, seq: u64) {
+        self.until(20 * (seq + 1));
+        self.arrive(seq);
+        self.until(20 * (seq + 1) + 1);
+        self.result(seq);
+    }
+
+    fn published(&mut self) -> Vec<Published> {
+        std::mem::take(&mut self.published)
+    }
+
+    fn reasons(&self) -> Vec<&'static str> {
+        self.last.as_ref().map_or_else(Vec::new, |last| last.reasons.names().collect())
+    }
+}
+
+fn take(at_ms: u64, estimate: &Estimate, published: &mut Vec<Published>, last: &mut Option<Estimate>) {
+    published.push((at_ms, estimate.seq, estimate.quality, estimate.velocity()[0]));
+    *last = Some(estimate.clone());
+}
+
+use Quality::{Fault, Gap, Good, Late, Stale};
+
+#[test]
+fn nothing_is_said_before_the_first_bin_and_each_result_in_time_as_it_is() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.until(10_000);
+    assert_eq!((bench.published(), bench.guard.wake_ns()), (vec![], None));
+    let mut bench = Bench::new(SETTINGS);
+    (0..3).for_each(|seq| bench.bin(seq));
+    assert_eq!(bench.published(), [(21, 0, Good, 1.0), (41, 1, Good, 2.0), (61, 2, Good, 3.0)]);
+}
+
+#[test]
+fn a_missed_deadline_is_answered_at_the_deadline_and_the_late_result_never() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.bin(0);
+    bench.until(40);
+    bench.arrive(1);
+    bench.until(60);
+    bench.arrive(2);
+    bench.until(65);
+    bench.result(1);
+    bench.result(2);
+    assert_eq!(bench.published(), [(21, 0, Good, 1.0), (60, 1, Late, 1.0), (65, 2, Good, 3.0)]);
+    assert_eq!(bench.guard.counters().late_results, 1);
+}
+
+#[test]
+fn an_engine_that_hangs_delays_nothing() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.bin(0);
+    for seq in 1..6 {
+        bench.until(20 * (seq + 1));
+        bench.arrive(seq);
+    }
+    bench.until(140);
+    let late: Vec<Published> = (1..6).map(|seq| (20 * (seq + 2), seq, Late, 1.0)).collect();
+    assert_eq!(bench.published()[1..], late);
+    assert_eq!(bench.reasons(), ["deadline-missed"]);
+    bench.until(140);
+    bench.arrive(6);
+    (1..7).for_each(|seq| bench.result(seq));
+    assert_eq!(bench.published(), [(140, 6, Good, 7.0)]);
+}
+
+#[test]
+fn a_silent_source_is_answered_on_its_grid_and_is_followed_when_it_catches_up() {
+    let mut bench = Bench::new(Settings {
+        fallback: Fallback { policy: Policy::Decay, time_constant_bins: 2.5 },
+        ..SETTINGS
+    });
+    bench.bin(0);
+    bench.until(290);
+    let published = bench.published();
+    // Silent for three periods at 80 ms: the two whose deadlines have passed are answered, then one each period.
+    let at: Vec<(u64, u64)> = published.iter().map(|published| (published.0, published.1)).collect();
+    let grid = (3..=12).map(|seq| (20 * (seq + 2), seq));
+    assert!(at.into_iter().eq([(21, 0), (80, 1), (80, 2)].into_iter().chain(grid)));
+    assert!(published[1..].iter().all(|published| published.2 == Stale));
+    assert!(published.windows(2).all(|pair| pair[1].3 < pair[0].3 || pair[1].3 == 0.0));
+    assert_eq!(
+        (published[9].3 > 0.0, published[10].3),
+        (true, 0.0),
+        "zero after four time constants, ten bins"
+    );
+    assert_eq!(bench.reasons(), ["peer-silent"]);
+    // All that was missed comes at once; the newest is bin 13.
+    (1..=13).for_each(|seq| bench.arrive(seq));
+    (1..=13).for_each(|seq| bench.result(seq));
+    assert_eq!(bench.published(), [(290, 13, Good, 14.0)]);
+    assert_eq!((bench.guard.counters().behind, bench.guard.counters().late_results), (12, 12));
+    bench.bin(14);
+    assert_eq!(bench.published(), [(301, 14, Good, 15.0)]);
+}
+
+#[test]
+fn a_lost_connection_is_told_from_silence() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.bin(0);
+    bench.guard.peer_gone();
+    bench.until(100);
+    assert_eq!(bench.reasons(), ["peer-gone"]);
+    bench.arrive(4);
+    bench.until(300);
+    assert_eq!(bench.reasons(), ["peer-silent"]);
+}
+
+#[test]
+fn a_source_that_was_paused_and_goes_on_where_it_stopped_is_followed() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.bin(0);
+    // Bin 1 comes 400 ms late, and so do all after it.
+    for seq in 1..12 {
+        bench.until(20 * (seq + 1) + 400);
+        bench.arrive(seq);
+        bench.result(seq);
+    }
+    let good: Vec<(u64, u64)> =
+        bench.published().iter().filter(|published| published.2 == Good).map(|p| (p.0, p.1)).collect();
+    assert_eq!(good[0], (21, 0));
+    assert_eq!(good[1..], (4..12).map(|seq| (20 * (seq + 1) + 400, seq)).collect::<Vec<_>>());
+    assert_eq!(bench.guard.counters().renumbered, 1);
+    assert_eq!(bench.guard.counters().estimates[Stale as usize], 3 + 19);
+}
+
+#[test]
+fn numbers_that_never_came_are_answered_before_the_next_that_did() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.bin(0);
+    bench.until(60);
+    bench.arrive(2);
+    bench.result_of(1, 1, Gap);
+    bench.result(2);
+    // A gap that the decoder did not bridge.
+    bench.until(80);
+    bench.arrive(9);
+    bench.result(9);
+    let numbers: Vec<(u64, Quality)> = bench.published().iter().map(|p| (p.1, p.2)).collect();
+    let unbridged = (3..9).map(|seq| (seq, Gap));
+    let expected = [(0, Good), (1, Gap), (2, Good)].into_iter().chain(unbridged).chain([(9, Good)]);
+    assert!(numbers.into_iter().eq(expected));
+    // Numbers that jump by more than can be periods are not made up.
+    bench.until(100);
+    bench.arrive(1_000_000);
+    bench.result(1_000_000);
+    assert_eq!(bench.published(), [(100, 1_000_000, Good, 1_000_001.0)]);
+    assert_eq!((bench.guard.counters().skipped, bench.reasons()), (999_990, vec!["long-gap"]));
+}
+
+#[test]
+fn a_new_stream_begins_after_the_old_one_is_answered() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.bin(0);
+    bench.until(40);
+    bench.arrive(1);
+    bench.arrive_of(2, 0);
+    bench.until(45);
+    bench.result_of(2, 0, Good);
+    assert_eq!(bench.published()[1..], [(45, 1, Late, 1.0), (45, 0, Good, 1.0)]);
+    bench.result(1);
+    assert_eq!(bench.published(), [], "a late result of the old stream");
+    // Or at its deadline, without a result of either.
+    bench.until(60);
+    bench.arrive_of(3, 7);
+    bench.until(80);
+    assert_eq!(bench.published(), [(80, 7, Late, 1.0)]);
+    assert_eq!(bench.reasons(), ["source-restart", "deadline-missed"]);
+}
+
+#[test]
+fn a_fault_is_published_with_the_policys_values() {
+    let mut bench = Bench::new(Settings {
+        fallback: Fallback { policy: Policy::Zero, time_constant_bins: 1.0 },
+        ..SETTINGS
+    });
+    bench.bin(4);
+    bench.until(120);
+    bench.arrive(5);
+    bench.result_of(1, 5, Fault);
+    assert_eq!(bench.published(), [(101, 4, Good, 5.0), (120, 5, Fault, 0.0)]);
+}
+
+#[test]
+fn velocity_is_limited_in_size_and_change_and_it_is_said() {
+    let limits = VelocityLimits { speed_max: Some(5.0), change_max: Some(2.5) };
+    let mut bench = Bench::new(Settings { limits, ..SETTINGS });
+    [1, 2, 3, 9].into_iter().for_each(|seq| bench.bin(seq));
+    let velocities: Vec<f32> = bench
+        .published()
+        .iter()
+        .filter(|published| published.2 == Good)
+        .map(|published| published.3)
+        .collect();
+    assert_eq!(velocities, [2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(bench.reasons(), ["velocity-limited"]);
+}
+
+#[test]
+fn a_publish_thread_that_was_stopped_for_an_hour_does_not_answer_an_hour() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.bin(0);
+    let hour_ns = 3_600_000 * MS;
+    let mut given = Vec::new();
+    bench.guard.tick(hour_ns, &mut |estimate| given.push((estimate.seq, estimate.quality)));
+    assert_eq!(given.len(), ndt_protocol::limits::QUEUE_BINS);
+    // Bin 179,999 is due at the hour and has a deadline to come.
+    assert_eq!(given.last(), Some(&(179_998, Stale)));
+    assert!(bench.guard.counters().skipped > 179_000);
+    assert_eq!(Reasons::LONG_GAP.names().next(), Some("long-gap"));
+}
