@@ -5,6 +5,7 @@
 use crate::engine::EngineKind;
 use crate::guard;
 use crate::policy::{Fallback, Policy, VelocityLimits};
+use crate::realtime;
 use ndt_protocol::Manifest;
 use ndt_protocol::endpoint::Endpoint;
 use serde::Deserialize;
@@ -38,6 +39,8 @@ pub struct Config {
     pub mask_channels: Vec<i64>,
     /// ONNX Runtime's shared library; beside the executable or the system's where not set.
     pub onnxruntime_library: Option<PathBuf>,
+    /// What the real-time threads ask of the system.
+    pub realtime: realtime::Settings,
     /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `ndt_daemon=debug`.
     pub log: String,
 }
@@ -84,6 +87,7 @@ impl Default for Config {
             acceleration_max_m_per_s2: None,
             mask_channels: Vec::new(),
             onnxruntime_library: None,
+            realtime: realtime::Settings::default(),
             log: "info".to_owned(),
         }
     }
@@ -136,6 +140,7 @@ impl Config {
         if let Err(error) = self.log.parse::<tracing_subscriber::EnvFilter>() {
             problems.push(format!("expected a log filter such as \"info\", found \"{}\": {error}", self.log));
         }
+        problems.extend(self.realtime.problems());
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
     }
 

@@ -11,10 +11,13 @@
 pub mod config;
 pub mod counts;
 pub mod decoder;
+pub mod doctor;
 pub mod engine;
 pub mod guard;
+pub mod machine;
 pub mod pipeline;
 pub mod policy;
+pub mod realtime;
 pub mod rebin;
 pub mod service;
 pub mod source;

@@ -4,7 +4,8 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::{self, EngineKind};
-use ndt_daemon::{pipeline, service};
+use ndt_daemon::realtime::Refused;
+use ndt_daemon::{doctor, pipeline, service};
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::Endpoint;
 use std::path::PathBuf;
@@ -29,6 +30,12 @@ enum Command {
     /// Read a bundle, have the engine reproduce its golden vectors, and say what it is.
     #[command(after_help = "Example: ndtd check --bundle model --engine native --json")]
     Check(Check),
+    /// Look at this computer's scheduling, clock, memory and libraries, and say what would lower latency.
+    #[command(
+        after_help = "Exit status: 0 where nothing has to be done, 1 with a warning, 2 with a problem.\n\
+                      Example: ndtd doctor --config /etc/ndtd/ndtd.toml --json"
+    )]
+    Doctor(Doctor),
 }
 
 #[derive(Args)]
@@ -69,10 +76,24 @@ struct Check {
     json: bool,
 }
 
+#[derive(Args)]
+struct Doctor {
+    /// Configuration file, whose [realtime] is checked against this computer.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// ONNX Runtime's shared library.
+    #[arg(long)]
+    onnxruntime_library: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run_) => run(run_),
         Command::Check(check_) => check(&check_),
+        Command::Doctor(doctor_) => return doctor(doctor_),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -99,6 +120,9 @@ fn run(run: Run) -> anyhow::Result<()> {
         warn!("{endpoint} is reached from other machines, and nothing on it is authenticated or encrypted");
     }
     let pipeline = pipeline::start(&config, &bundle, engine)?;
+    for refused in once_each(pipeline.refused()) {
+        warn!("{refused}");
+    }
     let manifest = &bundle.manifest;
     info!(
         "bundle {}: {} channels, {} units, {} ms bins; bins from {}, estimates on {}",
@@ -110,6 +134,19 @@ fn run(run: Run) -> anyhow::Result<()> {
         pipeline.output(),
     );
     Ok(service::supervise(pipeline)?)
+}
+
+/// What was refused, told once and with the threads that it was refused.
+fn once_each(refused: &[(&'static str, Refused)]) -> Vec<String> {
+    let mut told: Vec<(String, Vec<&str>)> = Vec::new();
+    for (thread, refused) in refused {
+        let sentence = refused.to_string();
+        match told.iter_mut().find(|(said, _)| *said == sentence) {
+            Some((_, threads)) => threads.push(thread),
+            None => told.push((sentence, vec![thread])),
+        }
+    }
+    told.into_iter().map(|(sentence, threads)| format!("{}: {sentence}", threads.join(", "))).collect()
 }
 
 fn check(check: &Check) -> anyhow::Result<()> {
@@ -161,4 +198,14 @@ fn check(check: &Check) -> anyhow::Result<()> {
         bundle.golden_bins()
     );
     Ok(())
+}
+
+fn doctor(doctor: Doctor) -> ExitCode {
+    let report = doctor::examine_this_machine(doctor.config.as_deref(), doctor.onnxruntime_library);
+    if doctor.json {
+        println!("{:#}", serde_json::json!(report));
+    } else {
+        println!("{report}");
+    }
+    ExitCode::from(report.exit_status())
 }

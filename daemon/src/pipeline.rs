@@ -15,6 +15,7 @@ use crate::counts::{Shared, Stats};
 use crate::decoder::Decoder;
 use crate::engine::Engine;
 use crate::guard::Guard;
+use crate::realtime::{self, Refused};
 use crate::source::{Arrival, Intake, Received, Source};
 use crate::zeromq::{ZeromqError, ZeromqPublisher, ZeromqSource};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, never, select_biased};
@@ -34,6 +35,7 @@ const DESCRIBE_EVERY_NS: u64 = 1_000_000_000;
 pub struct Pipeline {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    refused: Vec<(&'static str, Refused)>,
     input: String,
     output: String,
     /// Dropped last: the sockets live on it.
@@ -121,19 +123,21 @@ pub fn start_with(
     let (estimates, queued_estimates) = Queue::new();
     let (heard, queued_heard) = Queue::new();
     let (input, output) = (String::new(), String::new());
+    let refused =
+        realtime::lock_memory(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let mut pipeline =
-        Pipeline { shared: shared.clone(), threads: Vec::new(), input, output, _runtime: None };
+        Pipeline { shared: shared.clone(), threads: Vec::new(), refused, input, output, _runtime: None };
     // Last first: a thread that is started finds its consumer running, and on an error the
     // queues of those already running close behind them.
-    pipeline.spawn("ndt-publish", {
+    pipeline.spawn("ndt-publish", &config.realtime, {
         let shared = shared.clone();
         move || run_publish(guard, queued_heard, queued_estimates, say, &shared)
     })?;
-    pipeline.spawn("ndt-decode", {
+    pipeline.spawn("ndt-decode", &config.realtime, {
         let shared = shared.clone();
         move || run_decode(decoder, queued_bins, &estimates, &shared)
     })?;
-    pipeline.spawn("ndt-source", move || run_source(source, &heard, &bins, &shared))?;
+    pipeline.spawn("ndt-source", &config.realtime, move || run_source(source, &heard, &bins, &shared))?;
     Ok(pipeline)
 }
 
@@ -146,6 +150,11 @@ impl Pipeline {
     /// The address that estimates are published on, as bound.
     pub fn output(&self) -> &str {
         &self.output
+    }
+
+    /// What the system did not permit its threads, by their names.
+    pub fn refused(&self) -> &[(&'static str, Refused)] {
+        &self.refused
     }
 
     /// A snapshot of the counters.
@@ -166,13 +175,24 @@ impl Pipeline {
         }
     }
 
+    /// Starts a thread, and returns once it has got from the system what it will get.
     fn spawn(
         &mut self,
         name: &'static str,
+        settings: &realtime::Settings,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), PipelineError> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let (entered, entering) = bounded(1);
+        let settings = settings.clone();
+        let enter_and_run = move || {
+            // Nobody waits for it any more only where the pipeline is given up.
+            drop(entered.send(realtime::enter(&settings)));
+            run();
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(enter_and_run);
         self.threads.push(thread.map_err(|error| PipelineError::Thread { name, error })?);
+        let refused = entering.recv().unwrap_or_default();
+        self.refused.extend(refused.into_iter().map(|refused| (name, refused)));
         Ok(())
     }
 }

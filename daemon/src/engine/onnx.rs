@@ -59,7 +59,7 @@ fn environment(configured: Option<&PathBuf>) -> Result<Arc<Environment>, OnnxErr
 }
 
 /// Beside the executable, else wherever the system's loader finds it.
-fn usual_library() -> PathBuf {
+pub(crate) fn usual_library() -> PathBuf {
     const NAME: &str = "libonnxruntime.so";
     let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
     beside.map(|folder| folder.join(NAME)).filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(NAME))

@@ -1,0 +1,106 @@
+//! The shared libraries that ndtd can use and does not need: whether they load, and which they are.
+
+use crate::engine::onnx;
+use libc::{c_char, c_int, c_void};
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A shared library that was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Library {
+    /// Whether the configuration asks for it.
+    pub is_needed: bool,
+    /// Where it is, or what the loader says.
+    pub found: Result<Loaded, String>,
+}
+
+/// A shared library that loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its file.
+    pub path: String,
+    /// Major and minor version.
+    pub version: (u32, u32),
+}
+
+/// ONNX Runtime where it is configured, else where the engine looks for it. One that is configured is needed.
+pub fn onnxruntime(configured: Option<PathBuf>, is_needed: bool) -> Library {
+    let is_needed = is_needed || configured.is_some();
+    let path = configured.unwrap_or_else(onnx::usual_library);
+    let version = |base: Symbol| {
+        // SAFETY: OrtGetApiBase takes nothing and returns a static struct of two function pointers, the
+        // second of which returns a static string: the part of the C interface that never changes.
+        unsafe {
+            let base: extern "C" fn() -> *const OrtApiBase = std::mem::transmute(base);
+            let version = ((*base()).version)();
+            let version = CStr::from_ptr(version).to_string_lossy();
+            let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+            (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+        }
+    };
+    Library { is_needed, found: load(&path, c"OrtGetApiBase", version) }
+}
+
+/// Lab Streaming Layer beside the executable, else wherever the system's loader finds it.
+pub fn liblsl() -> Library {
+    const NAME: &str = "liblsl.so";
+    let version = |version: Symbol| {
+        // SAFETY: lsl_library_version takes nothing and returns 100 times the major plus the minor version.
+        let version = unsafe { std::mem::transmute::<Symbol, extern "C" fn() -> c_int>(version)() };
+        (version as u32 / 100, version as u32 % 100)
+    };
+    let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(|folder| folder.join(NAME)));
+    let beside = beside.filter(|path| path.exists());
+    // Of several failures the first tells of the name that is meant to be there.
+    let first = load(&beside.unwrap_or_else(|| NAME.into()), c"lsl_library_version", version);
+    let found = first
+        .or_else(|says| load(Path::new("liblsl.so.2"), c"lsl_library_version", version).map_err(|_| says));
+    Library { is_needed: false, found }
+}
+
+#[repr(C)]
+struct OrtApiBase {
+    _api: extern "C" fn(u32) -> *const c_void,
+    version: extern "C" fn() -> *const c_char,
+}
+
+/// A function of a library: never null.
+type Symbol = std::ptr::NonNull<c_void>;
+
+/// Loads `path`, never to unload it: these libraries have threads of their own, and the program soon ends.
+fn load(path: &Path, symbol: &CStr, version: impl Fn(Symbol) -> (u32, u32)) -> Result<Loaded, String> {
+    let name = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| format!("a zero byte in the name {}", path.display()))?;
+    // SAFETY: both names end with a zero. What a library does when it is loaded is what the engine would run.
+    let function = unsafe {
+        let handle = libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        if handle.is_null() {
+            return Err(loader_says());
+        }
+        Symbol::new(libc::dlsym(handle, symbol.as_ptr())).ok_or_else(loader_says)?
+    };
+    // SAFETY: Dl_info is a struct of pointers, for which zeros are valid; its name lives with the library.
+    let path = unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let is_known = libc::dladdr(function.as_ptr(), &mut info) != 0 && !info.dli_fname.is_null();
+        if is_known {
+            CStr::from_ptr(info.dli_fname).to_string_lossy().into_owned()
+        } else {
+            path.display().to_string()
+        }
+    };
+    Ok(Loaded { path, version: version(function) })
+}
+
+/// Why the last call of the loader failed.
+fn loader_says() -> String {
+    // SAFETY: dlerror returns null or a string that lives until this thread's next call of the loader.
+    unsafe {
+        let text = libc::dlerror();
+        if text.is_null() {
+            return "no reason given".to_owned();
+        }
+        CStr::from_ptr(text).to_string_lossy().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
