@@ -154,6 +154,7 @@ fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
             heard.context("expected the daemon to be heard, found silence")?;
             Ok::<_, anyhow::Error>(play::run(
                 plan,
+                None,
                 &rig,
                 Speed::Times(1.0),
                 Duration::from_secs(10),

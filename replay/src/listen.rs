@@ -2,6 +2,7 @@
 //!
 //! [`Tally`] is pure: it takes estimates and the time they came; [`run`] gives it those of a socket.
 
+use crate::expect::{self, Expectation};
 use crate::order::Order;
 use crate::score::Score;
 use crate::session::Series;
@@ -29,6 +30,7 @@ const LATENCY_US_MAX: u64 = 60_000_000;
 /// Counts estimates as they come.
 pub struct Tally {
     truth: Option<Series>,
+    expectation: Option<Expectation>,
     /// For each stream, what became of its numbers.
     streams: BTreeMap<u64, Order>,
     estimates: u64,
@@ -94,6 +96,8 @@ pub struct Summary {
     pub velocity_r2: Option<Vec<f64>>,
     /// Their mean.
     pub velocity_r2_mean: Option<f64>,
+    /// How the daemon kept its contract; absent without a fault plan.
+    pub contract: Option<expect::Report>,
 }
 
 /// Why listening ends badly.
@@ -127,6 +131,7 @@ impl Tally {
         Tally {
             score: Score::new(truth.as_ref().map_or(0, |series| series.dims)),
             truth,
+            expectation: None,
             streams: BTreeMap::new(),
             estimates: 0,
             not_finite: 0,
@@ -140,9 +145,17 @@ impl Tally {
         }
     }
 
+    /// Checks each estimate against a fault plan, too; listening ends when all that it lets expect has come.
+    pub fn against(self, expectation: Expectation) -> Tally {
+        Tally { expectation: Some(expectation), ..self }
+    }
+
     /// Counts one estimate that came at `received_ns`.
     pub fn push(&mut self, estimate: &Estimate, received_ns: u64) {
         self.estimates += 1;
+        if let Some(expectation) = &mut self.expectation {
+            expectation.push(estimate);
+        }
         self.streams.entry(estimate.stream).or_default().push(estimate.seq);
         self.qualities[estimate.quality as usize] += 1;
         for reason in estimate.reasons.names() {
@@ -172,6 +185,11 @@ impl Tally {
     pub fn refuse(&mut self, error: WireError) {
         self.refused += 1;
         self.last_refusal = Some(error);
+    }
+
+    /// Whether all has come that a fault plan lets expect; never without one.
+    pub fn is_complete(&self) -> bool {
+        self.expectation.as_ref().is_some_and(Expectation::is_complete)
     }
 
     /// Estimates counted.
@@ -207,6 +225,7 @@ impl Tally {
             scored: self.score.bins(),
             velocity_r2: (!axes.is_empty()).then_some(axes),
             velocity_r2_mean: self.score.r2(),
+            contract: self.expectation.as_ref().map(Expectation::report),
         }
     }
 }
@@ -267,7 +286,7 @@ pub fn run_unless(
                     Ok(estimate) => {
                         last_ns = message.received_ns;
                         tally.push(&estimate, message.received_ns);
-                        if !each(tally, &estimate) {
+                        if !each(tally, &estimate) || tally.is_complete() {
                             return Ok(());
                         }
                         continue;
@@ -323,6 +342,9 @@ impl fmt::Display for Summary {
         write!(f, "published to here    {}", self.published_to_received_us)?;
         if let (Some(axes), Some(mean)) = (&self.velocity_r2, self.velocity_r2_mean) {
             write!(f, "\nvelocity R2          {axes:.4?}, mean {mean:.4}, over {} bins", self.scored)?;
+        }
+        if let Some(contract) = &self.contract {
+            write!(f, "\n{contract}")?;
         }
         Ok(())
     }

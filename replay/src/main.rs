@@ -4,6 +4,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndt_protocol::endpoint::Endpoint;
+use ndt_replay::expect::Expectation;
+use ndt_replay::faults::{FaultPlan, Faults};
 use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
 use ndt_replay::play::{self, Channels, Plan, Speed};
 use ndt_replay::simulate::{Recipe, simulate};
@@ -32,17 +34,34 @@ enum Command {
     /// Make up a session of delayed reaches and write it as NWB. The same seed gives the same data.
     #[command(after_help = "Example: ndt-replay simulate --out session.nwb --trials 200 --seed 7")]
     Simulate(Simulate),
-    /// Send a recording's bins as a rig would, in real time.
-    #[command(
-        after_help = "Example: ndt-replay play session.nwb --to tcp://127.0.0.1:5570 --bin-ms 20 --split val"
-    )]
+    /// Send a recording's bins as a rig would, in real time, or as a bad one would.
+    #[command(after_help = PLAY_HELP)]
     Play(Play),
-    /// Count and score what a daemon publishes.
-    #[command(
-        after_help = "Example: ndt-replay listen tcp://127.0.0.1:5571 --truth session.nwb --count 1000"
-    )]
+    /// Count and score what a daemon publishes, and check it against the faults that were played.
+    #[command(after_help = LISTEN_HELP)]
     Listen(Listen),
 }
+
+const PLAY_HELP: &str = "\
+Faults, separated by commas; times count from the first bin, at the play's speed:
+  drop=P%        bins are lost              stall=D@T        at T nothing is sent for D, then all at once
+  dup=P%         bins are sent twice        channels=+K@T    for 1 s, K channels more (-K: fewer)
+  reorder=N      1% come up to N bins late  clock=+D@T       the source's time jumps by D (or -D)
+  jitter=D       sent up to D late          restart@T        another run of the source, from number 0
+  burst=N        once in 500, N are lost    nan=P%           counts are NaN
+  none           nothing goes wrong: a plan to check against all the same
+
+Examples:
+  ndt-replay play session.nwb --to tcp://127.0.0.1:5570 --bin-ms 20 --split val
+  ndt-replay play session.nwb --to tcp://127.0.0.1:5570 --bin-ms 20 \\
+    --faults drop=1%,reorder=2,jitter=3ms,stall=2s@30s,restart@50s --seed 7 --fault-plan plan.jsonl";
+
+const LISTEN_HELP: &str = "\
+With --expect, listening ends with the last bin that was sent; the exit status is 1 if the contract was violated.
+
+Examples:
+  ndt-replay listen tcp://127.0.0.1:5571 --truth session.nwb --count 1000
+  ndt-replay listen tcp://127.0.0.1:5571 --expect plan.jsonl --idle-s 10";
 
 #[derive(Args)]
 struct Inspect {
@@ -91,6 +110,15 @@ struct Play {
     /// Which units are sent.
     #[arg(long, default_value = "held-in")]
     units: Channels,
+    /// What goes wrong, see below; the faults that this comes to are printed first, as JSON lines.
+    #[arg(long, value_name = "FAULTS")]
+    faults: Option<Faults>,
+    /// Random seed of the faults. The same seed gives the same faults.
+    #[arg(long, requires = "faults", default_value_t = 1)]
+    seed: u64,
+    /// Where the faults are written, with all that is sent, before the first bin is.
+    #[arg(long, requires = "faults", value_name = "FILE")]
+    fault_plan: Option<PathBuf>,
     /// How long to wait for the first subscriber, s.
     #[arg(long, default_value_t = 30.0)]
     wait_s: f64,
@@ -106,6 +134,9 @@ struct Listen {
     /// Recording whose hand velocity is the truth.
     #[arg(long)]
     truth: Option<PathBuf>,
+    /// Fault plan that is played, to check the estimates against.
+    #[arg(long, value_name = "FILE", conflicts_with = "count")]
+    expect: Option<PathBuf>,
     /// End after so many estimates.
     #[arg(long)]
     count: Option<u64>,
@@ -163,19 +194,26 @@ fn run_play(command: &Play) -> anyhow::Result<()> {
     let session = nwb::read(&command.file)?;
     let plan = Plan::new(&session, command.split.as_deref(), command.bin_ms, command.units)?;
     let channels = plan.channel_ids().len();
+    let faults = command.faults.as_ref().map(|faults| FaultPlan::new(&plan, faults, command.seed));
+    if let Some(faults) = &faults {
+        if let Some(path) = &command.fault_plan {
+            faults.write(path)?;
+        }
+        faults.announcement().try_for_each(|line| say(&line))?;
+    }
     eprintln!(
         "{} bins of {channels} channels in {} segments to {}, once somebody subscribes",
         plan.bins(),
         plan.segments(),
         command.to
     );
-    let bar = ProgressBar::new(plan.bins() as u64);
+    let bar = ProgressBar::new(faults.as_ref().map_or(plan.bins(), |faults| faults.sendings.len()) as u64);
     let style = ProgressStyle::with_template("{pos}/{len} bins, {msg} {bar:40} {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message("waiting for a subscriber");
     bar.tick();
     let mut segment = 0;
-    let report = play::run(&plan, &command.to, command.speed, wait, &mut |progress| {
+    let report = play::run(&plan, faults.as_ref(), &command.to, command.speed, wait, &mut |progress| {
         if segment != progress.segment {
             segment = progress.segment;
             bar.set_message(format!("segment {segment}/{}", plan.segments()));
@@ -207,6 +245,9 @@ fn run_listen(command: &Listen) -> anyhow::Result<()> {
         first: seconds("--wait-s", command.wait_s)?,
     };
     let mut tally = Tally::new(truth.transpose()?);
+    if let Some(path) = &command.expect {
+        tally = tally.against(Expectation::new(&FaultPlan::read(path)?));
+    }
     let live = std::io::stderr().is_terminal();
     let mut shown = Instant::now();
     let mut refused = 0;
@@ -237,7 +278,12 @@ fn run_listen(command: &Listen) -> anyhow::Result<()> {
     if live {
         eprintln!();
     }
-    if command.json { say(&serde_json::to_string_pretty(&tally.summary())?) } else { say(&tally.summary()) }
+    let summary = tally.summary();
+    if command.json { say(&serde_json::to_string_pretty(&summary)?) } else { say(&summary) }?;
+    match summary.contract.map_or(0, |contract| contract.violations) {
+        0 => Ok(()),
+        violations => bail!("expected estimates that keep the contract, found {violations} violations"),
+    }
 }
 
 /// Prints a line. A reader that has had enough (`| head`) is no error.

@@ -38,6 +38,11 @@ impl Order {
         }
     }
 
+    /// The lowest and the highest number that came.
+    pub fn ends(&self) -> Option<(u64, u64)> {
+        self.ends
+    }
+
     /// Numbers between the lowest and the highest that never came.
     pub fn missing(&self) -> u64 {
         self.missing_numbers

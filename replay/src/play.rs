@@ -4,8 +4,10 @@
 //! observed from its first instant to its last, or it is not in the plan: **unobserved time is never sent as
 //! silence**. Where the recording jumps (a new trial, a hole in the observation) the next bin starts a segment. Bins
 //! follow each other in one bin period each, whatever lay between them in the recording. `seq` counts the bins of
-//! the plan, so that a hole in the recording is no gap in the sequence.
+//! the plan, so that a hole in the recording is no gap in the sequence. What is to go wrong on the way is a
+//! [`FaultPlan`] of the plan; without one, each bin is sent once, in its place, at its instant.
 
+use crate::faults::{FaultPlan, Faults};
 use crate::session::{Interval, SelectError, Session};
 use crate::zeromq::{Sender, ZeromqError};
 use ndt_protocol::binner::{BinError, Binner};
@@ -41,6 +43,20 @@ pub enum PlayError {
     Empty {
         /// Width of a bin, ms.
         bin_ms: f64,
+    },
+    /// Faults that were drawn for another plan.
+    #[error(
+        "expected faults for {expected} bins of {channels} channels, found some for {found} of {found_channels}"
+    )]
+    OtherPlan {
+        /// Bins of the plan.
+        expected: usize,
+        /// Channels of the plan.
+        channels: usize,
+        /// Bins of the faults' plan.
+        found: usize,
+        /// Channels of the faults' plan.
+        found_channels: usize,
     },
     /// The socket.
     #[error(transparent)]
@@ -82,7 +98,7 @@ pub enum Speed {
 pub struct Progress {
     /// Bins sent.
     pub sent: usize,
-    /// Bins of the plan.
+    /// Bins to be sent: those of the plan, less those that faults lose, and their copies.
     pub bins: usize,
     /// Segments begun.
     pub segment: usize,
@@ -92,15 +108,15 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
-    /// Bins sent.
+    /// Bins sent, copies among them.
     pub bins: usize,
     /// Bins among them that were dropped, because a subscriber did not read; never at full speed.
     pub dropped: usize,
-    /// Segments among them.
+    /// Segments whose first bin was among them.
     pub segments: usize,
     /// Channels of a bin.
     pub channels: usize,
-    /// From the first bin to the last, s.
+    /// From the start, one bin before the first one, to the last, s.
     pub seconds: f64,
     /// Longest time that a bin was sent after its instant, us; absent at full speed.
     pub late_us_max: Option<u64>,
@@ -168,6 +184,11 @@ impl Plan {
         self.segments
     }
 
+    /// Width of a bin, ns.
+    pub fn bin_width_ns(&self) -> u64 {
+        self.binner.width_ns().unsigned_abs()
+    }
+
     /// Ids of the channels, in order.
     pub fn channel_ids(&self) -> &[i64] {
         &self.channel_ids
@@ -224,65 +245,88 @@ fn is_observed(observed: &[Interval], from: f64, to: f64) -> bool {
     observed.is_empty() || (begun > 0 && to <= observed[begun - 1].stop + SLACK_S)
 }
 
-/// When bin `seq` is sent, ns: each at an instant of its own from the start, so that nothing adds up to a drift.
-fn due_ns(start_ns: u64, seq: usize, width_ns: i64, times: f64) -> u64 {
-    start_ns + ((seq + 1) as f64 * width_ns as f64 / times).round() as u64
+/// When what is due at `played_ns` of played time is sent, ns: an instant of its own from the start each, so that
+/// nothing adds up to a drift.
+fn sent_at_ns(start_ns: u64, played_ns: u64, times: f64) -> u64 {
+    start_ns + (played_ns as f64 / times).round() as u64
 }
 
 /// Sends a plan to `endpoint` (binds unless it says otherwise) and gives how it went. Waits up to `wait` for a first
-/// subscriber, so that no bin is sent to nobody.
+/// subscriber, so that no bin is sent to nobody. `faults` are those drawn for this plan.
 ///
 /// Bin `k` is sent at `start + (k + 1) * bin width / speed`, an absolute instant each: late ones do not push
 /// those after them, and nothing drifts. As a rig, it then waits for nobody: of a subscriber that does not read,
-/// bins are dropped and counted. At [`Speed::Max`] the subscriber sets the pace and nothing is dropped. Runs on the
+/// bins are dropped and counted. At [`Speed::Max`] the subscriber sets the pace, nothing is dropped, and of the
+/// faults only the order counts, not the instants. Each run of the source is a stream of its own. Runs on the
 /// caller's thread, which must not be an async runtime's.
 ///
 /// # Errors
-/// [`PlayError::Zeromq`] when the endpoint cannot be opened, nobody subscribes in time, or the subscriber is stuck.
+/// [`PlayError::Zeromq`] when the endpoint cannot be opened, nobody subscribes in time, or the subscriber is stuck;
+/// [`PlayError::OtherPlan`] for the faults of another plan.
 pub fn run(
     plan: &Plan,
+    faults: Option<&FaultPlan>,
     endpoint: &Endpoint,
     speed: Speed,
     wait: Duration,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, PlayError> {
+    let schedule = match faults {
+        Some(faults) => faults,
+        None => &FaultPlan::new(plan, &Faults::default(), 0),
+    };
+    check_plan(plan, schedule)?;
     let mut sender = Sender::open(endpoint)?;
     sender.wait_for_subscriber(wait)?;
     let start_ns = monotonic_ns();
-    let stream = start_ns ^ u64::from(std::process::id()) << 48;
+    let first_stream = start_ns ^ u64::from(std::process::id()) << 48;
     let description = plan.description();
-    let mut described_ns = None;
+    // When the stream was described last, and which.
+    let mut described = None;
     let (mut late_ns_max, mut dropped, mut segment) = (0, 0, 0);
-    for seq in 0..plan.bins() {
+    let mut counts = Vec::new();
+    for (at, sending) in schedule.sendings.iter().enumerate() {
         if let Speed::Times(times) = speed {
-            let due_ns = due_ns(start_ns, seq, plan.binner.width_ns(), times);
+            let due_ns = sent_at_ns(start_ns, sending.due_ns, times);
             sleep_until_ns(due_ns);
             late_ns_max = late_ns_max.max(monotonic_ns().saturating_sub(due_ns));
         }
-        let (mut stamp, counts) = plan.bin(seq);
-        stamp.stream = stream;
+        let mut stamp = sending.fill(plan, &mut counts);
+        stamp.stream = first_stream.wrapping_add(sending.run.into());
         stamp.sent_ns = monotonic_ns();
-        if described_ns.is_none_or(|described| stamp.sent_ns > described + DESCRIBE_EVERY_NS) {
+        if described
+            .is_none_or(|(at_ns, run)| stamp.sent_ns > at_ns + DESCRIBE_EVERY_NS || run != sending.run)
+        {
             sender.describe(&description);
-            described_ns = Some(stamp.sent_ns);
+            described = Some((stamp.sent_ns, sending.run));
         }
         match speed {
-            Speed::Times(_) => dropped += usize::from(!sender.offer(&stamp, counts)),
-            Speed::Max => sender.send(&stamp, counts)?,
+            Speed::Times(_) => dropped += usize::from(!sender.offer(&stamp, &counts)),
+            Speed::Max => sender.send(&stamp, &counts)?,
         }
-        segment += usize::from(stamp.segment_start);
-        progress(Progress { sent: seq + 1, bins: plan.bins(), segment });
+        segment += usize::from(stamp.segment_start && !sending.copy);
+        progress(Progress { sent: at + 1, bins: schedule.sendings.len(), segment });
     }
     let seconds = (monotonic_ns() - start_ns) as f64 * 1e-9;
     sender.finish()?;
     Ok(Report {
-        bins: plan.bins(),
+        bins: schedule.sendings.len(),
         dropped,
-        segments: plan.segments(),
+        segments: segment,
         channels: plan.channel_ids.len(),
         seconds,
         late_us_max: matches!(speed, Speed::Times(_)).then_some(late_ns_max / 1_000),
     })
+}
+
+fn check_plan(plan: &Plan, faults: &FaultPlan) -> Result<(), PlayError> {
+    let (expected, channels) = (plan.bins(), plan.channel_ids.len());
+    let FaultPlan { bins: found, channels: found_channels, bin_width_ns, .. } = *faults;
+    if (found, found_channels, bin_width_ns) == (expected, channels, plan.bin_width_ns()) {
+        Ok(())
+    } else {
+        Err(PlayError::OtherPlan { expected, channels, found, found_channels })
+    }
 }
 
 #[cfg(test)]
@@ -381,11 +425,12 @@ mod tests {
     #[test]
     fn instants_do_not_drift_in_an_hour() {
         let hour = 180_000;
-        assert_eq!(due_ns(5, hour - 1, 20_000_000, 1.0), 5 + 3_600_000_000_000);
-        assert_eq!(due_ns(5, hour - 1, 20_000_000, 2.5), 5 + 1_440_000_000_000);
+        let due_ns = |start_ns, bin: u64, times| sent_at_ns(start_ns, (bin + 1) * 20_000_000, times);
+        assert_eq!(due_ns(5, hour - 1, 1.0), 5 + 3_600_000_000_000);
+        assert_eq!(due_ns(5, hour - 1, 2.5), 5 + 1_440_000_000_000);
         // A speed that divides no bin evenly is still exact at the end, and each step is its bin's.
-        assert_eq!(due_ns(0, 3 * hour - 1, 20_000_000, 3.0), 3_600_000_000_000);
-        let steps = (0..100).map(|seq| due_ns(0, seq + 1, 20_000_000, 3.0) - due_ns(0, seq, 20_000_000, 3.0));
+        assert_eq!(due_ns(0, 3 * hour - 1, 3.0), 3_600_000_000_000);
+        let steps = (0..100).map(|bin| due_ns(0, bin + 1, 3.0) - due_ns(0, bin, 3.0));
         assert!(steps.into_iter().all(|step| (6_666_666..=6_666_667).contains(&step)));
     }
 }

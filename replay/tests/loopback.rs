@@ -33,7 +33,8 @@ fn played(speed: Speed, bin_ms: f64) {
     let mut receiver = Receiver::open(&to).unwrap();
     let mut progress = Vec::new();
     std::thread::scope(|scope| {
-        let player = scope.spawn(|| play::run(&plan, &to, speed, SOON, &mut |p| progress.push(p)).unwrap());
+        let player =
+            scope.spawn(|| play::run(&plan, None, &to, speed, SOON, &mut |p| progress.push(p)).unwrap());
         let (mut next, mut stream, mut described) = (0, None, false);
         let mut bin = Bin::empty();
         while next < plan.bins() {
@@ -93,7 +94,7 @@ fn a_player_whom_nobody_hears_says_so() {
     let to = endpoint(&folder);
     let session = session();
     let plan = Plan::new(&session, Some("val"), 20.0, Channels::HeldIn).unwrap();
-    let error = play::run(&plan, &to, Speed::Max, Duration::from_millis(10), &mut |_| {}).unwrap_err();
+    let error = play::run(&plan, None, &to, Speed::Max, Duration::from_millis(10), &mut |_| {}).unwrap_err();
     assert_eq!(error.to_string(), format!("expected a subscriber on {to} within 0.01 s, found none"));
 }
 

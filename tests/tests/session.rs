@@ -65,7 +65,7 @@ fn stream(bundle: &Bundle, session: &Session, kind: EngineKind) -> (Plan, Summar
         let plan = &plan;
         scope.spawn(move || {
             gone.recv().unwrap();
-            play::run(plan, &rig, Speed::Times(10.0), Duration::from_secs(30), &mut |_| {}).unwrap();
+            play::run(plan, None, &rig, Speed::Times(10.0), Duration::from_secs(30), &mut |_| {}).unwrap();
         });
         listen::run(&output, &mut tally, until, &mut || go.send(()).unwrap(), &mut |_, _| true).unwrap();
     });

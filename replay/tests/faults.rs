@@ -1,0 +1,239 @@
+//! A faulted play over a real socket is its plan to the last bit, and a listener that has the plan judges by it.
+
+use bytes::Bytes;
+use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::wire::{self, BinStamp};
+use ndt_protocol::{Estimate, Quality};
+use ndt_replay::expect::Expectation;
+use ndt_replay::faults::{FaultPlan, Sending};
+use ndt_replay::listen::{self, Tally, Until};
+use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::session::{Interval, Session, Trial, Unit};
+use ndt_replay::simulate::{Recipe, simulate};
+use ndt_replay::zeromq::{Receiver, Sender};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Long enough for a loaded machine; a test that works does not wait for it.
+const SOON: Duration = Duration::from_secs(30);
+
+const FAULTS: &str = "drop=3%,dup=3%,reorder=4,jitter=3ms,burst=6,stall=700ms@2s,nan=5%,channels=+2@4s,\
+                      channels=-3@6s,clock=-5s@3s,restart@5s,restart@7s";
+
+fn endpoint(folder: &tempfile::TempDir) -> Endpoint {
+    format!("ipc://{}", folder.path().join("socket").display()).parse().unwrap()
+}
+
+fn plan() -> Plan {
+    let session = simulate(&Recipe { trials: 6, units: 12, heldout: 3, seed: 5 });
+    Plan::new(&session, None, 20.0, Channels::HeldIn).unwrap()
+}
+
+/// The plan's channels, with its faults: NaN is told from NaN by its bits alone.
+fn expected(plan: &Plan, sending: &Sending) -> (BinStamp, Vec<u32>) {
+    let (stamp, planned) = plan.bin(sending.bin);
+    let count = |channel: usize| match planned.get(channel) {
+        _ if sending.nan_channels.contains(&(channel as u32)) => f32::NAN.to_bits(),
+        count => count.copied().unwrap_or(0.0).to_bits(),
+    };
+    let channels = planned.len() as i32 + sending.channels_delta;
+    let stamp = BinStamp { seq: sending.seq, source_ns: sending.source_ns, ..stamp };
+    (stamp, (0..channels as usize).map(count).collect())
+}
+
+fn what_is_received_is_the_plan(speed: Speed) {
+    let folder = tempfile::tempdir().unwrap();
+    let to = endpoint(&folder);
+    let plan = plan();
+    let faults = FaultPlan::new(&plan, &FAULTS.parse().unwrap(), 11);
+    assert!(faults.events.len() > 20 && faults.sendings.last().unwrap().run == 2);
+    let mut receiver = Receiver::open(&to).unwrap();
+    let mut progress = None;
+    std::thread::scope(|scope| {
+        let (plan, faults) = (&plan, &faults);
+        let play = || play::run(plan, Some(faults), &to, speed, SOON, &mut |p| progress = Some(p)).unwrap();
+        let player = scope.spawn(play);
+        let mut first_stream = None;
+        for (at, sending) in faults.sendings.iter().enumerate() {
+            let (frames, received_ns) = loop {
+                let message = receiver.receive(SOON).unwrap();
+                if message.frames[0] != wire::TOPIC_DESCRIPTION {
+                    break (message.frames, message.received_ns);
+                }
+            };
+            let frames: Vec<&[u8]> = frames.iter().map(|frame| &frame[..]).collect();
+            let (stamp, channels, payload) = wire::split_bin(&frames).unwrap();
+            let first_stream = *first_stream.get_or_insert(stamp.stream);
+            assert_eq!(stamp.stream, first_stream + u64::from(sending.run), "sending {at}");
+            assert!(stamp.sent_ns <= received_ns);
+            let counts: Vec<u32> = wire::f32s(payload).map(f32::to_bits).collect();
+            assert_eq!(channels, counts.len());
+            let found = BinStamp { stream: 0, sent_ns: 0, ..stamp };
+            assert_eq!((found, counts), expected(plan, sending), "sending {at}");
+        }
+        let report = player.join().unwrap();
+        assert_eq!((report.bins, report.dropped), (faults.sendings.len(), 0));
+        let planned_s = faults.sendings.last().unwrap().due_ns as f64 * 1e-9;
+        if let Speed::Times(times) = speed {
+            assert!(report.seconds >= planned_s / times, "nothing is sent before it is due");
+        }
+    });
+    let progress = progress.unwrap();
+    assert_eq!((progress.sent, progress.bins), (faults.sendings.len(), faults.sendings.len()));
+}
+
+#[test]
+fn a_faulted_play_is_its_plan_at_full_speed() {
+    what_is_received_is_the_plan(Speed::Max);
+}
+
+#[test]
+fn a_faulted_play_is_its_plan_at_its_instants() {
+    what_is_received_is_the_plan(Speed::Times(20.0));
+}
+
+#[test]
+fn faults_of_another_plan_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = plan();
+    let faults = FaultPlan::new(&plan, &FAULTS.parse().unwrap(), 1);
+    let bins = plan.bins();
+    plan.truncate(100);
+    let to = endpoint(&folder);
+    let error = play::run(&plan, Some(&faults), &to, Speed::Max, SOON, &mut |_| {}).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("expected faults for 100 bins of 9 channels, found some for {bins} of 9")
+    );
+}
+
+/// Estimates of every bin that is sent, but for `left_out`.
+fn judged(left_out: u64) -> Tally {
+    let folder = tempfile::tempdir().unwrap();
+    let at = endpoint(&folder);
+    let mut plan = plan();
+    plan.truncate(100);
+    let faults = FaultPlan::new(&plan, &"dup=10%,restart@1s".parse().unwrap(), 1);
+    let mut tally = Tally::new(None).against(Expectation::new(&faults));
+    let until = Until { count: None, idle: None, first: SOON };
+    let (listened, end) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let (at, faults) = (&at, &faults);
+        scope.spawn(move || {
+            let mut sender = Sender::open(at).unwrap();
+            sender.wait_for_subscriber(SOON).unwrap();
+            for sending in faults.sendings.iter().filter(|sending| !sending.copy && sending.seq != left_out) {
+                let mut estimate = Estimate::zero(1, 0);
+                (estimate.seq, estimate.stream) = (sending.seq, u64::from(sending.run));
+                (estimate.source_ns, estimate.quality) = (sending.source_ns, Quality::Good);
+                estimate.rates_mut()[0] = sending.bin as f32;
+                let mut rates = Vec::new();
+                wire::put_f32(estimate.rates(), &mut rates);
+                let header = Bytes::copy_from_slice(&wire::estimate_header(&estimate));
+                let frames = [header, Bytes::from(rates), Bytes::new()];
+                sender.send_frames(Bytes::from_static(wire::TOPIC_ESTIMATE), &frames).unwrap();
+            }
+            // Published until nobody listens any more.
+            assert!(end.recv().is_err());
+        });
+        listen::run(at, &mut tally, until, &mut || {}, &mut |_, _| true).unwrap();
+        drop(listened);
+    });
+    tally
+}
+
+#[test]
+fn listening_ends_with_the_plan_and_tells_what_violates_it() {
+    let summary = judged(1000).summary();
+    assert_eq!(summary.estimates, 100);
+    let contract = summary.contract.clone().unwrap();
+    assert_eq!((contract.checked, contract.runs, contract.violations), (100, 2, 0), "{contract:?}");
+    assert!(summary.to_string().ends_with("0 violations in 100 estimates of 2 runs"), "{summary}");
+    let summary = judged(20).summary();
+    let contract = summary.contract.clone().unwrap();
+    assert_eq!(
+        (contract.violations, &contract.kinds["missing"].first[..]),
+        (2, "run 0: expected seq 20, found 21")
+    );
+    let json = serde_json::to_value(&summary).unwrap();
+    assert_eq!(json["contract"]["kinds"]["missing"]["count"], 2);
+}
+
+/// Thirty bins of four channels in two segments, whatever the simulator does.
+fn small_plan() -> Plan {
+    let unit = |id| Unit { id, heldout: false, spike_times: vec![] };
+    let trial = |id, start, stop| Trial {
+        id,
+        interval: Interval { start, stop },
+        split: None,
+        columns: Default::default(),
+    };
+    let session = Session {
+        identifier: "small".to_owned(),
+        units: (1..5).map(unit).collect(),
+        observed: Vec::new(),
+        trials: vec![trial(0, 1.0, 1.4), trial(1, 2.0, 2.2)],
+        behavior: Vec::new(),
+    };
+    Plan::new(&session, None, 20.0, Channels::All).unwrap()
+}
+
+/// Compares with the golden file of version 1; `UPDATE_GOLDEN=1` writes it anew. It holds the draws of a seed, too:
+/// a plan that was printed can be played again years later.
+#[test]
+fn a_plan_has_the_golden_text() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fault-plan-v1.jsonl");
+    let faults = "drop=10%,dup=10%,reorder=3,jitter=3ms,burst=2,stall=60ms@100ms,nan=5%,channels=-1@560ms,\
+                  clock=+5s@300ms,restart@400ms";
+    let plan = FaultPlan::new(&small_plan(), &faults.parse().unwrap(), 38);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        plan.write(&golden).unwrap();
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap();
+    assert_eq!(plan.text(), expected, "the text of a plan changed: that needs a new version");
+    assert_eq!(FaultPlan::read(&golden).unwrap(), plan);
+}
+
+fn ndt_replay(arguments: &[&str]) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ndt-replay")).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_line_prints_and_writes_what_goes_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (session, plan) = (path("session.nwb"), path("plan.jsonl"));
+    let (done, ..) = ndt_replay(&["simulate", "--out", &session, "--trials", "5", "--units", "8"]);
+    assert!(done);
+    let to = endpoint(&folder).to_string();
+    let play = ["play", &session, "--to", &to, "--bin-ms", "20", "--speed", "max", "--fault-plan", &plan];
+    let mut receiver = Receiver::open(&endpoint(&folder)).unwrap();
+    let played = AtomicBool::new(false);
+    let (done, printed, error) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !played.load(Ordering::Relaxed) {
+                receiver.receive(Duration::from_millis(20));
+            }
+        });
+        let result = ndt_replay(&[&play[..], &["--faults", "drop=5%,restart@2s", "--seed", "9"]].concat());
+        played.store(true, Ordering::Relaxed);
+        result
+    });
+    assert!(done, "{error}");
+    let written = FaultPlan::read(plan.as_ref()).unwrap();
+    assert_eq!((written.seed, written.faults.to_string()), (9, "drop=5%,restart@2s".to_owned()));
+    let announced: Vec<String> = written.announcement().collect();
+    assert!(printed.starts_with(&announced.join("\n")), "{printed}");
+
+    let (done, _, error) = ndt_replay(&[&play[..], &["--faults", "drop=5,lose=1%"]].concat());
+    assert!(!done && error.contains("found \"drop=5\"; expected one of drop, dup,"), "{error}");
+    let (done, _, error) = ndt_replay(&["listen", &to, "--expect", &session]);
+    assert!(!done && error.starts_with("ndt-replay: "), "{error}");
+    let (done, help, _) = ndt_replay(&["play", "--help"]);
+    assert!(done && help.contains("--fault-plan plan.jsonl"), "{help}");
+}
