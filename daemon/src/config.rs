@@ -102,8 +102,8 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Io { path: path.to_owned(), error })?;
         toml::from_str(&text).map_err(|error| {
-            let line =
-                error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            let before = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = 1 + text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count();
             let found = format!("{} in line {line}", error.message().replace('\n', " "));
             ConfigError::Format { path: path.to_owned(), found }
         })
@@ -171,5 +171,63 @@ impl Config {
                 change_max: self.acceleration_max_m_per_s2.map(|max| max * width_ms as f32 * 1e-3),
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ndtd.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    fn sentence(text: &str) -> String {
+        let error = read(text).unwrap_err().to_string();
+        error.split_once("ndtd.toml: ").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn the_shipped_example_documents_the_defaults() {
+        let text = include_str!("../ndtd.example.toml");
+        let expected = Config { bundle: "/var/lib/ndtd/model".into(), ..Config::default() };
+        assert_eq!(read(text).unwrap(), expected);
+        expected.check().unwrap();
+        // What has no default is shown too, as a comment.
+        let is_key = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        let shown = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| is_key(key));
+        let lines = text.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
+        let whole: Vec<&str> = lines.filter(|line| line.starts_with('[') || shown(line)).collect();
+        let whole = read(&whole.join("\n")).unwrap();
+        assert_eq!((whole.deadline_ms, whole.speed_max_m_per_s), (Some(20.0), Some(1.5)));
+        assert!(whole.acceleration_max_m_per_s2.is_some() && whole.onnxruntime_library.is_some());
+    }
+
+    #[test]
+    fn an_unknown_key_or_a_wrong_value_is_told_with_its_line() {
+        let found = sentence("engine = \"native\"\nengin = \"native\"\n");
+        assert!(
+            found
+                .starts_with("expected a configuration as in ndtd.example.toml, found unknown field `engin`")
+        );
+        assert!(found.ends_with(" in line 2"), "{found}");
+        let found = sentence("\ninput = \"udp://rig:1\"\n");
+        assert!(found.contains("expected an endpoint such as") && found.ends_with(" in line 2"), "{found}");
+        assert!(sentence("[realtime]\nprio = 3\n").contains("unknown field `prio`"));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let config = read(
+            "output = \"tcp://127.0.0.1:5570\"\nstale-after-bins = 0\ndeadline-ms = -1.0\nlog = \"=\"\n",
+        );
+        let problems = config.unwrap().check().unwrap_err().to_string();
+        for expected in ["a bundle", "different addresses", "stale-after-bins", "deadline-ms", "a log filter"]
+        {
+            assert!(problems.contains(&format!("expected {expected}")), "{expected} in {problems}");
+        }
     }
 }

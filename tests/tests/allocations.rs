@@ -1,0 +1,224 @@
+//! After the first bins the real-time threads do not allocate: counted by an allocator, on the production threads.
+
+use ndt_daemon::config::Config;
+use ndt_daemon::engine::native::Native;
+use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
+use ndt_daemon::pipeline::{self, Say};
+use ndt_daemon::source::{Received, Source};
+use ndt_protocol::clock::monotonic_ns;
+use ndt_protocol::manifest::Architecture;
+use ndt_protocol::{Bin, Bundle, Quality, wire};
+use ndt_replay::zeromq::{Receiver, Sender};
+use ndt_tests::{Positions, Shape, on_loopback, random_counts, weights_only};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+const CHANNELS: usize = 37;
+/// Bins before counting begins: queues and thread-locals of the libraries are made on first use.
+const WARMUP_BINS: u64 = 200;
+const BINS: u64 = 10_000;
+/// The source waits here until it has been called stale, so that the guard's own answers are counted too.
+const SILENT_AT: u64 = WARMUP_BINS + 5_000;
+const SOON: Duration = Duration::from_secs(30);
+
+/// Counts what the threads that have called `arm` allocate.
+struct Counting;
+
+thread_local! {
+    static ARMED: Cell<bool> = const { Cell::new(false) };
+}
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static FREES: AtomicU64 = AtomicU64::new(0);
+/// While set, allocations of all real-time threads of a pipeline are counted by their names.
+static BY_NAME: AtomicBool = AtomicBool::new(false);
+static NAMED: AtomicU64 = AtomicU64::new(0);
+
+fn is_real_time() -> bool {
+    let mut name = [0u8; 16];
+    // SAFETY: PR_GET_NAME writes at most 16 bytes.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name.starts_with(b"ndt-")
+}
+
+fn count(counter: &AtomicU64) {
+    if ARMED.try_with(Cell::get).unwrap_or(false) {
+        counter.fetch_add(1, Relaxed);
+    }
+    if BY_NAME.load(Relaxed) && is_real_time() {
+        NAMED.fetch_add(1, Relaxed);
+    }
+}
+
+fn arm(when: bool) {
+    ARMED.with(|armed| armed.set(when));
+}
+
+// SAFETY: hands everything on to the system's allocator; counting touches an atomic and a thread-local without
+// a destructor, neither of which allocates.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(&ALLOCATIONS);
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(&FREES);
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(&ALLOCATIONS);
+        // SAFETY: the caller's.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn bundle() -> Bundle {
+    let architecture = Architecture {
+        width: 32,
+        layers: 2,
+        heads: 2,
+        feedforward: 48,
+        window_bins: 20,
+        positions: Positions::LagBias,
+    };
+    weights_only(Shape { channels: CHANNELS, units: 45, dims: 2, architecture }, 3)
+}
+
+/// The native engine, which arms its thread once it has warmed up; or never.
+struct Armed {
+    native: Native,
+    seen: u64,
+    from: u64,
+}
+
+impl Engine for Armed {
+    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
+        self.seen += 1;
+        arm(self.seen > self.from);
+        self.native.step(input, output)
+    }
+
+    fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
+        self.seen += 1;
+        self.native.observe(input)
+    }
+
+    fn reset(&mut self) {
+        self.native.reset();
+    }
+}
+
+/// Bins from memory, as fast as they are answered.
+struct Memory {
+    counts: Vec<f32>,
+    sent: u64,
+    answered: Arc<AtomicU64>,
+    stale: Arc<AtomicU64>,
+}
+
+impl Source for Memory {
+    fn receive(&mut self, bin: &mut Bin) -> Received {
+        arm(self.sent > WARMUP_BINS);
+        if self.sent == WARMUP_BINS + BINS {
+            return Received::Ended;
+        }
+        let wait = self.sent > self.answered.load(Relaxed) + 8;
+        if wait || (self.sent == SILENT_AT && self.stale.load(Relaxed) < 5) {
+            std::thread::yield_now();
+            return Received::Nothing;
+        }
+        let row = self.sent as usize % (self.counts.len() / CHANNELS);
+        bin.fill(self.counts[row * CHANNELS..][..CHANNELS].iter().copied(), 50.0);
+        // While it was silent, its numbers went on as those of a live source do.
+        bin.seq = self.sent.max(if self.sent >= SILENT_AT { self.answered.load(Relaxed) + 1 } else { 0 });
+        bin.source_ns = 20_000_000 * bin.seq as i64;
+        bin.arrival_ns = monotonic_ns();
+        self.sent += 1;
+        Received::Bin
+    }
+}
+
+#[test]
+fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
+    arm(true);
+    drop(std::hint::black_box(Box::new(1)));
+    arm(false);
+    assert_eq!((ALLOCATIONS.swap(0, Relaxed), FREES.swap(0, Relaxed)), (1, 1), "the counter counts");
+    let bundle = bundle();
+    let (answered, stale) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let source = Memory {
+        counts: random_counts(500, CHANNELS, 1),
+        sent: 0,
+        answered: answered.clone(),
+        stale: stale.clone(),
+    };
+    let engine = Armed { native: Native::new(&bundle), seen: 0, from: WARMUP_BINS };
+    let (mut rates, mut velocity) = (Vec::with_capacity(4 * 45), Vec::with_capacity(8));
+    let mut said = 0u64;
+    let mut checksum = 0u64;
+    let (done, finished) = std::sync::mpsc::sync_channel::<u64>(1);
+    let say = move |say: Say<'_>| {
+        let Say::Estimate(estimate) = say else { return };
+        arm(said > WARMUP_BINS);
+        // The bytes of a message, into memory that is used again.
+        rates.clear();
+        velocity.clear();
+        let header = wire::estimate_header(estimate);
+        wire::put_f32(estimate.rates(), &mut rates);
+        wire::put_f32(estimate.velocity(), &mut velocity);
+        checksum = header
+            .iter()
+            .chain(&rates)
+            .chain(&velocity)
+            .fold(checksum, |sum, b| sum.rotate_left(5) ^ u64::from(*b));
+        stale.fetch_add(u64::from(estimate.quality == Quality::Stale), Relaxed);
+        answered.store(estimate.seq, Relaxed);
+        said += 1;
+        if said == WARMUP_BINS + BINS - 20 {
+            arm(false);
+            done.send(checksum).unwrap();
+        }
+    };
+    let pipeline = pipeline::start_with(&Config::default(), &bundle, Box::new(engine), source, say).unwrap();
+    assert_ne!(finished.recv_timeout(SOON).unwrap(), 0);
+    let (allocations, frees) = (ALLOCATIONS.load(Relaxed), FREES.load(Relaxed));
+    let stats = pipeline.stats();
+    pipeline.stop();
+    println!("{stats:?}");
+    assert!(stats.guard.estimates[Quality::Stale as usize] >= 5 && stats.overflowed == 0);
+    assert_eq!((allocations, frees), (0, 0), "our own threads allocate");
+
+    let each = over_zeromq(&bundle);
+    println!("with the ZeroMQ client, a bin costs the real-time threads {each:.1} allocations and frees");
+}
+
+/// What the real-time threads allocate and free for a bin with the ZeroMQ client, which takes over its messages.
+fn over_zeromq(bundle: &Bundle) -> f64 {
+    let engine = Armed { native: Native::new(bundle), seen: 0, from: u64::MAX };
+    let pipeline = pipeline::start(&on_loopback(), bundle, Box::new(engine)).unwrap();
+    let mut rig = Sender::open(&format!("connect:{}", pipeline.input()).parse().unwrap()).unwrap();
+    rig.wait_for_subscriber(SOON).unwrap();
+    let mut listener = Receiver::open(&pipeline.output().parse().unwrap()).unwrap();
+    // The first description says that the subscription is there.
+    listener.receive(SOON).unwrap();
+    let counts = random_counts(1, CHANNELS, 2);
+    const SENT: u64 = 500;
+    for seq in 0..2 * SENT {
+        BY_NAME.store(seq >= SENT, Relaxed);
+        let stamp = wire::BinStamp { seq, bin_width_us: 20_000, ..Default::default() };
+        rig.send(&stamp, &counts).unwrap();
+        while listener.receive(SOON).unwrap().frames[0] != wire::TOPIC_ESTIMATE {}
+    }
+    BY_NAME.store(false, Relaxed);
+    pipeline.stop();
+    NAMED.load(Relaxed) as f64 / SENT as f64
+}

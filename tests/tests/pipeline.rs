@@ -1,0 +1,196 @@
+//! The production threads on sources and engines that misbehave: what the guard promises holds in real time too.
+
+use ndt_daemon::config::Config;
+use ndt_daemon::engine::native::Native;
+use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
+use ndt_daemon::pipeline::{self, Pipeline, Say};
+use ndt_daemon::source::{Received, Source};
+use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
+use ndt_protocol::manifest::Architecture;
+use ndt_protocol::{Bin, Estimate, Quality};
+use ndt_tests::{Positions, Shape, weights_only};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+const SHAPE: Shape = Shape {
+    channels: 3,
+    units: 2,
+    dims: 2,
+    architecture: Architecture {
+        width: 8,
+        layers: 2,
+        heads: 2,
+        feedforward: 8,
+        window_bins: 4,
+        positions: Positions::LagBias,
+    },
+};
+const WIDTH_NS: u64 = 20_000_000;
+const SOON: Duration = Duration::from_secs(30);
+
+/// What the test has the rig do next.
+enum Order {
+    /// Send so many bins, one a period.
+    Bins(u64),
+    Gone,
+    /// Send one bin without a count in any channel.
+    Empty,
+    /// Leave so many numbers out.
+    Skip(u64),
+}
+
+/// A rig that does what it is told, on the grid of real time.
+struct Rig {
+    orders: Receiver<Order>,
+    due: u64,
+    left: u64,
+    next: u64,
+}
+
+impl Source for Rig {
+    fn receive(&mut self, bin: &mut Bin) -> Received {
+        let mut counts = 1.0;
+        if self.left == 0 {
+            match self.orders.recv_timeout(Duration::from_millis(50)) {
+                Ok(Order::Bins(bins)) => (self.left, self.due) = (bins, monotonic_ns()),
+                Ok(Order::Gone) => return Received::Gone,
+                Ok(Order::Empty) => (self.left, counts) = (1, f32::NAN),
+                Ok(Order::Skip(bins)) => {
+                    self.next += bins;
+                    return Received::Nothing;
+                }
+                Err(_) => return Received::Nothing,
+            }
+        }
+        sleep_until_ns(self.due);
+        (self.left, self.due) = (self.left - 1, self.due + WIDTH_NS);
+        bin.fill([counts; 3].into_iter(), 50.0);
+        (bin.seq, bin.stream, bin.arrival_ns) = (self.next, 1, monotonic_ns());
+        bin.source_ns = (WIDTH_NS * (self.next + 1)) as i64;
+        self.next += 1;
+        Received::Bin
+    }
+}
+
+/// Our kernel, which stops at a count of bins until it is told to go on.
+struct Hanging {
+    native: Native,
+    at: u64,
+    seen: u64,
+    go_on: Receiver<()>,
+}
+
+impl Engine for Hanging {
+    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
+        self.seen += 1;
+        if self.seen == self.at {
+            self.go_on.recv_timeout(SOON).unwrap();
+        }
+        self.native.step(input, output)
+    }
+
+    fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
+        self.seen += 1;
+        self.native.observe(input)
+    }
+
+    fn reset(&mut self) {
+        self.native.reset();
+    }
+}
+
+struct Bench {
+    pipeline: Pipeline,
+    rig: Sender<Order>,
+    go_on: Sender<()>,
+    estimates: Receiver<Estimate>,
+}
+
+fn bench(hangs_at: u64) -> Bench {
+    let bundle = weights_only(SHAPE, 1);
+    let (rig, orders) = channel();
+    let (go_on, gone_on) = channel();
+    let (said, estimates) = channel();
+    let engine = Hanging { native: Native::new(&bundle), at: hangs_at, seen: 0, go_on: gone_on };
+    let say = move |say: Say<'_>| {
+        if let Say::Estimate(estimate) = say {
+            // A test that has ended listens no more.
+            drop(said.send(estimate.clone()));
+        }
+    };
+    let source = Rig { orders, due: 0, left: 0, next: 0 };
+    let pipeline = pipeline::start_with(&Config::default(), &bundle, Box::new(engine), source, say).unwrap();
+    Bench { pipeline, rig, go_on, estimates }
+}
+
+impl Bench {
+    fn order(&self, order: Order) {
+        self.rig.send(order).unwrap();
+    }
+
+    fn next(&self) -> Estimate {
+        self.estimates.recv_timeout(SOON).unwrap()
+    }
+
+    /// Estimates until one of this quality, which is the last.
+    fn until(&self, quality: Quality) -> Vec<Estimate> {
+        let mut estimates = vec![self.next()];
+        while estimates.last().unwrap().quality != quality {
+            estimates.push(self.next());
+        }
+        estimates
+    }
+}
+
+fn in_order(estimates: &[Estimate]) {
+    let numbers: Vec<u64> = estimates.iter().map(|estimate| estimate.seq).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+}
+
+#[test]
+fn an_engine_that_hangs_is_answered_for_and_found_again_with_its_state() {
+    let bench = bench(10);
+    bench.order(Order::Bins(60));
+    let mut estimates = bench.until(Quality::Late);
+    assert_eq!(estimates.last().unwrap().seq, 9, "the tenth bin is the first without a result");
+    // As many answers as bins while it hangs.
+    estimates.extend((10..20).map(|_| bench.next()));
+    assert!(estimates[9..].iter().all(|estimate| estimate.quality == Quality::Late));
+    assert!(estimates[9..].iter().all(|estimate| estimate.reasons.names().eq(["deadline-missed"])));
+    bench.go_on.send(()).unwrap();
+    estimates.extend(bench.until(Quality::Good));
+    let back = estimates.len();
+    estimates.extend((back..60).map(|_| bench.next()));
+    in_order(&estimates);
+    // All bins entered the state: it never began anew, and soon nothing waits.
+    assert!(estimates[back..].iter().filter(|estimate| estimate.quality == Quality::Good).count() > 30);
+    assert!(estimates[10..].iter().all(|estimate| estimate.quality != Quality::Warmup));
+    let stats = bench.pipeline.stats();
+    assert!(stats.decoder.observed > 0 && stats.guard.late_results > 0, "{stats:?}");
+}
+
+#[test]
+fn silence_loss_and_empty_bins_are_told_and_left_behind() {
+    let bench = bench(0);
+    bench.order(Order::Bins(10));
+    let mut estimates: Vec<Estimate> = (0..10).map(|_| bench.next()).collect();
+    estimates.extend(bench.until(Quality::Stale));
+    assert!(estimates.last().unwrap().reasons.names().eq(["peer-silent"]));
+    bench.order(Order::Gone);
+    // A bin without a count keeps nobody from calling the source stale.
+    bench.order(Order::Empty);
+    while !estimates.last().unwrap().reasons.names().eq(["peer-gone"]) {
+        estimates.push(bench.next());
+        assert_eq!(estimates.last().unwrap().quality, Quality::Stale);
+    }
+    estimates.extend((0..12).map(|_| bench.next()));
+    assert_eq!(estimates.last().unwrap().velocity(), [0.0, 0.0], "it has faded");
+    in_order(&estimates);
+    // It comes back with the numbers that its grid has reached.
+    bench.order(Order::Skip(estimates.last().unwrap().seq + 3 - 11));
+    bench.order(Order::Bins(30));
+    estimates.extend(bench.until(Quality::Good));
+    in_order(&estimates);
+    assert!(estimates.iter().any(|estimate| estimate.quality == Quality::Warmup && estimate.seq > 15));
+    assert_eq!(bench.pipeline.stats().empty, 1);
+}
