@@ -8,7 +8,7 @@
 //! [`FaultPlan`] of the plan; without one, each bin is sent once, in its place, at its instant.
 
 use crate::faults::{FaultPlan, Faults};
-use crate::session::{Interval, SelectError, Session};
+use crate::session::{SelectError, Session};
 use crate::zeromq::{Sender, ZeromqError};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
@@ -140,7 +140,6 @@ impl Plan {
             return Err(PlayError::Channels { found: units.len(), units: session.units.len() });
         }
         let channel_ids: Vec<i64> = units.iter().map(|unit| unit.id).collect();
-        let observed = joined(&session.observed);
         let mut plan = Plan { binner, channel_ids, bins: Vec::new(), counts: Vec::new(), segments: 0 };
         for segment in session.segments(split)? {
             let bins = binner.bins(segment.start, segment.stop);
@@ -148,30 +147,19 @@ impl Plan {
             for (column, unit) in units.iter().enumerate().filter(|_| bins > 0) {
                 binner.count(&unit.spike_times, segment.start, bins, &mut counts[column..], units.len());
             }
-            plan.add_observed(segment.start, bins, &counts, &observed);
+            for run in session.observed_bins(segment, binner) {
+                plan.segments += 1;
+                let is_first = |bin: usize| bin == run.start;
+                let end_ns =
+                    |bin: usize| ((segment.start + (bin + 1) as f64 * binner.width_s()) * 1e9).round() as i64;
+                plan.bins.extend(run.clone().map(|bin| (end_ns(bin), is_first(bin))));
+                plan.counts.extend_from_slice(&counts[run.start * units.len()..run.end * units.len()]);
+            }
         }
         if plan.bins.is_empty() {
             return Err(PlayError::Empty { bin_ms });
         }
         Ok(plan)
-    }
-
-    /// Appends the bins of a segment that lie wholly in observed time.
-    fn add_observed(&mut self, start_s: f64, bins: usize, counts: &[f32], observed: &[Interval]) {
-        let width_s = self.binner.width_s();
-        let mut follows = false;
-        for bin in 0..bins {
-            let (from, to) = (start_s + bin as f64 * width_s, start_s + (bin + 1) as f64 * width_s);
-            if !is_observed(observed, from, to) {
-                follows = false;
-                continue;
-            }
-            self.segments += usize::from(!follows);
-            self.bins.push(((to * 1e9).round() as i64, !follows));
-            let channels = self.channel_ids.len();
-            self.counts.extend_from_slice(&counts[bin * channels..][..channels]);
-            follows = true;
-        }
     }
 
     /// Number of bins.
@@ -222,27 +210,6 @@ impl Plan {
             channel_ids: self.channel_ids.clone(),
         }
     }
-}
-
-/// What trial and observation times differ by when a writer rounded one of them, s.
-const SLACK_S: f64 = 1e-6;
-
-/// Observed time in ascending order; what touches is one interval, for a bin across the seam was observed.
-fn joined(observed: &[Interval]) -> Vec<Interval> {
-    let mut joined: Vec<Interval> = Vec::new();
-    for interval in observed {
-        match joined.last_mut() {
-            Some(last) if interval.start <= last.stop + SLACK_S => last.stop = last.stop.max(interval.stop),
-            _ => joined.push(*interval),
-        }
-    }
-    joined
-}
-
-/// A recording that does not say when it was observed was observed throughout.
-fn is_observed(observed: &[Interval], from: f64, to: f64) -> bool {
-    let begun = observed.partition_point(|open| open.start <= from + SLACK_S);
-    observed.is_empty() || (begun > 0 && to <= observed[begun - 1].stop + SLACK_S)
 }
 
 /// When what is due at `played_ns` of played time is sent, ns: an instant of its own from the start each, so that
@@ -332,7 +299,7 @@ fn check_plan(plan: &Plan, faults: &FaultPlan) -> Result<(), PlayError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{Trial, Unit};
+    use crate::session::{Interval, Trial, Unit};
 
     fn session() -> Session {
         let unit = |id, heldout, spike_times: &[f64]| Unit { id, heldout, spike_times: spike_times.to_vec() };

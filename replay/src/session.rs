@@ -3,7 +3,9 @@
 //! This is what every reader gives and every consumer takes: NWB in (`nwb.rs`), the simulator
 //! (`simulate.rs`), `play`, `inspect` and the trainer meet here and nowhere else.
 
+use ndt_protocol::binner::Binner;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// A half-open interval of the recording, `[start, stop)`, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,6 +103,9 @@ pub enum SelectError {
     },
 }
 
+/// What trial and observation times differ by when a writer rounded one of them, s.
+const SLACK_S: f64 = 1e-6;
+
 impl Session {
     /// Spikes of all units.
     pub fn spikes(&self) -> usize {
@@ -159,6 +164,36 @@ impl Session {
             return Ok(self.observed.clone());
         }
         Ok(vec![Interval { start: 0.0, stop: self.duration() }])
+    }
+
+    /// The bins of `interval`, counted from its start, that lie wholly in observed time, as runs without a hole.
+    /// All of them in a recording that does not say when it was observed.
+    pub fn observed_bins(&self, interval: Interval, binner: Binner) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for bin in 0..binner.bins(interval.start, interval.stop) {
+            let edge = |bin: usize| interval.start + bin as f64 * binner.width_s();
+            if !self.is_observed(edge(bin), edge(bin + 1)) {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(run) if run.end == bin => run.end += 1,
+                _ => runs.push(bin..bin + 1),
+            }
+        }
+        runs
+    }
+
+    /// Intervals that touch are one: what lies across the seam was observed.
+    fn is_observed(&self, from: f64, to: f64) -> bool {
+        let begun = self.observed.partition_point(|open| open.start <= from + SLACK_S);
+        let mut until = f64::NEG_INFINITY;
+        for open in &self.observed[begun.saturating_sub(1)..] {
+            if until >= to - SLACK_S || open.start > until.max(from) + SLACK_S {
+                break;
+            }
+            until = until.max(open.stop);
+        }
+        self.observed.is_empty() || until >= to - SLACK_S
     }
 }
 

@@ -7,13 +7,13 @@ use ndt_protocol::Bundle;
 use ndt_protocol::manifest::Training;
 use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
 use ndt_replay::play::{self, Channels, Plan, Speed};
-use ndt_replay::session::Session;
+use ndt_replay::session::{Interval, Session};
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::{nwb, nwb_write};
 use ndt_tests::{on_loopback, onnxruntime_library};
 use ndt_trainer::checkpoint::Checkpoints;
 use ndt_trainer::config::Config;
-use ndt_trainer::dataset::Dataset;
+use ndt_trainer::dataset::{Dataset, Trial};
 use ndt_trainer::{export, inference, training};
 use std::path::Path;
 use std::sync::mpsc;
@@ -147,6 +147,35 @@ fn without_behaviour_and_without_held_out_units_there_are_rates_and_it_is_said()
     );
     let mut engine = engine::native::Native::new(&bundle);
     engine::reproduce_golden(&mut engine, &bundle).unwrap();
+}
+
+#[test]
+fn a_recording_without_trials_is_cut_into_pieces_and_its_holes_are_no_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = session(folder.path());
+    session.trials.clear();
+    let observed = |start, stop| Interval { start, stop };
+    // Seen for 9.5 s in two stretches; the second has a hole, and ends in the middle of a bin.
+    session.observed = vec![observed(1.0, 5.0), observed(7.0, 9.0), observed(9.05, 12.51)];
+    let data = Dataset::new(std::slice::from_ref(&session), 20.0, 0.0).unwrap();
+    assert_eq!(
+        data.notes,
+        [
+            "no splits train and val: every 5th trial validates",
+            "fewer than 5 trials: observed time is cut into pieces of 1 s"
+        ]
+    );
+    let bins = |trials: &[Trial]| trials.iter().map(|trial| trial.bins).sum::<usize>();
+    assert_eq!(
+        (data.train.len(), data.val.len(), bins(&data.train) + bins(&data.val)),
+        (7, 2, 200 + 100 + 173)
+    );
+    let counted = |trials: &[Trial]| trials.iter().flat_map(|trial| &trial.counts).sum::<f32>();
+    let seen = |spike: &&f64| session.observed.iter().any(|open| (open.start..open.stop).contains(spike));
+    let spikes = session.units.iter().flat_map(|unit| &unit.spike_times).filter(seen).count();
+    let (counted, spikes) = (counted(&data.train) + counted(&data.val), spikes as f32);
+    // Up to the half bin at the end.
+    assert!(counted <= spikes && counted > spikes - 20.0, "{counted} of {spikes} spikes");
 }
 
 #[test]

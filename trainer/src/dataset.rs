@@ -16,6 +16,9 @@ const VELOCITY_GAP_S: f64 = 0.1;
 /// Of a recording without splits, each such trial validates.
 const VALIDATION_EVERY: usize = 5;
 
+/// A recording with hardly any trials is cut into pieces of this length, s.
+const PIECE_S: f64 = 1.0;
+
 /// One trial, in bins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
@@ -182,7 +185,13 @@ impl Dataset {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
-        let all = session.segments(None)?;
+        let mut all = session.segments(None)?;
+        if all.len() < VALIDATION_EVERY {
+            self.notes.push(format!(
+                "fewer than {VALIDATION_EVERY} trials: observed time is cut into pieces of {PIECE_S} s"
+            ));
+            all = all.iter().flat_map(|interval| pieces(*interval)).collect();
+        }
         let pick = |validates: bool| {
             let chosen = all.iter().enumerate();
             chosen
@@ -194,7 +203,15 @@ impl Dataset {
     }
 }
 
-/// Bins the intervals of a session; those shorter than a bin give no trial.
+/// An interval as pieces of equal length; what is left at its end belongs to the last.
+fn pieces(interval: Interval) -> Vec<Interval> {
+    let count = ((interval.stop - interval.start) / PIECE_S).floor().max(1.0) as usize;
+    let edge = |piece: usize| interval.start + piece as f64 * PIECE_S;
+    let stop = |piece: usize| if piece + 1 == count { interval.stop } else { edge(piece + 1) };
+    (0..count).map(|piece| Interval { start: edge(piece), stop: stop(piece) }).collect()
+}
+
+/// Bins the intervals of a session, each run of observed bins a trial; unobserved time is no silence to learn from.
 pub fn trials(
     session: &Session,
     intervals: &[Interval],
@@ -203,7 +220,7 @@ pub fn trials(
     lag_ms: f64,
 ) -> Vec<Trial> {
     let series = session.series(VELOCITY_SERIES).filter(|_| dims > 0);
-    let trial = |interval: &Interval| {
+    let trials = |interval: &Interval| {
         let bins = binner.bins(interval.start, interval.stop);
         let units = session.units.len();
         let mut counts = vec![0.0; bins * units];
@@ -213,9 +230,14 @@ pub fn trials(
             }
         }
         let velocity = velocity(series, *interval, bins, binner, dims, lag_ms);
-        Trial { bins, counts, velocity }
+        let cut = |run: std::ops::Range<usize>| Trial {
+            bins: run.len(),
+            counts: counts[run.start * units..run.end * units].to_vec(),
+            velocity: velocity[run.start * dims..run.end * dims].to_vec(),
+        };
+        session.observed_bins(*interval, binner).into_iter().map(cut).collect::<Vec<_>>()
     };
-    intervals.iter().map(trial).filter(|trial| trial.bins > 0).collect()
+    intervals.iter().flat_map(trials).collect()
 }
 
 fn velocity(
