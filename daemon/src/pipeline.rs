@@ -18,7 +18,7 @@ use crate::guard::Guard;
 use crate::realtime::{self, Refused};
 use crate::source::{Arrival, Intake, Received, Source};
 use crate::zeromq::{ZeromqError, ZeromqPublisher, ZeromqSource};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, never, select_biased};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::wire::WireError;
@@ -117,6 +117,7 @@ pub fn start_with(
 ) -> Result<Pipeline, PipelineError> {
     let settings = config.guard(&bundle.manifest)?;
     let guard = Guard::new(bundle, settings);
+    let look_every_ns = settings.deadline_ns / 2;
     let decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
     let shared = Arc::new(Shared::default());
     let (bins, queued_bins) = Queue::new();
@@ -131,7 +132,7 @@ pub fn start_with(
     // queues of those already running close behind them.
     pipeline.spawn("ndt-publish", &config.realtime, {
         let shared = shared.clone();
-        move || run_publish(guard, queued_heard, queued_estimates, say, &shared)
+        move || run_publish(guard, look_every_ns, queued_heard, queued_estimates, say, &shared)
     })?;
     pipeline.spawn("ndt-decode", &config.realtime, {
         let shared = shared.clone();
@@ -271,9 +272,13 @@ fn run_decode(mut decoder: Decoder, bins: Receiver<Bin>, estimates: &Queue<Estim
 
 /// Runs on the publish thread until the decode thread ends, once a bin and at every deadline. Must not block, lock or
 /// log; allocates only the frames that the transport takes over.
+///
+/// It sleeps on results alone: an arrival need not wake it, as long as it looks for arrivals often enough to know
+/// each before its deadline.
 fn run_publish(
     mut guard: Guard,
-    mut heard: Receiver<Heard>,
+    look_every_ns: u64,
+    heard: Receiver<Heard>,
     estimates: Receiver<Estimate>,
     mut say: impl FnMut(Say<'_>),
     shared: &Shared,
@@ -285,46 +290,25 @@ fn run_publish(
             say(Say::Description);
             describe_ns = now_ns + DESCRIBE_EVERY_NS;
         }
-        let wake_ns = guard.wake_ns().unwrap_or(describe_ns).min(describe_ns);
-        let wait = Duration::from_nanos(wake_ns.saturating_sub(now_ns));
+        let wake_ns = guard.wake_ns().unwrap_or(u64::MAX).min(now_ns + look_every_ns);
+        let result = estimates.recv_timeout(Duration::from_nanos(wake_ns.saturating_sub(now_ns)));
         let mut give = |estimate: &mut Estimate| {
             estimate.published_ns = monotonic_ns();
             say(Say::Estimate(estimate));
         };
-        // What was heard comes first: a result's arrival was told before the result was there.
-        select_biased! {
-            recv(heard) -> news => match news {
-                Ok(news) => hear(&mut guard, news),
-                // The source thread has ended; a closed queue would be ready for ever.
-                Err(_) => heard = never(),
-            },
-            recv(estimates) -> result => match result {
-                Ok(result) => {
-                    drain(&mut guard, &heard);
-                    guard.decoded(&result, &mut give);
-                }
-                Err(_) => return,
-            },
-            default(wait) => {}
+        // A result's arrival was told before the result was there.
+        for news in heard.try_iter() {
+            match news {
+                Heard::Bin(arrival) => guard.arrived(arrival),
+                Heard::PeerGone => guard.peer_gone(),
+            }
+        }
+        match result {
+            Ok(result) => guard.decoded(&result, &mut give),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
         guard.tick(monotonic_ns(), &mut give);
         shared.published(&guard.counters());
-    }
-}
-
-fn hear(guard: &mut Guard, news: Heard) {
-    match news {
-        Heard::Bin(arrival) => guard.arrived(arrival),
-        Heard::PeerGone => guard.peer_gone(),
-    }
-}
-
-/// Takes in all that was heard before a result was.
-fn drain(guard: &mut Guard, heard: &Receiver<Heard>) {
-    loop {
-        match heard.try_recv() {
-            Ok(news) => hear(guard, news),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
-        }
     }
 }
