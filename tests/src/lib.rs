@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 
 pub use ndt_protocol::manifest::Positions;
 
@@ -84,6 +85,20 @@ pub fn random_counts(bins: usize, channels: usize, seed: u64) -> Vec<f32> {
 pub fn on_loopback() -> Config {
     let any: Endpoint = "bind:tcp://127.0.0.1:0".parse().unwrap_or_else(|error| panic!("{error}"));
     Config { input: any.clone(), output: any, ..Config::default() }
+}
+
+/// One of the project's programs, built as the tests are: what belongs to a process cannot be tested in ours.
+///
+/// # Panics
+/// When it does not build.
+pub fn program(name: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--workspace", "--bin", name])
+        .current_dir(workspace())
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "expected {name} to build, found an error");
+    workspace().join("target/debug").join(name)
 }
 
 /// The folder of the workspace.
