@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod engine;
 pub mod guard;
 pub mod machine;
+pub mod news;
 pub mod pipeline;
 pub mod policy;
 pub mod realtime;

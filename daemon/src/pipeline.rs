@@ -120,9 +120,9 @@ pub fn start_with(
     let look_every_ns = settings.deadline_ns / 2;
     let decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
     let shared = Arc::new(Shared::default());
-    let (bins, queued_bins) = Queue::new();
-    let (estimates, queued_estimates) = Queue::new();
-    let (heard, queued_heard) = Queue::new();
+    let (bins, queued_bins) = Queue::new(&Bin::empty());
+    let (estimates, queued_estimates) = Queue::new(&Estimate::zero(0, 0));
+    let (heard, queued_heard) = Queue::new(&Heard::PeerGone);
     let (input, output) = (String::new(), String::new());
     let refused =
         realtime::lock_memory(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
@@ -210,9 +210,12 @@ struct Queue<T> {
     oldest: Receiver<T>,
 }
 
-impl<T> Queue<T> {
-    fn new() -> (Queue<T>, Receiver<T>) {
+impl<T: Clone> Queue<T> {
+    /// An empty queue, all of whose places have once been filled with `item`: no page of it is new to the kernel later.
+    fn new(item: &T) -> (Queue<T>, Receiver<T>) {
         let (to, from) = bounded(QUEUE_BINS);
+        while to.try_send(item.clone()).is_ok() {}
+        while from.try_recv().is_ok() {}
         (Queue { to, oldest: from.clone() }, from)
     }
 

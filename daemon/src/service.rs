@@ -2,9 +2,8 @@
 //!
 //! All of it is the control plane: it reads counters and never touches the real-time threads.
 
-use crate::counts::Stats;
+use crate::news::{self, News, Told};
 use crate::pipeline::Pipeline;
-use ndt_protocol::Quality;
 use sd_notify::NotifyState;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -15,8 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How often the log and `systemctl status` are told how the stream goes.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// How often a refused message is told at most.
-const WARN_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for news: nothing is told more often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Sends what happens to standard error: with a priority for each line and no time or colour when the journal
 /// reads it (it adds its own), else for a person.
@@ -87,15 +86,20 @@ pub fn supervise(pipeline: Pipeline) -> std::io::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         notify(&[NotifyState::Ready, NotifyState::Status("waiting for bins")]);
         let mut report = tokio::time::interval(REPORT_EVERY);
-        let mut look = tokio::time::interval(WARN_EVERY);
-        let mut refused = 0;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut told = Told::default();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = look.tick() => refused = warn_of_refused(&pipeline.stats(), refused),
+                _ = look.tick() => for news in told.news(&pipeline.stats()) {
+                    match news {
+                        News::Good(sentence) => info!("{sentence}"),
+                        News::Bad(sentence) => warn!("{sentence}"),
+                    }
+                },
                 _ = report.tick() => {
-                    let line = line(&pipeline.stats());
+                    let line = news::line(&pipeline.stats());
                     notify(&[NotifyState::Status(&line)]);
                     info!("{line}");
                 }
@@ -106,7 +110,7 @@ pub fn supervise(pipeline: Pipeline) -> std::io::Result<()> {
     notify(&[NotifyState::Stopping]);
     let stats = pipeline.stats();
     pipeline.stop();
-    info!("stopped; {}", line(&stats));
+    info!("stopped; {}", news::line(&stats));
     Ok(())
 }
 
@@ -115,26 +119,4 @@ fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!("expected systemd to take a notification, found {error}");
     }
-}
-
-fn warn_of_refused(stats: &Stats, before: u64) -> u64 {
-    if let Some(last) = stats.last_refused.filter(|_| stats.refused > before) {
-        warn!("{} messages refused, the last: {last}", stats.refused - before);
-    }
-    stats.refused
-}
-
-fn line(stats: &Stats) -> String {
-    let qualities = Quality::ALL.iter().zip(stats.guard.estimates).filter(|(_, count)| *count > 0);
-    let qualities: Vec<String> =
-        qualities.map(|(quality, count)| format!("{} {count}", quality.name())).collect();
-    format!(
-        "bins {}, estimates {} ({}), refused {}, duplicates {}, overflowed {}",
-        stats.bins,
-        stats.published(),
-        qualities.join(", "),
-        stats.refused,
-        stats.decoder.duplicates,
-        stats.overflowed,
-    )
 }

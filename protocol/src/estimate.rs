@@ -10,7 +10,8 @@ pub enum Quality {
     Good = 0,
     /// Computed from this bin with less history than the model wants (start, segment start, after a long gap).
     Warmup = 1,
-    /// The bin never came; computed from the bins before it.
+    /// The bin never came; computed from the bins before it, or the policy's answer where they are too far away
+    /// (`decoded_ns` is then 0).
     Gap = 2,
     /// Not computed in time; the policy's answer.
     Late = 3,

@@ -20,4 +20,5 @@ mod reach;
 mod score;
 pub mod session;
 pub mod simulate;
+pub mod summary;
 pub mod zeromq;

@@ -2,19 +2,18 @@
 //!
 //! [`Tally`] is pure: it takes estimates and the time they came; [`run`] gives it those of a socket.
 
-use crate::expect::{self, Expectation};
+use crate::expect::Expectation;
 use crate::order::Order;
 use crate::score::Score;
 use crate::session::Series;
+pub use crate::summary::{Latency, Summary};
 use crate::zeromq::{Receiver, ZeromqError};
 use hdrhistogram::Histogram;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::Endpoint;
 use ndt_protocol::wire::{self, WireError};
 use ndt_protocol::{Estimate, Quality};
-use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -35,6 +34,7 @@ pub struct Tally {
     streams: BTreeMap<u64, Order>,
     estimates: u64,
     not_finite: u64,
+    lag_bins_max: u16,
     refused: u64,
     last_refusal: Option<WireError>,
     qualities: [u64; 6],
@@ -43,61 +43,6 @@ pub struct Tally {
     decode: Histogram<u32>,
     published_to_received: Histogram<u32>,
     score: Score,
-}
-
-/// Latencies of one stage, us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Latency {
-    /// Median.
-    pub p50: u64,
-    /// 99th percentile.
-    pub p99: u64,
-    /// 99.9th percentile.
-    #[serde(rename = "p99.9")]
-    pub p999: u64,
-    /// Longest.
-    pub max: u64,
-}
-
-/// Where things stand.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Summary {
-    /// Estimates received.
-    pub estimates: u64,
-    /// Numbers between a stream's lowest and highest that never came.
-    pub missing: u64,
-    /// Numbers that came again.
-    pub repeated: u64,
-    /// Numbers that came after a higher one.
-    pub out_of_order: u64,
-    /// Estimates with a rate or velocity that is not finite. None should ever be.
-    pub not_finite: u64,
-    /// Streams seen; more than one means that the source began again.
-    pub streams: u64,
-    /// Messages that were no estimates of this version.
-    pub refused: u64,
-    /// Why the last of them was refused.
-    pub last_refusal: Option<String>,
-    /// Estimates by quality, those that occurred.
-    pub quality: BTreeMap<&'static str, u64>,
-    /// Estimates by reason, those that occurred.
-    pub reasons: BTreeMap<&'static str, u64>,
-    /// From the bin's arrival at the daemon to the hand-over to the transport, us.
-    pub arrival_to_published_us: Latency,
-    /// Of it, from arrival to the decoder's end, us.
-    pub arrival_to_decoded_us: Latency,
-    /// From the hand-over to this program, us; only of use on one machine.
-    pub published_to_received_us: Latency,
-    /// Estimates whose velocity was compared with a known truth.
-    pub scored: u64,
-    /// Velocity R2 of each axis; absent without truth.
-    pub velocity_r2: Option<Vec<f64>>,
-    /// Their mean.
-    pub velocity_r2_mean: Option<f64>,
-    /// How the daemon kept its contract; absent without a fault plan.
-    pub contract: Option<expect::Report>,
 }
 
 /// Why listening ends badly.
@@ -135,6 +80,7 @@ impl Tally {
             streams: BTreeMap::new(),
             estimates: 0,
             not_finite: 0,
+            lag_bins_max: 0,
             refused: 0,
             last_refusal: None,
             qualities: [0; 6],
@@ -162,8 +108,12 @@ impl Tally {
             *self.reasons.entry(reason).or_default() += 1;
         }
         let us = |from: u64, to: u64| to.saturating_sub(from) / 1_000;
-        self.arrival_to_published.saturating_record(us(estimate.arrival_ns, estimate.published_ns));
-        self.decode.saturating_record(us(estimate.arrival_ns, estimate.decoded_ns));
+        // The policy's answers come at their deadline, and say nothing of the way of a bin.
+        if estimate.decoded_ns > 0 {
+            self.arrival_to_published.saturating_record(us(estimate.arrival_ns, estimate.published_ns));
+            self.decode.saturating_record(us(estimate.arrival_ns, estimate.decoded_ns));
+        }
+        self.lag_bins_max = self.lag_bins_max.max(estimate.lag_bins);
         self.published_to_received.saturating_record(us(estimate.published_ns, received_ns));
         let numbers = estimate.rates().iter().chain(estimate.velocity());
         if !numbers.into_iter().all(|number| number.is_finite()) {
@@ -214,6 +164,7 @@ impl Tally {
             repeated: numbers(Order::repeated),
             out_of_order: numbers(Order::out_of_order),
             not_finite: self.not_finite,
+            lag_bins_max: self.lag_bins_max,
             streams: self.streams.len() as u64,
             refused: self.refused,
             last_refusal: self.last_refusal.map(|error| error.to_string()),
@@ -312,42 +263,6 @@ fn silence(address: &str, tally: &Tally, waited: Duration) -> ListenError {
         None => "none".to_owned(),
     };
     ListenError::Silence { address: address.to_owned(), seconds: waited.as_secs_f64(), found }
-}
-
-impl fmt::Display for Latency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "p50 {} p99 {} p99.9 {} max {} us", self.p50, self.p99, self.p999, self.max)
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = |counts: &BTreeMap<&str, u64>| {
-            counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
-        };
-        writeln!(f, "estimates            {} ({})", self.estimates, named(&self.quality))?;
-        writeln!(
-            f,
-            "order                {} missing, {} repeated, {} out of order, {} streams, {} refused",
-            self.missing, self.repeated, self.out_of_order, self.streams, self.refused
-        )?;
-        if self.not_finite > 0 {
-            writeln!(f, "not finite           {}", self.not_finite)?;
-        }
-        if let Some(refusal) = &self.last_refusal {
-            writeln!(f, "last refusal         {refusal}")?;
-        }
-        writeln!(f, "arrival to decoded   {}", self.arrival_to_decoded_us)?;
-        writeln!(f, "arrival to published {}", self.arrival_to_published_us)?;
-        write!(f, "published to here    {}", self.published_to_received_us)?;
-        if let (Some(axes), Some(mean)) = (&self.velocity_r2, self.velocity_r2_mean) {
-            write!(f, "\nvelocity R2          {axes:.4?}, mean {mean:.4}, over {} bins", self.scored)?;
-        }
-        if let Some(contract) = &self.contract {
-            write!(f, "\n{contract}")?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

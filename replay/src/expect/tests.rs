@@ -305,7 +305,14 @@ proptest! {
         let mut published = perfect(&plan);
         let report = checked(&plan, &published).report();
         prop_assert_eq!(report.violations, 0, "{:?}", report);
-        published.remove(left_out.min(published.len() - 1));
+        let left_out = left_out.min(published.len() - 1);
+        // What comes after a run's last bin is up to the daemon: nobody misses the last of it.
+        let Estimate { stream, seq, .. } = published[left_out];
+        let is_last = published.get(left_out + 1).is_none_or(|next| next.stream != stream);
+        let of_run = |sent: &&Sending| 1000 - 7 * u64::from(sent.run) == stream;
+        let comes = |sent: &Sending| sent.channels_delta == 0 && sent.seq >= seq;
+        prop_assume!(!is_last || plan.sendings.iter().filter(of_run).any(comes));
+        published.remove(left_out);
         prop_assert!(checked(&plan, &published).report().violations > 0);
     }
 }
