@@ -95,7 +95,7 @@ mod tests {
         };
         let silent = News::Bad("the source is silent: each bin period is answered as stale".to_owned());
         assert_eq!(look(0), []);
-        assert_eq!(look(7), [silent.clone()]);
+        assert_eq!(look(7), std::slice::from_ref(&silent));
         assert_eq!(look(57), []);
         assert_eq!(look(57), [News::Good("the source is back after 57 stale estimates".to_owned())]);
         assert_eq!(look(58), [silent]);
