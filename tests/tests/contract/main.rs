@@ -81,6 +81,7 @@ fn check(plan: &Plan, trace: &Trace) -> Vec<String> {
             breach(estimate.published_ns <= latest_ns, estimate, "after its deadline");
         }
     }
+    broken.extend(fading(trace));
     broken.extend(count(plan, trace));
     broken.extend(recovery(plan, trace));
     broken
@@ -117,6 +118,9 @@ fn explained(plan: &Plan, estimate: &Estimate, arrival_ns: Option<u64>, breach: 
             breach(is_short == (history < WARMUP_BINS as f32), estimate, "warm for another history");
             breach(is_short == (estimate.quality == Quality::Warmup), estimate, "warmth untold");
             breach(count >= 0.0, estimate, "the values of a missing bin");
+            breach(estimate.rates() == [1.0], estimate, "a rate that was not computed");
+            let is_long = estimate.reasons.contains(Reasons::LONG_GAP);
+            breach(!is_long || history == 1.0, estimate, "history across a long gap");
         }
         Quality::Gap => {
             // A bin that is overtaken is taken as missing.
@@ -149,6 +153,23 @@ fn explained(plan: &Plan, estimate: &Estimate, arrival_ns: Option<u64>, breach: 
             breach(plan.has(|fault| matches!(fault, Fault::Broken { .. })), estimate, "a fault of nothing");
         }
     }
+}
+
+/// A velocity that is not computed fades: each answer is slower than the one before, and the tenth is zero.
+fn fading(trace: &Trace) -> Vec<String> {
+    let mut broken = Vec::new();
+    let (mut in_a_row, mut before) = (0, f32::INFINITY);
+    for estimate in &trace.published {
+        let is_computed = estimate.decoded_ns > 0 && estimate.quality != Quality::Fault;
+        in_a_row = if is_computed { 0 } else { in_a_row + 1 };
+        let speed = estimate.velocity().iter().map(|part| part.abs()).sum::<f32>();
+        let fades = if in_a_row < 10 { speed < before || speed == 0.0 } else { speed == 0.0 };
+        if in_a_row > 0 && !fades {
+            broken.push(format!("no fading at seq {}: {speed} after {before}", estimate.seq));
+        }
+        before = speed;
+    }
+    broken
 }
 
 /// One for each period: at no time fewer than periods have passed (but for those that may yet come), nor more.
