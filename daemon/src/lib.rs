@@ -8,6 +8,7 @@
 //! [`pipeline`] gives each its thread and the bounded queues between them; [`config`] says what to run;
 //! everything that needs the time takes it as an argument, so that tests run the same code on a fake clock.
 
+pub mod bench;
 pub mod config;
 pub mod counts;
 pub mod decoder;

@@ -2,12 +2,15 @@
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use ndt_daemon::bench::load::Load;
+use ndt_daemon::bench::schedule::Length;
+use ndt_daemon::bench::{Progress, Transport};
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::{self, EngineKind};
-use ndt_daemon::realtime::Refused;
-use ndt_daemon::{doctor, pipeline, service};
+use ndt_daemon::{bench, doctor, pipeline, realtime, service};
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::Endpoint;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::{info, warn};
@@ -36,6 +39,13 @@ enum Command {
                       Example: ndtd doctor --config /etc/ndtd/ndtd.toml --json"
     )]
     Doctor(Doctor),
+    /// Measure how long a bin takes from the instant it is due to its estimate, on this computer.
+    #[command(
+        after_help = "Example: ndtd bench --bundle model --config /etc/ndtd/ndtd.toml --load stress --seconds 60\n\
+                      Bins are due at the bundle's rate whether or not those before them are answered, and every \
+                      latency counts from when its bin was due. The first second is not counted."
+    )]
+    Bench(Bench),
 }
 
 #[derive(Args)]
@@ -89,11 +99,53 @@ struct Doctor {
     json: bool,
 }
 
+#[derive(Args)]
+struct Bench {
+    /// Bundle folder or .ndt file.
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// What computes.
+    #[arg(long)]
+    engine: Option<EngineKind>,
+    /// ONNX Runtime's shared library.
+    #[arg(long)]
+    onnxruntime_library: Option<PathBuf>,
+    /// Configuration file, for its [realtime], deadline and policy; the options above come before it.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// What else the computer does.
+    #[arg(long, default_value = "none")]
+    load: Load,
+    /// What carries bins and estimates.
+    #[arg(long, default_value = "both")]
+    transport: Transports,
+    /// Bins that count, for each transport.
+    #[arg(long, conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    bins: Option<u64>,
+    /// Seconds that count, for each transport.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Measure no time: take so many bins, one after the other on one thread, for programs that count instructions.
+    #[arg(long, conflicts_with_all = ["load", "transport", "bins", "seconds", "json"])]
+    steps: Option<u64>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Transports {
+    Both,
+    InProcess,
+    Loopback,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run_) => run(run_),
         Command::Check(check_) => check(&check_),
         Command::Doctor(doctor_) => return doctor(doctor_),
+        Command::Bench(bench_) => bench(bench_),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -120,7 +172,7 @@ fn run(run: Run) -> anyhow::Result<()> {
         warn!("{endpoint} is reached from other machines, and nothing on it is authenticated or encrypted");
     }
     let pipeline = pipeline::start(&config, &bundle, engine)?;
-    for refused in once_each(pipeline.refused()) {
+    for refused in realtime::once_each(pipeline.refused()) {
         warn!("{refused}");
     }
     let manifest = &bundle.manifest;
@@ -134,19 +186,6 @@ fn run(run: Run) -> anyhow::Result<()> {
         pipeline.output(),
     );
     Ok(service::supervise(pipeline)?)
-}
-
-/// What was refused, told once and with the threads that it was refused.
-fn once_each(refused: &[(&'static str, Refused)]) -> Vec<String> {
-    let mut told: Vec<(String, Vec<&str>)> = Vec::new();
-    for (thread, refused) in refused {
-        let sentence = refused.to_string();
-        match told.iter_mut().find(|(said, _)| *said == sentence) {
-            Some((_, threads)) => threads.push(thread),
-            None => told.push((sentence, vec![thread])),
-        }
-    }
-    told.into_iter().map(|(sentence, threads)| format!("{}: {sentence}", threads.join(", "))).collect()
 }
 
 fn check(check: &Check) -> anyhow::Result<()> {
@@ -208,4 +247,46 @@ fn doctor(doctor: Doctor) -> ExitCode {
         println!("{report}");
     }
     ExitCode::from(report.exit_status())
+}
+
+fn bench(bench: Bench) -> anyhow::Result<()> {
+    let mut config = bench.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    config.bundle = bench.bundle.unwrap_or(config.bundle);
+    config.engine = bench.engine.unwrap_or(config.engine);
+    config.onnxruntime_library = bench.onnxruntime_library.or(config.onnxruntime_library);
+    config.check()?;
+    let bundle =
+        Bundle::read(&config.bundle).with_context(|| format!("bundle {}", config.bundle.display()))?;
+    if let Some(steps) = bench.steps {
+        let done = bench::steps::run(&config, &bundle, steps)?;
+        println!("{steps} steps, {} estimates, checksum {:016x}", done.estimates, done.checksum);
+        return Ok(());
+    }
+    let settings = bench::Settings {
+        transports: match bench.transport {
+            Transports::Both => vec![Transport::InProcess, Transport::Loopback],
+            Transports::InProcess => vec![Transport::InProcess],
+            Transports::Loopback => vec![Transport::Loopback],
+        },
+        load: bench.load,
+        length: bench.bins.map_or(Length::Seconds(bench.seconds), Length::Bins),
+    };
+    let mut shown = 0;
+    let mut show = |progress: Progress| shown = show_progress(progress, shown);
+    let report = bench::run(&config, &bundle, &settings, &mut show)?;
+    match bench.json {
+        true => println!("{:#}", serde_json::json!(report)),
+        false => println!("{report}"),
+    }
+    Ok(())
+}
+
+/// One line each second of a longer run, for who waits at a terminal; gives the second that is shown.
+fn show_progress(progress: Progress, shown: u64) -> u64 {
+    let Progress { transport, seconds, seconds_total } = progress;
+    let second = seconds as u64;
+    if second != shown && seconds_total >= 10.0 && std::io::stderr().is_terminal() {
+        eprintln!("{} {second} of {seconds_total:.0} s", transport.name());
+    }
+    second
 }

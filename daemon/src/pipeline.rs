@@ -92,7 +92,7 @@ enum Heard {
 /// # Errors
 /// [`PipelineError`]; nothing is left running then.
 pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Result<Pipeline, PipelineError> {
-    let runtime = crate::zeromq::runtime()?;
+    let runtime = crate::zeromq::runtime(&config.realtime)?;
     let (source, input) = ZeromqSource::open(&runtime, &config.input, bundle)?;
     let (mut publisher, output) = ZeromqPublisher::open(&runtime, &config.output, bundle)?;
     let say = move |say: Say<'_>| match say {

@@ -4,7 +4,7 @@
 //! was, and comes back as a [`Refused`] that says what would permit it. `ndtd doctor` tells beforehand.
 
 use crate::machine;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Above this the kernel's own watchdog and migration threads would have to wait.
@@ -17,7 +17,7 @@ const PREFAULT_STACK_KB_MAX: usize = 1024;
 const TIMER_SLACK_NS_MAX: u64 = 1_000_000_000;
 
 /// The table `[realtime]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Settings {
     /// `SCHED_FIFO` priority of the source, decode and publish threads; 0 leaves them in the normal class.
@@ -153,6 +153,19 @@ pub fn enter(settings: &Settings) -> Vec<Refused> {
     let done =
         [set_timer_slack(settings.timer_slack_ns), pin(&settings.cpus), set_priority(settings.priority)];
     done.into_iter().filter_map(Result::err).collect()
+}
+
+/// What was refused, told once and with the threads that it was refused.
+pub fn once_each(refused: &[(&'static str, Refused)]) -> Vec<String> {
+    let mut told: Vec<(String, Vec<&str>)> = Vec::new();
+    for (thread, refused) in refused {
+        let sentence = refused.to_string();
+        match told.iter_mut().find(|(said, _)| *said == sentence) {
+            Some((_, threads)) => threads.push(thread),
+            None => told.push((sentence, vec![thread])),
+        }
+    }
+    told.into_iter().map(|(sentence, threads)| format!("{}: {sentence}", threads.join(", "))).collect()
 }
 
 fn lock_all() -> Result<(), Refused> {

@@ -4,20 +4,26 @@
 //! stay plain threads that block on it. The library allocates for every message; our own code here reuses
 //! what it can.
 
+use crate::realtime;
 use crate::rebin::Rebin;
 use crate::source::{Received, Source};
 use bytes::Bytes;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::{Endpoint, Role};
-use ndt_protocol::wire::{self, Description};
+use ndt_protocol::wire::{self, BinStamp, Description};
 use ndt_protocol::{Bin, Bundle, Estimate};
 use std::io;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use zeromq::{PubSocket, Socket, SocketEvent, SocketOptions, SocketRecv, SocketSend, SubSocket, ZmqMessage};
+use zeromq::{
+    PubSocket, Socket, SocketEvent, SocketOptions, SocketRecv, SocketSend, SubSocket, XPubSocket, ZmqMessage,
+};
 
 /// How long a source waits before it looks whether it should stop.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a benchmark's rig and its pipeline may take to find each other.
+const MEETING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Frames of the longest message that is ours.
 const FRAMES_MAX: usize = 4;
@@ -36,15 +42,29 @@ pub enum ZeromqError {
         /// What the library says.
         error: zeromq::ZmqError,
     },
+    /// A rig of ours does not find its daemon.
+    #[error("expected a daemon that takes bins on {input} and publishes on {output}, found {found}")]
+    Meeting {
+        /// Where bins go.
+        input: String,
+        /// Where estimates come from.
+        output: String,
+        /// What the library says.
+        found: String,
+    },
 }
 
-/// Starts the runtime on which the sockets live.
+/// Starts the runtime on which the sockets live. Every bin and estimate passes through its threads, so that they ask of
+/// the system what the pipeline's own do; what is refused to them is refused to those, which report it.
 ///
 /// # Errors
 /// [`ZeromqError::Runtime`] when the system gives no threads.
-pub fn runtime() -> Result<Runtime, ZeromqError> {
+pub fn runtime(settings: &realtime::Settings) -> Result<Runtime, ZeromqError> {
+    let settings = settings.clone();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).thread_name("zeromq").enable_all().build().map_err(ZeromqError::Runtime)
+    builder.worker_threads(2).thread_name("zeromq").enable_all();
+    builder.on_thread_start(move || drop(realtime::enter(&settings)));
+    builder.build().map_err(ZeromqError::Runtime)
 }
 
 struct Connection {
@@ -248,6 +268,72 @@ impl ZeromqPublisher {
         // A publisher's send has no error that its caller could mend: without a subscriber it drops.
         drop(self.runtime.block_on(self.socket.send(message)));
     }
+}
+
+/// The other side of the daemon, for `ndtd bench`: sends bins, hears estimates. `ndt-replay` has the one for rigs.
+pub struct ZeromqRig {
+    runtime: Runtime,
+    bins: XPubSocket,
+}
+
+impl ZeromqRig {
+    /// Meets the daemon that has bound `input` and `output`, and returns once either side hears the other. Each
+    /// estimate is then given to `heard` with the instant that it came, on a thread of the sockets.
+    ///
+    /// # Errors
+    /// [`ZeromqError::Meeting`] after 10 s, or when the daemon is not there; [`ZeromqError::Runtime`].
+    pub fn connect(
+        settings: &realtime::Settings,
+        input: &str,
+        output: &str,
+        mut heard: impl FnMut(&Estimate, u64) + Send + 'static,
+    ) -> Result<ZeromqRig, ZeromqError> {
+        let runtime = runtime(settings)?;
+        let failed = |found: String| ZeromqError::Meeting {
+            input: input.to_owned(),
+            output: output.to_owned(),
+            found,
+        };
+        let met = runtime
+            .block_on(async { tokio::time::timeout(MEETING_PATIENCE, meet(input, output)).await })
+            .map_err(|_| failed("none within 10 s".to_owned()))?;
+        let (bins, mut estimates) = met.map_err(|error| failed(error.to_string()))?;
+        runtime.spawn(async move {
+            // An error is the daemon's end.
+            while let Ok(message) = estimates.recv().await {
+                let received_ns = monotonic_ns();
+                let frames: Vec<&[u8]> = message.iter().map(|frame| &frame[..]).collect();
+                // What is no estimate is a description.
+                if let Ok(estimate) = wire::read_estimate(&frames) {
+                    heard(&estimate, received_ns);
+                }
+            }
+        });
+        Ok(ZeromqRig { runtime, bins })
+    }
+
+    /// Sends one bin. The system's buffers take seconds of bins before it would wait for the daemon.
+    pub fn send(&mut self, stamp: &BinStamp, counts: &[f32]) {
+        let mut payload = Vec::with_capacity(4 * counts.len());
+        wire::put_f32(counts, &mut payload);
+        let mut message = ZmqMessage::from(Bytes::from_static(wire::TOPIC_BIN));
+        message.push_back(Bytes::copy_from_slice(&wire::bin_header(stamp, counts.len())));
+        message.push_back(payload.into());
+        // Without a daemon it drops; the estimates that do not come are what tells.
+        drop(self.runtime.block_on(self.bins.send(message)));
+    }
+}
+
+async fn meet(input: &str, output: &str) -> Result<(XPubSocket, SubSocket), zeromq::ZmqError> {
+    let (mut bins, mut estimates) = (XPubSocket::new(), SubSocket::new());
+    bins.connect(input).await?;
+    // A 1 and a prefix: the daemon has subscribed, and what is sent from here on reaches it.
+    while bins.recv().await?.get(0).is_none_or(|frame| frame.first() != Some(&1)) {}
+    estimates.subscribe("ndt.").await?;
+    estimates.connect(output).await?;
+    // It describes itself once a second, to whoever has subscribed.
+    estimates.recv().await?;
+    Ok((bins, estimates))
 }
 
 fn bin_width_us(bundle: &Bundle) -> u32 {

@@ -7,7 +7,7 @@ pub mod native;
 pub mod onnx;
 
 use ndt_protocol::Bundle;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// One bin of input: `counts` of all channels, or a missing bin, whose counts are not looked at.
@@ -62,7 +62,7 @@ pub trait Engine: Send {
 pub struct StepFailed;
 
 /// Which engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
     /// Our own kernel.

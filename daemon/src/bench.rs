@@ -1,0 +1,226 @@
+//! `ndtd bench`: how long a bin takes through the production pipeline, on this computer, with this bundle.
+//!
+//! **Open loop:** each bin is due at an absolute instant, at the bundle's rate, whether or not those before it
+//! are answered, and what is reported counts from the instant that the bin was *due*. A stall therefore counts
+//! for every bin behind it; a loop that waits for its answer would have left those out (coordinated omission).
+//! The due instant is the bin's source time, so that it travels with the bin and comes back with its estimate.
+//!
+//! [`schedule`] says which bins are due when, [`tally`] counts what came of them, [`report`] tells it; none of them
+//! has a thread or a clock. [`memory`] and [`loopback`] put bins into the pipeline, without a transport and with one.
+
+pub mod load;
+pub mod loopback;
+pub mod memory;
+pub mod report;
+pub mod schedule;
+pub mod steps;
+pub mod tally;
+
+use crate::config::Config;
+use crate::engine::{self, EngineError};
+use crate::pipeline::{self, Pipeline, PipelineError, Say};
+use crate::realtime;
+use crate::zeromq::ZeromqError;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use load::{Load, Stress};
+use loopback::Rig;
+use memory::{Counts, MemorySource};
+use ndt_protocol::Bundle;
+use report::{Measured, Report};
+use schedule::{Length, Schedule};
+use serde::Serialize;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tally::{Answer, Tally};
+
+/// Answers on their way to the tally: several seconds of any bundle's, although they are fetched 20 times a
+/// second, so that none is lost where the load leaves this thread no time.
+const QUEUE_ANSWERS: usize = 1 << 14;
+
+/// How often answers are fetched. The publish thread only ever leaves them: waking somebody would be work of
+/// the benchmark on the path that it measures.
+const FETCH_EVERY: Duration = Duration::from_millis(50);
+
+/// How long answers over a transport may take after the last bin was sent, beyond the deadline.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What carries bins and estimates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Nothing: bins are in memory, and an estimate has arrived where it is handed over.
+    InProcess,
+    /// ZeroMQ over TCP on 127.0.0.1, with a rig's threads in this process.
+    Loopback,
+}
+
+impl Transport {
+    /// As a table calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::InProcess => "in-process",
+            Transport::Loopback => "loopback",
+        }
+    }
+}
+
+/// What to measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// One measurement for each.
+    pub transports: Vec<Transport>,
+    /// What else the computer does.
+    pub load: Load,
+    /// Of each measurement, after its warm-up.
+    pub length: Length,
+}
+
+/// How far a measurement is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Which.
+    pub transport: Transport,
+    /// Since its first bin was due, s.
+    pub seconds: f64,
+    /// Until its last bin is due, s.
+    pub seconds_total: f64,
+}
+
+/// Why nothing can be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The pipeline.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The rig's sockets.
+    #[error(transparent)]
+    Zeromq(#[from] ZeromqError),
+    /// Nothing to send.
+    #[error("expected golden vectors in the bundle, whose counts are sent, found none")]
+    NoCounts,
+    /// The system has no thread left, or one of ours has ended in a panic.
+    #[error("expected a thread \"{name}\", found {found}")]
+    Thread {
+        /// Its name.
+        name: &'static str,
+        /// What became of it.
+        found: String,
+    },
+}
+
+/// Measures what `settings` say, with the pipeline of `config` but for its endpoints. Blocks for as long as it
+/// takes, and tells `progress` several times a second.
+///
+/// # Errors
+/// [`BenchError`]; nothing is left running then.
+pub fn run(
+    config: &Config,
+    bundle: &Bundle,
+    settings: &Settings,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, BenchError> {
+    let width_ns = bin_width_ns(bundle);
+    let schedule = Schedule::new(width_ns, settings.load, settings.length);
+    let counts = Counts::of(bundle)?;
+    let deadline_ns = config.guard(&bundle.manifest).map_err(PipelineError::from)?.deadline_ns;
+    let _stress = (settings.load == Load::Stress).then(Stress::start).transpose()?;
+    let mut measured = Vec::new();
+    let mut refused = Vec::new();
+    for transport in &settings.transports {
+        let mut tell = |due_ns: u64| {
+            let (seconds, seconds_total) = (due_ns as f64 * 1e-9, schedule.end_ns() as f64 * 1e-9);
+            progress(Progress { transport: *transport, seconds, seconds_total });
+        };
+        let mut tally = Tally::new(schedule, deadline_ns);
+        let pipeline = match transport {
+            Transport::InProcess => in_process(config, bundle, &counts, &mut tally, &mut tell)?,
+            Transport::Loopback => over_loopback(config, bundle, &counts, &mut tally, &mut tell)?,
+        };
+        refused = realtime::once_each(pipeline.refused());
+        measured.push(Measured::new(*transport, &tally, pipeline.stats().overflowed));
+    }
+    Ok(Report {
+        version: env!("CARGO_PKG_VERSION"),
+        date_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        machine: crate::machine::Machine::read(),
+        engine: config.engine,
+        bundle: bundle.manifest.id.clone(),
+        bin_width_ms: bundle.manifest.bin_width_ms,
+        deadline_ms: deadline_ns as f64 * 1e-6,
+        load: settings.load,
+        realtime: config.realtime.clone(),
+        refused,
+        measured,
+    })
+}
+
+fn bin_width_ns(bundle: &Bundle) -> u64 {
+    (bundle.manifest.bin_width_ms * 1e6).round() as u64
+}
+
+fn in_process(
+    config: &Config,
+    bundle: &Bundle,
+    counts: &Counts,
+    tally: &mut Tally,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Pipeline, BenchError> {
+    let engine = engine::load(config.engine, bundle, config.onnxruntime_library.as_ref())?;
+    let (answers, answered) = bounded(QUEUE_ANSWERS);
+    let source = MemorySource::new(*tally.schedule(), counts.clone());
+    let say = move |say: Say<'_>| {
+        if let Say::Estimate(estimate) = say {
+            leave(&answers, Answer::of(estimate, None));
+        }
+    };
+    let pipeline = pipeline::start_with(config, bundle, engine, source, say)?;
+    // The source ends after its last bin, and every thread after the one before it.
+    while fetch(&answered, tally, tell) {
+        std::thread::sleep(FETCH_EVERY);
+    }
+    Ok(pipeline)
+}
+
+fn over_loopback(
+    config: &Config,
+    bundle: &Bundle,
+    counts: &Counts,
+    tally: &mut Tally,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Pipeline, BenchError> {
+    let engine = engine::load(config.engine, bundle, config.onnxruntime_library.as_ref())?;
+    let (answers, answered) = bounded(QUEUE_ANSWERS);
+    let pipeline = pipeline::start(&loopback::config(config), bundle, engine)?;
+    let rig = Rig::start(config, &pipeline, counts.clone(), *tally.schedule(), answers)?;
+    let patience = PATIENCE + Duration::from_nanos(tally.deadline_ns());
+    let mut sent_at = None;
+    while fetch(&answered, tally, tell) && !tally.is_complete() {
+        if rig.has_sent() && sent_at.get_or_insert_with(Instant::now).elapsed() > patience {
+            break;
+        }
+        std::thread::sleep(FETCH_EVERY);
+    }
+    rig.end()?;
+    Ok(pipeline)
+}
+
+/// Leaves an answer for the tally. Runs on the publish thread, once an estimate, or on the rig's. Must not
+/// allocate or block: one that finds no room is lost, and its bin is reported as not answered.
+fn leave(answers: &Sender<Answer>, answer: Answer) {
+    let _ = answers.try_send(answer);
+}
+
+/// Takes what has been left; whether more may come.
+fn fetch(answered: &Receiver<Answer>, tally: &mut Tally, tell: &mut dyn FnMut(u64)) -> bool {
+    loop {
+        match answered.try_recv() {
+            Ok(answer) => tally.take(&answer),
+            Err(TryRecvError::Empty) => break,
+            Err(TryRecvError::Disconnected) => return false,
+        }
+    }
+    tell(tally.reached_ns());
+    true
+}

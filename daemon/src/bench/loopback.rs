@@ -1,0 +1,107 @@
+//! A rig for the measurement over ZeroMQ, in this process: it sends each bin at its instant and hears the estimates.
+//!
+//! Its threads ask of the system what the pipeline's do: under load a rig that is late would be all that is seen,
+//! and a real one has a computer of its own.
+
+use super::memory::Counts;
+use super::schedule::Schedule;
+use super::tally::Answer;
+use super::{BenchError, leave};
+use crate::config::Config;
+use crate::pipeline::Pipeline;
+use crate::realtime;
+use crate::zeromq::{ZeromqError, ZeromqRig};
+use crossbeam_channel::Sender;
+use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
+use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::wire::BinStamp;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+/// The name of the rig's thread.
+const THREAD: &str = "bench-rig";
+
+/// A configuration whose endpoints are bound to free ports of this computer.
+pub fn config(config: &Config) -> Config {
+    let any = || -> Endpoint {
+        let any = "bind:tcp://127.0.0.1:0".parse();
+        any.unwrap_or_else(|error| panic!("an endpoint of any port is one: {error}"))
+    };
+    Config { input: any(), output: any(), ..config.clone() }
+}
+
+/// A running rig.
+pub struct Rig {
+    stop: Arc<AtomicBool>,
+    /// Gives its sockets back, so that estimates are still heard after the last bin.
+    thread: JoinHandle<Result<ZeromqRig, ZeromqError>>,
+}
+
+impl Rig {
+    /// Starts a rig that finds `pipeline`, sends it what `schedule` says, and leaves what it hears in `answers`.
+    ///
+    /// # Errors
+    /// [`BenchError::Thread`] when the system gives none.
+    pub fn start(
+        config: &Config,
+        pipeline: &Pipeline,
+        counts: Counts,
+        schedule: Schedule,
+        answers: Sender<Answer>,
+    ) -> Result<Rig, BenchError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = stop.clone();
+        let settings = config.realtime.clone();
+        let (input, output) = (pipeline.input().to_owned(), pipeline.output().to_owned());
+        let play = move || {
+            // What is refused here was refused to the pipeline's threads too, and is reported of them.
+            drop(realtime::enter(&settings));
+            let hear =
+                move |estimate: &_, received_ns| leave(&answers, Answer::of(estimate, Some(received_ns)));
+            let mut rig = ZeromqRig::connect(&settings, &input, &output, hear)?;
+            send(&mut rig, &counts, schedule, &stopping);
+            Ok(rig)
+        };
+        let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(play);
+        let thread = thread.map_err(|error| BenchError::Thread { name: THREAD, found: error.to_string() })?;
+        Ok(Rig { stop, thread })
+    }
+
+    /// Whether the last bin was sent, or none can be.
+    pub fn has_sent(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Closes the sockets.
+    ///
+    /// # Errors
+    /// [`BenchError::Zeromq`] when the rig never found the pipeline.
+    pub fn end(self) -> Result<(), BenchError> {
+        self.stop.store(true, Relaxed);
+        let ended = self.thread.join();
+        ended.map_err(|_| BenchError::Thread { name: THREAD, found: "a panic".to_owned() })??;
+        Ok(())
+    }
+}
+
+/// Runs on the rig's thread until the last bin is sent.
+fn send(rig: &mut ZeromqRig, counts: &Counts, schedule: Schedule, stopping: &AtomicBool) {
+    let start_ns = monotonic_ns();
+    for seq in (0..schedule.periods()).filter(|seq| schedule.is_sent(*seq)) {
+        if stopping.load(Relaxed) {
+            return;
+        }
+        let due_ns = start_ns + schedule.due_ns(seq);
+        sleep_until_ns(due_ns);
+        let stamp = BinStamp {
+            seq,
+            stream: 1,
+            source_ns: due_ns.cast_signed(),
+            sent_ns: monotonic_ns(),
+            bin_width_us: (counts.bin_width_ns() / 1_000) as u32,
+            segment_start: false,
+        };
+        rig.send(&stamp, counts.of_bin(seq));
+    }
+}

@@ -1,0 +1,200 @@
+//! What a benchmark says, for people and for programs. A latency means nothing without what it was measured on.
+
+use super::Transport;
+use super::load::Load;
+use super::tally::{Bins, Percentiles, Stage, Tally};
+use crate::engine::EngineKind;
+use crate::machine::Machine;
+use crate::realtime;
+use ndt_protocol::Quality;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// All of it. Its `Display` is for people, its JSON for programs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// The version of ndtd.
+    pub version: &'static str,
+    /// When it was measured, seconds since 1970.
+    pub date_unix_s: u64,
+    /// Where.
+    pub machine: Machine,
+    /// What computed.
+    pub engine: EngineKind,
+    /// The bundle's id.
+    pub bundle: String,
+    /// Width of a bin.
+    pub bin_width_ms: f64,
+    /// From a bin's arrival to its answer at the latest.
+    pub deadline_ms: f64,
+    /// What else the computer did.
+    pub load: Load,
+    /// What the real-time threads asked of the system.
+    pub realtime: realtime::Settings,
+    /// What it did not permit, and so was not in force.
+    pub refused: Vec<String>,
+    /// One for each transport.
+    pub measured: Vec<Measured>,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Measured {
+    /// What carried the bins.
+    pub transport: Transport,
+    /// Bins that were due, after the warm-up.
+    pub bins: u64,
+    /// Bins that never had an answer.
+    pub unanswered: u64,
+    /// Estimates with a number that was already answered.
+    pub repeated: u64,
+    /// Bins and estimates dropped from full queues, those of the warm-up among them.
+    pub overflowed: u64,
+    /// Answers that are the guard's and not the model's.
+    pub missed: u64,
+    /// Of all answers.
+    pub miss_rate: f64,
+    /// Answers that were not there within the deadline, counted from when their bin was due.
+    pub behind: u64,
+    /// Answers of each quality.
+    pub qualities: BTreeMap<&'static str, u64>,
+    /// Estimates for periods in which no bin was due.
+    pub without_bin: u64,
+    /// A row for each stage, in us.
+    pub latencies_us: Vec<Row>,
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Row {
+    /// What was measured.
+    pub stage: Stage,
+    /// Of which bins.
+    pub bins: Bins,
+    /// How it was distributed.
+    pub percentiles: Percentiles,
+}
+
+impl Measured {
+    /// What `tally` has counted.
+    pub fn new(transport: Transport, tally: &Tally, overflowed: u64) -> Measured {
+        let counts = tally.counts();
+        let row = |bins| {
+            move |stage| {
+                let percentiles = tally.percentiles(stage, bins)?;
+                Some(Row { stage, bins, percentiles })
+            }
+        };
+        let steady = Stage::ALL.into_iter().filter_map(row(Bins::Steady));
+        let after_gap = Stage::ALL.into_iter().filter_map(row(Bins::AfterGap));
+        Measured {
+            transport,
+            bins: counts.due,
+            unanswered: counts.unanswered(),
+            repeated: counts.repeated,
+            overflowed,
+            missed: counts.missed(),
+            miss_rate: counts.miss_rate(),
+            behind: counts.behind,
+            qualities: Quality::ALL.iter().map(|quality| quality.name()).zip(counts.qualities).collect(),
+            without_bin: counts.without_bin,
+            latencies_us: after_gap.chain(steady).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cpu, cpus, virtual_machine, kernel, preemption, governor, clocksource } = &self.machine;
+        let place = if *virtual_machine { ", in a virtual machine" } else { "" };
+        writeln!(f, "ndtd {} on Linux {kernel}: {cpu}, {cpus} CPUs{place}", self.version)?;
+        let known = |name: &Option<String>| name.clone().unwrap_or_else(|| "unknown".to_owned());
+        writeln!(
+            f,
+            "kernel      preemption {preemption}, governor {}, clock {}",
+            known(governor),
+            known(clocksource)
+        )?;
+        let realtime::Settings { priority, cpus, lock_memory, .. } = &self.realtime;
+        let class =
+            if *priority > 0 { format!("SCHED_FIFO {priority}") } else { "normal priority".to_owned() };
+        let cpus = if cpus.is_empty() { "all CPUs".to_owned() } else { format!("CPUs {cpus:?}") };
+        let memory = if *lock_memory { "locked" } else { "not locked" };
+        let asked = if self.refused.is_empty() { "" } else { "asked for " };
+        writeln!(f, "real time   {asked}{class}, {cpus}, memory {memory}")?;
+        for refused in &self.refused {
+            writeln!(f, "refused     {refused}")?;
+        }
+        let load = match self.load {
+            Load::None => "none",
+            Load::Stress => "a busy thread on each CPU",
+            Load::IdleGap => "none, bins in bursts with gaps between them",
+        };
+        writeln!(
+            f,
+            "bundle      {}, {} ms bins, deadline {} ms, engine {}",
+            self.bundle.get(..12).unwrap_or(&self.bundle),
+            self.bin_width_ms,
+            self.deadline_ms,
+            match self.engine {
+                EngineKind::Native => "native",
+                EngineKind::Onnx => "onnx",
+            }
+        )?;
+        write!(f, "load        {load}")?;
+        self.measured.iter().try_for_each(|measured| write!(f, "\n\n{measured}"))
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let met = Quality::ALL.iter().filter_map(|quality| {
+            let count = self.qualities.get(quality.name()).filter(|count| **count > 0)?;
+            Some(format!("{} {count}", quality.name()))
+        });
+        let met = met.collect::<Vec<_>>().join(", ");
+        let rate = self.miss_rate * 100.0;
+        let name = self.transport.name();
+        write!(f, "{name}: {} bins, {} missed ({rate:.3} %): {met}", self.bins, self.missed)?;
+        for (count, what) in [
+            (self.behind, "published later than the deadline after they were due"),
+            (self.unanswered, "not answered"),
+            (self.repeated, "answered twice"),
+            (self.overflowed, "dropped from full queues"),
+            (self.without_bin, "estimates for periods without a bin"),
+        ] {
+            if count > 0 {
+                write!(f, "\n  {count} {what}")?;
+            }
+        }
+        let mut above = None;
+        for Row { stage, bins, percentiles } in &self.latencies_us {
+            if above != Some(*bins) {
+                above = Some(*bins);
+                let has_both = self.latencies_us.iter().any(|row| row.bins == Bins::AfterGap);
+                let title = match bins {
+                    Bins::AfterGap => "first bins after a gap, us",
+                    Bins::Steady if has_both => "other bins, us",
+                    Bins::Steady => "us",
+                };
+                write!(f, "\n  {title:<27}")?;
+                for name in ["count", "p50", "p90", "p99", "p99.9", "max"] {
+                    write!(f, "{name:>10}")?;
+                }
+            }
+            let Percentiles { count, p50, p90, p99, p99_9, max } = percentiles;
+            write!(f, "\n  {:<27}{count:>10}", stage.name())?;
+            for value in [p50, p90, p99, p99_9, max] {
+                write!(f, "{value:>10.1}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Bins through the decoder and the guard on one thread, without a clock, a socket or a sleep: the same work each
+//! time, for programs that count instructions (valgrind, perf).
+
+use super::memory::Counts;
+use super::{BenchError, bin_width_ns};
+use crate::config::Config;
+use crate::decoder::Decoder;
+use crate::engine;
+use crate::guard::Guard;
+use crate::pipeline::PipelineError;
+use crate::source::Intake;
+use ndt_protocol::{Bin, Bundle, Estimate};
+
+/// What came of the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// Estimates that were given.
+    pub estimates: u64,
+    /// A digest of all of them, so that nothing is optimised away: the same steps give the same.
+    pub checksum: u64,
+}
+
+/// Takes `steps` bins. The time of each is the instant that it is due: nothing is ever late.
+///
+/// # Errors
+/// [`BenchError`] when the engine cannot be loaded, the configuration does not fit the bundle, or that has no counts.
+pub fn run(config: &Config, bundle: &Bundle, steps: u64) -> Result<Steps, BenchError> {
+    let settings = config.guard(&bundle.manifest).map_err(PipelineError::from)?;
+    let engine = engine::load(config.engine, bundle, config.onnxruntime_library.as_ref())?;
+    let mut decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
+    let mut guard = Guard::new(bundle, settings);
+    let mut intake = Intake::default();
+    let (counts, width_ns) = (Counts::of(bundle)?, bin_width_ns(bundle));
+    let mut bin = Bin::empty();
+    let mut done = Steps { estimates: 0, checksum: 0 };
+    for seq in 0..steps {
+        let now_ns = (seq + 1) * width_ns;
+        counts.fill(seq, now_ns, now_ns, &mut bin);
+        let Some(arrival) = intake.take(&mut bin) else { continue };
+        guard.arrived(arrival);
+        decoder.decode(&bin, 0, now_ns, &mut |estimate| {
+            estimate.decoded_ns = now_ns;
+            guard.decoded(estimate, &mut |estimate| done.add(estimate));
+        });
+    }
+    Ok(done)
+}
+
+impl Steps {
+    fn add(&mut self, estimate: &Estimate) {
+        self.estimates += 1;
+        let outputs =
+            estimate.rates().iter().chain(estimate.velocity()).map(|value| u64::from(value.to_bits()));
+        let all = outputs.chain([estimate.seq, estimate.quality as u64]);
+        // The multiplier of Knuth's linear congruential generator, MMIX.
+        self.checksum = all.fold(self.checksum, |digest, value| {
+            (digest ^ value).wrapping_mul(6_364_136_223_846_793_005).rotate_left(23)
+        });
+    }
+}
