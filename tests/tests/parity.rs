@@ -3,6 +3,7 @@
 //! All agree to 1e-4 on log rates, for both position schemes and shapes that are no multiple of anything.
 
 use ndt_daemon::engine::native::Native;
+use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::onnx::{OnnxStep, OnnxWindow};
 use ndt_daemon::engine::{Engine, GOLDEN_TOLERANCE, Input, Output, reproduce_golden};
 use ndt_protocol::Bundle;
@@ -80,6 +81,56 @@ fn burn_native_and_onnx_runtime_agree_on_random_models() {
         println!("seed {seed}, {shape:?}: {differences:?}");
         for (engine, rates, velocity) in differences {
             assert!(rates <= 1e-4 && velocity <= 1e-4, "{engine} differs from Burn: seed {seed}, {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_agrees_with_burn_and_repeats_to_the_bit() {
+    for (seed, shape) in shapes().into_iter().enumerate() {
+        let bundle = bundle(shape, seed as u64);
+        let (counts, missing) = stream(shape, 400 + seed as u64);
+        let (burn, burn_velocity) =
+            ndt_trainer::inference::reference_stream(&bundle, &counts, &missing).unwrap();
+        for set in [InstructionSet::Avx512, InstructionSet::Avx2, InstructionSet::Portable] {
+            if !set.is_there() {
+                println!("skipped: this machine has no {}", set.name());
+                continue;
+            }
+            let mut engine = Native::with(&bundle, set);
+            let (log_rates, velocity) = run(&mut engine, &bundle, &counts, &missing);
+            let (rates, velocity) = (worst(&log_rates, &burn), worst(&velocity, &burn_velocity));
+            println!("seed {seed}, {shape:?}, {}: {rates:e} {velocity:e}", set.name());
+            assert!(rates <= 1e-4 && velocity <= 1e-4, "{} differs: seed {seed}, {shape:?}", set.name());
+            // Again on the used kernel, and on a new one: whatever was in it before is gone.
+            let again = run(&mut engine, &bundle, &counts, &missing).0;
+            let anew = run(&mut Native::with(&bundle, set), &bundle, &counts, &missing).0;
+            assert!(again == log_rates && anew == log_rates, "{}: seed {seed}, {shape:?}", set.name());
+        }
+    }
+}
+
+#[test]
+fn observing_leaves_the_state_of_a_step() {
+    for (seed, shape) in shapes().into_iter().enumerate() {
+        let bundle = bundle(shape, seed as u64);
+        let (counts, missing) = stream(shape, 500 + seed as u64);
+        let (whole, _) = run(&mut Native::new(&bundle), &bundle, &counts, &missing);
+        let mut engine = Native::new(&bundle);
+        let mut output = Output::for_bundle(&bundle);
+        for (bin, (counts, missing)) in counts.chunks(shape.channels).zip(&missing).enumerate() {
+            let input = Input { counts, missing: *missing != 0.0 };
+            // Every third bin is read out, and the last.
+            if bin % 3 == 0 || bin + 1 == BINS {
+                engine.step(input, &mut output).unwrap();
+                assert_eq!(
+                    output.log_rates,
+                    whole[bin * shape.units..][..shape.units],
+                    "bin {bin}, {shape:?}"
+                );
+            } else {
+                engine.observe(input).unwrap();
+            }
         }
     }
 }

@@ -1,0 +1,332 @@
+//! The cached step: one bin in, one row of every layer computed. With lag biases a layer's keys and values never
+//! change once computed, so that a bin costs its own row and one look at those of the bins in view.
+//!
+//! All of it is one pass over memory in the order that it lies in: packed weights, the keys of a head with one bin
+//! a column, its values with one bin a row. What can be computed beforehand is folded into the weights: the scale
+//! and shift of a norm, and the scale of the scores. Every bin costs the same, whatever is in it and however many
+//! bins have been seen: bins that are not in view are there, with a weight of zero.
+
+use super::affine::{self, Affine, EncoderLayer, values};
+use super::packed::{Dense, Give, Layout, Linear, Lines, ReadIn, product};
+use super::simd::{Compute, InstructionSet, Simd, with_instructions};
+use crate::engine::{Engine, Input, Output, StepFailed};
+use ndt_protocol::bundle::Bundle;
+
+const NORM_EPSILON: f32 = 1e-5;
+
+/// A score that leaves no weight beside any real one. Finite: infinities would make a NaN of an empty view.
+const UNSEEN: f32 = -1e30;
+
+/// The kernel with its weights and its state.
+pub struct Streaming {
+    set: InstructionSet,
+    readin: ReadIn,
+    /// What stands for a bin that never came.
+    missing: Lines,
+    layers: Vec<Layer>,
+    /// Log rates, then velocity.
+    readout: Linear,
+    /// Bins since the last reset.
+    seen: usize,
+    window: usize,
+    /// `UNSEEN` for slots without a bin, else 0; the filled up ones never have one.
+    unseen: Lines,
+    scratch: Scratch,
+}
+
+struct Layer {
+    /// Query, key and value in one; the queries come scaled.
+    attention: Linear,
+    output: Linear,
+    up: Linear,
+    down: Linear,
+    heads: Vec<Head>,
+}
+
+/// What one head remembers, in `window` slots, one after another and round again.
+struct Head {
+    /// One bin a column.
+    keys: Lines,
+    /// One bin a row.
+    values: Lines,
+    /// Bias of the lags, backwards and twice, so that those of the slots in their order are always in one piece.
+    lag_bias: Lines,
+}
+
+/// One row's way.
+struct Scratch {
+    row: Lines,
+    normed: Lines,
+    /// 1 for the lanes of a row's last register that are its own.
+    tail: Lines,
+    projected: Lines,
+    scores: Lines,
+    attended: Lines,
+    hidden: Lines,
+    readout: Lines,
+    nothing: Lines,
+    width: usize,
+    head_width: usize,
+    /// Keys of a head: its width in, a slot out; and values: a slot in, its width out.
+    keys: Layout,
+    values: Layout,
+}
+
+impl Streaming {
+    /// A kernel for `bundle` with the instructions of `set`, reset. Allocates all that it will ever need.
+    pub fn new(bundle: &Bundle, set: InstructionSet) -> Self {
+        let architecture = bundle.manifest.architecture;
+        let (width, window, lanes) = (architecture.width, architecture.window_bins, set.lanes());
+        let weights = &bundle.weights;
+        let filled = |count: usize| count.div_ceil(lanes) * lanes;
+        let head_width = width / architecture.heads;
+        let layers: Vec<Layer> =
+            (0..architecture.layers).map(|layer| Layer::new(bundle, layer, lanes)).collect();
+        let readout = Linear::new(&affine::readout(weights), lanes);
+        let mut missing = Lines::zeros(filled(width));
+        missing[..width].copy_from_slice(values(weights, "missing"));
+        let mut tail = Lines::zeros(lanes);
+        tail[..width - (filled(width) - lanes)].fill(1.0);
+        let mut streaming = Streaming {
+            readin: ReadIn::new(&Affine::of(weights, "readin"), lanes),
+            missing,
+            seen: 0,
+            window,
+            unseen: Lines::zeros(filled(window)),
+            scratch: Scratch {
+                row: Lines::zeros(filled(width)),
+                normed: Lines::zeros(filled(width)),
+                tail,
+                projected: Lines::zeros(filled(3 * width)),
+                scores: Lines::zeros(filled(window)),
+                // A head's last register may reach beyond its own columns, into those that the next one then writes.
+                attended: Lines::zeros(filled(width) + lanes),
+                hidden: Lines::zeros(filled(architecture.feedforward)),
+                readout: Lines::zeros(readout.outputs()),
+                nothing: Lines::zeros(filled(head_width)),
+                width,
+                head_width,
+                keys: Layout::new(head_width, window, lanes),
+                values: Layout::new(window, head_width, lanes),
+            },
+            layers,
+            readout,
+            set,
+        };
+        streaming.reset();
+        streaming
+    }
+
+    fn advance(&mut self, input: Input, output: Option<&mut Output>) {
+        with_instructions(self.set, Step { engine: self, input, output });
+        self.seen += 1;
+    }
+}
+
+/// One bin, to be computed.
+struct Step<'a> {
+    engine: &'a mut Streaming,
+    input: Input<'a>,
+    output: Option<&'a mut Output>,
+}
+
+impl Compute for Step<'_> {
+    #[inline(always)]
+    unsafe fn compute<S: Simd>(self, simd: S) {
+        let Step { engine, input, output } = self;
+        let Streaming { readin, layers, readout, scratch, .. } = engine;
+        let slot = engine.seen % engine.window;
+        engine.unseen[slot] = 0.0;
+        let last_layer = layers.len() - 1;
+        // SAFETY: the caller's.
+        unsafe {
+            if input.missing {
+                scratch.row.copy_from_slice(&engine.missing);
+            } else {
+                readin.apply(simd, input.counts, &mut scratch.row);
+            }
+            for (index, layer) in layers.iter_mut().enumerate() {
+                scratch.norm(simd);
+                layer.attention.apply(simd, &scratch.normed, &mut scratch.projected, Give::Sums);
+                layer.remember(slot, scratch);
+                // Of the last layer only the keys and values are needed by later bins.
+                if index == last_layer && output.is_none() {
+                    break;
+                }
+                layer.attend(simd, slot, &engine.unseen, engine.window, scratch);
+                layer.output.apply(simd, &scratch.attended, &mut scratch.row, Give::Added);
+                scratch.norm(simd);
+                layer.up.apply(simd, &scratch.normed, &mut scratch.hidden, Give::Rectified);
+                layer.down.apply(simd, &scratch.hidden, &mut scratch.row, Give::Added);
+            }
+            if let Some(output) = output {
+                scratch.norm(simd);
+                readout.apply(simd, &scratch.normed, &mut scratch.readout, Give::Sums);
+                let (log_rates, velocity) = scratch.readout.split_at(output.log_rates.len());
+                output.log_rates.copy_from_slice(log_rates);
+                let dims = output.velocity.len();
+                output.velocity.copy_from_slice(&velocity[..dims]);
+            }
+        }
+    }
+}
+
+impl Engine for Streaming {
+    /// Does not allocate and cannot fail.
+    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
+        self.advance(input, Some(output));
+        Ok(())
+    }
+
+    fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
+        self.advance(input, None);
+        Ok(())
+    }
+
+    /// Clears what was remembered: a number that is not finite would spoil what follows even with a weight of zero.
+    fn reset(&mut self) {
+        self.seen = 0;
+        self.unseen.fill(UNSEEN);
+        for head in self.layers.iter_mut().flat_map(|layer| &mut layer.heads) {
+            head.keys.fill(0.0);
+            head.values.fill(0.0);
+        }
+    }
+}
+
+impl Scratch {
+    /// The row with mean 0 and variance 1.
+    ///
+    /// # Safety
+    /// The machine must have the instruction set of `simd`.
+    #[inline(always)]
+    unsafe fn norm<S: Simd>(&mut self, simd: S) {
+        let registers = self.width.div_ceil(S::LANES);
+        let (row, normed) = (self.row.as_ptr(), self.normed.as_mut_ptr());
+        // SAFETY: both are filled up to whole registers, with zeros.
+        unsafe {
+            let mut sum = simd.splat(0.0);
+            for register in 0..registers {
+                sum = simd.add(sum, simd.load(row.add(register * S::LANES)));
+            }
+            let mean = simd.splat(simd.sum(sum) / self.width as f32);
+            let mut squares = simd.splat(0.0);
+            for register in 0..registers {
+                let mut off = simd.sub(simd.load(row.add(register * S::LANES)), mean);
+                if register + 1 == registers {
+                    off = simd.mul(off, simd.load(self.tail.as_ptr()));
+                }
+                squares = simd.mul_add(off, off, squares);
+                simd.store(normed.add(register * S::LANES), off);
+            }
+            let variance = simd.sum(squares) / self.width as f32;
+            let scale = simd.splat(1.0 / (variance + NORM_EPSILON).sqrt());
+            for register in 0..registers {
+                let at = normed.add(register * S::LANES);
+                simd.store(at, simd.mul(simd.load(at), scale));
+            }
+        }
+    }
+}
+
+impl Layer {
+    fn new(bundle: &Bundle, layer: usize, lanes: usize) -> Layer {
+        let architecture = bundle.manifest.architecture;
+        let layer = EncoderLayer::of(bundle, layer);
+        let head_width = architecture.width / architecture.heads;
+        let biases = layer.lag_bias.chunks_exact(architecture.window_bins);
+        Layer {
+            attention: Linear::new(&layer.attention, lanes),
+            output: Linear::new(&layer.output, lanes),
+            up: Linear::new(&layer.up, lanes),
+            down: Linear::new(&layer.down, lanes),
+            heads: biases.map(|bias| Head::new(bias, head_width, lanes)).collect(),
+        }
+    }
+
+    /// Puts the row's key and value into their slot.
+    #[inline(always)]
+    fn remember(&mut self, slot: usize, scratch: &Scratch) {
+        let (width, head_width) = (scratch.width, scratch.head_width);
+        for (head, memory) in self.heads.iter_mut().enumerate() {
+            let key = &scratch.projected[width + head * head_width..][..head_width];
+            let value = &scratch.projected[2 * width + head * head_width..][..head_width];
+            scratch.keys.put_column(slot, key, &mut memory.keys);
+            scratch.values.put_row(slot, value, &mut memory.values);
+        }
+    }
+
+    /// What the row's query sees in the bins in view.
+    ///
+    /// # Safety
+    /// The machine must have the instruction set of `simd`.
+    #[inline(always)]
+    unsafe fn attend<S: Simd>(
+        &self,
+        simd: S,
+        slot: usize,
+        unseen: &Lines,
+        window: usize,
+        scratch: &mut Scratch,
+    ) {
+        let head_width = scratch.head_width;
+        for (head, memory) in self.heads.iter().enumerate() {
+            let query = Dense(scratch.projected[head * head_width..].as_ptr(), head_width);
+            let bias = memory.lag_bias[window - slot..].as_ptr();
+            let scores = scratch.scores.as_mut_ptr();
+            let attended = scratch.attended[head * head_width..].as_mut_ptr();
+            // SAFETY: lengths are those of the layouts; the biases are as many again beyond any start.
+            unsafe {
+                product(simd, scratch.keys, memory.keys.as_ptr(), bias, query, scores, Give::Sums);
+                let scale = softmax(simd, scratch.keys.registers, unseen.as_ptr(), scores);
+                let weights = Dense(scores, window);
+                let nothing = scratch.nothing.as_ptr();
+                product(simd, scratch.values, memory.values.as_ptr(), nothing, weights, attended, Give::Sums);
+                for register in 0..scratch.values.registers {
+                    let at = attended.add(register * S::LANES);
+                    simd.store(at, simd.mul(simd.load(at), simd.splat(scale)));
+                }
+            }
+        }
+    }
+}
+
+/// Turns scores into weights, which `scale` times make 1; gives that scale.
+///
+/// # Safety
+/// The machine must have the instruction set of `simd`; both pointers must be good for so many registers.
+#[inline(always)]
+unsafe fn softmax<S: Simd>(simd: S, registers: usize, unseen: *const f32, scores: *mut f32) -> f32 {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut highest = simd.splat(UNSEEN);
+        for register in 0..registers {
+            let at = scores.add(register * S::LANES);
+            let score = simd.add(simd.load(at), simd.load(unseen.add(register * S::LANES)));
+            highest = simd.max(score, highest);
+            simd.store(at, score);
+        }
+        let highest = simd.splat(simd.highest(highest));
+        let mut sum = simd.splat(0.0);
+        for register in 0..registers {
+            let at = scores.add(register * S::LANES);
+            let weight = simd.exp(simd.sub(simd.load(at), highest));
+            sum = simd.add(sum, weight);
+            simd.store(at, weight);
+        }
+        1.0 / simd.sum(sum)
+    }
+}
+
+impl Head {
+    fn new(bias: &[f32], head_width: usize, lanes: usize) -> Head {
+        let window = bias.len();
+        let (keys, values) = (Layout::new(head_width, window, lanes), Layout::new(window, head_width, lanes));
+        // Slot `s` is `(slot - s) mod window` bins back; the slice begins at `window - slot`.
+        let mut lag_bias = Lines::zeros(2 * window + lanes);
+        for at in 0..2 * window {
+            lag_bias[at] = bias[(2 * window - at) % window];
+        }
+        Head { keys: Lines::zeros(keys.len()), values: Lines::zeros(values.len()), lag_bias }
+    }
+}
