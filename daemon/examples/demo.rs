@@ -9,7 +9,7 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use ndt_daemon::engine::{self, EngineKind};
+use ndt_daemon::engine;
 use ndt_daemon::pipeline;
 use ndt_protocol::Bundle;
 use ndt_protocol::binner::Binner;
@@ -134,9 +134,9 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
 
 /// Plays `plan` into a daemon on this machine and counts what it publishes.
 fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
-    let engine = engine::load(EngineKind::Native, bundle, None)?;
     let any: Endpoint = "bind:tcp://127.0.0.1:0".parse()?;
     let config = ndt_daemon::config::Config { input: any.clone(), output: any, ..Default::default() };
+    let engine = engine::load(&config.engine(), bundle)?;
     let pipeline = pipeline::start(&config, bundle, engine)?;
     let rig: Endpoint = format!("connect:{}", pipeline.input()).parse()?;
     let output: Endpoint = pipeline.output().parse()?;

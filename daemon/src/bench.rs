@@ -121,7 +121,7 @@ pub fn run(
     settings: &Settings,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, BenchError> {
-    let width_ns = bin_width_ns(bundle);
+    let width_ns = bundle.manifest.bin_width_ns();
     let schedule = Schedule::new(width_ns, settings.load, settings.length);
     let counts = Counts::of(bundle)?;
     let deadline_ns = config.guard(&bundle.manifest).map_err(PipelineError::from)?.deadline_ns;
@@ -156,10 +156,6 @@ pub fn run(
     })
 }
 
-fn bin_width_ns(bundle: &Bundle) -> u64 {
-    (bundle.manifest.bin_width_ms * 1e6).round() as u64
-}
-
 fn in_process(
     config: &Config,
     bundle: &Bundle,
@@ -167,7 +163,7 @@ fn in_process(
     tally: &mut Tally,
     tell: &mut dyn FnMut(u64),
 ) -> Result<Pipeline, BenchError> {
-    let engine = engine::load(config.engine, bundle, config.onnxruntime_library.as_ref())?;
+    let engine = engine::load(&config.engine(), bundle)?;
     let (answers, answered) = bounded(QUEUE_ANSWERS);
     let source = MemorySource::new(*tally.schedule(), counts.clone());
     let say = move |say: Say<'_>| {
@@ -190,7 +186,7 @@ fn over_loopback(
     tally: &mut Tally,
     tell: &mut dyn FnMut(u64),
 ) -> Result<Pipeline, BenchError> {
-    let engine = engine::load(config.engine, bundle, config.onnxruntime_library.as_ref())?;
+    let engine = engine::load(&config.engine(), bundle)?;
     let (answers, answered) = bounded(QUEUE_ANSWERS);
     let pipeline = pipeline::start(&loopback::config(config), bundle, engine)?;
     let rig = Rig::start(config, &pipeline, counts.clone(), *tally.schedule(), answers)?;

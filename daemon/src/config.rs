@@ -2,7 +2,8 @@
 //!
 //! Unknown keys are refused; what is wrong is reported all at once.
 
-use crate::engine::EngineKind;
+use crate::engine::native::simd::InstructionSet;
+use crate::engine::{self, EngineKind};
 use crate::guard;
 use crate::policy::{Fallback, Policy, VelocityLimits};
 use crate::realtime;
@@ -10,6 +11,9 @@ use ndt_protocol::Manifest;
 use ndt_protocol::endpoint::Endpoint;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+
+/// Bin widths that an answer may take at most: half of what the queues hold, so that none of them is full before.
+const DEADLINE_BINS_MAX: usize = ndt_protocol::limits::QUEUE_BINS / 2;
 
 /// The configuration of `ndtd run`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -23,6 +27,8 @@ pub struct Config {
     pub output: Endpoint,
     /// What computes.
     pub engine: EngineKind,
+    /// Vector instructions of the native engine; the best that the CPU has where not set.
+    pub instruction_set: Option<InstructionSet>,
     /// From a bin's arrival to its answer at the latest; the width of a bin where not set.
     pub deadline_ms: Option<f64>,
     /// What becomes of the velocity while there is no result.
@@ -79,6 +85,7 @@ impl Default for Config {
             input: endpoint(5570),
             output: endpoint(5571),
             engine: EngineKind::Native,
+            instruction_set: None,
             deadline_ms: None,
             policy: Policy::Decay,
             decay_time_constant_ms: 50.0,
@@ -131,7 +138,7 @@ impl Config {
         };
         expect("deadline-ms", self.deadline_ms.unwrap_or(1.0), 0.1, 10_000.0);
         expect("decay-time-constant-ms", self.decay_time_constant_ms, 0.1, 60_000.0);
-        expect("stale-after-bins", self.stale_after_bins as f64, 1.0, 1000.0);
+        expect("stale-after-bins", self.stale_after_bins as f64, 1.0, DEADLINE_BINS_MAX as f64);
         expect("speed-max-m-per-s", self.speed_max_m_per_s.unwrap_or(1.0).into(), 1e-6, 1e3);
         expect("acceleration-max-m-per-s2", self.acceleration_max_m_per_s2.unwrap_or(1.0).into(), 1e-6, 1e6);
         if let Some(library) = self.onnxruntime_library.as_ref().filter(|library| !library.exists()) {
@@ -142,6 +149,15 @@ impl Config {
         }
         problems.extend(self.realtime.problems());
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
+    }
+
+    /// Which engine, and with what.
+    pub fn engine(&self) -> engine::Choice {
+        engine::Choice {
+            kind: self.engine,
+            instruction_set: self.instruction_set,
+            onnxruntime_library: self.onnxruntime_library.clone(),
+        }
     }
 
     /// What the guard holds for a bundle.
@@ -155,12 +171,19 @@ impl Config {
         if manifest.channel_ids.iter().all(|id| self.mask_channels.contains(id)) {
             problems.push("expected a channel that is not in mask-channels, found none".to_owned());
         }
+        let width_ms = manifest.bin_width_ms;
+        let deadline_ms = self.deadline_ms.unwrap_or(width_ms);
+        if deadline_ms > DEADLINE_BINS_MAX as f64 * width_ms {
+            let most_ms = DEADLINE_BINS_MAX as f64 * width_ms;
+            problems.push(format!(
+                "expected deadline-ms of at most {most_ms} for this bundle, found {deadline_ms}"
+            ));
+        }
         if !problems.is_empty() {
             return Err(ConfigError::Check(problems));
         }
-        let width_ms = manifest.bin_width_ms;
         Ok(guard::Settings {
-            deadline_ns: (self.deadline_ms.unwrap_or(width_ms) * 1e6).round() as u64,
+            deadline_ns: (deadline_ms * 1e6).round() as u64,
             stale_after_bins: self.stale_after_bins,
             fallback: Fallback {
                 policy: self.policy,

@@ -33,7 +33,7 @@ impl Stats {
     }
 }
 
-/// Counters that threads share. Each is written by one thread.
+/// Counters that threads share.
 #[derive(Default)]
 pub(crate) struct Shared {
     stop: AtomicBool,
@@ -45,8 +45,7 @@ pub(crate) struct Shared {
     decoder: [AtomicU64; 5],
     estimates: [AtomicU64; 6],
     guard: [AtomicU64; 4],
-    /// Written by the source thread only when a message is refused, which is no real-time path;
-    /// the reader holds it for the time of a copy.
+    /// Only ever tried for: the source thread waits for nobody, and one sentence of many may be lost.
     last_refused: Mutex<Option<Refusal>>,
 }
 
@@ -74,7 +73,7 @@ impl Shared {
 
     pub fn refused(&self, refusal: Refusal) {
         self.refused.fetch_add(1, Relaxed);
-        if let Ok(mut last) = self.last_refused.lock() {
+        if let Ok(mut last) = self.last_refused.try_lock() {
             *last = Some(refusal);
         }
     }

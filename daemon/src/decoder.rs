@@ -70,7 +70,7 @@ impl Decoder {
             true => manifest.channel_ids.iter().map(|id| f32::from(!is_masked(id))).collect(),
             false => Vec::new(),
         };
-        let bin_width_ns = (manifest.bin_width_ms * 1e6).round() as i64;
+        let bin_width_ns = manifest.bin_width_ns() as i64;
         Decoder {
             engine,
             output: Output::for_bundle(bundle),
@@ -215,7 +215,8 @@ impl Decoder {
         estimate.stream = bin.stream;
         estimate.source_ns = bin.source_ns.saturating_sub(self.bin_width_ns.saturating_mul(back as i64));
         estimate.velocity_for_ns = estimate.source_ns.saturating_add(self.velocity_offset_ns);
-        estimate.arrival_ns = bin.arrival_ns;
+        // Of a bin that never came, when it would have.
+        estimate.arrival_ns = bin.arrival_ns.saturating_sub(back.saturating_mul(self.bin_width_ns as u64));
     }
 
     /// On a fault this is not called: the estimate then holds the values of the last one that was finite.

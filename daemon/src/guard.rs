@@ -9,11 +9,12 @@
 //! * A bin that never came is answered when a later one is (`gap`), or once the source has been silent for
 //!   `stale-after-bins`: from then on each period of the source's grid is answered at its own deadline, flagged
 //!   `stale`, and numbered as the source would have numbered it.
-//! * A source that was paused, and goes on where it stopped, is followed after a few periods (`renumbered`).
+//! * A source that was paused, and goes on where it stopped, is followed after a few periods: its numbers then begin again
+//!   where it is (`renumbered`).
 
 use crate::policy::{Fallback, VelocityLimits};
 use crate::source::Arrival;
-use ndt_protocol::limits::QUEUE_BINS;
+use ndt_protocol::limits::{QUEUE_BINS, VELOCITY_DIMS_MAX};
 use ndt_protocol::{Bundle, Estimate, Quality, Reasons};
 use std::collections::VecDeque;
 
@@ -45,6 +46,8 @@ pub struct Counters {
     pub skipped: u64,
 }
 
+type Velocity = [f32; VELOCITY_DIMS_MAX];
+
 /// The keeper of the output's promises. Owned by the publish thread.
 pub struct Guard {
     settings: Settings,
@@ -53,8 +56,10 @@ pub struct Guard {
     /// The last estimate that was given; the next answer is written over it.
     last: Estimate,
     /// The velocity of the last one that was computed, and how many answers there were since.
-    computed: [f32; ndt_protocol::limits::VELOCITY_DIMS_MAX],
+    computed: Velocity,
     since_computed: u64,
+    /// The velocity that was published last.
+    published: Velocity,
     /// Bins that came and are not answered, in the order they came. Full, it forgets the oldest, which is then
     /// answered as if it had never come.
     waiting: VecDeque<Arrival>,
@@ -74,12 +79,16 @@ pub struct Guard {
 /// Whether a source that is behind what was answered catches up.
 #[derive(Debug, Clone, Copy, Default)]
 struct Paused {
-    /// Stale periods in a row in which newer bins came, all of them behind.
+    /// Stale periods since the first in which a newer bin came that was behind, and those at the end in which none came.
     periods: u64,
+    idle: u64,
     /// The newest number at the last of them, and how far it was behind at the first.
     newest: u64,
     behind_at_first: u64,
 }
+
+/// Periods for which a source may be behind before it is asked whether it catches up.
+const BEHIND_PERIODS_MAX: u64 = 16;
 
 impl Guard {
     /// A guard for the estimates of `bundle`. Allocates all that it will ever need.
@@ -89,11 +98,12 @@ impl Guard {
         last.bundle = bundle.id();
         Guard {
             settings,
-            bin_width_ns: (manifest.bin_width_ms * 1e6).round() as u64,
+            bin_width_ns: manifest.bin_width_ns(),
             velocity_offset_ns: manifest.velocity_offset_ns(),
             last,
             computed: Default::default(),
             since_computed: 0,
+            published: Default::default(),
             waiting: VecDeque::with_capacity(QUEUE_BINS),
             next: None,
             grid: Arrival::default(),
@@ -152,8 +162,7 @@ impl Guard {
         }
         if result.stream != stream {
             let first = self.waiting.front().map_or(result.seq, |first| first.seq.min(result.seq));
-            self.next = Some((result.stream, first));
-            self.carried = self.carried.with(Reasons::SOURCE_RESTART);
+            self.begin(result.stream, first);
         }
         self.fill_to(result.seq, emit);
         self.waiting.retain(|arrival| arrival.stream != result.stream || arrival.seq > result.seq);
@@ -213,8 +222,7 @@ impl Guard {
     /// The bin that came first misses its deadline, or its stream has ended before its result was there.
     fn answer_late(&mut self, arrival: Arrival, emit: &mut dyn FnMut(&mut Estimate)) {
         if self.next.is_none_or(|(stream, _)| stream != arrival.stream) {
-            self.next = Some((arrival.stream, arrival.seq));
-            self.carried = self.carried.with(Reasons::SOURCE_RESTART);
+            self.begin(arrival.stream, arrival.seq);
         }
         self.fill_to(arrival.seq, emit);
         self.waiting.pop_front();
@@ -230,6 +238,18 @@ impl Guard {
     /// Answers every number before `seq` that is not answered: late where the bin came, a gap where it did not.
     fn fill_to(&mut self, seq: u64, emit: &mut dyn FnMut(&mut Estimate)) {
         let Some((stream, next)) = self.next else { return };
+        let is_before = |first: &Arrival| first.stream == stream && (next..seq).contains(&first.seq);
+        while let Some(first) = self.waiting.front().copied().filter(is_before) {
+            self.waiting.pop_front();
+            self.answer_gap_to(first.seq, emit);
+            self.answer(first, Quality::Late, Reasons::DEADLINE_MISSED, emit);
+        }
+        self.answer_gap_to(seq, emit);
+    }
+
+    /// Answers numbers before `seq` that never came.
+    fn answer_gap_to(&mut self, seq: u64, emit: &mut dyn FnMut(&mut Estimate)) {
+        let Some((stream, next)) = self.next else { return };
         let unanswered = seq.saturating_sub(next);
         if unanswered > QUEUE_BINS as u64 {
             // No source is silent for so long unnoticed: its numbers jumped.
@@ -237,14 +257,16 @@ impl Guard {
             return;
         }
         for number in next..seq {
-            match self.waiting.front().copied().filter(|first| first.seq == number) {
-                Some(arrival) => {
-                    self.waiting.pop_front();
-                    self.answer(arrival, Quality::Late, Reasons::DEADLINE_MISSED, emit);
-                }
-                None => self.answer(self.by_grid(stream, number), Quality::Gap, Reasons::MISSING_BIN, emit),
-            }
+            self.answer(self.by_grid(stream, number), Quality::Gap, Reasons::MISSING_BIN, emit);
         }
+    }
+
+    /// Goes over to another stream, of whose clock nothing is known yet.
+    fn begin(&mut self, stream: u64, seq: u64) {
+        self.next = Some((stream, seq));
+        self.carried = self.carried.with(Reasons::SOURCE_RESTART);
+        self.last.clock_offset_ns = 0;
+        self.last.clock_uncertainty_ns = Estimate::CLOCK_UNKNOWN;
     }
 
     fn skip_to(&mut self, stream: u64, seq: u64, skipped: u64) {
@@ -275,7 +297,10 @@ impl Guard {
     fn follow_paused(&mut self) -> bool {
         let (Some((stream, next)), Some(newest)) = (self.next, self.newest) else { return false };
         let behind = next.saturating_sub(newest.seq);
-        if newest.stream != stream || newest == self.grid || newest.seq == self.paused.newest {
+        let patience = self.settings.stale_after_bins.clamp(3, BEHIND_PERIODS_MAX);
+        let came = newest.stream == stream && newest != self.grid && newest.seq != self.paused.newest;
+        self.paused.idle = if came { 0 } else { self.paused.idle + 1 };
+        if self.paused.idle >= patience || (self.paused.periods == 0 && !came) {
             self.paused = Paused { newest: newest.seq, ..Paused::default() };
             return false;
         }
@@ -284,7 +309,8 @@ impl Guard {
             self.paused.behind_at_first = behind;
         }
         self.paused.periods += 1;
-        if self.paused.periods < self.settings.stale_after_bins.max(3) {
+        // A source may send several bins at once, and none for as many periods.
+        if self.paused.periods < patience || !came {
             return false;
         }
         // One that catches up gains at least as many bins as periods pass.
@@ -316,8 +342,8 @@ impl Guard {
         self.last.arrival_ns = bin.arrival_ns;
         self.last.decoded_ns = 0;
         self.last.lag_bins = u16::try_from(self.waiting.len()).unwrap_or(u16::MAX);
-        self.fall_back();
-        self.give(quality, reasons, emit);
+        let limited = self.fall_back();
+        self.give(quality, reasons.with(limited), emit);
     }
 
     /// Publishes a result; one that is a fault with the policy's values.
@@ -325,25 +351,31 @@ impl Guard {
         let mut reasons = result.reasons;
         if result.quality == Quality::Fault {
             self.last.copy_stamps(result);
-            self.fall_back();
+            reasons = reasons.with(self.fall_back());
         } else {
-            let mut before = self.computed;
-            before[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
+            let before = self.published;
             self.last.copy_from(result);
-            if self.settings.limits.apply(&before, self.last.velocity_mut()) {
-                reasons = reasons.with(Reasons::VELOCITY_LIMITED);
-            }
+            reasons = reasons.with(self.limit(&before));
             self.computed[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
             self.since_computed = 0;
         }
         self.give(result.quality, reasons, emit);
     }
 
-    fn fall_back(&mut self) {
+    fn fall_back(&mut self) -> Reasons {
         self.since_computed += 1;
         let factor = self.settings.fallback.factor(self.since_computed);
         for (velocity, computed) in self.last.velocity_mut().iter_mut().zip(&self.computed) {
             *velocity = computed * factor;
+        }
+        let before = self.published;
+        self.limit(&before)
+    }
+
+    fn limit(&mut self, before: &Velocity) -> Reasons {
+        match self.settings.limits.apply(before, self.last.velocity_mut()) {
+            true => Reasons::VELOCITY_LIMITED,
+            false => Reasons::default(),
         }
     }
 
@@ -352,6 +384,7 @@ impl Guard {
         self.last.reasons = reasons.with(std::mem::take(&mut self.carried));
         self.next = Some((self.last.stream, self.last.seq.saturating_add(1)));
         self.counters.estimates[quality as usize] += 1;
+        self.published[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
         emit(&mut self.last);
     }
 }

@@ -167,17 +167,18 @@ fn run(run: Run) -> anyhow::Result<()> {
     service::start_logging(&config.log);
     let bundle =
         Bundle::read(&config.bundle).with_context(|| format!("bundle {}", config.bundle.display()))?;
-    let engine = engine::load(config.engine, &bundle, config.onnxruntime_library.as_ref())?;
+    let engine = engine::load(&config.engine(), &bundle)?;
     for endpoint in [&config.input, &config.output].into_iter().filter(|endpoint| !endpoint.is_local()) {
         warn!("{endpoint} is reached from other machines, and nothing on it is authenticated or encrypted");
     }
+    let name = engine.name();
     let pipeline = pipeline::start(&config, &bundle, engine)?;
     for refused in realtime::once_each(pipeline.refused()) {
         warn!("{refused}");
     }
     let manifest = &bundle.manifest;
     info!(
-        "bundle {}: {} channels, {} units, {} ms bins; bins from {}, estimates on {}",
+        "bundle {}: {} channels, {} units, {} ms bins; engine {name}; bins from {}, estimates on {}",
         &manifest.id[..12],
         manifest.channels(),
         manifest.units(),
@@ -190,7 +191,12 @@ fn run(run: Run) -> anyhow::Result<()> {
 
 fn check(check: &Check) -> anyhow::Result<()> {
     let bundle = Bundle::read(&check.bundle).with_context(|| format!("bundle {}", check.bundle.display()))?;
-    let mut engine = engine::load(check.engine, &bundle, check.onnxruntime_library.as_ref())?;
+    let choice = engine::Choice {
+        kind: check.engine,
+        instruction_set: None,
+        onnxruntime_library: check.onnxruntime_library.clone(),
+    };
+    let mut engine = engine::load(&choice, &bundle)?;
     let (log_rates, velocity) = engine::reproduce_golden(engine.as_mut(), &bundle)?;
     let manifest = &bundle.manifest;
     let parameters: usize = bundle.weights.values().map(|(_, values)| values.len()).sum();
@@ -259,7 +265,10 @@ fn bench(bench: Bench) -> anyhow::Result<()> {
         Bundle::read(&config.bundle).with_context(|| format!("bundle {}", config.bundle.display()))?;
     if let Some(steps) = bench.steps {
         let done = bench::steps::run(&config, &bundle, steps)?;
-        println!("{steps} steps, {} estimates, checksum {:016x}", done.estimates, done.checksum);
+        println!(
+            "{steps} steps, {} estimates, checksum {:016x}, {}",
+            done.estimates, done.checksum, done.engine
+        );
         return Ok(());
     }
     let settings = bench::Settings {

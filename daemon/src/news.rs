@@ -37,6 +37,10 @@ impl Told {
             now.invalid_bins - before.invalid_bins,
             "bins with channels that carried no count: taken as silent",
         );
+        bad(
+            now.guard.skipped - before.guard.skipped,
+            "periods without an estimate: the source's numbers jumped",
+        );
         bad(now.empty - before.empty, "bins without a count in any channel: taken as missing");
         bad(now.overflowed - before.overflowed, "bins or estimates dropped from full queues");
         bad(of(now, Quality::Late) - of(&before, Quality::Late), "estimates missed their deadline");
@@ -64,18 +68,19 @@ impl Told {
     }
 }
 
-/// All counters on one line, for `systemctl status` and the log.
+/// How the stream goes, on one line, for `systemctl status` and the log.
 pub fn line(stats: &Stats) -> String {
     let qualities = Quality::ALL.iter().zip(stats.guard.estimates).filter(|(_, count)| *count > 0);
     let qualities: Vec<String> =
         qualities.map(|(quality, count)| format!("{} {count}", quality.name())).collect();
     format!(
-        "bins {}, estimates {} ({}), refused {}, duplicates {}, overflowed {}",
+        "bins {}, estimates {} ({}), refused {}, duplicates {}, behind {}, overflowed {}",
         stats.bins,
         stats.published(),
         qualities.join(", "),
         stats.refused,
         stats.decoder.duplicates,
+        stats.guard.behind,
         stats.overflowed,
     )
 }
@@ -113,6 +118,9 @@ mod tests {
         ];
         assert_eq!(said, expected.map(|sentence| News::Bad(sentence.to_owned())));
         assert_eq!(told.news(&stats), []);
-        assert_eq!(line(&stats), "bins 0, estimates 2 (late 2), refused 3, duplicates 0, overflowed 0");
+        assert_eq!(
+            line(&stats),
+            "bins 0, estimates 2 (late 2), refused 3, duplicates 0, behind 0, overflowed 0"
+        );
     }
 }

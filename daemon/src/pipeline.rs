@@ -26,10 +26,13 @@ use ndt_protocol::{Bin, Bundle, Estimate};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the estimates are described to those who have just come.
 const DESCRIBE_EVERY_NS: u64 = 1_000_000_000;
+
+/// How long the threads have to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A running pipeline.
 pub struct Pipeline {
@@ -94,7 +97,7 @@ enum Heard {
 pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Result<Pipeline, PipelineError> {
     let runtime = crate::zeromq::runtime(&config.realtime)?;
     let (source, input) = ZeromqSource::open(&runtime, &config.input, bundle)?;
-    let (mut publisher, output) = ZeromqPublisher::open(&runtime, &config.output, bundle)?;
+    let (mut publisher, output) = ZeromqPublisher::open(&runtime, &config.output, bundle, engine.name())?;
     let say = move |say: Say<'_>| match say {
         Say::Estimate(estimate) => publisher.publish(estimate),
         Say::Description => publisher.describe(),
@@ -163,17 +166,26 @@ impl Pipeline {
         self.shared.stats()
     }
 
-    /// Ends the threads in the order of the data: what was received is still published.
-    pub fn stop(mut self) {
-        self.end();
+    /// Ends the threads in the order of the data: what was received is still published. Whether all have ended: an
+    /// engine that hangs is not waited for, and ends with the process.
+    pub fn stop(mut self) -> bool {
+        self.end()
     }
 
-    fn end(&mut self) {
+    fn end(&mut self) -> bool {
         self.shared.ask_to_stop();
+        let started = Instant::now();
         for thread in self.threads.drain(..).rev() {
+            while !thread.is_finished() {
+                if started.elapsed() > STOP_PATIENCE {
+                    return false;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
             // A thread that panicked has already said so.
             drop(thread.join());
         }
+        true
     }
 
     /// Starts a thread, and returns once it has got from the system what it will get.
@@ -242,14 +254,14 @@ fn run_source(mut source: impl Source, heard: &Queue<Heard>, bins: &Queue<Bin>, 
     while !shared.is_stopping() {
         let received = source.receive(&mut bin);
         if received == Received::Gone && !is_gone {
-            heard.push(Heard::PeerGone);
+            shared.overflowed(heard.push(Heard::PeerGone));
         }
         is_gone = received == Received::Gone || (is_gone && received == Received::Nothing);
         match received {
             Received::Bin => match intake.take(&mut bin) {
                 Some(arrival) => {
                     shared.received(bin.invalid_channels());
-                    heard.push(Heard::Bin(arrival));
+                    shared.overflowed(heard.push(Heard::Bin(arrival)));
                     shared.overflowed(bins.push(bin.clone()));
                 }
                 None => shared.empty(),

@@ -135,7 +135,7 @@ impl Settings {
     }
 }
 
-/// Locks what this process has in memory and will have. Called once, by the main thread, before others start.
+/// Locks what this process has in memory and will have. Called once, before the real-time threads start.
 pub fn lock_memory(settings: &Settings) -> Vec<Refused> {
     let done = if settings.lock_memory { lock_all() } else { Ok(()) };
     done.err().into_iter().collect()

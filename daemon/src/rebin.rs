@@ -4,6 +4,7 @@
 //! that lacks a part is not made: a sum over less time would be a lower rate, and the decoder knows what to do
 //! about a bin that is missing.
 
+use crate::source::Runs;
 use ndt_protocol::Bin;
 use ndt_protocol::binner::{BinError, Rebinner};
 use ndt_protocol::wire::WireError;
@@ -22,6 +23,8 @@ struct Narrow {
     rebinner: Rebinner,
     /// NaN where a channel has no count.
     counts: Vec<f32>,
+    /// A source may begin again under its old stream id in the middle of a model bin.
+    runs: Runs,
     place: Option<Place>,
 }
 
@@ -70,30 +73,33 @@ impl Narrow {
     fn new(width_us: u32, model_us: u32, channels: usize) -> Result<Narrow, BinError> {
         let ms = |us: u32| f64::from(us) * 1e-3;
         let rebinner = Rebinner::new(ms(width_us), ms(model_us), channels)?;
-        Ok(Narrow { width_us, rebinner, counts: vec![0.0; channels], place: None })
+        Ok(Narrow { width_us, rebinner, counts: vec![0.0; channels], runs: Runs::default(), place: None })
     }
 
     fn push(&mut self, bin: &mut Bin, count_max: f32) -> bool {
+        self.runs.tell(bin);
         let parts = self.rebinner.parts() as u64;
         let mut place = match self.place {
+            Some(place) if place.stream == bin.stream && bin.seq < place.next => return false,
             Some(place) if place.stream == bin.stream && !bin.segment_start => place,
             Some(place) if place.stream == bin.stream => Place {
                 from: bin.seq,
-                // What was begun before the segment's start is given up.
-                model_from: place.model_from + (place.next.saturating_sub(place.from)).div_ceil(parts),
+                // What was begun before the segment's start is given up, and what was lost has its numbers.
+                model_from: place.model_from + (bin.seq - place.from).div_ceil(parts),
                 next: bin.seq,
                 segment_start: true,
                 ..place
             },
-            _ => {
-                let (from, segment_start) = (bin.seq, bin.segment_start);
-                let model_from = bin.seq / parts;
-                Place { stream: bin.stream, from, model_from, next: from, segment_start, whole: true }
-            }
+            // Joined late: the phase is that of a stream from 0, unless a segment starts here.
+            _ => Place {
+                stream: bin.stream,
+                from: if bin.segment_start { bin.seq } else { bin.seq - bin.seq % parts },
+                model_from: bin.seq / parts,
+                next: bin.seq,
+                segment_start: bin.segment_start,
+                whole: false,
+            },
         };
-        if bin.seq < place.next {
-            return false;
-        }
         let part = (bin.seq - place.from) % parts;
         let begins = part == 0;
         place.whole = begins || (place.whole && bin.seq == place.next);
@@ -160,6 +166,20 @@ mod tests {
         let bins = (0..14).map(|seq| bin(seq, [1.0, 0.0], seq == 6));
         let found: Vec<(u64, bool)> = made(bins).iter().map(|made| (made.0, made.3)).collect();
         assert_eq!(found, [(0, false), (2, true), (3, false)]);
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_whole_stream_whatever_is_lost_doubled_or_begun_again() {
+        let numbers = |bins: Vec<Bin>| made(bins).iter().map(|made| made.0).collect::<Vec<_>>();
+        let one = |seq, starts| bin(seq, [1.0, 0.0], starts);
+        // 4 to 11 are lost before a segment's start.
+        assert_eq!(numbers((0..4).chain(12..16).map(|seq| one(seq, seq == 12)).collect()), [0, 3]);
+        // A segment's start comes twice, and once more much later.
+        let doubled = [0, 1, 2, 3, 4, 4, 5, 6, 7, 4, 8, 9, 10, 11];
+        assert_eq!(numbers(doubled.map(|seq| one(seq, seq == 4)).to_vec()), [0, 1, 2]);
+        // The source begins again under its old id: after two bins it is believed.
+        let again: Vec<Bin> = (400..408).chain(0..12).map(|seq| one(seq, false)).collect();
+        assert_eq!(numbers(again), [100, 101, 1, 2]);
     }
 
     #[test]

@@ -109,7 +109,9 @@ pub fn supervise(pipeline: Pipeline) -> std::io::Result<()> {
     })?;
     notify(&[NotifyState::Stopping]);
     let stats = pipeline.stats();
-    pipeline.stop();
+    if !pipeline.stop() {
+        warn!("expected the threads to end within 2 s, found one that hangs");
+    }
     info!("stopped; {}", news::line(&stats));
     Ok(())
 }

@@ -40,10 +40,17 @@ pub struct Arrival {
     pub arrival_ns: u64,
 }
 
+/// Which run of its source a bin belongs to. A source that counts from the start again under its old stream id
+/// gets another one.
+#[derive(Debug, Clone, Default)]
+pub struct Runs {
+    run: Option<Run>,
+}
+
 /// The first look at a bin, before it may touch anything else.
 #[derive(Debug, Clone, Default)]
 pub struct Intake {
-    run: Option<Run>,
+    runs: Runs,
 }
 
 /// A source's run, as its bins tell it.
@@ -53,7 +60,8 @@ struct Run {
     stream: u64,
     again: u64,
     newest: u64,
-    /// Bins in a row that were not newer, and those in a row that were far behind.
+    last: u64,
+    /// Bins in a row that were not newer and yet went on from one to the next, and those in a row that were far behind.
     late: u64,
     far: u64,
 }
@@ -64,24 +72,26 @@ const LATE_BINS_MAX: u64 = 16;
 /// Nor are more late bins than this in a row, which is what a source that had only begun sends when it begins again.
 const LATE_IN_A_ROW_MAX: u64 = 8;
 
-impl Intake {
-    /// Takes in a bin; `None` for one that carries no count at all, which is as if it had not come: it must
-    /// keep no watchdog quiet. A source that counts from the start again under its old stream id gets a new one.
+impl Runs {
+    /// Gives the bin the stream of its run.
     ///
     /// Runs on the source thread, once a bin. Must not allocate, block, lock or log.
-    pub fn take(&mut self, bin: &mut Bin) -> Option<Arrival> {
-        if bin.is_missing() {
-            return None;
-        }
-        let begun = Run { stream: bin.stream, again: 0, newest: bin.seq, late: 0, far: 0 };
+    pub fn tell(&mut self, bin: &mut Bin) {
+        let begun = Run { stream: bin.stream, again: 0, newest: bin.seq, last: bin.seq, late: 0, far: 0 };
         let run = match self.run {
             Some(run) if run.stream == bin.stream => {
-                let late = if bin.seq > run.newest { 0 } else { run.late + 1 };
+                let late = match bin.seq {
+                    seq if seq > run.newest => 0,
+                    // A sender that repeats one bin for ever has not begun again.
+                    seq if seq > run.last => run.late + 1,
+                    _ => run.late,
+                };
+                let last = bin.seq;
                 let is_far = bin.seq.saturating_add(LATE_BINS_MAX) < run.newest;
-                let far = if is_far { run.far + 1 } else { 0 };
+                let far = if is_far && (run.far == 0 || bin.seq > run.last) { run.far + 1 } else { 0 };
                 match far > 1 || late > LATE_IN_A_ROW_MAX {
                     true => Run { again: run.again + 1, ..begun },
-                    false => Run { newest: run.newest.max(bin.seq), late, far, ..run },
+                    false => Run { newest: run.newest.max(bin.seq), last, late, far, ..run },
                 }
             }
             _ => begun,
@@ -89,6 +99,19 @@ impl Intake {
         self.run = Some(run);
         // Odd, and with no pattern that a source's own ids would have.
         bin.stream = run.stream.wrapping_add(run.again.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    }
+}
+
+impl Intake {
+    /// Takes in a bin; `None` for one that carries no count at all, which is as if it had not come: it must
+    /// keep no watchdog quiet.
+    ///
+    /// Runs on the source thread, once a bin. Must not allocate, block, lock or log.
+    pub fn take(&mut self, bin: &mut Bin) -> Option<Arrival> {
+        if bin.is_missing() {
+            return None;
+        }
+        self.runs.tell(bin);
         let Bin { seq, stream, source_ns, arrival_ns, .. } = *bin;
         Some(Arrival { seq, stream, source_ns, arrival_ns })
     }
@@ -120,7 +143,9 @@ mod tests {
         // A source that had only sent ten bins: after eight late ones it is believed.
         let bins: Vec<(u64, u64)> = (0..10).chain(0..10).map(|seq| (seq, 5)).collect();
         let found = streams(&bins);
-        assert!(found[..18].iter().all(|stream| *stream == 5) && found[18] != 5 && found[19] == found[18]);
+        assert!(found[..19].iter().all(|stream| *stream == 5) && found[19] != 5);
+        // One that repeats a bin for ever has not begun again.
+        assert_eq!(streams(&[(7, 5); 40]), [5; 40]);
     }
 
     #[test]

@@ -80,12 +80,13 @@ pub struct ZeromqSource {
     count_max: f32,
     rebin: Rebin,
     channel_ids: Vec<i64>,
+    /// What the stream last said of itself, and whether it named other channels than the bundle's.
+    description: Vec<u8>,
+    wrong_channels: bool,
     /// `None` while the peer is not there.
     connection: Option<Connection>,
     /// Whether the endpoint is bound: peers then come and go by themselves.
     bound: bool,
-    /// Whether the last description named other channels than the bundle's.
-    wrong_channels: bool,
 }
 
 impl ZeromqSource {
@@ -107,6 +108,7 @@ impl ZeromqSource {
             count_max,
             rebin: Rebin::new(bin_width_us(bundle), channels, count_max),
             channel_ids: bundle.manifest.channel_ids.clone(),
+            description: Vec::new(),
             connection: None,
             bound: endpoint.role_or(Role::Connect) == Role::Bind,
             wrong_channels: false,
@@ -137,8 +139,10 @@ impl ZeromqSource {
             socket.subscribe("ndt.").await?;
             socket.connect(self.endpoint.address()).await
         });
-        if connected.is_ok() {
-            self.connection = Some(Connection { socket, events });
+        match connected {
+            Ok(()) => self.connection = Some(Connection { socket, events }),
+            // Some errors (an unknown host, a link that is down) come at once, and would come again and again.
+            Err(_) => std::thread::sleep(PATIENCE),
         }
     }
 
@@ -149,6 +153,11 @@ impl ZeromqSource {
         }
         let frames = &frames[..message.len().min(FRAMES_MAX)];
         if frames.first() == Some(&wire::TOPIC_DESCRIPTION) {
+            // Said once a second; reading it anew would allocate.
+            if frames.get(2) == Some(&&self.description[..]) {
+                return if self.wrong_channels { Received::WrongChannels } else { Received::Nothing };
+            }
+            self.description = frames.get(2).map_or_else(Vec::new, |json| json.to_vec());
             return match wire::read_description(frames) {
                 Ok(Some(Description::Bins { channel_ids, .. })) => {
                     self.wrong_channels = channel_ids != self.channel_ids;
@@ -193,6 +202,7 @@ impl Source for ZeromqSource {
             Err(Received::Gone) => {
                 // Whoever comes next says anew who it is.
                 self.wrong_channels = false;
+                self.description.clear();
                 if !self.bound {
                     self.connection = None;
                 }
@@ -219,6 +229,7 @@ impl ZeromqPublisher {
         runtime: &Runtime,
         endpoint: &Endpoint,
         bundle: &Bundle,
+        engine: String,
     ) -> Result<(Self, String), ZeromqError> {
         // The library starts a task for each socket and looks for its runtime on this thread.
         let _on_runtime = runtime.enter();
@@ -233,6 +244,7 @@ impl ZeromqPublisher {
         let address = opened.map_err(|error| ZeromqError::Bind { address, error })?;
         let (header, json) = wire::description_frames(&Description::Estimates {
             bundle: bundle.manifest.id.clone(),
+            engine,
             bin_width_us: bin_width_us(bundle),
             unit_ids: bundle.manifest.unit_ids.clone(),
             velocity_dims: bundle.manifest.velocity_dims() as u32,
@@ -337,5 +349,5 @@ async fn meet(input: &str, output: &str) -> Result<(XPubSocket, SubSocket), zero
 }
 
 fn bin_width_us(bundle: &Bundle) -> u32 {
-    (bundle.manifest.bin_width_ms * 1e3).round() as u32
+    (bundle.manifest.bin_width_ns() / 1_000) as u32
 }

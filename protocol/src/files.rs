@@ -42,7 +42,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 /// Writes a folder of files; the folder (or file) that was there is replaced as a whole.
 ///
-/// A folder cannot be renamed over a full one, so the old one steps aside first and is removed last.
+/// A folder cannot be renamed over a full one: the two are exchanged, and the old one removed. Where the file system
+/// cannot do that in one step, the old one steps aside first.
 ///
 /// # Errors
 /// [`FileError`] with what was at `path` still there.
@@ -58,29 +59,48 @@ pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileEr
 fn fill(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileError> {
     std::fs::create_dir_all(folder).map_err(FileError::at(folder))?;
     for (name, bytes) in files {
-        let file = folder.join(name);
-        std::fs::write(&file, bytes).map_err(FileError::at(&file))?;
+        let path = folder.join(name);
+        let written = std::fs::File::create(&path).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written.map_err(FileError::at(&path))?;
     }
     Ok(())
 }
 
+/// Exchanges two names in one step, where the file system can.
+fn exchange(a: &Path, b: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let name = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
+    let (Ok(a), Ok(b)) = (name(a), name(b)) else { return false };
+    // SAFETY: both names are strings that end in a zero, and AT_FDCWD is the folder that they are taken from.
+    let done = unsafe {
+        libc::renameat2(libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), libc::RENAME_EXCHANGE)
+    };
+    done == 0
+}
+
 fn swap(part: &Path, path: &Path) -> Result<(), FileError> {
-    let old = beside(path, "old");
-    let replaces = path.exists();
-    if replaces {
-        std::fs::rename(path, &old).map_err(FileError::at(path))?;
+    let at = FileError::at;
+    if !path.exists() {
+        return std::fs::rename(part, path).map_err(at(path));
     }
+    if exchange(part, path) {
+        return remove(part);
+    }
+    let old = beside(path, "old");
+    std::fs::rename(path, &old).map_err(at(path))?;
     if let Err(error) = std::fs::rename(part, path) {
-        if replaces {
-            std::fs::rename(&old, path).map_err(FileError::at(path))?;
-        }
+        std::fs::rename(&old, path).map_err(at(path))?;
         return Err(FileError { path: path.to_owned(), error });
     }
-    match replaces {
-        true if old.is_dir() => std::fs::remove_dir_all(&old).map_err(FileError::at(&old)),
-        true => std::fs::remove_file(&old).map_err(FileError::at(&old)),
-        false => Ok(()),
-    }
+    remove(&old)
+}
+
+fn remove(path: &Path) -> Result<(), FileError> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    removed.map_err(FileError::at(path))
 }
 
 /// A name in the same folder (a rename must not cross file systems) that no other process uses.

@@ -10,6 +10,9 @@ pub const CHANNELS_MAX: usize = 4096;
 /// Units whose rates a model estimates; at least as many as its channels.
 pub const UNITS_MAX: usize = 4096;
 
+/// Number of a bin. At 1 kHz this is 146 million years; what is above it is no count, and sums with it do not overflow.
+pub const SEQ_MAX: u64 = 1 << 62;
+
 /// The most spikes that a bundle may call plausible in one bin of one channel: at 100 ms bins this is 10 kHz,
 /// ten times what any refractory period allows.
 pub const COUNT_MAX: u32 = 1000;

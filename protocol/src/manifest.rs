@@ -129,6 +129,11 @@ impl Manifest {
         }
     }
 
+    /// Width of a bin, ns.
+    pub fn bin_width_ns(&self) -> u64 {
+        (self.bin_width_ms * 1e6).round() as u64
+    }
+
     /// From a bin's end to the instant that its velocity is for, ns.
     pub fn velocity_offset_ns(&self) -> i64 {
         let lag_ms = self.velocity.as_ref().map_or(0.0, |velocity| velocity.lag_ms);

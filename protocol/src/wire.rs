@@ -6,7 +6,7 @@
 
 use crate::bin::Bin;
 use crate::estimate::{Estimate, Quality, Reasons};
-use crate::limits::{CHANNELS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX};
+use crate::limits::{CHANNELS_MAX, SEQ_MAX, UNITS_MAX, VELOCITY_DIMS_MAX};
 use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -235,6 +235,7 @@ pub fn split_bin<'a>(frames: &[&'a [u8]]) -> Result<(BinStamp, usize, &'a [u8]),
         found: header.len(),
     })?;
     let channels = limit("channels", header.channels.get() as usize, CHANNELS_MAX)?;
+    limit("a seq", header.seq.get() as usize, SEQ_MAX as usize)?;
     check_length("counts", payload, 4 * channels)?;
     let stamp = BinStamp {
         seq: header.seq.get(),
@@ -328,6 +329,8 @@ pub enum Description {
     Estimates {
         /// The bundle's id.
         bundle: String,
+        /// What computes, such as `native avx512`: two of the same name give the same bits.
+        engine: String,
         /// Width of a bin, us.
         bin_width_us: u32,
         /// Unit ids in the order of the rates, which are in spikes/s.

@@ -90,6 +90,7 @@ fn an_estimate_has_the_golden_bytes() {
 fn a_description_has_the_golden_bytes() {
     let described = Description::Estimates {
         bundle: "ab".repeat(32),
+        engine: "native avx2".to_owned(),
         bin_width_us: 20_000,
         unit_ids: vec![1012, 2003],
         velocity_dims: 2,
@@ -113,7 +114,7 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
         header[at] = value;
         header
     };
-    let cases: [(&[&[u8]], &str); 9] = [
+    let cases: [(&[&[u8]], &str); 10] = [
         (&[wire::TOPIC_BIN, &good], "expected 3 frames, found 2"),
         (&[wire::TOPIC_BIN, &good, &counts, b""], "expected 3 frames, found 4"),
         (&[wire::TOPIC_BIN, b"NDT", &counts], "expected a header of 8 bytes, found 3"),
@@ -124,6 +125,10 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
         ),
         (&[wire::TOPIC_BIN, &changed(4, 1), &counts], "expected wire version 2, found 1"),
         (&[wire::TOPIC_BIN, &changed(6, 2), &counts], "expected message kind 1, found 2"),
+        (
+            &[wire::TOPIC_BIN, &changed(15, 0x7f), &counts],
+            "expected a seq of at most 4611686018427387904, found 9151880708569302792",
+        ),
         (&[wire::TOPIC_BIN, &good, &counts[..15]], "expected a counts of 16 bytes, found 15"),
         (&[wire::TOPIC_BIN, &changed(46, 1), &counts], "expected channels of at most 4096, found 65540"),
     ];

@@ -4,7 +4,7 @@ use ndt_daemon::guard::{Guard, Settings};
 use ndt_daemon::policy::{Fallback, Policy, VelocityLimits};
 use ndt_daemon::source::Arrival;
 use ndt_protocol::manifest::Architecture;
-use ndt_protocol::{Estimate, Quality, Reasons};
+use ndt_protocol::{Estimate, Quality};
 use ndt_tests::{Positions, Shape, weights_only};
 
 const SHAPE: Shape = Shape {
@@ -280,15 +280,52 @@ fn velocity_is_limited_in_size_and_change_and_it_is_said() {
 }
 
 #[test]
+fn the_policys_answers_are_limited_too_and_a_new_stream_has_a_clock_of_its_own() {
+    let limits = VelocityLimits { speed_max: None, change_max: Some(2.0) };
+    let zero = Fallback { policy: Policy::Zero, time_constant_bins: 1.0 };
+    let mut bench = Bench::new(Settings { limits, fallback: zero, ..SETTINGS });
+    (0..3).for_each(|seq| bench.bin(seq));
+    bench.until(160);
+    let velocities: Vec<f32> = bench.published().iter().map(|published| published.3).collect();
+    assert_eq!(velocities, [1.0, 2.0, 3.0, 1.0, 0.0, 0.0, 0.0], "a stop that is no jump");
+    bench.arrive_of(2, 0);
+    bench.until(180);
+    let last = bench.last.unwrap();
+    assert_eq!((last.stream, last.quality, last.clock_uncertainty_ns), (2, Late, Estimate::CLOCK_UNKNOWN));
+}
+
+#[test]
+fn a_source_that_sends_two_bins_at_once_is_followed_after_a_pause_too() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.bin(0);
+    for seq in 1..30 {
+        // Bins 1 and 2 come with bin 2, and so on; all of them 400 ms late.
+        bench.until(20 * (seq + seq % 2 + 1) + 400);
+        bench.arrive(seq);
+        bench.result(seq);
+    }
+    let published = bench.published();
+    let good = published.iter().filter(|published| published.2 == Good).count();
+    assert_eq!(bench.guard.counters().renumbered, 1);
+    assert!(good > 20, "{published:?}");
+}
+
+#[test]
 fn a_publish_thread_that_was_stopped_for_an_hour_does_not_answer_an_hour() {
     let mut bench = Bench::new(SETTINGS);
     bench.bin(0);
     let hour_ns = 3_600_000 * MS;
     let mut given = Vec::new();
-    bench.guard.tick(hour_ns, &mut |estimate| given.push((estimate.seq, estimate.quality)));
+    let mut first = Vec::new();
+    bench.guard.tick(hour_ns, &mut |estimate| {
+        if given.is_empty() {
+            first = estimate.reasons.names().collect();
+        }
+        given.push((estimate.seq, estimate.quality));
+    });
     assert_eq!(given.len(), ndt_protocol::limits::QUEUE_BINS);
     // Bin 179,999 is due at the hour and has a deadline to come.
     assert_eq!(given.last(), Some(&(179_998, Stale)));
     assert!(bench.guard.counters().skipped > 179_000);
-    assert_eq!(Reasons::LONG_GAP.names().next(), Some("long-gap"));
+    assert_eq!(first, ["long-gap", "peer-silent"], "the first after the jump says so");
 }

@@ -54,7 +54,9 @@ fn fit(data: &Dataset) -> Bundle {
 
 fn stream(bundle: &Bundle, session: &Session, kind: EngineKind) -> (Plan, Summary) {
     let plan = Plan::new(session, Some("val"), 20.0, Channels::HeldIn).unwrap();
-    let engine = engine::load(kind, bundle, Some(&onnxruntime_library())).unwrap();
+    let choice =
+        engine::Choice { kind, instruction_set: None, onnxruntime_library: Some(onnxruntime_library()) };
+    let engine = engine::load(&choice, bundle).unwrap();
     let pipeline = pipeline::start(&on_loopback(), bundle, engine).unwrap();
     let rig = format!("connect:{}", pipeline.input()).parse().unwrap();
     let output = pipeline.output().parse().unwrap();

@@ -1,6 +1,6 @@
 //! A fit that can go on after it was cut off: weights, optimiser state and score so far, in a folder.
 //!
-//! The folder is replaced as a whole, so that a cut in the middle of writing leaves the one before. **A resumed
+//! The folder is exchanged as a whole, so that a cut in the middle of writing leaves the one before. **A resumed
 //! fit gives the weights of an uninterrupted one**: an epoch's random numbers follow from seed and number, and
 //! parameters have fixed ids by which the optimiser's state finds them again.
 

@@ -1,7 +1,7 @@
 //! Bins out of memory, each at its instant: what the pipeline costs without a transport.
 
+use super::BenchError;
 use super::schedule::Schedule;
-use super::{BenchError, bin_width_ns};
 use crate::source::{Received, Source};
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 use ndt_protocol::{Bin, Bundle};
@@ -37,7 +37,7 @@ impl Counts {
             counts: counts[..whole].into(),
             channels,
             count_max: bundle.manifest.count_max as f32,
-            bin_width_ns: bin_width_ns(bundle),
+            bin_width_ns: bundle.manifest.bin_width_ns(),
         })
     }
 

@@ -90,11 +90,6 @@ impl Schedule {
         self.burst.is_some_and(|(_, whole)| seq > 0 && seq.is_multiple_of(whole))
     }
 
-    /// Whether there are gaps.
-    pub fn has_gaps(&self) -> bool {
-        self.burst.is_some()
-    }
-
     /// Whether a period is measured: it is after the warm-up.
     pub fn is_measured(&self, seq: u64) -> bool {
         (self.warmup..self.periods).contains(&seq)

@@ -1,8 +1,8 @@
 //! Bins through the decoder and the guard on one thread, without a clock, a socket or a sleep: the same work each
 //! time, for programs that count instructions (valgrind, perf).
 
+use super::BenchError;
 use super::memory::Counts;
-use super::{BenchError, bin_width_ns};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::engine;
@@ -12,12 +12,14 @@ use crate::source::Intake;
 use ndt_protocol::{Bin, Bundle, Estimate};
 
 /// What came of the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steps {
     /// Estimates that were given.
     pub estimates: u64,
     /// A digest of all of them, so that nothing is optimised away: the same steps give the same.
     pub checksum: u64,
+    /// What computed.
+    pub engine: String,
 }
 
 /// Takes `steps` bins. The time of each is the instant that it is due: nothing is ever late.
@@ -26,13 +28,14 @@ pub struct Steps {
 /// [`BenchError`] when the engine cannot be loaded, the configuration does not fit the bundle, or that has no counts.
 pub fn run(config: &Config, bundle: &Bundle, steps: u64) -> Result<Steps, BenchError> {
     let settings = config.guard(&bundle.manifest).map_err(PipelineError::from)?;
-    let engine = engine::load(config.engine, bundle, config.onnxruntime_library.as_ref())?;
+    let engine = engine::load(&config.engine(), bundle)?;
+    let name = engine.name();
     let mut decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
     let mut guard = Guard::new(bundle, settings);
     let mut intake = Intake::default();
-    let (counts, width_ns) = (Counts::of(bundle)?, bin_width_ns(bundle));
+    let (counts, width_ns) = (Counts::of(bundle)?, bundle.manifest.bin_width_ns());
     let mut bin = Bin::empty();
-    let mut done = Steps { estimates: 0, checksum: 0 };
+    let mut done = Steps { estimates: 0, checksum: 0, engine: name };
     for seq in 0..steps {
         let now_ns = (seq + 1) * width_ns;
         counts.fill(seq, now_ns, now_ns, &mut bin);

@@ -6,6 +6,7 @@
 pub mod native;
 pub mod onnx;
 
+use native::simd::InstructionSet;
 use ndt_protocol::Bundle;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -52,6 +53,11 @@ pub trait Engine: Send {
     /// [`StepFailed`] as for [`Engine::step`].
     fn observe(&mut self, input: Input) -> Result<(), StepFailed>;
 
+    /// What computes, for logs and descriptions: two engines of the same name give the same bits.
+    fn name(&self) -> String {
+        "unnamed".to_owned()
+    }
+
     /// Forgets all bins. Runs on the decode thread at a segment's start.
     fn reset(&mut self);
 }
@@ -71,12 +77,31 @@ pub enum EngineKind {
     Onnx,
 }
 
+/// Which engine, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Which.
+    pub kind: EngineKind,
+    /// Vector instructions of the native engine; the best of the machine where not set.
+    pub instruction_set: Option<InstructionSet>,
+    /// ONNX Runtime's shared library, where it is not in its usual place.
+    pub onnxruntime_library: Option<PathBuf>,
+}
+
 /// Why an engine cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// ONNX Runtime cannot be loaded or refuses the graph.
     #[error(transparent)]
     Onnx(#[from] onnx::OnnxError),
+    /// The machine lacks the instructions that are configured.
+    #[error("expected a CPU with {expected} instructions, found one with {found} at best")]
+    Instructions {
+        /// What was asked for.
+        expected: &'static str,
+        /// The best that there is.
+        found: &'static str,
+    },
     /// The engine's numbers are not the trainer's.
     #[error(
         "expected the bundle's golden {what} within {tolerance:e}, found a difference of {found:e} at bin {bin}"
@@ -103,14 +128,15 @@ pub const GOLDEN_TOLERANCE: f32 = 1e-4;
 ///
 /// # Errors
 /// [`EngineError`] when the library is missing, or the numbers are not the trainer's.
-pub fn load(
-    kind: EngineKind,
-    bundle: &Bundle,
-    onnxruntime_library: Option<&PathBuf>,
-) -> Result<Box<dyn Engine>, EngineError> {
-    let mut engine: Box<dyn Engine> = match kind {
-        EngineKind::Native => Box::new(native::Native::new(bundle)),
-        EngineKind::Onnx => Box::new(onnx::OnnxStep::new(bundle, onnxruntime_library)?),
+pub fn load(choice: &Choice, bundle: &Bundle) -> Result<Box<dyn Engine>, EngineError> {
+    let best = InstructionSet::best();
+    let set = choice.instruction_set.unwrap_or(best);
+    if !set.is_there() {
+        return Err(EngineError::Instructions { expected: set.name(), found: best.name() });
+    }
+    let mut engine: Box<dyn Engine> = match choice.kind {
+        EngineKind::Native => Box::new(native::Native::with(bundle, set)),
+        EngineKind::Onnx => Box::new(onnx::OnnxStep::new(bundle, choice.onnxruntime_library.as_ref())?),
     };
     reproduce_golden(engine.as_mut(), bundle)?;
     Ok(engine)

@@ -17,7 +17,10 @@ use streaming::Streaming;
 use window::Window;
 
 /// The kernel that a bundle's positions ask for.
-pub struct Native(Kernel);
+pub struct Native {
+    set: InstructionSet,
+    kernel: Kernel,
+}
 
 enum Kernel {
     Streaming(Box<Streaming>),
@@ -33,14 +36,15 @@ impl Native {
     /// A kernel for `bundle` with the instructions of `set`, where the machine has them. Allocates all that it will ever need.
     pub fn with(bundle: &Bundle, set: InstructionSet) -> Native {
         let set = if set.is_there() { set } else { InstructionSet::Portable };
-        Native(match bundle.manifest.architecture.positions {
+        let kernel = match bundle.manifest.architecture.positions {
             Positions::LagBias => Kernel::Streaming(Box::new(Streaming::new(bundle, set))),
             Positions::Learned => Kernel::Window(Box::new(Window::new(bundle))),
-        })
+        };
+        Native { set, kernel }
     }
 
     fn kernel(&mut self) -> &mut dyn Engine {
-        match &mut self.0 {
+        match &mut self.kernel {
             Kernel::Streaming(streaming) => streaming.as_mut(),
             Kernel::Window(window) => window.as_mut(),
         }
@@ -55,6 +59,10 @@ impl Engine for Native {
 
     fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
         self.kernel().observe(input)
+    }
+
+    fn name(&self) -> String {
+        format!("native {}", self.set.name())
     }
 
     fn reset(&mut self) {

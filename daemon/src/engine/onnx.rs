@@ -166,6 +166,10 @@ impl Engine for OnnxStep {
         self.run(input, None).map_err(|_| StepFailed)
     }
 
+    fn name(&self) -> String {
+        "onnx cpu".to_owned()
+    }
+
     fn reset(&mut self) {
         for memory in &mut self.memory {
             memory.values.fill(0.0);
