@@ -51,7 +51,15 @@ fn only_a_subscription_to_bins_is_waited_for_and_later_ones_are_heard_too() {
     });
     assert!(heard);
     sender.send(&stamp(10_000), &[1.0]).unwrap();
-    assert_eq!(client.block_on(next_seq(&mut second)), 10_000);
+    // On a slow machine some were on their way when it was first looked for them.
+    let rest: Vec<u64> = client.block_on(async {
+        let mut rest = vec![next_seq(&mut second).await];
+        while rest.last() != Some(&10_000) {
+            rest.push(next_seq(&mut second).await);
+        }
+        rest
+    });
+    assert!(rest[..rest.len() - 1].is_sorted_by(|a, b| a + 1 == *b), "{rest:?}");
 }
 
 #[test]
