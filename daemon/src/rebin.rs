@@ -94,7 +94,7 @@ impl Narrow {
             _ => Place {
                 stream: bin.stream,
                 from: if bin.segment_start { bin.seq } else { bin.seq - bin.seq % parts },
-                model_from: bin.seq / parts,
+                model_from: if bin.segment_start { bin.seq.div_ceil(parts) } else { bin.seq / parts },
                 next: bin.seq,
                 segment_start: bin.segment_start,
                 whole: false,

@@ -33,7 +33,7 @@ fn bundle() -> Bundle {
 
 fn measure(transport: Transport, load: Load, bins: u64) -> Report {
     // However busy the machine is, nothing is late.
-    let config = Config { deadline_ms: Some(10_000.0), stale_after_bins: 1000, ..Config::default() };
+    let config = Config { deadline_ms: Some(5_000.0), stale_after_bins: 250, ..Config::default() };
     let settings = Settings { transports: vec![transport], load, length: Length::Bins(bins) };
     let mut shares = Vec::new();
     let report = bench::run(&config, &bundle(), &settings, &mut |progress| {

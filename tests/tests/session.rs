@@ -57,7 +57,10 @@ fn stream(bundle: &Bundle, session: &Session, kind: EngineKind) -> (Plan, Summar
     let choice =
         engine::Choice { kind, instruction_set: None, onnxruntime_library: Some(onnxruntime_library()) };
     let engine = engine::load(&choice, bundle).unwrap();
-    let pipeline = pipeline::start(&on_loopback(), bundle, engine).unwrap();
+    // The scores are those of computed values: none is to be missed because the machine is busy.
+    let config =
+        ndt_daemon::config::Config { deadline_ms: Some(5_000.0), stale_after_bins: 200, ..on_loopback() };
+    let pipeline = pipeline::start(&config, bundle, engine).unwrap();
     let rig = format!("connect:{}", pipeline.input()).parse().unwrap();
     let output = pipeline.output().parse().unwrap();
     let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());

@@ -3,7 +3,7 @@
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::pipeline;
 use ndt_protocol::manifest::Architecture;
-use ndt_protocol::{Estimate, Quality, wire};
+use ndt_protocol::{Estimate, Quality, Reasons, wire};
 use ndt_replay::nwb_write;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::zeromq::Receiver;
@@ -12,7 +12,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
-const STALE_AFTER_BINS: usize = 3;
 
 /// A process that is killed with the test.
 struct Player(Child);
@@ -21,6 +20,15 @@ impl Player {
     fn signal(&self, signal: i32) {
         // SAFETY: the child has not been waited for, so that the number is its own.
         assert_eq!(unsafe { libc::kill(self.0.id() as libc::pid_t, signal) }, 0);
+    }
+
+    /// Returns once none of its threads runs any more.
+    fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let mut status = 0;
+        // SAFETY: the child is our own, and `status` is written to while it is borrowed.
+        let stopped = unsafe { libc::waitpid(self.0.id() as libc::pid_t, &mut status, libc::WUNTRACED) };
+        assert!(stopped > 0 && libc::WIFSTOPPED(status), "the player has ended: status {status}");
     }
 }
 
@@ -31,12 +39,15 @@ impl Drop for Player {
     }
 }
 
+/// The next estimate; none is due to a player that has played all.
 fn next(receiver: &mut Receiver) -> Estimate {
     loop {
         let message = receiver.receive(SOON).expect("an estimate within 30 s");
         let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
         if frames[0] == wire::TOPIC_ESTIMATE {
-            return wire::read_estimate(&frames).unwrap();
+            let estimate = wire::read_estimate(&frames).unwrap();
+            assert!(!estimate.reasons.contains(Reasons::PEER_GONE), "the player has ended");
+            return estimate;
         }
     }
 }
@@ -69,42 +80,40 @@ fn stopped_for_two_seconds(bin_ms: f64) {
         .unwrap();
     let player = Player(player);
 
+    // A busy machine may be late or stale at any time: nothing below counts on its being quick.
+    let is_stale = |estimate: &Estimate| estimate.quality == Quality::Stale;
     let mut estimates: Vec<Estimate> = (0..60).map(|_| next(&mut receiver)).collect();
-    player.signal(libc::SIGSTOP);
+    player.stop();
     let two_seconds = (2000.0 / bin_ms) as usize;
-    let is_stale = |estimate: &&Estimate| estimate.quality == Quality::Stale;
-    while estimates.iter().filter(is_stale).count() < two_seconds {
+    let mut in_a_row = 0;
+    while in_a_row < two_seconds {
         estimates.push(next(&mut receiver));
+        in_a_row = if is_stale(&estimates[estimates.len() - 1]) { in_a_row + 1 } else { 0 };
     }
+    let never_sent = estimates[0].seq + pipeline.stats().bins;
     player.signal(libc::SIGCONT);
-    let stopped = estimates.iter().position(|estimate| estimate.quality == Quality::Stale).unwrap();
     let back = estimates.len();
-    while estimates[back..].iter().filter(|e| matches!(e.quality, Quality::Good | Quality::Warmup)).count()
-        < 40
-    {
+    let is_calm = |estimate: &Estimate| estimate.quality == Quality::Good && estimate.lag_bins == 0;
+    let mut good = 0;
+    while good < 40 || !is_calm(&estimates[estimates.len() - 1]) {
         estimates.push(next(&mut receiver));
+        good += usize::from(estimates[estimates.len() - 1].quality == Quality::Good);
     }
     let stats = pipeline.stats();
     println!("{bin_ms} ms: {stats:?}");
 
     // Each period has its answer: numbers are consecutive from before the stop to after it.
     assert!(estimates.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1));
-    assert!((60..100).contains(&stopped), "stale {} bins after the stop", stopped - 60);
-    let during = &estimates[stopped..back];
-    assert!(during.iter().all(|estimate| estimate.quality == Quality::Stale));
-    let longest =
-        during[STALE_AFTER_BINS..].windows(2).map(|pair| pair[1].published_ns - pair[0].published_ns);
-    println!("at most {} us between two stale estimates", longest.max().unwrap_or(0) / 1_000);
+    let stopped = estimates[60..back].iter().position(|estimate| estimate.seq >= never_sent).unwrap();
+    let during = &estimates[60 + stopped..back];
+    assert!(during.iter().all(is_stale), "something else than stale without a source");
+    let longest = during.windows(2).map(|pair| pair[1].published_ns - pair[0].published_ns).max();
+    println!("at most {} us between two stale estimates", longest.unwrap_or(0) / 1_000);
     assert_eq!(during.last().unwrap().velocity(), [0.0, 0.0], "it has faded to zero");
-    // What was sent meanwhile comes at once and enters the state: the next bins are as good as ever, with no lag.
-    let again = estimates[back..].iter().position(|estimate| estimate.quality != Quality::Stale).unwrap();
-    let good = &estimates[back + again..];
-    let warmup =
-        usize::from(good.iter().any(|estimate| estimate.reasons.names().any(|name| name == "segment-start")));
-    let bad = good.iter().filter(|estimate| estimate.quality != Quality::Good).count();
-    assert!(bad <= 4 * (1 + warmup), "{bad} of {} not good again", good.len());
-    assert_eq!(good.last().unwrap().lag_bins, 0);
-    assert!(stats.guard.behind > 0 && stats.overflowed == 0 && stats.guard.skipped == 0);
+    // What was sent meanwhile comes at once and enters the state, which is kept.
+    let is_cut = |estimate: &Estimate| estimate.reasons.contains(Reasons::LONG_GAP);
+    assert!(!estimates[back..].iter().any(is_cut) && stats.decoder.unbridged == 0, "{stats:?}");
+    assert!(stats.guard.behind > 0 && stats.overflowed == 0 && stats.guard.skipped == 0, "{stats:?}");
 }
 
 #[test]

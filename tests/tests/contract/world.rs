@@ -1,11 +1,12 @@
 //! The three threads of the daemon and the queues between them, on one thread and a clock that jumps from event to
-//! event: the production intake, decoder and guard with a scripted engine.
+//! event: the production rebinning, intake, decoder and guard with a scripted engine.
 
 use crate::plan::{Fault, Incoming, Plan};
 use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_daemon::guard::{Guard, Settings};
+use ndt_daemon::guard::{Counters, Guard, Settings};
 use ndt_daemon::policy::{Fallback, Policy, VelocityLimits};
+use ndt_daemon::rebin::Rebin;
 use ndt_daemon::source::{Arrival, Intake};
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::manifest::Architecture;
@@ -51,34 +52,47 @@ impl Engine for Script {
     }
 }
 
+/// A bin that came to the daemon as one of the model's.
+pub struct Came {
+    /// What the guard heard of it.
+    pub arrival: Arrival,
+    /// The last of the source's bins that it was made of, that one's number, and the bin's count in channel 0.
+    pub nth: u64,
+    pub source_seq: u64,
+    pub count: f32,
+}
+
 /// What a run leaves behind.
 #[derive(Default)]
 pub struct Trace {
     /// What was published, each stamped with the time.
     pub published: Vec<Estimate>,
-    /// What came, as the guard heard of it.
-    pub arrivals: Vec<Arrival>,
-    pub ended_ns: u64,
+    /// What came, in this order.
+    pub came: Vec<Came>,
+    pub guard: Counters,
 }
 
 struct World {
     now_ns: u64,
     incoming: VecDeque<Incoming>,
+    rebin: Rebin,
     intake: Intake,
-    bins: VecDeque<Bin>,
+    bins: VecDeque<(u64, Bin)>,
     decoder: Decoder,
     broken: Arc<[AtomicBool; 2]>,
     /// When the decode thread is done with what it has, and what it then hands on.
     busy_until_ns: Option<u64>,
-    results: Vec<Estimate>,
+    computed: Vec<Estimate>,
+    /// What the publish thread has not looked at yet, and when it looks next.
+    heard: VecDeque<Arrival>,
+    results: VecDeque<Estimate>,
+    looks_ns: u64,
     guard: Guard,
-    /// When the publish thread really runs, for the instant that the guard asked for.
-    wake: Option<(u64, u64)>,
     random: ChaCha8Rng,
     trace: Trace,
 }
 
-/// Runs the plan to its end, and twenty bins of silence beyond.
+/// Runs the plan to its end.
 pub fn run(plan: &Plan, seed: u64) -> Trace {
     let architecture = Architecture {
         width: 4,
@@ -101,14 +115,17 @@ pub fn run(plan: &Plan, seed: u64) -> Trace {
     let mut world = World {
         now_ns: 0,
         incoming: plan.incoming(seed).into(),
+        rebin: Rebin::new((plan.period_ns / 1_000) as u32, 2, 50.0),
         intake: Intake::default(),
         bins: VecDeque::new(),
         decoder: Decoder::new(&bundle, engine, &[], plan.deadline_ns),
         broken,
         busy_until_ns: None,
-        results: Vec::new(),
+        computed: Vec::new(),
+        heard: VecDeque::new(),
+        results: VecDeque::new(),
+        looks_ns: 0,
         guard: Guard::new(&bundle, settings),
-        wake: None,
         random: ChaCha8Rng::seed_from_u64(seed),
         trace: Trace::default(),
     };
@@ -116,54 +133,47 @@ pub fn run(plan: &Plan, seed: u64) -> Trace {
     while world.now_ns <= end_ns {
         world.event(plan);
     }
-    world.trace.ended_ns = world.now_ns;
+    world.trace.guard = world.guard.counters();
     world.trace
 }
 
 impl World {
     /// The next thing that happens, of all threads.
     fn event(&mut self, plan: &Plan) {
-        let asked = self.guard.wake_ns();
-        if self.wake.map(|(asked, _)| asked) != asked {
-            let delay_ns = self.random.random_range(0..=plan.wake_delay_ns);
-            self.wake = asked.map(|asked| (asked, asked.max(self.now_ns) + delay_ns));
-        }
         let comes_ns = self.incoming.front().map_or(u64::MAX, |incoming| incoming.at_ns);
         let decoded_ns = self.busy_until_ns.unwrap_or(u64::MAX);
-        let wakes_ns = self.wake.map_or(u64::MAX, |(_, at_ns)| at_ns);
-        self.now_ns = self.now_ns.max(comes_ns.min(decoded_ns).min(wakes_ns));
-        if comes_ns.min(decoded_ns).min(wakes_ns) == u64::MAX {
-            self.now_ns = u64::MAX;
-        } else if comes_ns <= self.now_ns {
-            self.receive();
+        self.now_ns = self.now_ns.max(comes_ns.min(decoded_ns).min(self.looks_ns));
+        if comes_ns <= self.now_ns {
+            self.receive(plan);
         } else if decoded_ns <= self.now_ns {
-            self.hand_on();
+            self.hand_on(plan);
         } else {
-            self.wake = None;
+            self.look(plan);
         }
-        self.tick();
         if self.busy_until_ns.is_none() {
             self.decode(plan);
         }
     }
 
-    fn receive(&mut self) {
-        let Some(Incoming { mut bin, .. }) = self.incoming.pop_front() else { return };
-        let Some(arrival) = self.intake.take(&mut bin) else { return };
-        self.trace.arrivals.push(arrival);
-        self.guard.arrived(arrival);
-        if self.bins.len() == QUEUE_BINS {
-            self.bins.pop_front();
+    /// The source thread.
+    fn receive(&mut self, plan: &Plan) {
+        let Some(Incoming { nth, mut bin, .. }) = self.incoming.pop_front() else { return };
+        let source_seq = bin.seq;
+        if !self.rebin.push(&mut bin, (plan.width_ns() / 1_000) as u32).unwrap() {
+            return;
         }
-        self.bins.push_back(bin);
+        let Some(arrival) = self.intake.take(&mut bin) else { return };
+        self.trace.came.push(Came { arrival, nth, source_seq, count: bin.counts()[0] });
+        push(&mut self.heard, arrival);
+        push(&mut self.bins, (nth, bin));
     }
 
+    /// The decode thread takes a bin.
     fn decode(&mut self, plan: &Plan) {
-        let Some(bin) = self.bins.pop_front() else { return };
-        let k = source_bin(plan, &bin);
+        let Some((nth, bin)) = self.bins.pop_front() else { return };
         let mut cost_ns = plan.decode_ns;
         let mut broken = [false; 2];
-        for fault in plan.at(k) {
+        for fault in plan.at(nth) {
             match fault {
                 Fault::Slow { hundredths } => cost_ns += plan.period_ns * hundredths / 100,
                 Fault::Broken { fails } => broken[usize::from(fails)] = true,
@@ -171,48 +181,62 @@ impl World {
             }
         }
         self.broken.iter().zip(broken).for_each(|(shared, broken)| shared.store(broken, Relaxed));
-        let results = &mut self.results;
+        let computed = &mut self.computed;
         let before = self.decoder.counters();
         self.decoder
-            .decode(&bin, self.bins.len(), self.now_ns, &mut |estimate| results.push(estimate.clone()));
-        if self.decoder.counters() != before && self.results.is_empty() {
+            .decode(&bin, self.bins.len(), self.now_ns, &mut |estimate| computed.push(estimate.clone()));
+        if self.decoder.counters() != before && self.computed.is_empty() {
             // A bin that is only observed or dropped costs less.
             cost_ns = plan.decode_ns / 2;
         }
         self.busy_until_ns = Some(self.now_ns + cost_ns);
     }
 
-    fn hand_on(&mut self) {
+    /// The decode thread is done with a bin: each result wakes the publish thread.
+    fn hand_on(&mut self, plan: &Plan) {
         self.busy_until_ns = None;
-        for mut result in std::mem::take(&mut self.results) {
+        for mut result in std::mem::take(&mut self.computed) {
             result.decoded_ns = self.now_ns;
-            let (now_ns, published) = (self.now_ns, &mut self.trace.published);
-            self.guard.decoded(&result, &mut |estimate| publish(now_ns, estimate, published));
+            push(&mut self.results, result);
+            self.looks_ns = self.looks_ns.min(self.now_ns + self.delay_ns(plan));
         }
     }
 
-    fn tick(&mut self) {
+    /// The publish thread runs once: all that was heard, one result, what is due. An arrival does not wake it.
+    fn look(&mut self, plan: &Plan) {
+        let result = self.results.pop_front();
+        self.heard.drain(..).for_each(|arrival| self.guard.arrived(arrival));
         let (now_ns, published) = (self.now_ns, &mut self.trace.published);
-        if self.wake.is_none_or(|(_, at_ns)| at_ns <= now_ns) {
-            self.guard.tick(now_ns, &mut |estimate| publish(now_ns, estimate, published));
+        let mut emit = |estimate: &mut Estimate| {
+            estimate.published_ns = now_ns;
+            published.push(estimate.clone());
+        };
+        if let Some(result) = result {
+            self.guard.decoded(&result, &mut emit);
         }
+        self.guard.tick(now_ns, &mut emit);
+        self.looks_ns = match self.results.is_empty() {
+            true => {
+                let look_ns = now_ns + plan.deadline_ns / 2;
+                let asked_ns = self.guard.wake_ns().map_or(look_ns, |asked_ns| asked_ns.min(look_ns));
+                asked_ns.max(now_ns) + self.delay_ns(plan)
+            }
+            false => now_ns,
+        };
+    }
+
+    /// How late the publish thread runs this time.
+    fn delay_ns(&mut self, plan: &Plan) -> u64 {
+        let is_calm = self.now_ns >= plan.calm_ns();
+        let most_ns = if is_calm { plan.calm_wake_delay_ns } else { plan.wake_delay_ns };
+        self.random.random_range(0..=most_ns)
     }
 }
 
-fn publish(now_ns: u64, estimate: &mut Estimate, published: &mut Vec<Estimate>) {
-    estimate.published_ns = now_ns;
-    published.push(estimate.clone());
-}
-
-/// Which of the plan's bins this is: its number when the source had not been restarted.
-fn source_bin(plan: &Plan, bin: &Bin) -> u64 {
-    let restarts: Vec<u64> = plan
-        .faults
-        .iter()
-        .filter(|(_, fault)| matches!(fault, Fault::Restart { .. }))
-        .map(|(k, _)| *k)
-        .collect();
-    // Streams and numbers are unique in a plan: the newest restart whose numbering gives this count.
-    let bases = restarts.iter().map(|base| bin.seq + base).chain(bin.seq.checked_sub(1_000));
-    bases.filter(|k| *k < crate::plan::BINS).find(|k| (*k % 50) as f32 == bin.counts()[0]).unwrap_or(u64::MAX)
+/// A queue between two threads drops its oldest when full.
+fn push<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() == QUEUE_BINS {
+        queue.pop_front();
+    }
+    queue.push_back(item);
 }
