@@ -133,15 +133,20 @@ pub fn start_with(
         Pipeline { shared: shared.clone(), threads: Vec::new(), refused, input, output, _runtime: None };
     // Last first: a thread that is started finds its consumer running, and on an error the
     // queues of those already running close behind them.
-    pipeline.spawn("ndt-publish", &config.realtime, {
+    pipeline.spawn("ndt-publish", &config.realtime, sleep_once(&queued_estimates), {
         let shared = shared.clone();
         move || run_publish(guard, look_every_ns, queued_heard, queued_estimates, say, &shared)
     })?;
-    pipeline.spawn("ndt-decode", &config.realtime, {
+    pipeline.spawn("ndt-decode", &config.realtime, sleep_once(&queued_bins), {
         let shared = shared.clone();
         move || run_decode(decoder, queued_bins, &estimates, &shared)
     })?;
-    pipeline.spawn("ndt-source", &config.realtime, move || run_source(source, &heard, &bins, &shared))?;
+    pipeline.spawn(
+        "ndt-source",
+        &config.realtime,
+        || (),
+        move || run_source(source, &heard, &bins, &shared),
+    )?;
     Ok(pipeline)
 }
 
@@ -193,13 +198,16 @@ impl Pipeline {
         &mut self,
         name: &'static str,
         settings: &realtime::Settings,
+        first: impl FnOnce() + Send + 'static,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), PipelineError> {
         let (entered, entering) = bounded(1);
         let settings = settings.clone();
         let enter_and_run = move || {
+            let refused = realtime::enter(&settings);
+            first();
             // Nobody waits for it any more only where the pipeline is given up.
-            drop(entered.send(realtime::enter(&settings)));
+            drop(entered.send(refused));
             run();
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(enter_and_run);
@@ -244,6 +252,13 @@ impl<T: Clone> Queue<T> {
             }
         }
     }
+}
+
+/// What a thread does before anybody sends to its queue: it sleeps on it once, for the queue allocates for each
+/// thread's first sleep, and on a busy machine that could be long after the first bin.
+fn sleep_once<T: Send + 'static>(queue: &Receiver<T>) -> impl FnOnce() + Send + 'static {
+    let queue = queue.clone();
+    move || drop(queue.recv_timeout(Duration::from_millis(1)))
 }
 
 /// Runs on the source thread until stopped, once a bin. Must not allocate, lock or log for a good bin.
@@ -305,7 +320,7 @@ fn run_publish(
             say(Say::Description);
             describe_ns = now_ns + DESCRIBE_EVERY_NS;
         }
-        let wake_ns = guard.wake_ns().unwrap_or(u64::MAX).min(now_ns + look_every_ns);
+        let wake_ns = guard.wake_ns().unwrap_or(u64::MAX).min(now_ns + look_every_ns).min(describe_ns);
         let result = estimates.recv_timeout(Duration::from_nanos(wake_ns.saturating_sub(now_ns)));
         let mut give = |estimate: &mut Estimate| {
             estimate.published_ns = monotonic_ns();
