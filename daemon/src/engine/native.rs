@@ -35,12 +35,17 @@ impl Native {
 
     /// A kernel for `bundle` with the instructions of `set`, where the machine has them. Allocates all that it will ever need.
     pub fn with(bundle: &Bundle, set: InstructionSet) -> Native {
-        let set = if set.is_there() { set } else { InstructionSet::Portable };
-        let kernel = match bundle.manifest.architecture.positions {
-            Positions::LagBias => Kernel::Streaming(Box::new(Streaming::new(bundle, set))),
-            Positions::Learned => Kernel::Window(Box::new(Window::new(bundle))),
-        };
-        Native { set, kernel }
+        match bundle.manifest.architecture.positions {
+            Positions::LagBias => {
+                let set = if set.is_there() { set } else { InstructionSet::Portable };
+                Native { set, kernel: Kernel::Streaming(Box::new(Streaming::new(bundle, set))) }
+            }
+            // The window's kernel is plain Rust whatever the machine has, and its name says so.
+            Positions::Learned => {
+                let kernel = Kernel::Window(Box::new(Window::new(bundle)));
+                Native { set: InstructionSet::Portable, kernel }
+            }
+        }
     }
 
     fn kernel(&mut self) -> &mut dyn Engine {

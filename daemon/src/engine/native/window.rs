@@ -1,6 +1,7 @@
 //! The window recomputed at each bin, for learned positions: every bin moves all of them, so that nothing can be kept.
 //! Sums are taken in a fixed order: the same bins give the same bits.
 
+use super::affine::values;
 use crate::engine::{Engine, Input, Output, StepFailed};
 use ndt_protocol::Bundle;
 use ndt_protocol::tensors::Tensors;
@@ -72,8 +73,8 @@ impl Window {
         let weights = &bundle.weights;
         Window {
             readin: linear(weights, "readin"),
-            missing: values(weights, "missing"),
-            position: values(weights, "position"),
+            missing: values(weights, "missing").to_vec(),
+            position: values(weights, "position").to_vec(),
             layers: (0..architecture.layers).map(|layer| Layer::new(bundle, layer)).collect(),
             norm: norm(weights, "norm"),
             rates: linear(weights, "rates"),
@@ -300,21 +301,16 @@ fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
     }
 }
 
-/// The bundle's check has made sure that the arrays of its architecture are there; others are empty.
-fn values(weights: &Tensors, name: &str) -> Vec<f32> {
-    weights.get(name).map_or_else(Vec::new, |(_, values)| values.clone())
-}
-
 fn linear(weights: &Tensors, name: &str) -> Linear {
     Linear {
-        weight: values(weights, &format!("{name}.weight")),
-        bias: values(weights, &format!("{name}.bias")),
+        weight: values(weights, &format!("{name}.weight")).to_vec(),
+        bias: values(weights, &format!("{name}.bias")).to_vec(),
     }
 }
 
 fn norm(weights: &Tensors, name: &str) -> Norm {
     Norm {
-        weight: values(weights, &format!("{name}.weight")),
-        bias: values(weights, &format!("{name}.bias")),
+        weight: values(weights, &format!("{name}.weight")).to_vec(),
+        bias: values(weights, &format!("{name}.bias")).to_vec(),
     }
 }
