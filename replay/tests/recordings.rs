@@ -2,9 +2,9 @@
 
 use ndt_replay::inspect::summarize;
 use ndt_replay::session::{Interval, Session, Value};
-use ndt_replay::{nwb, nwb_write, simulate};
+use ndt_replay::{h5, nwb, nwb_write, simulate};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A real recording, or `None` (said aloud) on a machine that has none.
 fn recording(name: &str) -> Option<Session> {
@@ -145,6 +145,19 @@ fn reads_units_and_nothing_else() {
     assert_eq!(session.spikes(), expected["spikes"].as_u64().unwrap() as usize);
     assert!(session.units.iter().all(|unit| !unit.heldout));
     assert!(session.observed.is_empty() && session.trials.is_empty() && session.behavior.is_empty());
+}
+
+/// libhdf5 leaves its files open in every program that is started meanwhile, and with them their locks.
+#[test]
+fn a_program_started_while_a_file_is_written_does_not_keep_it_locked() {
+    let (_folder, path) = folder();
+    let written = h5::create(&path).unwrap();
+    let mut bystander = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    drop(written);
+    let opened = h5::open(&path).map(|root| root.name());
+    drop(bystander.stdin.take());
+    bystander.wait().unwrap();
+    assert_eq!(opened.as_deref(), Ok("/"));
 }
 
 #[test]
