@@ -16,6 +16,7 @@ use ndt_daemon::machine::Machine;
 use ndt_protocol::Bundle;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
+use ndt_protocol::precision::Precision;
 use ndt_protocol::tensors::Tensors;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -83,6 +84,7 @@ fn bundle(model: Model) -> Bundle {
             epochs: 0,
         },
         scores: BTreeMap::new(),
+        precisions: BTreeMap::new(),
         files: BTreeMap::new(),
     };
     let array = |(at, (name, shape)): (usize, (String, Vec<usize>))| {
@@ -159,9 +161,11 @@ fn onnxruntime() -> Option<PathBuf> {
 
 fn rows(bundle: &Bundle, library: Option<&PathBuf>) -> Vec<Row> {
     let row = |name: String, contender| Row { name, contender, bins_ns: Vec::new() };
-    let sets = [InstructionSet::Avx512, InstructionSet::Avx2, InstructionSet::Portable];
-    let native = sets.into_iter().filter(|set| set.is_there()).map(|set| {
-        row(format!("native {}", set.name()), Contender::Step(Box::new(Native::with(bundle, set))))
+    let sets = || InstructionSet::ALL.into_iter().filter(|set| set.is_there());
+    let kinds = Precision::ALL.into_iter().flat_map(|precision| sets().map(move |set| (set, precision)));
+    let native = kinds.map(|(set, precision)| {
+        let engine = Native::with(bundle, set, precision);
+        row(format!("{} {}", precision.name(), set.name()), Contender::Step(Box::new(engine)))
     });
     let mut rows: Vec<Row> = native.collect();
     if let Some(library) = library {
@@ -195,7 +199,8 @@ fn main() -> std::io::Result<()> {
     let machine = Machine::read();
     println!("{}, Linux {}, one thread; median of a bin, us\n", machine.cpu, machine.kernel);
     let mut results = Vec::new();
-    for model in models() {
+    let all = !std::env::args().any(|argument| argument == "reference");
+    for model in models().into_iter().take(if all { usize::MAX } else { 1 }) {
         let bundle = bundle(model);
         let counts = counts(model.channels);
         let mut rows = rows(&bundle, library.as_ref());

@@ -9,6 +9,7 @@ use crate::policy::{Fallback, Policy, VelocityLimits};
 use crate::realtime;
 use ndt_protocol::Manifest;
 use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::precision::Precision;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub engine: EngineKind,
     /// Vector instructions of the native engine; the best that the CPU has where not set.
     pub instruction_set: Option<InstructionSet>,
+    /// Bits of the native engine's numbers; the fewest that the bundle has been measured to stand where not set.
+    pub precision: Option<Precision>,
     /// From a bin's arrival to its answer at the latest; the width of a bin where not set.
     pub deadline_ms: Option<f64>,
     /// What becomes of the velocity while there is no result.
@@ -86,6 +89,7 @@ impl Default for Config {
             output: endpoint(5571),
             engine: EngineKind::Native,
             instruction_set: None,
+            precision: None,
             deadline_ms: None,
             policy: Policy::Decay,
             decay_time_constant_ms: 50.0,
@@ -156,6 +160,7 @@ impl Config {
         engine::Choice {
             kind: self.engine,
             instruction_set: self.instruction_set,
+            precision: self.precision,
             onnxruntime_library: self.onnxruntime_library.clone(),
         }
     }

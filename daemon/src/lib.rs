@@ -9,6 +9,7 @@
 //! everything that needs the time takes it as an argument, so that tests run the same code on a fake clock.
 
 pub mod bench;
+pub mod check;
 pub mod config;
 pub mod counts;
 pub mod decoder;

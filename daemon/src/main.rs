@@ -6,10 +6,12 @@ use ndt_daemon::bench::load::Load;
 use ndt_daemon::bench::schedule::Length;
 use ndt_daemon::bench::{Progress, Transport};
 use ndt_daemon::config::Config;
+use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::{self, EngineKind};
-use ndt_daemon::{bench, doctor, pipeline, realtime, service};
+use ndt_daemon::{bench, check, doctor, pipeline, realtime, service};
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::precision::Precision;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,7 +32,7 @@ enum Command {
         after_help = "Example: ndtd run --bundle model --input tcp://127.0.0.1:5570 --output tcp://127.0.0.1:5571"
     )]
     Run(Run),
-    /// Read a bundle, have the engine reproduce its golden vectors, and say what it is.
+    /// Read a bundle, have the engine reproduce its golden vectors, and say what it is and what fewer bits would lose.
     #[command(after_help = "Example: ndtd check --bundle model --engine native --json")]
     Check(Check),
     /// Look at this computer's scheduling, clock, memory and libraries, and say what would lower latency.
@@ -65,6 +67,9 @@ struct Run {
     /// What computes.
     #[arg(long)]
     engine: Option<EngineKind>,
+    /// Bits of the native engine's numbers: f32, bf16 or int8.
+    #[arg(long, value_parser = Precision::named)]
+    precision: Option<Precision>,
     /// ONNX Runtime's shared library.
     #[arg(long)]
     onnxruntime_library: Option<PathBuf>,
@@ -78,6 +83,9 @@ struct Check {
     /// What computes.
     #[arg(long, default_value = "native")]
     engine: EngineKind,
+    /// Vector instructions of the native engine; the best that there are where not set.
+    #[arg(long)]
+    instruction_set: Option<InstructionSet>,
     /// ONNX Runtime's shared library.
     #[arg(long)]
     onnxruntime_library: Option<PathBuf>,
@@ -162,6 +170,7 @@ fn run(run: Run) -> anyhow::Result<()> {
     config.input = run.input.unwrap_or(config.input);
     config.output = run.output.unwrap_or(config.output);
     config.engine = run.engine.unwrap_or(config.engine);
+    config.precision = run.precision.or(config.precision);
     config.onnxruntime_library = run.onnxruntime_library.or(config.onnxruntime_library);
     config.check()?;
     service::start_logging(&config.log);
@@ -193,55 +202,16 @@ fn check(check: &Check) -> anyhow::Result<()> {
     let bundle = Bundle::read(&check.bundle).with_context(|| format!("bundle {}", check.bundle.display()))?;
     let choice = engine::Choice {
         kind: check.engine,
-        instruction_set: None,
+        instruction_set: check.instruction_set,
+        precision: None,
         onnxruntime_library: check.onnxruntime_library.clone(),
     };
-    let mut engine = engine::load(&choice, &bundle)?;
-    let (log_rates, velocity) = engine::reproduce_golden(engine.as_mut(), &bundle)?;
-    let manifest = &bundle.manifest;
-    let parameters: usize = bundle.weights.values().map(|(_, values)| values.len()).sum();
+    let report = check::examine(&choice, &bundle)?;
     if check.json {
-        let report = serde_json::json!({
-            "id": manifest.id,
-            "channels": manifest.channels(),
-            "units": manifest.units(),
-            "bin-width-ms": manifest.bin_width_ms,
-            "architecture": manifest.architecture,
-            "parameters": parameters,
-            "reach-bins": manifest.reach_bins(),
-            "velocity": manifest.velocity,
-            "scores": manifest.scores,
-            "golden": { "bins": bundle.golden_bins(), "log-rates": log_rates, "velocity": velocity },
-        });
-        println!("{report:#}");
-        return Ok(());
+        println!("{:#}", serde_json::json!(report));
+    } else {
+        println!("{report}");
     }
-    let architecture = manifest.architecture;
-    println!("bundle     {}", manifest.id);
-    println!("input      {} channels, {} ms bins", manifest.channels(), manifest.bin_width_ms);
-    println!(
-        "output     rates of {} units, {} velocity components",
-        manifest.units(),
-        manifest.velocity_dims()
-    );
-    println!(
-        "model      {} parameters: width {}, {} layers, {} heads, feed-forward {}, window {} bins, {:?}",
-        parameters,
-        architecture.width,
-        architecture.layers,
-        architecture.heads,
-        architecture.feedforward,
-        architecture.window_bins,
-        architecture.positions,
-    );
-    println!("reach      {} bins", manifest.reach_bins());
-    for (name, score) in &manifest.scores {
-        println!("score      {name} {score:.4}");
-    }
-    println!(
-        "golden     {} bins reproduced: log rates within {log_rates:.1e}, velocity {velocity:.1e}",
-        bundle.golden_bins()
-    );
     Ok(())
 }
 

@@ -12,8 +12,10 @@ pub mod clock;
 pub mod endpoint;
 pub mod estimate;
 pub mod files;
+pub mod folded;
 pub mod limits;
 pub mod manifest;
+pub mod precision;
 pub mod tensors;
 pub mod wire;
 

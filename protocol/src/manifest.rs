@@ -6,11 +6,12 @@
 use crate::limits::{
     CHANNELS_MAX, COUNT_MAX, LAYERS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX, WINDOW_BINS_MAX,
 };
+use crate::precision::{Loss, Precision};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The bundle format that this code reads and writes. Rises with every change, added fields included.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// How a layer knows the order of bins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +100,9 @@ pub struct Manifest {
     pub training: Training,
     /// Scores on the validation trials, by name (`co-bps`, `velocity-r2`, ...).
     pub scores: BTreeMap<String, f64>,
+    /// What fewer bits lose; absent where they were not measured.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub precisions: BTreeMap<Precision, Loss>,
     /// sha256 of every other file of the bundle.
     pub files: BTreeMap<String, String>,
 }

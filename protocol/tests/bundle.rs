@@ -2,11 +2,19 @@
 
 use ndt_protocol::bundle::{Bundle, BundleError};
 use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
+use ndt_protocol::precision::{Loss, Precision, ValidationLoss};
 use ndt_protocol::tensors::Tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 fn bundle(positions: Positions) -> Bundle {
+    let validation = ValidationLoss {
+        log_rates_rms: 0.25,
+        log_rates_max: 1.5,
+        bits_per_spike: -0.5,
+        velocity_r2: Some(0.125),
+    };
+    let loss = Loss { golden_log_rates: 0.5, golden_velocity: 0.25, validation: Some(validation) };
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
         id: String::new(),
@@ -33,6 +41,7 @@ fn bundle(positions: Positions) -> Bundle {
             epochs: 2,
         },
         scores: BTreeMap::from([("co-bps".to_owned(), 0.125)]),
+        precisions: BTreeMap::from([(Precision::Int8, loss)]),
         files: BTreeMap::new(),
     };
     let array = |(name, shape): (String, Vec<usize>)| {
@@ -80,10 +89,10 @@ fn folders_and_tars_come_back_and_their_id_is_their_content() {
     assert_eq!(left.len(), 4, "nothing half-written is left: {left:?}");
 }
 
-/// The golden file of bundle format version 2; `UPDATE_GOLDEN=1` writes it anew.
+/// The golden file of bundle format version 3; `UPDATE_GOLDEN=1` writes it anew.
 #[test]
 fn a_bundle_has_the_golden_bytes() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bundle-v2.ndt");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bundle-v3.ndt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         bundle(Positions::LagBias).write(&golden).unwrap();
     }
@@ -118,11 +127,11 @@ fn a_newer_bundle_is_answered_with_its_version() {
     bundle(Positions::LagBias).write(&path).unwrap();
     let manifest = path.join("manifest.toml");
     let text = std::fs::read_to_string(&manifest).unwrap();
-    let newer = text.replace("format-version = 2", "format-version = 3\nunheard-of = true");
+    let newer = text.replace("format-version = 3", "format-version = 4\nunheard-of = true");
     std::fs::write(&manifest, newer).unwrap();
     assert_eq!(
         refusal(&path),
-        "expected bundle format version 2, found 3; use the ndt-train of this version to export it again"
+        "expected bundle format version 3, found 4; use the ndt-train of this version to export it again"
     );
     std::fs::write(&manifest, text.replace("seed", "sed")).unwrap();
     assert!(refusal(&path).contains("sed"), "{}", refusal(&path));

@@ -1,6 +1,7 @@
 //! Fixtures that several tests share: models of random weights, and where other programs are.
 
 use ndt_daemon::config::Config;
+use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::Endpoint;
 use ndt_protocol::manifest::{Architecture, Manifest, Training, Velocity};
@@ -49,6 +50,7 @@ pub fn manifest(shape: Shape) -> Manifest {
             epochs: 0,
         },
         scores: BTreeMap::new(),
+        precisions: BTreeMap::new(),
         files: BTreeMap::new(),
     }
 }
@@ -99,6 +101,16 @@ pub fn program(name: &str) -> PathBuf {
         .status();
     assert!(built.is_ok_and(|status| status.success()), "expected {name} to build, found an error");
     workspace().join("target/debug").join(name)
+}
+
+/// The vector instructions that this machine has; says which it has not.
+pub fn instruction_sets() -> impl Iterator<Item = InstructionSet> {
+    InstructionSet::ALL.into_iter().filter(|set| {
+        if !set.is_there() {
+            println!("skipped: this machine has no {}", set.name());
+        }
+        set.is_there()
+    })
 }
 
 /// The folder of the workspace.

@@ -3,13 +3,14 @@
 //! All agree to 1e-4 on log rates, for both position schemes and shapes that are no multiple of anything.
 
 use ndt_daemon::engine::native::Native;
-use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::onnx::{OnnxStep, OnnxWindow};
-use ndt_daemon::engine::{Engine, GOLDEN_TOLERANCE, Input, Output, reproduce_golden};
+use ndt_daemon::engine::{self, Engine, GOLDEN_TOLERANCE, Input, Output, reproduce_golden};
 use ndt_protocol::Bundle;
 use ndt_protocol::manifest::Architecture;
+use ndt_protocol::precision::Precision;
 use ndt_tests::{
-    Positions, Shape, manifest, onnxruntime_library, python, random_counts, random_weights, workspace,
+    Positions, Shape, instruction_sets, manifest, onnxruntime_library, python, random_counts, random_weights,
+    workspace,
 };
 use std::process::Command;
 
@@ -92,19 +93,15 @@ fn every_instruction_set_agrees_with_burn_and_repeats_to_the_bit() {
         let (counts, missing) = stream(shape, 400 + seed as u64);
         let (burn, burn_velocity) =
             ndt_trainer::inference::reference_stream(&bundle, &counts, &missing).unwrap();
-        for set in [InstructionSet::Avx512, InstructionSet::Avx2, InstructionSet::Portable] {
-            if !set.is_there() {
-                println!("skipped: this machine has no {}", set.name());
-                continue;
-            }
-            let mut engine = Native::with(&bundle, set);
+        for set in instruction_sets() {
+            let mut engine = Native::with(&bundle, set, Precision::F32);
             let (log_rates, velocity) = run(&mut engine, &bundle, &counts, &missing);
             let (rates, velocity) = (worst(&log_rates, &burn), worst(&velocity, &burn_velocity));
             println!("seed {seed}, {shape:?}, {}: {rates:e} {velocity:e}", set.name());
             assert!(rates <= 1e-4 && velocity <= 1e-4, "{} differs: seed {seed}, {shape:?}", set.name());
             // Again on the used kernel, and on a new one: whatever was in it before is gone.
             let again = run(&mut engine, &bundle, &counts, &missing).0;
-            let anew = run(&mut Native::with(&bundle, set), &bundle, &counts, &missing).0;
+            let anew = run(&mut Native::with(&bundle, set, Precision::F32), &bundle, &counts, &missing).0;
             assert!(again == log_rates && anew == log_rates, "{}: seed {seed}, {shape:?}", set.name());
         }
     }
@@ -186,10 +183,11 @@ fn a_restart_from_the_models_reach_is_the_uninterrupted_stream() {
 fn engines_reproduce_golden_vectors_and_notice_a_changed_weight() {
     let shape = shapes()[0];
     let mut bundle = bundle(shape, 5);
-    let worst = reproduce_golden(&mut Native::new(&bundle), &bundle).unwrap();
-    assert!(worst.0 <= GOLDEN_TOLERANCE && worst.1 <= GOLDEN_TOLERANCE);
+    let tolerance = engine::tolerance(Precision::F32, &bundle).unwrap();
+    let worst = reproduce_golden(&mut Native::new(&bundle), &bundle, tolerance).unwrap();
+    assert!(worst.log_rates <= GOLDEN_TOLERANCE && worst.velocity <= GOLDEN_TOLERANCE);
     bundle.weights.get_mut("layer.0.attention.key.weight").unwrap().1[3] += 0.5;
-    let error = reproduce_golden(&mut Native::new(&bundle), &bundle).unwrap_err().to_string();
+    let error = reproduce_golden(&mut Native::new(&bundle), &bundle, tolerance).unwrap_err().to_string();
     assert!(
         error.starts_with("expected the bundle's golden log rates within 1e-4, found a difference of "),
         "{error}"

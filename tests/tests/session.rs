@@ -5,6 +5,7 @@ use ndt_daemon::engine::{self, EngineKind};
 use ndt_daemon::pipeline;
 use ndt_protocol::Bundle;
 use ndt_protocol::manifest::Training;
+use ndt_protocol::precision::Precision;
 use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
 use ndt_replay::play::{self, Channels, Plan, Speed};
 use ndt_replay::session::{Interval, Session};
@@ -52,10 +53,14 @@ fn fit(data: &Dataset) -> Bundle {
     export::fitted(&fit, data, &config(), origin()).unwrap()
 }
 
-fn stream(bundle: &Bundle, session: &Session, kind: EngineKind) -> (Plan, Summary) {
+fn stream(bundle: &Bundle, session: &Session, kind: EngineKind, precision: Precision) -> (Plan, Summary) {
     let plan = Plan::new(session, Some("val"), 20.0, Channels::HeldIn).unwrap();
-    let choice =
-        engine::Choice { kind, instruction_set: None, onnxruntime_library: Some(onnxruntime_library()) };
+    let choice = engine::Choice {
+        kind,
+        instruction_set: None,
+        precision: Some(precision),
+        onnxruntime_library: Some(onnxruntime_library()),
+    };
     let engine = engine::load(&choice, bundle).unwrap();
     // The scores are those of computed values: none is to be missed because the machine is busy.
     let config =
@@ -97,14 +102,23 @@ fn a_simulated_session_goes_from_spike_to_velocity_and_scores_as_evaluated() {
         "bin by bin is the batch: {evaluation:?} {selected}"
     );
 
-    for kind in [EngineKind::Native, EngineKind::Onnx] {
-        let (plan, summary) = stream(&bundle, &session, kind);
+    let engines = Precision::ALL.map(|precision| (EngineKind::Native, precision));
+    for (kind, precision) in engines.into_iter().chain([(EngineKind::Onnx, Precision::F32)]) {
+        let (plan, summary) = stream(&bundle, &session, kind, precision);
         assert_eq!(summary.estimates, plan.bins() as u64);
         assert_eq!((summary.missing, summary.repeated, summary.out_of_order, summary.streams), (0, 0, 0, 1));
         assert_eq!(summary.reasons["segment-start"], plan.segments() as u64);
         assert_eq!(summary.quality["warmup"], 4 * plan.segments() as u64, "{summary:?}");
         let heard = summary.velocity_r2_mean.unwrap();
-        assert!((heard - evaluated).abs() < 1e-4, "{kind:?}: heard {heard}, evaluated {evaluated}");
+        // In fewer bits what is heard is what the trainer computed that they would lose.
+        let loss = bundle.manifest.precisions.get(&precision).and_then(|loss| loss.validation);
+        assert_eq!(loss.is_some(), precision != Precision::F32);
+        let lost = loss.and_then(|loss| loss.velocity_r2).unwrap_or(0.0);
+        println!("{kind:?} {}: heard {heard}, evaluated {evaluated}, lost {lost}", precision.name());
+        assert!(
+            (heard - (evaluated - lost)).abs() < 1e-4,
+            "{kind:?} {precision:?}: heard {heard}, evaluated {evaluated}, lost {lost}"
+        );
     }
 }
 
@@ -151,7 +165,8 @@ fn without_behaviour_and_without_held_out_units_there_are_rates_and_it_is_said()
         (60, 60, 0)
     );
     let mut engine = engine::native::Native::new(&bundle);
-    engine::reproduce_golden(&mut engine, &bundle).unwrap();
+    let tolerance = engine::tolerance(Precision::F32, &bundle).unwrap();
+    engine::reproduce_golden(&mut engine, &bundle, tolerance).unwrap();
 }
 
 #[test]

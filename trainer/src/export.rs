@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::dataset::{Dataset, VELOCITY_SERIES};
 use crate::inference::reference_bundle;
 use crate::onnx::{GraphShape, step_graph, window_graph};
+use crate::precision;
 use crate::training::Fit;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use ndt_protocol::limits::COUNT_MAX;
@@ -81,12 +82,15 @@ pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) ->
         }),
         training,
         scores,
+        precisions: BTreeMap::new(),
         files: BTreeMap::new(),
     };
     let means = data.mean_counts();
     let mean_counts: Vec<f64> = channels.iter().map(|unit| means[*unit]).collect();
     let weights = fold(fit.weights.clone(), data.bin_width_ms, &fit.velocity);
-    reference_bundle(manifest, weights, &mean_counts)
+    let mut bundle = reference_bundle(manifest, weights, &mean_counts)?;
+    precision::measure(&mut bundle, Some(data));
+    Ok(bundle)
 }
 
 /// Twice what training has seen, and some: beyond it a count says more of the rig than of a neuron.

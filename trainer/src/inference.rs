@@ -6,16 +6,20 @@ use crate::dataset::{self, Trial};
 use crate::export;
 use crate::metrics::{BitsPerSpike, R2};
 use crate::model::{ModelShape, NeuralDataTransformer};
+use crate::precision;
 use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::bundle::{Bundle, BundleError};
+use ndt_protocol::folded;
 use ndt_protocol::manifest::{Manifest, Positions};
+use ndt_protocol::precision::Precision;
 use ndt_protocol::tensors::Tensors;
 use ndt_replay::session::{SelectError, Session};
 
 /// A bundle's model in Burn: ln(spikes/s) and m/s come out.
 pub struct Reference {
     model: NeuralDataTransformer,
+    remembered: Precision,
     shape: ModelShape,
     device: Device,
 }
@@ -23,6 +27,16 @@ pub struct Reference {
 impl Reference {
     /// Loads the weights that `manifest` describes.
     pub fn new(manifest: &Manifest, weights: &Tensors) -> Self {
+        Reference::loaded(manifest, weights, Precision::F32)
+    }
+
+    /// The same in fewer bits: what a kernel of this precision computes.
+    pub fn rounded(manifest: &Manifest, weights: &Tensors, precision: Precision) -> Self {
+        let rounded = folded::rounded(&manifest.architecture, weights, precision);
+        Reference::loaded(manifest, &rounded, precision)
+    }
+
+    fn loaded(manifest: &Manifest, weights: &Tensors, remembered: Precision) -> Self {
         let shape = ModelShape {
             architecture: manifest.architecture,
             channels: manifest.channels(),
@@ -30,7 +44,8 @@ impl Reference {
             velocity_dims: manifest.velocity_dims(),
         };
         let device = Device::flex();
-        Reference { model: NeuralDataTransformer::from_tensors(&shape, weights, &device), shape, device }
+        let model = NeuralDataTransformer::from_tensors(&shape, weights, &device);
+        Reference { model, remembered, shape, device }
     }
 
     /// A cold-started stream `counts [T, C]`, `missing [T]` to log rates `[T, N]` and velocity `[T, V]`.
@@ -64,7 +79,8 @@ impl Reference {
         }
         let counts = TensorData::new(counts.to_vec(), [trials, bins, self.shape.channels]);
         let missing = TensorData::new(missing.to_vec(), [trials, bins]);
-        let output = self.model.forward(
+        let output = self.model.remembering(
+            self.remembered,
             Tensor::from_data(counts, &self.device),
             Tensor::from_data(missing, &self.device),
             None,
@@ -98,9 +114,10 @@ pub fn reference_bundle(
     mean_counts: &[f64],
 ) -> Result<Bundle, BundleError> {
     let reference = Reference::new(&manifest, &weights);
-    let bundle =
+    let mut bundle =
         export::bundle(manifest, weights, mean_counts, |counts, missing| reference.stream(counts, missing));
     bundle.check()?;
+    precision::measure(&mut bundle, None);
     Ok(bundle)
 }
 

@@ -17,5 +17,6 @@ pub mod model;
 pub mod noise;
 pub mod onnx;
 pub(crate) mod pb;
+pub mod precision;
 pub mod ridge;
 pub mod training;

@@ -9,6 +9,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 use ndt_protocol::manifest::{Architecture, Positions};
+use ndt_protocol::precision::{BYTE_LEVELS, NOTHING, Precision};
 use ndt_protocol::tensors::Tensors;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -88,17 +89,19 @@ struct Visible {
     /// Pairs that do not see each other, `[1, 1, T, T]`.
     hidden: Tensor<4, Bool>,
     bins: usize,
+    /// How keys and values are remembered.
+    remembered: Precision,
 }
 
 impl Visible {
-    fn new(bins: usize, window: usize, device: &Device) -> Self {
+    fn new(bins: usize, window: usize, remembered: Precision, device: &Device) -> Self {
         let pairs = || (0..bins).flat_map(move |to| (0..bins).map(move |from| (to, from)));
         let lags: Vec<i64> =
             pairs().map(|(to, from)| to.saturating_sub(from).min(window - 1) as i64).collect();
         let hidden: Vec<bool> = pairs().map(|(to, from)| from > to || to - from >= window).collect();
         let hidden = Tensor::<2, Bool>::from_data(TensorData::new(hidden, [bins, bins]), device);
         let lags = Tensor::<1, Int>::from_data(TensorData::new(lags, [bins * bins]), device);
-        Visible { lags, hidden: hidden.reshape([1, 1, bins, bins]), bins }
+        Visible { lags, hidden: hidden.reshape([1, 1, bins, bins]), bins, remembered }
     }
 }
 
@@ -143,8 +146,8 @@ impl MultiHeadAttention {
         // [B, T, d] -> [B, H, T, d/H]
         let split = |x: Tensor<3>| x.reshape([trials, bins, heads, head_width]).swap_dims(1, 2);
         let query = split(self.query.forward(x.clone()));
-        let key = split(self.key.forward(x.clone()));
-        let value = split(self.value.forward(x));
+        let key = rounded(split(self.key.forward(x.clone())), visible.remembered);
+        let value = rounded(split(self.value.forward(x)), visible.remembered);
         let mut scores = query.matmul(key.swap_dims(2, 3)).mul_scalar(1.0 / (head_width as f64).sqrt());
         if let Some(lag_bias) = &self.lag_bias {
             let bias = lag_bias.val().select(1, visible.lags.clone());
@@ -243,7 +246,18 @@ impl NeuralDataTransformer {
     /// Runs `counts [B, T, C]`, with `missing [B, T]` 1 where a bin never came (its counts are not looked at).
     /// With learned positions `T` is at most the window.
     /// `noise` is the dropout of training; without it the model is what the daemon runs.
-    pub fn forward(&self, counts: Tensor<3>, missing: Tensor<2>, mut noise: Option<&mut Noise>) -> Output {
+    pub fn forward(&self, counts: Tensor<3>, missing: Tensor<2>, noise: Option<&mut Noise>) -> Output {
+        self.remembering(Precision::F32, counts, missing, noise)
+    }
+
+    /// As [`NeuralDataTransformer::forward`], with keys and values rounded as a kernel of this precision remembers them.
+    pub fn remembering(
+        &self,
+        remembered: Precision,
+        counts: Tensor<3>,
+        missing: Tensor<2>,
+        mut noise: Option<&mut Noise>,
+    ) -> Output {
         let [trials, bins, _] = counts.dims();
         let missing: Tensor<3> = missing.reshape([trials, bins, 1]);
         let present = missing.clone().neg().add_scalar(1.0);
@@ -253,7 +267,8 @@ impl NeuralDataTransformer {
             x = x + position.val().narrow(0, 0, bins).unsqueeze::<3>();
         }
         x = noise::drop(&mut noise, x);
-        let visible = Visible::new(bins, if self.learned { bins } else { self.window }, &x.device());
+        let window = if self.learned { bins } else { self.window };
+        let visible = Visible::new(bins, window, remembered, &x.device());
         for layer in &self.layers {
             x = layer.forward(x, &visible, &mut noise);
         }
@@ -316,6 +331,23 @@ impl NeuralDataTransformer {
             linear("velocity", velocity, &mut named);
         }
         named
+    }
+}
+
+/// Keys or values `[B, H, T, d/H]`, a row for each bin and head, rounded as [`ndt_protocol::precision`] defines.
+fn rounded(x: Tensor<4>, precision: Precision) -> Tensor<4> {
+    match precision {
+        Precision::F32 => x,
+        // Dekker's split: 16 of the 24 significant bits are rounded away.
+        Precision::Bf16 => {
+            let apart = x.clone().mul_scalar(65_537.0);
+            apart.clone() - (apart - x)
+        }
+        Precision::Int8 => {
+            let highest = x.clone().abs().max_dim(3).clamp_min(f64::from(NOTHING));
+            let scale = highest.div_scalar(f64::from(BYTE_LEVELS));
+            (x / scale.clone()).round() * scale
+        }
     }
 }
 

@@ -78,6 +78,7 @@ fn manifest(positions: Positions, sizes: [usize; 5], ends: [usize; 3]) -> Manife
             epochs: 0,
         },
         scores: BTreeMap::new(),
+        precisions: BTreeMap::new(),
         files: BTreeMap::new(),
     }
 }

@@ -3,15 +3,19 @@
 //! With lag biases a bin costs one row ([`streaming`]); with a learned position table the window is recomputed
 //! ([`window`]). [`simd`] chooses the machine's vector instructions at run time.
 
-mod affine;
+mod format;
+mod linear;
 mod packed;
 pub mod simd;
 mod streaming;
 mod window;
 
 use super::{Engine, Input, Output, StepFailed};
+use format::{Byte, Exact, Half};
 use ndt_protocol::Bundle;
+use ndt_protocol::folded as affine;
 use ndt_protocol::manifest::Positions;
+use ndt_protocol::precision::Precision;
 use simd::InstructionSet;
 use streaming::Streaming;
 use window::Window;
@@ -19,58 +23,55 @@ use window::Window;
 /// The kernel that a bundle's positions ask for.
 pub struct Native {
     set: InstructionSet,
-    kernel: Kernel,
-}
-
-enum Kernel {
-    Streaming(Box<Streaming>),
-    Window(Box<Window>),
+    precision: Precision,
+    kernel: Box<dyn Engine>,
 }
 
 impl Native {
-    /// A kernel for `bundle` with the best instructions of this machine, reset.
+    /// A kernel for `bundle` in 32 bits with the best instructions of this machine, reset.
     pub fn new(bundle: &Bundle) -> Native {
-        Native::with(bundle, InstructionSet::best())
+        Native::with(bundle, InstructionSet::best(), Precision::F32)
     }
 
-    /// A kernel for `bundle` with the instructions of `set`, where the machine has them. Allocates all that it will ever need.
-    pub fn with(bundle: &Bundle, set: InstructionSet) -> Native {
-        match bundle.manifest.architecture.positions {
-            Positions::LagBias => {
-                let set = if set.is_there() { set } else { InstructionSet::Portable };
-                Native { set, kernel: Kernel::Streaming(Box::new(Streaming::new(bundle, set))) }
-            }
-            // The window's kernel is plain Rust whatever the machine has, and its name says so.
-            Positions::Learned => {
-                let kernel = Kernel::Window(Box::new(Window::new(bundle)));
-                Native { set: InstructionSet::Portable, kernel }
-            }
-        }
-    }
-
-    fn kernel(&mut self) -> &mut dyn Engine {
-        match &mut self.kernel {
-            Kernel::Streaming(streaming) => streaming.as_mut(),
-            Kernel::Window(window) => window.as_mut(),
-        }
+    /// A kernel for `bundle` with the instructions of `set`, where the machine has them. Allocates all that it will ever
+    /// need. Learned positions are computed in 32 bits whatever `precision` says: a window is bound by its arithmetic.
+    pub fn with(bundle: &Bundle, set: InstructionSet, precision: Precision) -> Native {
+        let set = if set.is_there() { set } else { InstructionSet::Portable };
+        let (set, precision, kernel): (_, _, Box<dyn Engine>) =
+            match (bundle.manifest.architecture.positions, precision) {
+                (Positions::LagBias, Precision::F32) => {
+                    (set, precision, Box::new(Streaming::<Exact>::new(bundle, set)))
+                }
+                (Positions::LagBias, Precision::Bf16) => {
+                    (set, precision, Box::new(Streaming::<Half>::new(bundle, set)))
+                }
+                (Positions::LagBias, Precision::Int8) => {
+                    (set, precision, Box::new(Streaming::<Byte>::new(bundle, set)))
+                }
+                // The window's kernel is plain Rust whatever the machine has, and its name says so.
+                (Positions::Learned, _) => {
+                    (InstructionSet::Portable, Precision::F32, Box::new(Window::new(bundle)))
+                }
+            };
+        Native { set, precision, kernel }
     }
 }
 
 impl Engine for Native {
     /// Does not allocate and cannot fail.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
-        self.kernel().step(input, output)
+        self.kernel.step(input, output)
     }
 
     fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
-        self.kernel().observe(input)
+        self.kernel.observe(input)
     }
 
     fn name(&self) -> String {
-        format!("native {}", self.set.name())
+        format!("native {} {}", self.precision.name(), self.set.name())
     }
 
     fn reset(&mut self) {
-        self.kernel().reset();
+        self.kernel.reset();
     }
 }

@@ -1,66 +1,71 @@
 //! Matrices in the order that a vector-matrix product reads them, and that product.
 //!
-//! Outputs are cut into panels of at most [`REGISTERS`] registers, whose running sums stay in registers; a panel's weights
-//! lie one input after the other. Weights are read once, in order, and nothing else is. The same product serves
+//! Outputs are cut into panels of at most [`REGISTERS`] registers, whose running sums stay in registers; a panel's numbers
+//! lie one input after the other. They are read once, in order, and nothing else is. The same product serves
 //! the linear layers, the scores of attention (the keys, one bin an output) and its sum (the values, one bin an input).
 
-use super::affine::Affine;
+use super::format::{Exact, Format, Plain};
 use super::simd::Simd;
+use std::marker::PhantomData;
 
 /// Registers that hold a panel's running sums: enough to hide the latency of a multiply-add, and to leave some.
 pub const REGISTERS: usize = 8;
 
 /// Numbers that begin at a cache line, so that no register is loaded across two.
 #[derive(Clone)]
-pub struct Lines(Vec<Line>);
+pub struct Lines<T>(Vec<Line>, PhantomData<T>);
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct Line([u8; 64]);
 
-impl Lines {
+impl<T: Plain> Lines<T> {
     /// At least `count` zeros.
-    pub fn zeros(count: usize) -> Lines {
-        Lines(vec![Line([0.0; 16]); count.div_ceil(16)])
+    pub fn zeros(count: usize) -> Lines<T> {
+        Lines(vec![Line([0; 64]); (count * size_of::<T>()).div_ceil(64)], PhantomData)
     }
 }
 
-impl std::ops::Deref for Lines {
-    type Target = [f32];
+impl<T: Plain> std::ops::Deref for Lines<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
-        // SAFETY: lines are arrays of 16 numbers without padding, and the length is that of the vector.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+    fn deref(&self) -> &[T] {
+        // SAFETY: lines are bytes without padding, aligned beyond any number, and plain numbers have no invalid bits.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * (64 / size_of::<T>())) }
     }
 }
 
-impl std::ops::DerefMut for Lines {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T: Plain> std::ops::DerefMut for Lines<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        let count = self.0.len() * (64 / size_of::<T>());
         // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), count) }
     }
 }
 
-/// Where the weight of an input and an output lies.
+/// Where the number of an input and an output lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Numbers that a product takes in.
-    pub inputs: usize,
-    /// Registers that it gives out.
+    /// Lanes that an output takes, one after the other: each has as many inputs as the format puts together.
+    pub groups: usize,
+    /// Inputs in a lane.
+    pub together: usize,
+    /// Registers that a product gives out.
     pub registers: usize,
-    /// Numbers in a register.
+    /// Lanes of a register.
     pub lanes: usize,
 }
 
 impl Layout {
-    /// For registers of `lanes` numbers; the outputs are filled up to whole registers.
-    pub fn new(inputs: usize, outputs: usize, lanes: usize) -> Layout {
-        Layout { inputs, registers: outputs.div_ceil(lanes), lanes }
+    /// For registers of `lanes` numbers; inputs are filled up to whole lanes, outputs to whole registers.
+    pub fn new<F: Format>(inputs: usize, outputs: usize, lanes: usize) -> Layout {
+        let together = F::TOGETHER;
+        Layout { groups: inputs.div_ceil(together), together, registers: outputs.div_ceil(lanes), lanes }
     }
 
-    /// Weights, the filled up ones too.
-    pub fn len(&self) -> usize {
-        self.inputs * self.outputs()
+    /// Inputs, the filled up ones too.
+    pub fn inputs(&self) -> usize {
+        self.groups * self.together
     }
 
     /// Outputs, the filled up ones too.
@@ -68,30 +73,49 @@ impl Layout {
         self.registers * self.lanes
     }
 
-    /// The place of a weight.
+    /// Numbers, the filled up ones too.
+    pub fn len(&self) -> usize {
+        self.inputs() * self.outputs()
+    }
+
+    /// The place of a number.
+    #[inline(always)]
     pub fn place(&self, input: usize, output: usize) -> usize {
         let panel = REGISTERS * self.lanes;
         let first = output / panel * panel;
         let width = panel.min(self.outputs() - first);
-        first * self.inputs + input * width + (output - first)
+        let lane = first * self.groups + input / self.together * width + (output - first);
+        lane * self.together + input % self.together
     }
 
-    /// Puts the weights of one output, a number for each input, into `weights`.
+    /// Puts the numbers of one output, one for each input, into `numbers`.
     #[inline(always)]
-    pub fn put_column(&self, output: usize, column: &[f32], weights: &mut [f32]) {
+    pub fn put_column<F: Format>(
+        &self,
+        output: usize,
+        column: &[f32],
+        finer: f32,
+        numbers: &mut [F::Number],
+    ) {
         let first = self.place(0, output);
-        let stride = self.place(1, output) - first;
-        for (place, value) in weights[first..].iter_mut().step_by(stride).zip(column) {
-            *place = *value;
+        let stride = self.place(self.together, output) - first;
+        for (group, values) in column.chunks(F::TOGETHER).enumerate() {
+            let at = first + group * stride;
+            for (to, value) in numbers[at..at + values.len()].iter_mut().zip(values) {
+                *to = F::number(*value, finer);
+            }
         }
     }
 
-    /// Puts the weights of one input, a number for each output, into `weights`.
+    /// Puts the numbers of one input, one for each output, into `numbers`.
     #[inline(always)]
-    pub fn put_row(&self, input: usize, row: &[f32], weights: &mut [f32]) {
-        for (panel, row) in row.chunks(REGISTERS * self.lanes).enumerate() {
+    pub fn put_row<F: Format>(&self, input: usize, row: &[f32], finer: f32, numbers: &mut [F::Number]) {
+        for (panel, values) in row.chunks(REGISTERS * self.lanes).enumerate() {
             let first = self.place(input, panel * REGISTERS * self.lanes);
-            weights[first..first + row.len()].copy_from_slice(row);
+            let places = numbers[first..].iter_mut().step_by(F::TOGETHER);
+            for (to, value) in places.zip(values) {
+                *to = F::number(*value, finer);
+            }
         }
     }
 }
@@ -107,8 +131,8 @@ pub enum Give {
     Added,
 }
 
-/// What a product takes in: each input's number and value.
-pub trait Inputs: Copy {
+/// What a product takes in: the number of each lane and its values.
+pub trait Inputs<F: Format>: Copy {
     /// How many.
     fn count(self) -> usize;
 
@@ -116,30 +140,37 @@ pub trait Inputs: Copy {
     ///
     /// # Safety
     /// `at` must be below the count.
-    unsafe fn get(self, at: usize) -> (usize, f32);
+    unsafe fn get(self, at: usize) -> (usize, F::Value);
 }
 
-/// All inputs, in order.
+/// All inputs, in order, as they are and as [`Format::prepare`] left them.
 #[derive(Clone, Copy)]
-pub struct Dense(pub *const f32, pub usize);
+pub struct Dense {
+    /// The numbers.
+    pub x: *const f32,
+    /// The same, made ready.
+    pub ready: *const i16,
+    /// Lanes.
+    pub groups: usize,
+}
 
 /// The inputs that are not zero.
 #[derive(Clone, Copy)]
 pub struct Sparse(pub *const (u32, f32), pub usize);
 
-impl Inputs for Dense {
+impl<F: Format> Inputs<F> for Dense {
     #[inline(always)]
     fn count(self) -> usize {
-        self.1
+        self.groups
     }
     #[inline(always)]
-    unsafe fn get(self, at: usize) -> (usize, f32) {
+    unsafe fn get(self, at: usize) -> (usize, F::Value) {
         // SAFETY: the caller's.
-        (at, unsafe { *self.0.add(at) })
+        (at, unsafe { F::value(self.x, self.ready, at) })
     }
 }
 
-impl Inputs for Sparse {
+impl Inputs<Exact> for Sparse {
     #[inline(always)]
     fn count(self) -> usize {
         self.1
@@ -152,266 +183,95 @@ impl Inputs for Sparse {
     }
 }
 
-/// `x W` on top of `bias`, to `y`.
+/// A matrix in memory: good for all of its layout.
+#[derive(Clone, Copy)]
+pub struct Matrix<F: Format> {
+    /// Where numbers lie.
+    pub layout: Layout,
+    /// They.
+    pub numbers: *const F::Number,
+    /// What the sum of each output has to be multiplied with, where the format is scaled.
+    pub scales: *const f32,
+}
+
+/// `scale x W` on top of `bias`, to `y`.
 ///
 /// # Safety
-/// The machine must have the instruction set of `simd`. `weights` must be good for all of `layout`, `x` for (numbers of) its
-/// inputs, `bias` and `y` for its outputs, the filled up ones too.
+/// The machine must have the instruction set of `simd`, for whose registers `matrix` was laid out. `x` must be (of) its
+/// inputs; `bias` and `y` must be good for its outputs, the filled up ones too.
 #[inline(always)]
-pub unsafe fn product<S: Simd>(
+pub unsafe fn product<F: Format, S: Simd>(
     simd: S,
-    layout: Layout,
-    weights: *const f32,
+    matrix: Matrix<F>,
+    (x, scale): (impl Inputs<F>, f32),
     bias: *const f32,
-    x: impl Inputs,
     y: *mut f32,
     give: Give,
 ) {
     let mut first = 0;
-    while first < layout.registers {
-        let registers = REGISTERS.min(layout.registers - first);
-        let at = first * S::LANES;
+    while first < matrix.layout.registers {
+        let registers = REGISTERS.min(matrix.layout.registers - first);
         // SAFETY: the panel lies within the layout.
         unsafe {
-            let (weights, bias, y) = (weights.add(at * layout.inputs), bias.add(at), y.add(at));
+            let at = first * S::LANES;
+            let numbers = matrix.numbers.add(at * matrix.layout.inputs());
+            let scales = if F::SCALED { matrix.scales.add(at) } else { matrix.scales };
+            let panel = Panel { numbers, scales, bias: bias.add(at), y: y.add(at), give };
             match registers {
-                1 => panel::<S, 1>(simd, weights, bias, x, y, give),
-                2 => panel::<S, 2>(simd, weights, bias, x, y, give),
-                3 => panel::<S, 3>(simd, weights, bias, x, y, give),
-                4 => panel::<S, 4>(simd, weights, bias, x, y, give),
-                5 => panel::<S, 5>(simd, weights, bias, x, y, give),
-                6 => panel::<S, 6>(simd, weights, bias, x, y, give),
-                7 => panel::<S, 7>(simd, weights, bias, x, y, give),
-                _ => panel::<S, 8>(simd, weights, bias, x, y, give),
+                1 => panel.compute::<F, S, 1>(simd, x, scale),
+                2 => panel.compute::<F, S, 2>(simd, x, scale),
+                3 => panel.compute::<F, S, 3>(simd, x, scale),
+                4 => panel.compute::<F, S, 4>(simd, x, scale),
+                5 => panel.compute::<F, S, 5>(simd, x, scale),
+                6 => panel.compute::<F, S, 6>(simd, x, scale),
+                7 => panel.compute::<F, S, 7>(simd, x, scale),
+                _ => panel.compute::<F, S, 8>(simd, x, scale),
             }
         }
         first += registers;
     }
 }
 
-#[inline(always)]
-unsafe fn panel<S: Simd, const N: usize>(
-    simd: S,
-    weights: *const f32,
+/// The part of a product whose sums stay in registers.
+struct Panel<T> {
+    numbers: *const T,
+    scales: *const f32,
     bias: *const f32,
-    x: impl Inputs,
     y: *mut f32,
     give: Give,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut sums = [simd.splat(0.0); N];
-        for register in 0..N {
-            sums[register] = simd.load(bias.add(register * S::LANES));
-            if give == Give::Added {
-                sums[register] = simd.add(sums[register], simd.load(y.add(register * S::LANES)));
-            }
-        }
-        for at in 0..x.count() {
-            let (input, value) = x.get(at);
-            let (row, value) = (weights.add(input * N * S::LANES), simd.splat(value));
-            for register in 0..N {
-                let weight = simd.load(row.add(register * S::LANES));
-                sums[register] = simd.mul_add(value, weight, sums[register]);
-            }
-        }
-        for register in 0..N {
-            if give == Give::Rectified {
-                sums[register] = simd.max(sums[register], simd.splat(0.0));
-            }
-            simd.store(y.add(register * S::LANES), sums[register]);
-        }
-    }
 }
 
-/// A linear layer.
-pub struct Linear {
-    layout: Layout,
-    weights: Lines,
-    bias: Lines,
-}
-
-impl Linear {
-    /// Packs a layer for registers of `lanes` numbers.
-    pub fn new(affine: &Affine, lanes: usize) -> Linear {
-        let Affine { weight, bias } = affine;
-        let outputs = bias.len();
-        let layout = Layout::new(weight.len() / outputs.max(1), outputs, lanes);
-        let mut packed =
-            Linear { layout, weights: Lines::zeros(layout.len()), bias: Lines::zeros(layout.outputs()) };
-        packed.bias[..outputs].copy_from_slice(bias);
-        for (input, row) in weight.chunks_exact(outputs.max(1)).enumerate() {
-            layout.put_row(input, row, &mut packed.weights);
-        }
-        packed
-    }
-
-    /// Outputs, filled up to whole registers.
-    pub fn outputs(&self) -> usize {
-        self.layout.outputs()
-    }
-
-    /// Applies the layer.
-    ///
-    /// # Safety
-    /// The machine must have the instruction set of `simd`, for whose registers this was packed.
+impl<T> Panel<T> {
     #[inline(always)]
-    pub unsafe fn apply<S: Simd>(&self, simd: S, x: &[f32], y: &mut [f32], give: Give) {
-        assert!(S::LANES == self.layout.lanes);
-        assert!(x.len() >= self.layout.inputs && y.len() >= self.layout.outputs());
-        let (weights, bias) = (self.weights.as_ptr(), self.bias.as_ptr());
-        // SAFETY: the lengths are those of the layout.
+    unsafe fn compute<F: Format<Number = T>, S: Simd, const N: usize>(
+        self,
+        simd: S,
+        x: impl Inputs<F>,
+        scale: f32,
+    ) {
+        // SAFETY: the caller's.
         unsafe {
-            product(
-                simd,
-                self.layout,
-                weights,
-                bias,
-                Dense(x.as_ptr(), self.layout.inputs),
-                y.as_mut_ptr(),
-                give,
-            )
-        }
-    }
-}
-
-/// The read-in of spike counts, which are mostly zero: a silent channel costs nothing but a look.
-pub struct ReadIn {
-    linear: Linear,
-    /// Channels with a count, and that count.
-    active: Vec<(u32, f32)>,
-}
-
-impl ReadIn {
-    /// As [`Linear::new`].
-    pub fn new(affine: &Affine, lanes: usize) -> ReadIn {
-        let linear = Linear::new(affine, lanes);
-        ReadIn { active: vec![(0, 0.0); linear.layout.inputs], linear }
-    }
-
-    /// `bias + counts W`
-    ///
-    /// # Safety
-    /// As of [`Linear::apply`].
-    #[inline(always)]
-    pub unsafe fn apply<S: Simd>(&mut self, simd: S, counts: &[f32], y: &mut [f32]) {
-        let mut found = 0;
-        for (channel, count) in counts.iter().take(self.active.len()).enumerate() {
-            self.active[found] = (channel as u32, *count);
-            found += usize::from(*count != 0.0);
-        }
-        let Linear { layout, weights, bias } = &self.linear;
-        assert!(y.len() >= layout.outputs());
-        let active = Sparse(self.active.as_ptr(), found);
-        // SAFETY: the channels are those of the layout.
-        unsafe { product(simd, *layout, weights.as_ptr(), bias.as_ptr(), active, y.as_mut_ptr(), Give::Sums) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::simd::{Compute, InstructionSet, Portable, with_instructions};
-    use super::*;
-    use proptest::prelude::*;
-
-    const SETS: [InstructionSet; 3] =
-        [InstructionSet::Avx512, InstructionSet::Avx2, InstructionSet::Portable];
-
-    struct Apply<'a> {
-        linear: &'a Linear,
-        x: &'a [f32],
-        y: &'a mut [f32],
-        give: Give,
-    }
-
-    impl Compute for Apply<'_> {
-        #[inline(always)]
-        unsafe fn compute<S: Simd>(self, simd: S) {
-            // SAFETY: the caller's.
-            unsafe { self.linear.apply(simd, self.x, self.y, self.give) }
-        }
-    }
-
-    struct Exp<'a>(&'a [f32], &'a mut [f32]);
-
-    impl Compute for Exp<'_> {
-        #[inline(always)]
-        unsafe fn compute<S: Simd>(self, simd: S) {
-            for (from, to) in self.0.chunks_exact(S::LANES).zip(self.1.chunks_exact_mut(S::LANES)) {
-                // SAFETY: chunks of a register's length.
-                unsafe { simd.store(to.as_mut_ptr(), simd.exp(simd.load(from.as_ptr()))) }
-            }
-        }
-    }
-
-    struct Reduce<'a>(&'a [f32], &'a mut [f32; 2]);
-
-    impl Compute for Reduce<'_> {
-        #[inline(always)]
-        unsafe fn compute<S: Simd>(self, simd: S) {
-            // SAFETY: sixteen numbers are at least a register.
-            unsafe {
-                let x = simd.load(self.0.as_ptr());
-                *self.1 = [simd.sum(x), simd.highest(x)];
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_instruction_set_gives_the_product(
-            inputs in 1usize..40, outputs in 1usize..300, seed in any::<u32>(), give in 0..3,
-        ) {
-            let give = [Give::Sums, Give::Rectified, Give::Added][give as usize];
-            let number = |at: usize| ((at as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) >> 16) as f32 / 32_768.0 - 1.0;
-            let numbers = |from: usize, count: usize| (from..from + count).map(number).collect::<Vec<f32>>();
-            let affine = Affine { weight: numbers(0, inputs * outputs), bias: numbers(7, outputs) };
-            let Affine { weight, bias } = &affine;
-            let (x, before) = (numbers(99, inputs), numbers(1234, outputs));
-            for set in SETS.into_iter().filter(|set| set.is_there()) {
-                let linear = Linear::new(&affine, set.lanes());
-                let mut y = before.clone();
-                y.resize(linear.outputs(), 0.0);
-                with_instructions(set, Apply { linear: &linear, x: &x, y: &mut y, give });
-                for output in 0..outputs {
-                    let sum: f64 = (0..inputs).map(|i| f64::from(x[i]) * f64::from(weight[i * outputs + output])).sum();
-                    let mut expected = sum + f64::from(bias[output]);
-                    match give {
-                        Give::Sums => {}
-                        Give::Rectified => expected = expected.max(0.0),
-                        Give::Added => expected += f64::from(before[output]),
-                    }
-                    prop_assert!((f64::from(y[output]) - expected).abs() < 1e-5, "{set:?} {output}");
+            let mut sums = [F::nothing(simd); N];
+            for at in 0..x.count() {
+                let (group, value) = x.get(at);
+                let row = self.numbers.add(group * N * S::LANES * F::TOGETHER);
+                let value = F::spread(simd, value);
+                for register in 0..N {
+                    let numbers = row.add(register * S::LANES * F::TOGETHER);
+                    sums[register] = F::add(simd, sums[register], numbers, value);
                 }
-                prop_assert!(give == Give::Rectified || y[outputs..].iter().all(|filled| *filled == 0.0));
+            }
+            for register in 0..N {
+                let at = register * S::LANES;
+                let mut sum = F::finish(simd, sums[register], self.scales.add(at), scale);
+                sum = simd.add(sum, simd.load(self.bias.add(at)));
+                match self.give {
+                    Give::Sums => {}
+                    Give::Rectified => sum = simd.max(sum, simd.splat(0.0)),
+                    Give::Added => sum = simd.add(sum, simd.load(self.y.add(at))),
+                }
+                simd.store(self.y.add(at), sum);
             }
         }
-    }
-
-    #[test]
-    fn the_exponential_is_exact_to_a_few_units_in_the_last_place() {
-        let x: Vec<f32> = (0..=16 * 6000).map(|i| i as f32 * -0.001 + 8.0).collect();
-        for set in SETS.into_iter().filter(|set| set.is_there()) {
-            let mut y = vec![1.0; x.len()];
-            with_instructions(set, Exp(&x, &mut y));
-            for (x, y) in x.iter().zip(&y).take(16 * 6000) {
-                let expected = f64::from(*x).exp();
-                let error = (f64::from(*y) / expected - 1.0).abs();
-                assert!(error < 3e-7 || *x < -87.0, "{set:?}: exp({x}) = {y}, not {expected}");
-                assert!(*x >= -87.0 || *y < 2e-38, "{set:?}: exp({x}) = {y}");
-            }
-        }
-    }
-
-    #[test]
-    fn lanes_are_reduced() {
-        let x: Vec<f32> = (0..16).map(|i| [3.0, -1.0, 0.5, 7.0, 2.0][i % 5] + i as f32).collect();
-        for set in SETS.into_iter().filter(|set| set.is_there()) {
-            let mut found = [0.0; 2];
-            with_instructions(set, Reduce(&x, &mut found));
-            let lanes = &x[..set.lanes()];
-            assert_eq!(found, [lanes.iter().sum::<f32>(), lanes.iter().copied().fold(f32::MIN, f32::max)]);
-        }
-        assert_eq!(Portable::LANES, InstructionSet::Portable.lanes());
     }
 }

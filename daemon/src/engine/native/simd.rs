@@ -4,35 +4,62 @@
 //! each instruction set by the entry points of [`with_instructions`]: a plain build has them all, whatever
 //! machine it was made on. Results are the same to the bit on every run with the same instruction set.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use portable::Portable;
 use serde::{Deserialize, Serialize};
 
 /// Which vector instructions compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum InstructionSet {
+    /// 16 numbers at once, and dot products of short integers (Zen 4, Ice Lake and later).
+    Avx512Vnni,
     /// 16 numbers at once.
     Avx512,
     /// 8 numbers at once, with fused multiply-add.
     Avx2,
+    /// 4 numbers at once, on every 64-bit ARM.
+    Neon,
     /// 4 numbers at once, whatever the machine is.
     Portable,
 }
 
 impl InstructionSet {
+    /// All, the best first.
+    pub const ALL: [InstructionSet; 5] = [
+        InstructionSet::Avx512Vnni,
+        InstructionSet::Avx512,
+        InstructionSet::Avx2,
+        InstructionSet::Neon,
+        InstructionSet::Portable,
+    ];
+
     /// The best that this machine has.
     pub fn best() -> InstructionSet {
-        let all = [InstructionSet::Avx512, InstructionSet::Avx2];
-        all.into_iter().find(|set| set.is_there()).unwrap_or(InstructionSet::Portable)
+        Self::ALL.into_iter().find(|set| set.is_there()).unwrap_or(InstructionSet::Portable)
     }
 
     /// Whether this machine has it.
     #[cfg(target_arch = "x86_64")]
     pub fn is_there(self) -> bool {
         match self {
+            InstructionSet::Avx512Vnni => {
+                InstructionSet::Avx512.is_there() && is_x86_feature_detected!("avx512vnni")
+            }
             InstructionSet::Avx512 => {
-                is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
+                InstructionSet::Avx2.is_there()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
             }
             InstructionSet::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            InstructionSet::Neon => false,
             InstructionSet::Portable => true,
         }
     }
@@ -40,36 +67,42 @@ impl InstructionSet {
     /// Whether this machine has it.
     #[cfg(not(target_arch = "x86_64"))]
     pub fn is_there(self) -> bool {
-        self == InstructionSet::Portable
+        let neon = self == InstructionSet::Neon && cfg!(target_arch = "aarch64");
+        neon || self == InstructionSet::Portable
     }
 
     /// Numbers in a register.
     pub fn lanes(self) -> usize {
         match self {
-            InstructionSet::Avx512 => 16,
+            InstructionSet::Avx512Vnni | InstructionSet::Avx512 => 16,
             InstructionSet::Avx2 => 8,
-            InstructionSet::Portable => 4,
+            InstructionSet::Neon | InstructionSet::Portable => 4,
         }
     }
 
     /// The name used in configuration, logs and JSON.
     pub fn name(self) -> &'static str {
         match self {
+            InstructionSet::Avx512Vnni => "avx512-vnni",
             InstructionSet::Avx512 => "avx512",
             InstructionSet::Avx2 => "avx2",
+            InstructionSet::Neon => "neon",
             InstructionSet::Portable => "portable",
         }
     }
 }
 
-/// A register of `f32` and what can be done with it.
+/// Registers of `f32` and of whole numbers, as many of one as of the other, and what can be done with them.
 ///
 /// # Safety
-/// Of all methods: the machine must have the instruction set; pointers must be good for [`Simd::LANES`] numbers.
+/// Of all methods: the machine must have the instruction set; pointers must be good for [`Simd::LANES`] numbers,
+/// or for twice as many where pairs are read.
 #[expect(clippy::missing_safety_doc, reason = "it is the same for all methods, and stands above")]
 pub trait Simd: Copy {
-    /// A register.
+    /// A register of `f32`.
     type Register: Copy;
+    /// A register of `i32`.
+    type Whole: Copy;
     /// Numbers in a register.
     const LANES: usize;
 
@@ -97,6 +130,21 @@ pub trait Simd: Copy {
     unsafe fn sum(self, x: Self::Register) -> f32;
     /// The greatest lane.
     unsafe fn highest(self, x: Self::Register) -> f32;
+    /// A bit for each lane, the first the lowest, set where the number is not zero.
+    unsafe fn nonzero(self, x: Self::Register) -> u32;
+
+    /// Pairs of bfloat16, the upper halves of `f32`: the first of each pair, and the second.
+    unsafe fn load_halves(self, from: *const u16) -> (Self::Register, Self::Register);
+
+    /// The same whole number in all lanes, or the same pair of 16-bit numbers, the first in the lower bits.
+    unsafe fn splat_whole(self, value: i32) -> Self::Whole;
+    /// `sums + weights[0] x[0] + weights[1] x[1]` of each lane: `weights` are pairs of 8-bit numbers in memory, `x`
+    /// pairs of 16-bit ones. Must not overflow.
+    unsafe fn dot(self, sums: Self::Whole, weights: *const i8, x: Self::Whole) -> Self::Whole;
+    /// As floating-point numbers.
+    unsafe fn to_floats(self, x: Self::Whole) -> Self::Register;
+    /// Rounded to the nearest, from -32,767 to 32,767, to memory.
+    unsafe fn store_short(self, to: *mut i16, x: Self::Register);
 
     /// `e` to the power of `x`, for `x` up to 88; 0 far below. Within 2 units in the last place (the polynomial is
     /// Cephes' `expf`).
@@ -125,218 +173,6 @@ pub trait Simd: Copy {
     }
 }
 
-/// Four lanes in plain Rust, which every compiler turns into what the machine has.
-#[derive(Clone, Copy)]
-pub struct Portable;
-
-#[inline(always)]
-fn each(f: impl Fn(usize) -> f32) -> [f32; 4] {
-    [f(0), f(1), f(2), f(3)]
-}
-
-impl Simd for Portable {
-    type Register = [f32; 4];
-    const LANES: usize = 4;
-
-    #[inline(always)]
-    unsafe fn splat(self, value: f32) -> [f32; 4] {
-        [value; 4]
-    }
-    #[inline(always)]
-    unsafe fn load(self, from: *const f32) -> [f32; 4] {
-        // SAFETY: the caller's.
-        unsafe { from.cast::<[f32; 4]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32, value: [f32; 4]) {
-        // SAFETY: the caller's.
-        unsafe { to.cast::<[f32; 4]>().write_unaligned(value) }
-    }
-    #[inline(always)]
-    unsafe fn add(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        each(|lane| a[lane] + b[lane])
-    }
-    #[inline(always)]
-    unsafe fn sub(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        each(|lane| a[lane] - b[lane])
-    }
-    #[inline(always)]
-    unsafe fn mul(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        each(|lane| a[lane] * b[lane])
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-        // Not `f32::mul_add`, which is a call where the machine has no such instruction.
-        each(|lane| a[lane] * b[lane] + c[lane])
-    }
-    #[inline(always)]
-    unsafe fn max(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        each(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
-    }
-    #[inline(always)]
-    unsafe fn round(self, x: [f32; 4]) -> [f32; 4] {
-        // Adding and taking away 1.5 * 2^23 leaves no fraction; `round` would be a call.
-        const NO_FRACTION: f32 = 12_582_912.0;
-        each(|lane| (x[lane] + NO_FRACTION) - NO_FRACTION)
-    }
-    #[inline(always)]
-    unsafe fn power_of_two(self, exponent: [f32; 4]) -> [f32; 4] {
-        each(|lane| f32::from_bits(((exponent[lane] as i32 + 127) << 23) as u32))
-    }
-    #[inline(always)]
-    unsafe fn sum(self, x: [f32; 4]) -> f32 {
-        (x[0] + x[2]) + (x[1] + x[3])
-    }
-    #[inline(always)]
-    unsafe fn highest(self, x: [f32; 4]) -> f32 {
-        x[0].max(x[2]).max(x[1].max(x[3]))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::Simd;
-    use std::arch::x86_64::*;
-
-    /// Eight lanes.
-    #[derive(Clone, Copy)]
-    pub struct Avx2;
-
-    impl Simd for Avx2 {
-        type Register = __m256;
-        const LANES: usize = 8;
-
-        #[inline(always)]
-        unsafe fn splat(self, value: f32) -> __m256 {
-            // SAFETY: the caller's, here and below.
-            unsafe { _mm256_set1_ps(value) }
-        }
-        #[inline(always)]
-        unsafe fn load(self, from: *const f32) -> __m256 {
-            unsafe { _mm256_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32, value: __m256) {
-            unsafe { _mm256_storeu_ps(to, value) }
-        }
-        #[inline(always)]
-        unsafe fn add(self, a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_add_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn sub(self, a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_sub_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn mul(self, a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_mul_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-            unsafe { _mm256_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        unsafe fn max(self, a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_max_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn round(self, x: __m256) -> __m256 {
-            unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x) }
-        }
-        #[inline(always)]
-        unsafe fn power_of_two(self, exponent: __m256) -> __m256 {
-            unsafe {
-                let biased = _mm256_add_epi32(_mm256_cvtps_epi32(exponent), _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-            }
-        }
-        #[inline(always)]
-        unsafe fn sum(self, x: __m256) -> f32 {
-            unsafe {
-                let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
-            }
-        }
-        #[inline(always)]
-        unsafe fn highest(self, x: __m256) -> f32 {
-            unsafe {
-                let four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-                let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
-            }
-        }
-    }
-
-    /// Sixteen lanes.
-    #[derive(Clone, Copy)]
-    pub struct Avx512;
-
-    impl Simd for Avx512 {
-        type Register = __m512;
-        const LANES: usize = 16;
-
-        #[inline(always)]
-        unsafe fn splat(self, value: f32) -> __m512 {
-            // SAFETY: the caller's, here and below.
-            unsafe { _mm512_set1_ps(value) }
-        }
-        #[inline(always)]
-        unsafe fn load(self, from: *const f32) -> __m512 {
-            unsafe { _mm512_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32, value: __m512) {
-            unsafe { _mm512_storeu_ps(to, value) }
-        }
-        #[inline(always)]
-        unsafe fn add(self, a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_add_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn sub(self, a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_sub_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn mul(self, a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_mul_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-            unsafe { _mm512_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        unsafe fn max(self, a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_max_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn round(self, x: __m512) -> __m512 {
-            unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT }>(x) }
-        }
-        #[inline(always)]
-        unsafe fn power_of_two(self, exponent: __m512) -> __m512 {
-            unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), exponent) }
-        }
-        #[inline(always)]
-        unsafe fn sum(self, x: __m512) -> f32 {
-            unsafe {
-                let eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
-                Avx2.sum(eight)
-            }
-        }
-        #[inline(always)]
-        unsafe fn highest(self, x: __m512) -> f32 {
-            unsafe {
-                let eight = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
-                Avx2.highest(eight)
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
-
 /// Something to be computed with whatever instructions there are.
 pub trait Compute {
     /// Computes. Must be `#[inline(always)]`, and so must be all that it calls, or it is compiled for a plain machine.
@@ -351,10 +187,17 @@ pub trait Compute {
 pub fn with_instructions(set: InstructionSet, work: impl Compute) {
     #[cfg(target_arch = "x86_64")]
     {
-        #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
+        use x86::{Avx2, Avx512};
+
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+        unsafe fn avx512_vnni(work: impl Compute) {
+            // SAFETY: the caller's.
+            unsafe { work.compute(Avx512::<true>) }
+        }
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
         unsafe fn avx512(work: impl Compute) {
             // SAFETY: the caller's.
-            unsafe { work.compute(Avx512) }
+            unsafe { work.compute(Avx512::<false>) }
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(work: impl Compute) {
@@ -362,13 +205,127 @@ pub fn with_instructions(set: InstructionSet, work: impl Compute) {
             unsafe { work.compute(Avx2) }
         }
         match set {
-            // SAFETY: it is there.
+            // SAFETY: they are there.
+            InstructionSet::Avx512Vnni if set.is_there() => return unsafe { avx512_vnni(work) },
             InstructionSet::Avx512 if set.is_there() => return unsafe { avx512(work) },
-            // SAFETY: it is there.
             InstructionSet::Avx2 if set.is_there() => return unsafe { avx2(work) },
             _ => {}
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    if set == InstructionSet::Neon {
+        // SAFETY: every 64-bit ARM has it.
+        return unsafe { work.compute(neon::Neon) };
+    }
     // SAFETY: every machine computes plain Rust.
     unsafe { work.compute(Portable) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Exp<'a>(&'a [f32], &'a mut [f32]);
+
+    impl Compute for Exp<'_> {
+        #[inline(always)]
+        unsafe fn compute<S: Simd>(self, simd: S) {
+            for (from, to) in self.0.chunks_exact(S::LANES).zip(self.1.chunks_exact_mut(S::LANES)) {
+                // SAFETY: chunks of a register's length.
+                unsafe { simd.store(to.as_mut_ptr(), simd.exp(simd.load(from.as_ptr()))) }
+            }
+        }
+    }
+
+    struct Reduce<'a>(&'a [f32], &'a mut [f32; 2]);
+
+    impl Compute for Reduce<'_> {
+        #[inline(always)]
+        unsafe fn compute<S: Simd>(self, simd: S) {
+            // SAFETY: sixteen numbers are at least a register.
+            unsafe {
+                let x = simd.load(self.0.as_ptr());
+                *self.1 = [simd.sum(x), simd.highest(x)];
+            }
+        }
+    }
+
+    #[test]
+    fn the_exponential_is_exact_to_a_few_units_in_the_last_place() {
+        let x: Vec<f32> = (0..=16 * 6000).map(|i| i as f32 * -0.001 + 8.0).collect();
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+            let mut y = vec![1.0; x.len()];
+            with_instructions(set, Exp(&x, &mut y));
+            for (x, y) in x.iter().zip(&y).take(16 * 6000) {
+                let expected = f64::from(*x).exp();
+                let error = (f64::from(*y) / expected - 1.0).abs();
+                assert!(error < 3e-7 || *x < -87.0, "{set:?}: exp({x}) = {y}, not {expected}");
+                assert!(*x >= -87.0 || *y < 2e-38, "{set:?}: exp({x}) = {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn lanes_are_reduced() {
+        let x: Vec<f32> = (0..16).map(|i| [3.0, -1.0, 0.5, 7.0, 2.0][i % 5] + i as f32).collect();
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+            let mut found = [0.0; 2];
+            with_instructions(set, Reduce(&x, &mut found));
+            let lanes = &x[..set.lanes()];
+            assert_eq!(found, [lanes.iter().sum::<f32>(), lanes.iter().copied().fold(f32::MIN, f32::max)]);
+        }
+        assert_eq!(Portable::LANES, InstructionSet::Portable.lanes());
+    }
+
+    /// What one set makes of sixteen pairs of bfloat16, of 8-bit numbers and of 16-bit ones.
+    #[derive(Default)]
+    struct Pairs {
+        halves: [f32; 32],
+        dots: [f32; 16],
+        shorts: [i16; 16],
+        there: u32,
+    }
+
+    struct Split<'a>(&'a mut Pairs);
+
+    impl Compute for Split<'_> {
+        #[inline(always)]
+        unsafe fn compute<S: Simd>(self, simd: S) {
+            let halves: [u16; 32] = std::array::from_fn(|at| ((at as f32 - 7.0).to_bits() >> 16) as u16);
+            let bytes: [i8; 32] = std::array::from_fn(|at| (at as i8 - 16).wrapping_mul(7));
+            let numbers: [f32; 16] = std::array::from_fn(|at| (at % 3) as f32 * (at as f32 - 8.0) * 1000.4);
+            for first in (0..16).step_by(S::LANES) {
+                // SAFETY: registers within sixteen numbers or pairs.
+                unsafe {
+                    let (low, high) = simd.load_halves(halves.as_ptr().add(2 * first));
+                    simd.store(self.0.halves.as_mut_ptr().add(first), low);
+                    simd.store(self.0.halves.as_mut_ptr().add(16 + first), high);
+                    let x = simd.splat_whole((-300_i32 << 16) | 20_000);
+                    let sums = simd.dot(simd.splat_whole(5), bytes.as_ptr().add(2 * first), x);
+                    simd.store(self.0.dots.as_mut_ptr().add(first), simd.to_floats(sums));
+                    let numbers = simd.load(numbers.as_ptr().add(first));
+                    simd.store_short(self.0.shorts.as_mut_ptr().add(first), numbers);
+                    self.0.there |= simd.nonzero(numbers) << first;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_of_short_numbers_are_taken_apart_and_multiplied() {
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+            let mut found = Pairs::default();
+            with_instructions(set, Split(&mut found));
+            for lane in 0..16 {
+                let pair = [found.halves[lane], found.halves[16 + lane]];
+                assert_eq!(pair, [2.0 * lane as f32 - 7.0, 2.0 * lane as f32 - 6.0], "{set:?}");
+                let byte = |at: usize| i32::from((at as i8 - 16).wrapping_mul(7));
+                let dot = 5 + byte(2 * lane) * 20_000 - byte(2 * lane + 1) * 300;
+                assert_eq!(found.dots[lane], dot as f32, "{set:?} {lane}");
+                let short = ((lane % 3) as f32 * (lane as f32 - 8.0) * 1000.4).round_ties_even();
+                assert_eq!(f32::from(found.shorts[lane]), short, "{set:?} {lane}");
+                assert_eq!(found.there >> lane & 1 == 1, short != 0.0, "{set:?} {lane}");
+            }
+        }
+    }
 }

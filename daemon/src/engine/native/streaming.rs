@@ -7,7 +7,9 @@
 //! bins have been seen: bins that are not in view are there, with a weight of zero.
 
 use super::affine::{self, Affine, EncoderLayer, values};
-use super::packed::{Dense, Give, Layout, Linear, Lines, ReadIn, product};
+use super::format::Format;
+use super::linear::{Linear, ReadIn};
+use super::packed::{Dense, Give, Layout, Lines, Matrix, product};
 use super::simd::{Compute, InstructionSet, Simd, with_instructions};
 use crate::engine::{Engine, Input, Output, StepFailed};
 use ndt_protocol::bundle::Bundle;
@@ -18,53 +20,61 @@ const NORM_EPSILON: f32 = 1e-5;
 const UNSEEN: f32 = -1e30;
 
 /// The kernel with its weights and its state.
-pub struct Streaming {
+pub struct Streaming<F: Format> {
     set: InstructionSet,
     readin: ReadIn,
     /// What stands for a bin that never came.
-    missing: Lines,
-    layers: Vec<Layer>,
+    missing: Lines<f32>,
+    layers: Vec<Layer<F>>,
     /// Log rates, then velocity.
-    readout: Linear,
+    readout: Linear<F>,
     /// Bins since the last reset.
     seen: usize,
     window: usize,
     /// `UNSEEN` for slots without a bin, else 0; the filled up ones never have one.
-    unseen: Lines,
+    unseen: Lines<f32>,
     scratch: Scratch,
 }
 
-struct Layer {
+struct Layer<F: Format> {
     /// Query, key and value in one; the queries come scaled.
-    attention: Linear,
-    output: Linear,
-    up: Linear,
-    down: Linear,
-    heads: Vec<Head>,
+    attention: Linear<F>,
+    output: Linear<F>,
+    up: Linear<F>,
+    down: Linear<F>,
+    heads: Vec<Head<F>>,
 }
 
 /// What one head remembers, in `window` slots, one after another and round again.
-struct Head {
+struct Head<F: Format> {
     /// One bin a column.
-    keys: Lines,
+    keys: Lines<F::Number>,
+    /// What a bin's score has to be multiplied with, where the format is scaled.
+    key_scales: Lines<f32>,
     /// One bin a row.
-    values: Lines,
+    values: Lines<F::Number>,
+    /// What a bin's weight has to be multiplied with, where the format is scaled.
+    value_scales: Lines<f32>,
     /// Bias of the lags, backwards and twice, so that those of the slots in their order are always in one piece.
-    lag_bias: Lines,
+    lag_bias: Lines<f32>,
 }
 
 /// One row's way.
 struct Scratch {
-    row: Lines,
-    normed: Lines,
+    row: Lines<f32>,
+    normed: Lines<f32>,
     /// 1 for the lanes of a row's last register that are its own.
-    tail: Lines,
-    projected: Lines,
-    scores: Lines,
-    attended: Lines,
-    hidden: Lines,
-    readout: Lines,
-    nothing: Lines,
+    tail: Lines<f32>,
+    projected: Lines<f32>,
+    scores: Lines<f32>,
+    attended: Lines<f32>,
+    hidden: Lines<f32>,
+    readout: Lines<f32>,
+    nothing: Lines<f32>,
+    /// 1 for every output of a sum of values, whose scales have gone into their weights.
+    unscaled: Lines<f32>,
+    /// What goes into a product, made ready for it.
+    ready: Lines<i16>,
     width: usize,
     head_width: usize,
     /// Keys of a head: its width in, a slot out; and values: a slot in, its width out.
@@ -72,7 +82,7 @@ struct Scratch {
     values: Layout,
 }
 
-impl Streaming {
+impl<F: Format> Streaming<F> {
     /// A kernel for `bundle` with the instructions of `set`, reset. Allocates all that it will ever need.
     pub fn new(bundle: &Bundle, set: InstructionSet) -> Self {
         let architecture = bundle.manifest.architecture;
@@ -80,13 +90,16 @@ impl Streaming {
         let weights = &bundle.weights;
         let filled = |count: usize| count.div_ceil(lanes) * lanes;
         let head_width = width / architecture.heads;
-        let layers: Vec<Layer> =
+        let layers: Vec<Layer<F>> =
             (0..architecture.layers).map(|layer| Layer::new(bundle, layer, lanes)).collect();
         let readout = Linear::new(&affine::readout(weights), lanes);
         let mut missing = Lines::zeros(filled(width));
         missing[..width].copy_from_slice(values(weights, "missing"));
         let mut tail = Lines::zeros(lanes);
         tail[..width - (filled(width) - lanes)].fill(1.0);
+        let mut unscaled = Lines::zeros(filled(head_width));
+        unscaled.fill(1.0);
+        let longest = width.max(architecture.feedforward).max(window);
         let mut streaming = Streaming {
             readin: ReadIn::new(&Affine::of(weights, "readin"), lanes),
             missing,
@@ -97,17 +110,20 @@ impl Streaming {
                 row: Lines::zeros(filled(width)),
                 normed: Lines::zeros(filled(width)),
                 tail,
-                projected: Lines::zeros(filled(3 * width)),
+                // A head's query is read in whole registers.
+                projected: Lines::zeros(filled(3 * width) + lanes),
                 scores: Lines::zeros(filled(window)),
                 // A head's last register may reach beyond its own columns, into those that the next one then writes.
                 attended: Lines::zeros(filled(width) + lanes),
                 hidden: Lines::zeros(filled(architecture.feedforward)),
                 readout: Lines::zeros(readout.outputs()),
                 nothing: Lines::zeros(filled(head_width)),
+                unscaled,
+                ready: Lines::zeros(filled(longest)),
                 width,
                 head_width,
-                keys: Layout::new(head_width, window, lanes),
-                values: Layout::new(window, head_width, lanes),
+                keys: Layout::new::<F>(head_width, window, lanes),
+                values: Layout::new::<F>(window, head_width, lanes),
             },
             layers,
             readout,
@@ -124,13 +140,13 @@ impl Streaming {
 }
 
 /// One bin, to be computed.
-struct Step<'a> {
-    engine: &'a mut Streaming,
+struct Step<'a, F: Format> {
+    engine: &'a mut Streaming<F>,
     input: Input<'a>,
     output: Option<&'a mut Output>,
 }
 
-impl Compute for Step<'_> {
+impl<F: Format> Compute for Step<'_, F> {
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S) {
         let Step { engine, input, output } = self;
@@ -146,22 +162,28 @@ impl Compute for Step<'_> {
                 readin.apply(simd, input.counts, &mut scratch.row);
             }
             for (index, layer) in layers.iter_mut().enumerate() {
-                scratch.norm(simd);
-                layer.attention.apply(simd, &scratch.normed, &mut scratch.projected, Give::Sums);
-                layer.remember(slot, scratch);
+                let Scratch { normed, projected, ready, .. } = scratch.norm(simd);
+                layer.attention.apply(simd, normed, ready, projected, Give::Sums);
+                layer.remember(simd, slot, scratch);
                 // Of the last layer only the keys and values are needed by later bins.
                 if index == last_layer && output.is_none() {
                     break;
                 }
                 layer.attend(simd, slot, &engine.unseen, engine.window, scratch);
-                layer.output.apply(simd, &scratch.attended, &mut scratch.row, Give::Added);
-                scratch.norm(simd);
-                layer.up.apply(simd, &scratch.normed, &mut scratch.hidden, Give::Rectified);
-                layer.down.apply(simd, &scratch.hidden, &mut scratch.row, Give::Added);
+                layer.output.apply(
+                    simd,
+                    &scratch.attended,
+                    &mut scratch.ready,
+                    &mut scratch.row,
+                    Give::Added,
+                );
+                let Scratch { row, normed, hidden, ready, .. } = scratch.norm(simd);
+                layer.up.apply(simd, normed, ready, hidden, Give::Rectified);
+                layer.down.apply(simd, hidden, ready, row, Give::Added);
             }
             if let Some(output) = output {
-                scratch.norm(simd);
-                readout.apply(simd, &scratch.normed, &mut scratch.readout, Give::Sums);
+                let Scratch { normed, ready, readout: numbers, .. } = scratch.norm(simd);
+                readout.apply(simd, normed, ready, numbers, Give::Sums);
                 let (log_rates, velocity) = scratch.readout.split_at(output.log_rates.len());
                 output.log_rates.copy_from_slice(log_rates);
                 let dims = output.velocity.len();
@@ -171,7 +193,7 @@ impl Compute for Step<'_> {
     }
 }
 
-impl Engine for Streaming {
+impl<F: Format> Engine for Streaming<F> {
     /// Does not allocate and cannot fail.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
         self.advance(input, Some(output));
@@ -188,8 +210,10 @@ impl Engine for Streaming {
         self.seen = 0;
         self.unseen.fill(UNSEEN);
         for head in self.layers.iter_mut().flat_map(|layer| &mut layer.heads) {
-            head.keys.fill(0.0);
-            head.values.fill(0.0);
+            head.keys.fill(F::Number::default());
+            head.key_scales.fill(0.0);
+            head.values.fill(F::Number::default());
+            head.value_scales.fill(0.0);
         }
     }
 }
@@ -200,7 +224,7 @@ impl Scratch {
     /// # Safety
     /// The machine must have the instruction set of `simd`.
     #[inline(always)]
-    unsafe fn norm<S: Simd>(&mut self, simd: S) {
+    unsafe fn norm<S: Simd>(&mut self, simd: S) -> &mut Scratch {
         let registers = self.width.div_ceil(S::LANES);
         let (row, normed) = (self.row.as_ptr(), self.normed.as_mut_ptr());
         // SAFETY: both are filled up to whole registers, with zeros.
@@ -226,13 +250,14 @@ impl Scratch {
                 simd.store(at, simd.mul(simd.load(at), scale));
             }
         }
+        self
     }
 }
 
-impl Layer {
-    fn new(bundle: &Bundle, layer: usize, lanes: usize) -> Layer {
+impl<F: Format> Layer<F> {
+    fn new(bundle: &Bundle, layer: usize, lanes: usize) -> Layer<F> {
         let architecture = bundle.manifest.architecture;
-        let layer = EncoderLayer::of(bundle, layer);
+        let layer = EncoderLayer::of(&architecture, &bundle.weights, layer);
         let head_width = architecture.width / architecture.heads;
         let biases = layer.lag_bias.chunks_exact(architecture.window_bins);
         Layer {
@@ -245,14 +270,21 @@ impl Layer {
     }
 
     /// Puts the row's key and value into their slot.
+    ///
+    /// # Safety
+    /// The machine must have the instruction set of `simd`.
     #[inline(always)]
-    fn remember(&mut self, slot: usize, scratch: &Scratch) {
+    unsafe fn remember<S: Simd>(&mut self, simd: S, slot: usize, scratch: &Scratch) {
         let (width, head_width) = (scratch.width, scratch.head_width);
         for (head, memory) in self.heads.iter_mut().enumerate() {
             let key = &scratch.projected[width + head * head_width..][..head_width];
             let value = &scratch.projected[2 * width + head * head_width..][..head_width];
-            scratch.keys.put_column(slot, key, &mut memory.keys);
-            scratch.values.put_row(slot, value, &mut memory.values);
+            // SAFETY: the caller's.
+            let (key_scale, value_scale) = unsafe { (F::scale(simd, key), F::scale(simd, value)) };
+            memory.key_scales[slot] = key_scale;
+            memory.value_scales[slot] = value_scale;
+            scratch.keys.put_column::<F>(slot, key, 1.0 / key_scale, &mut memory.keys);
+            scratch.values.put_row::<F>(slot, value, 1.0 / value_scale, &mut memory.values);
         }
     }
 
@@ -265,29 +297,53 @@ impl Layer {
         &self,
         simd: S,
         slot: usize,
-        unseen: &Lines,
+        unseen: &Lines<f32>,
         window: usize,
         scratch: &mut Scratch,
     ) {
-        let head_width = scratch.head_width;
+        let Scratch { projected, scores, attended, ready, nothing, unscaled, head_width, .. } = scratch;
+        let scores = scores.as_mut_ptr();
         for (head, memory) in self.heads.iter().enumerate() {
-            let query = Dense(scratch.projected[head * head_width..].as_ptr(), head_width);
+            let keys = Matrix {
+                layout: scratch.keys,
+                numbers: memory.keys.as_ptr(),
+                scales: memory.key_scales.as_ptr(),
+            };
+            let values =
+                Matrix { layout: scratch.values, numbers: memory.values.as_ptr(), scales: unscaled.as_ptr() };
             let bias = memory.lag_bias[window - slot..].as_ptr();
-            let scores = scratch.scores.as_mut_ptr();
-            let attended = scratch.attended[head * head_width..].as_mut_ptr();
+            let query = projected[head * *head_width..].as_ptr();
+            let attended = attended[head * *head_width..].as_mut_ptr();
             // SAFETY: lengths are those of the layouts; the biases are as many again beyond any start.
             unsafe {
-                product(simd, scratch.keys, memory.keys.as_ptr(), bias, query, scores, Give::Sums);
-                let scale = softmax(simd, scratch.keys.registers, unseen.as_ptr(), scores);
-                let weights = Dense(scores, window);
-                let nothing = scratch.nothing.as_ptr();
-                product(simd, scratch.values, memory.values.as_ptr(), nothing, weights, attended, Give::Sums);
-                for register in 0..scratch.values.registers {
+                let scale = F::prepare(simd, query, *head_width, ready);
+                let query = Dense { x: query, ready: ready.as_ptr(), groups: keys.layout.groups };
+                product::<F, S>(simd, keys, (query, scale), bias, scores, Give::Sums);
+                let share = softmax(simd, keys.layout.registers, unseen.as_ptr(), scores);
+                if F::SCALED {
+                    multiply(simd, keys.layout.registers, memory.value_scales.as_ptr(), scores);
+                }
+                let scale = F::prepare(simd, scores, window, ready);
+                let weights = Dense { x: scores, ready: ready.as_ptr(), groups: values.layout.groups };
+                product::<F, S>(simd, values, (weights, scale), nothing.as_ptr(), attended, Give::Sums);
+                for register in 0..values.layout.registers {
                     let at = attended.add(register * S::LANES);
-                    simd.store(at, simd.mul(simd.load(at), simd.splat(scale)));
+                    simd.store(at, simd.mul(simd.load(at), simd.splat(share)));
                 }
             }
         }
+    }
+}
+
+/// `y *= x`
+///
+/// # Safety
+/// The machine must have the instruction set of `simd`; both pointers must be good for so many registers.
+#[inline(always)]
+unsafe fn multiply<S: Simd>(simd: S, registers: usize, x: *const f32, y: *mut f32) {
+    for at in (0..registers).map(|register| register * S::LANES) {
+        // SAFETY: the caller's.
+        unsafe { simd.store(y.add(at), simd.mul(simd.load(y.add(at)), simd.load(x.add(at)))) }
     }
 }
 
@@ -318,15 +374,22 @@ unsafe fn softmax<S: Simd>(simd: S, registers: usize, unseen: *const f32, scores
     }
 }
 
-impl Head {
-    fn new(bias: &[f32], head_width: usize, lanes: usize) -> Head {
+impl<F: Format> Head<F> {
+    fn new(bias: &[f32], head_width: usize, lanes: usize) -> Head<F> {
         let window = bias.len();
-        let (keys, values) = (Layout::new(head_width, window, lanes), Layout::new(window, head_width, lanes));
+        let keys = Layout::new::<F>(head_width, window, lanes);
+        let values = Layout::new::<F>(window, head_width, lanes);
         // Slot `s` is `(slot - s) mod window` bins back; the slice begins at `window - slot`.
         let mut lag_bias = Lines::zeros(2 * window + lanes);
         for at in 0..2 * window {
             lag_bias[at] = bias[(2 * window - at) % window];
         }
-        Head { keys: Lines::zeros(keys.len()), values: Lines::zeros(values.len()), lag_bias }
+        Head {
+            keys: Lines::zeros(keys.len()),
+            key_scales: Lines::zeros(keys.outputs()),
+            values: Lines::zeros(values.len()),
+            value_scales: Lines::zeros(keys.outputs()),
+            lag_bias,
+        }
     }
 }

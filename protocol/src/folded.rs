@@ -1,9 +1,14 @@
-//! A bundle's weights as the kernels want them: what can be computed beforehand is folded in.
+//! A bundle's weights as a kernel wants them: what can be computed beforehand is folded in.
+//!
+//! It stands here and not beside the kernel because fewer bits are given to *these* weights ([`crate::precision`]), and the
+//! trainer measures what that costs: [`rounded`] unfolds them again.
 
-use ndt_protocol::Bundle;
-use ndt_protocol::tensors::Tensors;
+use crate::manifest::Architecture;
+use crate::precision::{self, Precision};
+use crate::tensors::Tensors;
 
 /// `y = x W + b` before it is packed, `W` stored `[inputs, outputs]`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Affine {
     /// `[inputs, outputs]`.
     pub weight: Vec<f32>,
@@ -36,6 +41,26 @@ impl Affine {
         Affine {
             weight: (0..inputs).flat_map(row).collect(),
             bias: parts.iter().flat_map(|part| part.bias.iter().copied()).collect(),
+        }
+    }
+
+    /// As a model of this precision has it: a row of numbers is what goes into one output.
+    pub fn rounded(mut self, precision: Precision) -> Affine {
+        let outputs = self.bias.len();
+        for output in 0..outputs {
+            let mut row: Vec<f32> = self.weight.iter().skip(output).step_by(outputs).copied().collect();
+            precision::rounded(&mut row, precision);
+            self.weight.iter_mut().skip(output).step_by(outputs).zip(row).for_each(|(to, from)| *to = from);
+        }
+        self
+    }
+
+    /// The outputs `from..from + count` alone.
+    fn outputs(&self, from: usize, count: usize) -> Affine {
+        let rows = self.weight.chunks_exact(self.bias.len());
+        Affine {
+            weight: rows.flat_map(|row| row[from..from + count].iter().copied()).collect(),
+            bias: self.bias[from..from + count].to_vec(),
         }
     }
 
@@ -72,13 +97,14 @@ pub struct EncoderLayer {
 
 impl EncoderLayer {
     /// Layer number `layer`.
-    pub fn of(bundle: &Bundle, layer: usize) -> EncoderLayer {
-        let architecture = bundle.manifest.architecture;
-        let weights = &bundle.weights;
+    pub fn of(architecture: &Architecture, weights: &Tensors, layer: usize) -> EncoderLayer {
         let name = |part: &str| format!("layer.{layer}.{part}");
         let part = |part: &str| Affine::of(weights, &name(part));
-        let scale = 1.0 / ((architecture.width / architecture.heads) as f32).sqrt();
-        let parts = [part("attention.query").scaled(scale), part("attention.key"), part("attention.value")];
+        let parts = [
+            part("attention.query").scaled(score_scale(architecture)),
+            part("attention.key"),
+            part("attention.value"),
+        ];
         EncoderLayer {
             attention: Affine::beside(parts).after_norm(weights, &name("norm1")),
             output: part("attention.output"),
@@ -87,6 +113,11 @@ impl EncoderLayer {
             lag_bias: values(weights, &name("attention.lag_bias")).to_vec(),
         }
     }
+}
+
+/// What a score of a query and a key is multiplied with.
+fn score_scale(architecture: &Architecture) -> f32 {
+    1.0 / ((architecture.width / architecture.heads) as f32).sqrt()
 }
 
 /// Rates and velocity in one, behind the last norm.
@@ -101,4 +132,39 @@ pub fn readout(weights: &Tensors) -> Affine {
 /// The bundle's check has made sure that the arrays of its architecture are there; others are empty.
 pub fn values<'a>(weights: &'a Tensors, name: &str) -> &'a [f32] {
     weights.get(name).map_or(&[][..], |(_, values)| values.as_slice())
+}
+
+/// The weights of a model that computes in `f32` what one of this precision computes, but for remembered keys and values:
+/// norms neither scale nor shift, all else is folded and rounded.
+pub fn rounded(architecture: &Architecture, weights: &Tensors, precision: Precision) -> Tensors {
+    let mut unfolded = weights.clone();
+    for (name, (_, values)) in &mut unfolded {
+        if name.contains("norm") {
+            values.fill(if name.ends_with("weight") { 1.0 } else { 0.0 });
+        }
+    }
+    let mut put = |name: String, affine: Affine| {
+        for (part, values) in [("weight", affine.weight), ("bias", affine.bias)] {
+            if let Some((_, old)) = unfolded.get_mut(&format!("{name}.{part}")) {
+                *old = values;
+            }
+        }
+    };
+    let width = architecture.width;
+    for layer in 0..architecture.layers {
+        let EncoderLayer { attention, output, up, down, .. } = EncoderLayer::of(architecture, weights, layer);
+        let attention = attention.rounded(precision);
+        let name = |part: &str| format!("layer.{layer}.{part}");
+        put(name("attention.query"), attention.outputs(0, width).scaled(1.0 / score_scale(architecture)));
+        put(name("attention.key"), attention.outputs(width, width));
+        put(name("attention.value"), attention.outputs(2 * width, width));
+        put(name("attention.output"), output.rounded(precision));
+        put(name("feedforward.up"), up.rounded(precision));
+        put(name("feedforward.down"), down.rounded(precision));
+    }
+    let readout = readout(weights).rounded(precision);
+    let units = values(weights, "rates.bias").len();
+    put("rates".to_owned(), readout.outputs(0, units));
+    put("velocity".to_owned(), readout.outputs(units, readout.bias.len() - units));
+    unfolded
 }

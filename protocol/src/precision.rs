@@ -1,0 +1,160 @@
+//! How many bits the numbers of a running model have, and what fewer of them cost.
+//!
+//! The definition that trainer and daemon share. `f32` is the model as trained. In `bf16` every weight of a layer, once
+//! the norm before it is folded in, and every remembered key and value is rounded to bfloat16, ties to even. In `int8` it is
+//! rounded to one of 255 levels, from -127 to 127 times a scale: that of all weights into one output, or of one
+//! bin's key or value in one head. The read-in of counts, biases, lag biases, norms and the softmax keep 32 bits in all.
+
+use serde::{Deserialize, Serialize};
+
+/// Levels of an 8-bit integer on either side of zero.
+pub const BYTE_LEVELS: i32 = 127;
+
+/// What the greatest number of a row of zeros counts for, so that it can be divided by.
+pub const NOTHING: f32 = 1e-30;
+
+/// How many bits weights and remembered keys and values have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// As trained.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// Integers of 8 bits with a scale for each row.
+    Int8,
+}
+
+impl Precision {
+    /// All, from the most bits to the least.
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+
+    /// The one of this name.
+    ///
+    /// # Errors
+    /// One sentence, where there is none.
+    pub fn named(name: &str) -> Result<Precision, String> {
+        let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
+        found.ok_or_else(|| format!("expected \"f32\", \"bf16\" or \"int8\", found \"{name}\""))
+    }
+
+    /// The name used in configuration, bundles and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
+        }
+    }
+}
+
+/// The upper half of a number's 32 bits, rounded to the nearest, ties to even: bfloat16.
+#[inline(always)]
+pub fn upper_half(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    // A NaN stays one, whatever its lower half.
+    if value.is_nan() { (bits >> 16 | 0x40) as u16 } else { (rounded >> 16) as u16 }
+}
+
+/// The level nearest to a number times the inverse of its scale, ties to even.
+#[inline(always)]
+pub fn byte(value: f32, finer: f32) -> i8 {
+    // Adding and taking away 1.5 * 2^23 leaves no fraction; `round_ties_even` would be a call on a plain machine.
+    const NO_FRACTION: f32 = 12_582_912.0;
+    ((value * finer + NO_FRACTION) - NO_FRACTION) as i8
+}
+
+/// A row as a model of this precision has it.
+pub fn rounded(row: &mut [f32], precision: Precision) {
+    match precision {
+        Precision::F32 => {}
+        Precision::Bf16 => {
+            row.iter_mut().for_each(|value| *value = f32::from_bits(u32::from(upper_half(*value)) << 16));
+        }
+        Precision::Int8 => {
+            let highest = row.iter().fold(NOTHING, |highest, value| highest.max(value.abs()));
+            let scale = highest / BYTE_LEVELS as f32;
+            row.iter_mut().for_each(|value| *value = f32::from(byte(*value, 1.0 / scale)) * scale);
+        }
+    }
+}
+
+/// What a model loses in fewer bits, as computed by the trainer from the definition above. `f32` minus this precision, so that
+/// a gain is negative.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Loss {
+    /// Largest difference of a log rate on the golden stream.
+    pub golden_log_rates: f64,
+    /// Largest difference of a velocity on the golden stream, m/s.
+    pub golden_velocity: f64,
+    /// The same and more on the validation trials; absent where a bundle was made without any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub validation: Option<ValidationLoss>,
+}
+
+/// What is lost on the validation trials.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ValidationLoss {
+    /// Root mean square difference of log rates.
+    pub log_rates_rms: f64,
+    /// Largest difference of a log rate.
+    pub log_rates_max: f64,
+    /// Bits/spike of the held-out units (co-bps), or of all units where none is held out.
+    pub bits_per_spike: f64,
+    /// Velocity R2, the mean of all components; absent without a velocity head.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub velocity_r2: Option<f64>,
+}
+
+/// Loss of bits/spike and of R2 from which on fewer bits are no default: half of what two seeds of a fit differ by.
+pub const LOSS_MAX: f64 = 0.0005;
+
+impl Loss {
+    /// Whether it has been measured, and is no more than nobody would notice.
+    pub fn is_small(&self) -> bool {
+        self.validation.is_some_and(|loss| {
+            loss.bits_per_spike < LOSS_MAX && loss.velocity_r2.is_none_or(|lost| lost < LOSS_MAX)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_to_the_nearest_and_to_even() {
+        let half = |value: f32| f32::from_bits(u32::from(upper_half(value)) << 16);
+        // bfloat16 has 8 significant bits: 256, 258 and 260 are neighbours.
+        assert_eq!([257.0, 259.0, 257.1, -257.0].map(half), [256.0, 260.0, 258.0, -256.0]);
+        assert!(half(f32::NAN).is_nan() && half(f32::from_bits(0x7f80_0001)).is_nan());
+        assert_eq!(half(f32::INFINITY), f32::INFINITY);
+        let mut row = [12.7, -12.7, 0.05, 0.15, 0.051, 0.0];
+        rounded(&mut row, Precision::Int8);
+        let levels = row.map(|value| (value * 10.0).round());
+        assert_eq!(levels, [127.0, -127.0, 0.0, 2.0, 1.0, 0.0]);
+        let mut silent = [0.0; 3];
+        rounded(&mut silent, Precision::Int8);
+        assert_eq!(silent, [0.0; 3]);
+    }
+
+    #[test]
+    fn a_loss_that_nobody_measured_is_not_small() {
+        let of = |bits_per_spike, velocity_r2| Loss {
+            validation: Some(ValidationLoss {
+                log_rates_rms: 0.0,
+                log_rates_max: 0.0,
+                bits_per_spike,
+                velocity_r2,
+            }),
+            ..Loss::default()
+        };
+        assert!(!Loss::default().is_small());
+        assert!(of(0.0004, None).is_small() && of(-0.1, Some(0.0004)).is_small());
+        assert!(!of(0.0005, None).is_small() && !of(0.0, Some(0.0005)).is_small());
+        assert!(!of(f64::NAN, None).is_small());
+    }
+}

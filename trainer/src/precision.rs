@@ -1,0 +1,97 @@
+//! What a fitted model loses in fewer bits, measured where it is exported and written into its bundle.
+//!
+//! The kernels that compute in fewer bits are the daemon's; here Burn computes what they are defined to compute
+//! ([`ndt_protocol::precision`]), and the project's tests hold the two together.
+
+use crate::dataset::{Dataset, Trial};
+use crate::inference::Reference;
+use crate::metrics::{BitsPerSpike, R2};
+use ndt_protocol::Bundle;
+use ndt_protocol::manifest::Positions;
+use ndt_protocol::precision::{Loss, Precision, ValidationLoss};
+
+/// Writes into the bundle's manifest what fewer bits lose on its golden stream and, where there are any, on the validation
+/// trials of `data`. Learned positions are always computed in 32.
+pub fn measure(bundle: &mut Bundle, data: Option<&Dataset>) {
+    if bundle.manifest.architecture.positions == Positions::Learned {
+        return;
+    }
+    let validation = |precision| data.map(|data| Validation::of(bundle, data, precision));
+    let whole = validation(Precision::F32);
+    let measured = [Precision::Bf16, Precision::Int8].map(|precision| {
+        let pair = whole.as_ref().zip(validation(precision));
+        let validation = pair.and_then(|(whole, rounded)| whole.loss_of(&rounded));
+        (precision, Loss { validation, ..golden(bundle, precision) })
+    });
+    bundle.manifest.precisions.extend(measured);
+}
+
+/// What is lost on the golden stream.
+fn golden(bundle: &Bundle, precision: Precision) -> Loss {
+    let values = |name: &str| bundle.golden.get(name).map_or(&[][..], |(_, values)| values.as_slice());
+    let reference = Reference::rounded(&bundle.manifest, &bundle.weights, precision);
+    let (log_rates, velocity) = reference.stream(values("counts"), values("missing"));
+    Loss {
+        golden_log_rates: largest(&log_rates, values("log_rates")),
+        golden_velocity: largest(&velocity, values("velocity")),
+        validation: None,
+    }
+}
+
+fn largest(found: &[f32], expected: &[f32]) -> f64 {
+    let differences = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()));
+    differences.fold(0.0, f64::max)
+}
+
+/// Answers to all validation trials, and how good they are.
+struct Validation {
+    log_rates: Vec<f32>,
+    bits_per_spike: Option<f64>,
+    velocity_r2: Option<f64>,
+}
+
+impl Validation {
+    /// Every trial from a cold start, in one pass: causal attention makes it the same as bin after bin.
+    fn of(bundle: &Bundle, data: &Dataset, precision: Precision) -> Validation {
+        let reference = Reference::rounded(&bundle.manifest, &bundle.weights, precision);
+        let (units, dims) = (data.units(), data.velocity_dims);
+        let scores_all = !data.heldout.contains(&true);
+        let scored: Vec<usize> = (0..units).filter(|unit| scores_all || data.heldout[*unit]).collect();
+        let channels: Vec<usize> = data.channels().collect();
+        let bin_s = data.bin_width_ms * 1e-3;
+        let (mut bits, mut r2) = (BitsPerSpike::new(units), R2::new(dims));
+        let mut all = Vec::new();
+        for trial in &data.val {
+            let (log_rates, velocity) =
+                reference.stream(&inputs(trial, units, &channels), &vec![0.0; trial.bins]);
+            for (counts, log_rates) in trial.counts.chunks_exact(units).zip(log_rates.chunks_exact(units)) {
+                for unit in &scored {
+                    bits.add(*unit, f64::from(counts[*unit]), f64::from(log_rates[*unit]).exp() * bin_s);
+                }
+            }
+            if dims > 0 {
+                let pairs = trial.velocity.chunks_exact(dims).zip(velocity.chunks_exact(dims));
+                pairs.for_each(|(truth, decoded)| r2.add(truth, decoded));
+            }
+            all.extend(log_rates);
+        }
+        Validation { log_rates: all, bits_per_spike: bits.score(), velocity_r2: r2.mean() }
+    }
+
+    /// What `other` has less; nothing where there is nothing to compare.
+    fn loss_of(&self, other: &Validation) -> Option<ValidationLoss> {
+        let squares = self.log_rates.iter().zip(&other.log_rates).map(|(a, b)| f64::from(a - b).powi(2));
+        Some(ValidationLoss {
+            log_rates_rms: (squares.sum::<f64>() / self.log_rates.len() as f64).sqrt(),
+            log_rates_max: largest(&other.log_rates, &self.log_rates),
+            bits_per_spike: self.bits_per_spike? - other.bits_per_spike?,
+            velocity_r2: self.velocity_r2.zip(other.velocity_r2).map(|(whole, rounded)| whole - rounded),
+        })
+    }
+}
+
+/// The channels' counts of a trial, `[T, C]`.
+fn inputs(trial: &Trial, units: usize, channels: &[usize]) -> Vec<f32> {
+    let rows = trial.counts.chunks_exact(units);
+    rows.flat_map(|row| channels.iter().map(|channel| row[*channel])).collect()
+}
