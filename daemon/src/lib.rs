@@ -12,6 +12,7 @@ pub mod bench;
 pub mod check;
 pub mod config;
 pub mod counts;
+pub mod decode;
 pub mod decoder;
 pub mod doctor;
 pub mod engine;

@@ -2,17 +2,19 @@
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use ndt_daemon::bench::load::Load;
 use ndt_daemon::bench::schedule::Length;
 use ndt_daemon::bench::{Progress, Transport};
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::{self, EngineKind};
-use ndt_daemon::{bench, check, doctor, pipeline, realtime, service};
+use ndt_daemon::{bench, check, decode, doctor, pipeline, realtime, service};
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::Endpoint;
 use ndt_protocol::precision::Precision;
 use std::io::IsTerminal;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::{info, warn};
@@ -48,6 +50,33 @@ enum Command {
                       latency counts from when its bin was due. The first second is not counted."
     )]
     Bench(Bench),
+    /// Decode whole trials from a file, offline: the same function on all CPUs at once.
+    #[command(
+        after_help = "Example: ndtd decode --bundle model --counts trials.safetensors --out rates.safetensors\n\
+                      The input holds f32 arrays: counts [trials, bins, channels] and, where bins are missing, \
+                      missing [trials, bins] with 1 for those. The output holds log_rates [trials, bins, units] in \
+                      ln(spikes/s) and velocity [trials, bins, dims]. Each trial starts cold."
+    )]
+    Decode(Decode),
+}
+
+#[derive(Args)]
+struct Decode {
+    /// Bundle folder or .ndt file.
+    #[arg(long)]
+    bundle: PathBuf,
+    /// Safetensors file of counts.
+    #[arg(long)]
+    counts: PathBuf,
+    /// Safetensors file to be written; one that is there is replaced.
+    #[arg(long)]
+    out: PathBuf,
+    /// Threads that compute; as many as there are CPUs where not set. The output is the same.
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -154,6 +183,7 @@ fn main() -> ExitCode {
         Command::Check(check_) => check(&check_),
         Command::Doctor(doctor_) => return doctor(doctor_),
         Command::Bench(bench_) => bench(bench_),
+        Command::Decode(decode_) => decode(decode_),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -268,4 +298,26 @@ fn show_progress(progress: Progress, shown: u64) -> u64 {
         eprintln!("{} {second} of {seconds_total:.0} s", transport.name());
     }
     second
+}
+
+fn decode(decode: Decode) -> anyhow::Result<()> {
+    let bundle =
+        Bundle::read(&decode.bundle).with_context(|| format!("bundle {}", decode.bundle.display()))?;
+    let cpus = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let Decode { counts, out, json, .. } = decode;
+    let settings = decode::Settings { counts, out, threads: decode.threads.unwrap_or(cpus) };
+    let for_person = !json && std::io::stderr().is_terminal();
+    let bar = if for_person { ProgressBar::no_length() } else { ProgressBar::hidden() };
+    let style = ProgressStyle::with_template("{pos}/{len} trials {bar:40} {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let decoded = decode::run(&bundle, &settings, &|total| bar.set_length(total as u64), &|| bar.inc(1));
+    bar.finish_and_clear();
+    let report = decoded?;
+    if json {
+        println!("{:#}", serde_json::json!(report));
+    } else {
+        let decode::Report { trials, bins, seconds, engine, threads, .. } = report;
+        println!("{trials} trials of {bins} bins in {seconds:.3} s: {engine}, up to {threads} threads");
+    }
+    Ok(())
 }

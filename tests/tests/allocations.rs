@@ -84,15 +84,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn bundle() -> Bundle {
-    let architecture = Architecture {
-        width: 32,
-        layers: 2,
-        heads: 2,
-        feedforward: 48,
-        window_bins: 20,
-        positions: Positions::LagBias,
-    };
+fn bundle(positions: Positions) -> Bundle {
+    let architecture =
+        Architecture { width: 32, layers: 2, heads: 2, feedforward: 48, window_bins: 20, positions };
     weights_only(Shape { channels: CHANNELS, units: 45, dims: 2, architecture }, 3)
 }
 
@@ -160,7 +154,9 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
     drop(std::hint::black_box(Box::new(1)));
     arm(false);
     assert_eq!((ALLOCATIONS.swap(0, Relaxed), FREES.swap(0, Relaxed)), (1, 1), "the counter counts");
-    let bundle = bundle();
+    let [stepped, allocations, frees] = window_engine();
+    assert_eq!((stepped, allocations, frees), (500, 0, 0), "the window's kernel allocates");
+    let bundle = bundle(Positions::LagBias);
     let (answered, stale) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let source = Memory {
         counts: random_counts(500, CHANNELS, 1),
@@ -211,6 +207,28 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
     let each = over_zeromq(&bundle);
     println!("with the ZeroMQ client, a bin costs the real-time threads {each:.1} allocations and frees");
     assert!(each < ZEROMQ_MAX, "the transport allocates and frees {each:.1} times a bin");
+}
+
+/// Bins that the kernel of learned positions takes, on a thread that has not built it, and what it allocates and frees from
+/// its first bin on.
+fn window_engine() -> [u64; 3] {
+    let bundle = bundle(Positions::Learned);
+    let (mut native, mut output) = (Native::new(&bundle), Output::for_bundle(&bundle));
+    let counts = random_counts(500, CHANNELS, 4);
+    let thread = std::thread::spawn(move || {
+        let mut stepped = 0;
+        arm(true);
+        for (bin, counts) in counts.chunks_exact(CHANNELS).enumerate() {
+            stepped += u64::from(native.step(Input { counts, missing: bin % 9 == 5 }, &mut output).is_ok());
+            if bin == 250 {
+                native.reset();
+            }
+        }
+        arm(false);
+        stepped
+    });
+    let stepped = thread.join().unwrap();
+    [stepped, ALLOCATIONS.swap(0, Relaxed), FREES.swap(0, Relaxed)]
 }
 
 /// What the real-time threads allocate and free for a bin with the ZeroMQ client, which takes over its messages.

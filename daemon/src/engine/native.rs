@@ -1,9 +1,14 @@
 //! Our own kernels: nothing to install, nothing allocated, and the same bits for the same bins on the same kind of CPU.
 //!
 //! With lag biases a bin costs one row ([`streaming`]); with a learned position table the window is recomputed
-//! ([`window`]). [`simd`] chooses the machine's vector instructions at run time.
+//! ([`window`]). Offline, whole trials are one pass ([`batch`]). [`simd`] chooses the machine's vector instructions at run
+//! time.
 
+mod attention;
+pub mod batch;
 mod format;
+mod forward;
+mod gemm;
 mod linear;
 mod packed;
 pub mod simd;
@@ -24,6 +29,8 @@ use window::Window;
 pub struct Native {
     set: InstructionSet,
     precision: Precision,
+    /// Whether it recomputes its window at each bin.
+    is_window: bool,
     kernel: Box<dyn Engine>,
 }
 
@@ -48,12 +55,13 @@ impl Native {
                 (Positions::LagBias, Precision::Int8) => {
                     (set, precision, Box::new(Streaming::<Byte>::new(bundle, set)))
                 }
-                // The window's kernel is plain Rust whatever the machine has, and its name says so.
                 (Positions::Learned, _) => {
-                    (InstructionSet::Portable, Precision::F32, Box::new(Window::new(bundle)))
+                    let window = Window::new(bundle, set);
+                    (window.instruction_set(), Precision::F32, Box::new(window))
                 }
             };
-        Native { set, precision, kernel }
+        let is_window = bundle.manifest.architecture.positions == Positions::Learned;
+        Native { set, precision, is_window, kernel }
     }
 }
 
@@ -68,7 +76,8 @@ impl Engine for Native {
     }
 
     fn name(&self) -> String {
-        format!("native {} {}", self.precision.name(), self.set.name())
+        let kind = if self.is_window { "window " } else { "" };
+        format!("native {kind}{} {}", self.precision.name(), self.set.name())
     }
 
     fn reset(&mut self) {

@@ -1,0 +1,261 @@
+//! Attention of many rows at once, under a banded causal mask.
+//!
+//! Rows stand in slots in their order. A block of them takes in the slots that any of its rows sees; biases of lags that no
+//! row may see leave a weight of exactly zero, so that mask and bias are one. Keys are packed like the weights of a
+//! linear layer, one slot an output; values are read where they were computed.
+
+use super::gemm::{Begin, Product, Right, panel_registers};
+use super::packed::{Give, Lines};
+use super::simd::{Compute, InstructionSet, Simd, with_instructions};
+use std::ops::Range;
+
+/// Rows whose scores are held at once: they stay in the first cache, and each reads little beyond its own view.
+const BLOCK: usize = 24;
+
+/// A score that leaves no weight beside any real one. Finite: infinities would make a NaN.
+const UNSEEN: f32 = -1e30;
+
+/// The dimensions that attention needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Numbers in a register.
+    pub lanes: usize,
+    /// Of a row.
+    pub width: usize,
+    /// Which share it.
+    pub heads: usize,
+    /// Bins that a row sees, its own among them.
+    pub window: usize,
+}
+
+impl Sizes {
+    fn head_width(self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Slots whose keys lie in one panel.
+    fn panel(self) -> usize {
+        panel_registers(self.lanes) * self.lanes
+    }
+
+    fn filled(self, count: usize) -> usize {
+        count.next_multiple_of(self.lanes)
+    }
+
+    /// From a row of queries, keys and values to the next.
+    pub fn projected_stride(self) -> usize {
+        self.filled(3 * self.width)
+    }
+
+    /// From a row of attended values to the next: a head's last register may reach beyond its own columns, into those
+    /// that the next head then writes.
+    pub fn attended_stride(self) -> usize {
+        self.filled(self.width + self.lanes)
+    }
+}
+
+/// The biases of one head, for every lag that a block can meet.
+pub struct LagBias {
+    biases: Lines<f32>,
+    /// The place of lag 0; later lags lie before it, bins to come behind.
+    now: usize,
+}
+
+impl LagBias {
+    /// Of `bias [window]`, or no bias where it is empty.
+    pub fn new(bias: &[f32], sizes: Sizes) -> LagBias {
+        let now = sizes.window + BLOCK + sizes.lanes;
+        let mut biases = Lines::zeros(now + BLOCK + sizes.lanes + 1);
+        biases.fill(UNSEEN);
+        for lag in 0..sizes.window {
+            biases[now - lag] = bias.get(lag).copied().unwrap_or(0.0);
+        }
+        LagBias { biases, now }
+    }
+}
+
+/// Queries, keys and values of the rows in view, of one layer at a time.
+pub struct Memory {
+    sizes: Sizes,
+    slots: usize,
+    /// The next free slot.
+    free: usize,
+    /// `[slots, 3 width]`.
+    projected: Lines<f32>,
+    /// Of each head, one slot an output.
+    keys: Lines<f32>,
+    /// `[BLOCK, slots in view]`.
+    scores: Lines<f32>,
+    scores_stride: usize,
+    nothing: Lines<f32>,
+}
+
+impl Memory {
+    /// Room for `rows` rows that come at most `chunk` at a time.
+    pub fn new(sizes: Sizes, rows: usize, chunk: usize) -> Memory {
+        let panel = sizes.panel();
+        // Making room keeps the window from the start of a panel on; two chunks go in between.
+        let slots = rows.min(sizes.window + panel + 2 * chunk).next_multiple_of(panel);
+        let scores_stride = sizes.filled(slots.min(sizes.window + BLOCK)) + 2 * sizes.lanes;
+        Memory {
+            sizes,
+            slots,
+            free: 0,
+            // A head's last register may reach beyond the last row.
+            projected: Lines::zeros(slots * sizes.projected_stride() + sizes.lanes),
+            keys: Lines::zeros(sizes.width * slots),
+            scores: Lines::zeros(BLOCK * scores_stride),
+            scores_stride,
+            nothing: Lines::zeros(sizes.filled(sizes.head_width())),
+        }
+    }
+
+    /// Forgets all rows: another layer begins.
+    pub fn clear(&mut self) {
+        self.free = 0;
+    }
+
+    /// Where the queries, keys and values of the next `rows` rows go, and from one to the next. Rows that these can no
+    /// longer see may give way.
+    pub fn room(&mut self, rows: usize) -> (&mut [f32], usize) {
+        let stride = self.sizes.projected_stride();
+        if self.free + rows > self.slots {
+            let panel = self.sizes.panel();
+            let from = (self.free + 1).saturating_sub(self.sizes.window) / panel * panel;
+            self.projected.copy_within(from * stride..self.free * stride, 0);
+            let head_width = self.sizes.head_width();
+            for keys in self.keys[..self.sizes.width * self.slots].chunks_exact_mut(head_width * self.slots) {
+                keys.copy_within(from * head_width.., 0);
+            }
+            self.free -= from;
+        }
+        (&mut self.projected[self.free * stride..], stride)
+    }
+
+    /// Takes in the `rows` rows that were put into the room: packs their keys. Gives their slots.
+    pub fn take(&mut self, rows: usize) -> Range<usize> {
+        let Sizes { lanes, width, .. } = self.sizes;
+        let (stride, head_width, panel) =
+            (self.sizes.projected_stride(), self.sizes.head_width(), self.sizes.panel());
+        let taken = self.free..self.free + rows;
+        // Beyond the last row to the end of its register there must be numbers, or a NaN might be left of older ones.
+        for (head, keys) in
+            self.keys[..width * self.slots].chunks_exact_mut(head_width * self.slots).enumerate()
+        {
+            for slot in taken.start..taken.end.next_multiple_of(lanes) {
+                let column =
+                    keys[slot / panel * panel * head_width + slot % panel..].iter_mut().step_by(panel);
+                if slot < taken.end {
+                    let key = &self.projected[slot * stride + width + head * head_width..][..head_width];
+                    column.zip(key).for_each(|(to, key)| *to = *key);
+                } else {
+                    column.take(head_width).for_each(|to| *to = 0.0);
+                }
+            }
+        }
+        self.free = taken.end;
+        taken
+    }
+
+    /// What the queries of the rows in slots `rows` see, to `attended [rows, width]`.
+    pub fn attend(
+        &mut self,
+        set: InstructionSet,
+        rows: Range<usize>,
+        lags: &[LagBias],
+        attended: &mut [f32],
+    ) {
+        let stride = self.sizes.attended_stride();
+        for (block, attended) in rows.clone().step_by(BLOCK).zip(attended.chunks_mut(BLOCK * stride)) {
+            let block = block..(block + BLOCK).min(rows.end);
+            for (head, lags) in lags.iter().enumerate() {
+                self.attend_block(set, block.clone(), head, lags, attended);
+            }
+        }
+    }
+
+    fn attend_block(
+        &mut self,
+        set: InstructionSet,
+        rows: Range<usize>,
+        head: usize,
+        lags: &LagBias,
+        attended: &mut [f32],
+    ) {
+        let Sizes { lanes, width, window, .. } = self.sizes;
+        let (stride, head_width, panel) =
+            (self.sizes.projected_stride(), self.sizes.head_width(), self.sizes.panel());
+        let registers = (rows.start + 1).saturating_sub(window) / lanes..rows.end.div_ceil(lanes);
+        let first = registers.start * lanes;
+        let (in_view, in_view_registers) = (rows.end - first, registers.len());
+        let keys = &self.keys[head * head_width * self.slots..][..head_width * self.slots];
+        let scores = Product {
+            rows: rows.len(),
+            inputs: head_width,
+            registers,
+            x: (&self.projected[rows.start * stride + head * head_width..], stride),
+            right: Right { numbers: keys, panel_stride: panel * head_width, input_stride: panel },
+            begin: Begin::Sliding(&lags.biases[lags.now + first + 1 - rows.end..]),
+            y: (&mut self.scores, self.scores_stride),
+            give: Give::Sums,
+        };
+        scores.compute(set);
+        let scores = &mut self.scores[..rows.len() * self.scores_stride];
+        with_instructions(set, Softmax { scores, stride: self.scores_stride, registers: in_view_registers });
+        let values = Product {
+            rows: rows.len(),
+            inputs: in_view,
+            registers: 0..head_width.div_ceil(lanes),
+            x: (&self.scores, self.scores_stride),
+            right: Right {
+                numbers: &self.projected[first * stride + 2 * width + head * head_width..],
+                panel_stride: panel,
+                input_stride: stride,
+            },
+            begin: Begin::Same(&self.nothing),
+            y: (&mut attended[head * head_width..], self.sizes.attended_stride()),
+            give: Give::Sums,
+        };
+        values.compute(set);
+    }
+}
+
+/// Turns rows of scores into weights that make 1.
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    stride: usize,
+    registers: usize,
+}
+
+impl Compute for Softmax<'_> {
+    #[inline(always)]
+    unsafe fn compute<S: Simd>(self, simd: S) {
+        // Above what the exponential leaves of an unseen score, and far below what a sum of at least 1 notices.
+        const NOTHING: f32 = 2e-38;
+        assert!(self.registers * S::LANES <= self.stride);
+        for row in self.scores.chunks_exact_mut(self.stride) {
+            let at = |register: usize| register * S::LANES;
+            let row = row.as_mut_ptr();
+            // SAFETY: the registers lie within the row; the instruction set is the caller's.
+            unsafe {
+                let mut highest = simd.splat(UNSEEN);
+                for register in 0..self.registers {
+                    highest = simd.max(simd.load(row.add(at(register))), highest);
+                }
+                let highest = simd.splat(simd.highest(highest));
+                let mut sum = simd.splat(0.0);
+                for register in 0..self.registers {
+                    let weight = simd.exp(simd.sub(simd.load(row.add(at(register))), highest));
+                    let weight = simd.max(simd.sub(weight, simd.splat(NOTHING)), simd.splat(0.0));
+                    sum = simd.add(sum, weight);
+                    simd.store(row.add(at(register)), weight);
+                }
+                let scale = simd.splat(1.0 / simd.sum(sum));
+                for register in 0..self.registers {
+                    let weight = simd.mul(simd.load(row.add(at(register))), scale);
+                    simd.store(row.add(at(register)), weight);
+                }
+            }
+        }
+    }
+}

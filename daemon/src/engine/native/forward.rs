@@ -1,0 +1,362 @@
+//! The model over many rows at once: a window, or a whole trial under its banded causal mask.
+//!
+//! All products are blocked ([`super::gemm`]), and rows go through a layer in chunks whose intermediate results stay in the
+//! second cache. Both position schemes are one pass: a learned table is added to the rows before it, biases of lags
+//! are part of the mask. A row's numbers depend on the rows that it sees and on its place, and on nothing else.
+
+use super::affine::{self, Affine, EncoderLayer, values};
+use super::attention::{LagBias, Memory, Sizes};
+use super::gemm::Layer;
+use super::packed::{Give, Lines};
+use super::simd::{Compute, InstructionSet, Simd, with_instructions};
+use crate::engine::Input;
+use ndt_protocol::Bundle;
+use std::ops::Range;
+
+const NORM_EPSILON: f32 = 1e-5;
+
+/// Rows that go through a layer together: many enough to read its weights seldom.
+const CHUNK: usize = 128;
+
+/// A bundle's weights, packed; shared by the threads that compute with them.
+pub struct Network {
+    set: InstructionSet,
+    sizes: Sizes,
+    feedforward: usize,
+    units: usize,
+    dims: usize,
+    /// `[channels, width]`, rows filled up.
+    readin: Lines<f32>,
+    readin_bias: Lines<f32>,
+    /// What stands for a bin that never came.
+    missing: Lines<f32>,
+    /// `[window, width]`, rows filled up; empty with lag biases.
+    position: Vec<f32>,
+    layers: Vec<Encoder>,
+    /// Log rates, then velocity.
+    readout: Layer,
+}
+
+struct Encoder {
+    /// Query, key and value in one; the queries come scaled.
+    attention: Layer,
+    output: Layer,
+    up: Layer,
+    down: Layer,
+    /// Of each head.
+    lags: Vec<LagBias>,
+}
+
+impl Network {
+    /// Packs the weights of `bundle` for the instructions of `set`, or portable ones where the machine lacks them.
+    pub fn new(bundle: &Bundle, set: InstructionSet) -> Network {
+        let set = if set.is_there() { set } else { InstructionSet::Portable };
+        let architecture = bundle.manifest.architecture;
+        let weights = &bundle.weights;
+        let sizes = Sizes {
+            lanes: set.lanes(),
+            width: architecture.width,
+            heads: architecture.heads,
+            window: architecture.window_bins,
+        };
+        let Affine { weight, bias } = Affine::of(weights, "readin");
+        Network {
+            set,
+            sizes,
+            feedforward: architecture.feedforward,
+            units: bundle.manifest.units(),
+            dims: bundle.manifest.velocity_dims(),
+            readin: filled_up(&weight, sizes),
+            readin_bias: filled_up(&bias, sizes),
+            missing: filled_up(values(weights, "missing"), sizes),
+            position: filled_up(values(weights, "position"), sizes).to_vec(),
+            layers: (0..architecture.layers)
+                .map(|layer| Encoder::new(EncoderLayer::of(&architecture, &bundle.weights, layer), sizes))
+                .collect(),
+            readout: Layer::new(&affine::readout(weights), sizes.lanes),
+        }
+    }
+
+    /// What computes.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.set
+    }
+
+    /// Bins that a row sees, its own among them.
+    pub fn window(&self) -> usize {
+        self.sizes.window
+    }
+
+    /// Numbers of a row: the width, filled up to whole registers.
+    pub fn stride(&self) -> usize {
+        self.sizes.width.next_multiple_of(self.sizes.lanes)
+    }
+
+    /// Whether rows need a position before they go through the layers.
+    pub fn has_positions(&self) -> bool {
+        !self.position.is_empty()
+    }
+
+    /// The row of one bin, without a position. Does not allocate.
+    pub fn read_in(&self, input: Input, row: &mut [f32]) {
+        let row = &mut row[..self.stride()];
+        if input.missing {
+            row.copy_from_slice(&self.missing[..row.len()]);
+        } else {
+            row.copy_from_slice(&self.readin_bias[..row.len()]);
+            with_instructions(self.set, ReadIn { counts: input.counts, weights: &self.readin, row });
+        }
+    }
+
+    /// `row` at the `place`-th position of the window. Does not allocate.
+    pub fn at_position(&self, place: usize, from: &[f32], row: &mut [f32]) {
+        let position = &self.position[place * self.stride()..];
+        for ((to, from), position) in row.iter_mut().zip(from).zip(position) {
+            *to = from + position;
+        }
+    }
+}
+
+impl Encoder {
+    fn new(layer: EncoderLayer, sizes: Sizes) -> Encoder {
+        let bias = |head: usize| layer.lag_bias.get(head * sizes.window..).unwrap_or(&[]);
+        Encoder {
+            lags: (0..sizes.heads).map(|head| LagBias::new(bias(head), sizes)).collect(),
+            attention: Layer::new(&layer.attention, sizes.lanes),
+            output: Layer::new(&layer.output, sizes.lanes),
+            up: Layer::new(&layer.up, sizes.lanes),
+            down: Layer::new(&layer.down, sizes.lanes),
+        }
+    }
+}
+
+/// Rows of the width, each filled up to whole registers with zeros.
+fn filled_up(rows: &[f32], sizes: Sizes) -> Lines<f32> {
+    let stride = sizes.width.next_multiple_of(sizes.lanes);
+    let mut filled = Lines::zeros(rows.len() / sizes.width * stride);
+    for (to, row) in filled.chunks_exact_mut(stride).zip(rows.chunks_exact(sizes.width)) {
+        to[..sizes.width].copy_from_slice(row);
+    }
+    filled
+}
+
+/// Which rows are read out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// All.
+    All,
+    /// The newest; others are computed as far as it sees them.
+    Newest,
+}
+
+/// Takes the answer to one row: its number, log rates and velocity.
+pub type Answer<'a> = dyn FnMut(usize, &[f32], &[f32]) + 'a;
+
+/// One thread's room for a pass over rows.
+pub struct Pass {
+    /// `[rows, stride]`.
+    rows: Lines<f32>,
+    capacity: usize,
+    /// Of a chunk, as all below.
+    normed: Lines<f32>,
+    memory: Memory,
+    attended: Lines<f32>,
+    hidden: Lines<f32>,
+    readout: Lines<f32>,
+    /// 1 for the lanes of a row's last register that are its own.
+    tail: Lines<f32>,
+}
+
+impl Pass {
+    /// Room for up to `capacity` rows. Nothing is allocated afterwards.
+    pub fn new(network: &Network, capacity: usize) -> Pass {
+        let sizes = network.sizes;
+        let stride = network.stride();
+        let chunk = CHUNK.min(capacity);
+        let mut tail = Lines::zeros(sizes.lanes);
+        tail[..sizes.width + sizes.lanes - stride].fill(1.0);
+        Pass {
+            rows: Lines::zeros(capacity * stride),
+            capacity,
+            normed: Lines::zeros(chunk * stride),
+            memory: Memory::new(sizes, capacity, chunk),
+            attended: Lines::zeros(chunk * sizes.attended_stride()),
+            hidden: Lines::zeros(chunk * network.feedforward.next_multiple_of(sizes.lanes)),
+            readout: Lines::zeros(chunk * network.readout.outputs()),
+            tail,
+        }
+    }
+
+    /// The `index`-th row, to be filled before a pass: [`Network::read_in`], and a position where there are any.
+    pub fn row(&mut self, network: &Network, index: usize) -> &mut [f32] {
+        &mut self.rows[index * network.stride()..][..network.stride()]
+    }
+
+    /// Takes the first `count` rows through the layers, in their order from the oldest on, and gives what is `wanted`
+    /// to `answer`. Does not allocate.
+    ///
+    /// # Panics
+    /// When there is no room for as many rows, which is a mistake of the caller.
+    pub fn run(&mut self, network: &Network, count: usize, wanted: Wanted, answer: &mut Answer) {
+        assert!(count <= self.capacity, "room for the rows");
+        let last_layer = network.layers.len() - 1;
+        for (index, layer) in network.layers.iter().enumerate() {
+            let wanted = if index == last_layer { wanted } else { Wanted::All };
+            self.memory.clear();
+            for from in (0..count).step_by(CHUNK) {
+                self.through(network, layer, from..(from + CHUNK).min(count), count, wanted);
+            }
+        }
+        let from = if wanted == Wanted::All { 0 } else { count - 1 };
+        for from in (from..count).step_by(CHUNK) {
+            self.read_out(network, from..(from + CHUNK).min(count), answer);
+        }
+    }
+
+    /// One chunk through one layer.
+    fn through(
+        &mut self,
+        network: &Network,
+        layer: &Encoder,
+        chunk: Range<usize>,
+        count: usize,
+        wanted: Wanted,
+    ) {
+        let Network { set, sizes, .. } = *network;
+        let (width, stride, attended_stride) = (sizes.width, network.stride(), sizes.attended_stride());
+        self.norm(network, chunk.clone());
+        let (projected, projected_stride) = self.memory.room(chunk.len());
+        let mut first = chunk.start;
+        if wanted == Wanted::Newest {
+            // Rows before the newest are seen by it, and do not look themselves.
+            let y = (&mut projected[..], projected_stride);
+            layer.attention.apply_part(
+                set,
+                chunk.len(),
+                width..3 * width,
+                (&self.normed, stride),
+                y,
+                Give::Sums,
+            );
+            first = chunk.end - 1;
+            let newest = first - chunk.start;
+            let y = (&mut projected[newest * projected_stride..], projected_stride);
+            let x = (&self.normed[newest * stride..], stride);
+            layer.attention.apply_part(set, 1, 0..width, x, y, Give::Sums);
+        } else {
+            let y = (projected, projected_stride);
+            layer.attention.apply(set, chunk.len(), (&self.normed, stride), y, Give::Sums);
+        }
+        let taken = self.memory.take(chunk.len());
+        if wanted == Wanted::Newest && chunk.end < count {
+            return;
+        }
+        let looking = first..chunk.end;
+        let slots = taken.end - looking.len()..taken.end;
+        self.memory.attend(set, slots, &layer.lags, &mut self.attended);
+        let rows = &mut self.rows[looking.start * stride..];
+        let n = looking.len();
+        layer.output.apply(set, n, (&self.attended, attended_stride), (rows, stride), Give::Added);
+        self.norm(network, looking.clone());
+        let hidden_stride = layer.up.outputs();
+        let hidden = (&mut self.hidden[..], hidden_stride);
+        layer.up.apply(set, n, (&self.normed, stride), hidden, Give::Rectified);
+        let rows = &mut self.rows[looking.start * stride..];
+        layer.down.apply(set, n, (&self.hidden, hidden_stride), (rows, stride), Give::Added);
+    }
+
+    fn read_out(&mut self, network: &Network, chunk: Range<usize>, answer: &mut Answer) {
+        self.norm(network, chunk.clone());
+        let stride = network.readout.outputs();
+        let y = (&mut self.readout[..], stride);
+        network.readout.apply(network.set, chunk.len(), (&self.normed, network.stride()), y, Give::Sums);
+        for (row, values) in chunk.zip(self.readout.chunks_exact(stride)) {
+            let (log_rates, velocity) = values.split_at(network.units);
+            answer(row, log_rates, &velocity[..network.dims]);
+        }
+    }
+
+    /// These rows with mean 0 and variance 1, to the start of the normed ones.
+    fn norm(&mut self, network: &Network, rows: Range<usize>) {
+        let stride = network.stride();
+        let norm = Norm {
+            rows: &self.rows[rows.start * stride..rows.end * stride],
+            normed: &mut self.normed[..rows.len() * stride],
+            tail: &self.tail,
+            width: network.sizes.width,
+            stride,
+        };
+        with_instructions(network.set, norm);
+    }
+}
+
+/// Adds the weights of the channels that have a count. Counts are mostly zeros: a silent channel costs nothing but a look.
+struct ReadIn<'a> {
+    counts: &'a [f32],
+    /// `[channels, row]`.
+    weights: &'a [f32],
+    row: &'a mut [f32],
+}
+
+impl Compute for ReadIn<'_> {
+    #[inline(always)]
+    unsafe fn compute<S: Simd>(self, simd: S) {
+        for (count, weights) in self.counts.iter().zip(self.weights.chunks_exact(self.row.len())) {
+            if *count != 0.0 {
+                let weights = weights.chunks_exact(S::LANES);
+                for (sum, weight) in self.row.chunks_exact_mut(S::LANES).zip(weights) {
+                    // SAFETY: chunks of a register's length; the instruction set is the caller's.
+                    unsafe {
+                        let before = simd.load(sum.as_ptr());
+                        let weight = simd.load(weight.as_ptr());
+                        simd.store(sum.as_mut_ptr(), simd.mul_add(simd.splat(*count), weight, before));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows to mean 0 and variance 1.
+struct Norm<'a> {
+    rows: &'a [f32],
+    normed: &'a mut [f32],
+    tail: &'a [f32],
+    width: usize,
+    stride: usize,
+}
+
+impl Compute for Norm<'_> {
+    #[inline(always)]
+    unsafe fn compute<S: Simd>(self, simd: S) {
+        assert!(self.stride == self.width.next_multiple_of(S::LANES) && self.tail.len() >= S::LANES);
+        let registers = self.stride / S::LANES;
+        let rows = self.rows.chunks_exact(self.stride).zip(self.normed.chunks_exact_mut(self.stride));
+        for (row, normed) in rows {
+            let (row, normed) = (row.as_ptr(), normed.as_mut_ptr());
+            // SAFETY: both are rows of so many registers, filled up with zeros; the instruction set is the caller's.
+            unsafe {
+                let mut sum = simd.splat(0.0);
+                for register in 0..registers {
+                    sum = simd.add(sum, simd.load(row.add(register * S::LANES)));
+                }
+                let mean = simd.splat(simd.sum(sum) / self.width as f32);
+                let mut squares = simd.splat(0.0);
+                for register in 0..registers {
+                    let mut off = simd.sub(simd.load(row.add(register * S::LANES)), mean);
+                    if register + 1 == registers {
+                        off = simd.mul(off, simd.load(self.tail.as_ptr()));
+                    }
+                    squares = simd.mul_add(off, off, squares);
+                    simd.store(normed.add(register * S::LANES), off);
+                }
+                let variance = simd.sum(squares) / self.width as f32;
+                let scale = simd.splat(1.0 / (variance + NORM_EPSILON).sqrt());
+                for register in 0..registers {
+                    let at = normed.add(register * S::LANES);
+                    simd.store(at, simd.mul(simd.load(at), scale));
+                }
+            }
+        }
+    }
+}
