@@ -145,7 +145,7 @@ pub fn run(
         version: env!("CARGO_PKG_VERSION"),
         date_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         machine: crate::machine::Machine::read(),
-        engine: config.engine,
+        engine: engine::load(&config.engine(), bundle)?.name(),
         bundle: bundle.manifest.id.clone(),
         bin_width_ms: bundle.manifest.bin_width_ms,
         deadline_ms: deadline_ns as f64 * 1e-6,

@@ -3,7 +3,6 @@
 use super::Transport;
 use super::load::Load;
 use super::tally::{Bins, Percentiles, Stage, Tally};
-use crate::engine::EngineKind;
 use crate::machine::Machine;
 use crate::realtime;
 use ndt_protocol::Quality;
@@ -21,8 +20,8 @@ pub struct Report {
     pub date_unix_s: u64,
     /// Where.
     pub machine: Machine,
-    /// What computed.
-    pub engine: EngineKind,
+    /// What computed, as [`crate::engine::Engine::name`] says it.
+    pub engine: String,
     /// The bundle's id.
     pub bundle: String,
     /// Width of a bin.
@@ -65,6 +64,8 @@ pub struct Measured {
     pub without_bin: u64,
     /// A row for each stage, in us.
     pub latencies_us: Vec<Row>,
+    /// What the median bin's decoding, hand-over included, takes of the time that its transport takes, in and out.
+    pub decoded_to_transport: Option<f64>,
 }
 
 /// A line of the table.
@@ -91,6 +92,8 @@ impl Measured {
         };
         let steady = Stage::ALL.into_iter().filter_map(row(Bins::Steady));
         let after_gap = Stage::ALL.into_iter().filter_map(row(Bins::AfterGap));
+        let median = |stage| tally.percentiles(stage, Bins::Steady).map(|percentiles| percentiles.p50);
+        let carried = median(Stage::DueToArrival).zip(median(Stage::PublishedToReceived));
         Measured {
             transport,
             bins: counts.due,
@@ -103,6 +106,9 @@ impl Measured {
             qualities: Quality::ALL.iter().map(|quality| quality.name()).zip(counts.qualities).collect(),
             without_bin: counts.without_bin,
             latencies_us: after_gap.chain(steady).collect(),
+            decoded_to_transport: median(Stage::ArrivalToDecoded)
+                .zip(carried)
+                .map(|(decoded, (on_the_way_in, on_the_way_out))| decoded / (on_the_way_in + on_the_way_out)),
         }
     }
 }
@@ -140,10 +146,7 @@ impl fmt::Display for Report {
             self.bundle.get(..12).unwrap_or(&self.bundle),
             self.bin_width_ms,
             self.deadline_ms,
-            match self.engine {
-                EngineKind::Native => "native",
-                EngineKind::Onnx => "onnx",
-            }
+            self.engine,
         )?;
         write!(f, "load        {load}")?;
         self.measured.iter().try_for_each(|measured| write!(f, "\n\n{measured}"))
@@ -191,6 +194,9 @@ impl fmt::Display for Measured {
             for value in [p50, p90, p99, p99_9, max] {
                 write!(f, "{value:>10.1}")?;
             }
+        }
+        if let Some(share) = self.decoded_to_transport {
+            write!(f, "\n  decoding takes {share:.2} times what the transport takes, in and out (p50)")?;
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ fn report() -> Report {
             governor: Some("performance".to_owned()),
             clocksource: None,
         },
-        engine: EngineKind::Native,
+        engine: "native f32 avx2".to_owned(),
         bundle: "0123456789abcdef".to_owned(),
         bin_width_ms: 20.0,
         deadline_ms: 10.0,
@@ -74,13 +74,14 @@ fn the_keys_of_the_json_are_a_format() {
     let settings =
         ["cpus", "flush-to-zero", "lock-memory", "prefault-stack-kb", "priority", "timer-slack-ns"];
     assert_eq!(keys(&json["realtime"]), settings);
-    assert_eq!((&json["engine"], &json["load"]), (&"native".into(), &"idle-gap".into()));
+    assert_eq!((&json["engine"], &json["load"]), (&"native f32 avx2".into(), &"idle-gap".into()));
     let measured = &json["measured"][1];
     assert_eq!(
         keys(measured),
         [
             "behind",
             "bins",
+            "decoded-to-transport",
             "latencies-us",
             "miss-rate",
             "missed",
@@ -107,7 +108,7 @@ fn the_table_says_where_and_what_and_how_long() {
         "kernel      preemption PREEMPT_RT, governor performance, clock unknown\n",
         "real time   asked for SCHED_FIFO 60, CPUs [2, 3], memory not locked\n",
         "refused     ndt-source: expected more, found less\n",
-        "bundle      0123456789ab, 20 ms bins, deadline 10 ms, engine native\n",
+        "bundle      0123456789ab, 20 ms bins, deadline 10 ms, engine native f32 avx2\n",
         "\n\nin-process: 30 bins, 1 missed (3.333 %): good 29, late 1\n",
         "\n  us                              count       p50       p90       p99     p99.9       max\n",
         "\n  due -> arrival                     30      50.0      50.0      50.0      50.0      50.0\n",
@@ -115,6 +116,7 @@ fn the_table_says_where_and_what_and_how_long() {
         "\n  first bins after a gap, us      count",
         "\n  other bins, us                  count",
         "\n  published -> received              28     100.0",
+        "\n  decoding takes 0.67 times what the transport takes, in and out (p50)",
     ] {
         assert!(text.contains(expected), "no {expected:?} in\n{text}");
     }
