@@ -7,9 +7,12 @@
 //! ```
 //!
 //! Engines take turns, a few hundred bins each, so that a machine that slows down slows all of them; the median of a
-//! bin is told, in microseconds, and written to `target/bench/engines.json`. One thread computes.
+//! bin is told, in microseconds. One thread computes. In `target/bench` it leaves the table as `engines.json`, a plot as
+//! `engines.svg`, and the reference model as `reference`, for `tests/python/bench_engines.py`. With `reference` as its
+//! argument it measures that model alone.
 
 mod model;
+mod plot;
 
 use model::{LEARNED, Model, REFERENCE, bundle, counts, onnxruntime};
 use ndt_daemon::engine::native::Native;
@@ -24,6 +27,7 @@ use ndt_protocol::precision::Precision;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Rounds of turns, and bins in a turn.
 const ROUNDS: usize = 5;
@@ -32,11 +36,36 @@ const BINS: usize = 300;
 const WINDOWS: usize = 20;
 
 fn models() -> Vec<Model> {
-    let channels = [32, 512, 4096].map(|channels| Model { channels, ..REFERENCE });
+    let channels = [32, 512, 1024, 4096].map(|channels| Model { channels, ..REFERENCE });
     let widths = [32, 64, 256, 512].map(|width| Model { width, ..REFERENCE });
     let layers = [2, 8].map(|layers| Model { layers, ..REFERENCE });
-    let windows = [16, 400].map(|window| Model { window, ..REFERENCE });
+    let windows = [16, 50, 200, 400].map(|window| Model { window, ..REFERENCE });
     [REFERENCE, LEARNED].into_iter().chain(channels).chain(widths).chain(layers).chain(windows).collect()
+}
+
+/// What one model costs.
+pub struct Cost {
+    model: Model,
+    /// Bytes that a bin reads at least, in each precision.
+    bytes: [usize; 3],
+    /// By the engine's name.
+    median_us: Vec<(String, f64)>,
+}
+
+impl Cost {
+    fn of(&self, engine: &str) -> Option<f64> {
+        self.median_us.iter().find(|(name, _)| name == engine).map(|(_, median)| *median)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let Model { channels, width, layers, window, positions } = self.model;
+        let bytes = Precision::ALL.iter().map(|precision| precision.name()).zip(self.bytes);
+        json!({
+            "channels": channels, "width": width, "layers": layers, "window": window, "positions": positions,
+            "bytes": bytes.collect::<BTreeMap<_, _>>(),
+            "median-us": self.median_us.iter().cloned().collect::<BTreeMap<String, f64>>(),
+        })
+    }
 }
 
 /// What takes turns.
@@ -82,17 +111,19 @@ impl Row {
     }
 }
 
+/// Our kernel in every precision with the best instructions of the machine and with AVX2, which most have, and in 32 bits
+/// with all others; then ONNX Runtime.
 fn rows(bundle: &Bundle, library: Option<&PathBuf>) -> Vec<Row> {
     let row = |name: String, contender| Row { name, contender, bins_ns: Vec::new() };
-    let sets = || InstructionSet::ALL.into_iter().filter(|set| set.is_there());
     let is_window = bundle.manifest.architecture.positions == Positions::Learned;
-    let precisions = if is_window { &[Precision::F32][..] } else { &Precision::ALL };
-    let kinds = precisions.iter().flat_map(|precision| sets().map(move |set| (set, *precision)));
-    let native = kinds.map(|(set, precision)| {
-        let native = Native::with(bundle, set, precision);
-        row(native.name(), Contender::Step(Box::new(native)))
-    });
-    let mut rows: Vec<Row> = native.collect();
+    let mut rows = Vec::new();
+    for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+        let all = !is_window && [InstructionSet::best(), InstructionSet::Avx2].contains(&set);
+        for precision in if all { &Precision::ALL[..] } else { &[Precision::F32] } {
+            let native = Native::with(bundle, set, *precision);
+            rows.push(row(native.name(), Contender::Step(Box::new(native))));
+        }
+    }
     if let Some(library) = library {
         match (OnnxStep::new(bundle, Some(library)), OnnxWindow::new(bundle, Some(library))) {
             (Ok(step), Ok(window)) => {
@@ -106,51 +137,72 @@ fn rows(bundle: &Bundle, library: Option<&PathBuf>) -> Vec<Row> {
 }
 
 /// Bytes that a step reads at least: every weight but the read-in of silent channels, and the keys and values in view.
-fn bytes(bundle: &Bundle, counts: &[f32]) -> usize {
-    let manifest = &bundle.manifest;
-    let of = |name: &str| bundle.weights.get(name).map_or(0, |(_, values)| values.len());
-    let all: usize = bundle.weights.values().map(|(_, values)| values.len()).sum();
+fn bytes(bundle: &Bundle, counts: &[f32], precision: Precision) -> usize {
+    let Architecture { width, layers, window_bins, .. } = bundle.manifest.architecture;
     let active = counts.iter().filter(|count| **count != 0.0).count() as f64 / BINS as f64;
-    let Architecture { width, layers, window_bins, .. } = manifest.architecture;
-    let remembered = 2 * layers * window_bins * width;
-    4 * (all - of("readin.weight") + (active * width as f64) as usize + remembered)
+    let mut exact = (active * width as f64) as usize;
+    let mut rounded = 2 * layers * window_bins * width;
+    for (name, (shape, values)) in bundle.weights.iter().filter(|(name, _)| *name != "readin.weight") {
+        let is_rounded = shape.len() == 2 && !name.ends_with("lag_bias");
+        *if is_rounded { &mut rounded } else { &mut exact } += values.len();
+    }
+    4 * exact
+        + rounded
+            * match precision {
+                Precision::F32 => 4,
+                Precision::Bf16 => 2,
+                Precision::Int8 => 1,
+            }
 }
 
-fn main() -> std::io::Result<()> {
+/// What every row of the table took, side by side.
+fn measure(model: Model, bundle: &Bundle, library: Option<&PathBuf>) -> Cost {
+    let counts = counts(BINS, model.channels);
+    let mut rows = rows(bundle, library);
+    for _ in 0..ROUNDS {
+        rows.iter_mut().for_each(|row| row.turn(bundle, &counts, model.window));
+    }
+    Cost {
+        model,
+        bytes: Precision::ALL.map(|precision| bytes(bundle, &counts, precision)),
+        median_us: rows.iter_mut().map(|row| (row.name.clone(), row.median_us())).collect(),
+    }
+}
+
+fn show(cost: &Cost) {
+    let Model { channels, width, layers, window, positions } = cost.model;
+    let learned = if positions == Positions::Learned { ", learned positions" } else { "" };
+    let [f32, bf16, int8] = cost.bytes.map(|bytes| bytes as f64 * 1e-6);
+    println!("{channels} channels, width {width}, {layers} layers, window {window}{learned}");
+    println!("  must read {f32:.2} MB in f32, {bf16:.2} in bf16, {int8:.2} in int8");
+    for (name, median) in &cost.median_us {
+        println!("  {name:28}{median:9.1}");
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let library = onnxruntime();
     if library.is_none() {
         eprintln!("skipped: no ONNX Runtime under target/python; tests/python-environment gets it");
     }
-    let machine = Machine::read();
-    println!("{}, Linux {}, one thread; median of a bin, us\n", machine.cpu, machine.kernel);
-    let mut results = Vec::new();
-    let all = !std::env::args().any(|argument| argument == "reference");
-    for model in models().into_iter().take(if all { usize::MAX } else { 1 }) {
-        let bundle = bundle(model);
-        let counts = counts(BINS, model.channels);
-        let mut rows = rows(&bundle, library.as_ref());
-        for _ in 0..ROUNDS {
-            rows.iter_mut().for_each(|row| row.turn(&bundle, &counts, model.window));
-        }
-        let Model { channels, width, layers, window, positions } = model;
-        let learned = if positions == Positions::Learned { " learned" } else { "" };
-        let bytes = bytes(&bundle, &counts);
-        print!(
-            "channels {channels:4} width {width:3} layers {layers} window {window:3}{learned}  {:5.2} MB",
-            bytes as f64 * 1e-6
-        );
-        let medians: Vec<(String, f64)> =
-            rows.iter_mut().map(|row| (row.name.clone(), row.median_us())).collect();
-        medians.iter().for_each(|(name, median)| print!("  {name} {median:7.1}"));
-        println!();
-        results.push(json!({
-            "channels": channels, "width": width, "layers": layers, "window": window, "positions": positions,
-            "bytes": bytes,
-            "median-us": medians.into_iter().collect::<BTreeMap<String, f64>>(),
-        }));
-    }
-    let report = json!({ "machine": machine, "rows": results });
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("engines.json"), format!("{report:#}\n"))
+    let machine = Machine::read();
+    println!("{}, Linux {}, one thread; median of a bin, us\n", machine.cpu, machine.kernel);
+    bundle(REFERENCE).write(&folder.join("reference"))?;
+    let all = !std::env::args().any(|argument| argument == "reference");
+    let mut costs = Vec::new();
+    for model in models().into_iter().take(if all { usize::MAX } else { 1 }) {
+        let cost = measure(model, &bundle(model), library.as_ref());
+        show(&cost);
+        costs.push(cost);
+    }
+    let rows: Vec<serde_json::Value> = costs.iter().map(Cost::json).collect();
+    let date_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let report = json!({ "machine": machine, "date-unix-s": date_unix_s, "rows": rows });
+    std::fs::write(folder.join("engines.json"), format!("{report:#}\n"))?;
+    if all {
+        plot::draw(&folder.join("engines.svg"), &costs, InstructionSet::best())?;
+    }
+    Ok(())
 }
