@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// Bin widths that an answer may take at most: half of what the queues hold, so that none of them is full before.
 const DEADLINE_BINS_MAX: usize = ndt_protocol::limits::QUEUE_BINS / 2;
 
+/// A minute: after so long a silence everything is cold again.
+const KEEP_WARM_MS_MAX: f64 = 60_000.0;
+
 /// The configuration of `ndtd run`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -34,6 +37,8 @@ pub struct Config {
     pub precision: Option<Precision>,
     /// From a bin's arrival to its answer at the latest; the width of a bin where not set.
     pub deadline_ms: Option<f64>,
+    /// Silence after which the decode thread has the engine run a step for nothing, again and again; 0 for never.
+    pub keep_warm_ms: u64,
     /// What becomes of the velocity while there is no result.
     pub policy: Policy,
     /// Time constant of the policy `decay`; the velocity is zero after four of them.
@@ -48,6 +53,8 @@ pub struct Config {
     pub mask_channels: Vec<i64>,
     /// ONNX Runtime's shared library; beside the executable or the system's where not set.
     pub onnxruntime_library: Option<PathBuf>,
+    /// How ONNX Runtime runs.
+    pub onnx: engine::onnx::Settings,
     /// What the real-time threads ask of the system.
     pub realtime: realtime::Settings,
     /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `ndt_daemon=debug`.
@@ -91,6 +98,7 @@ impl Default for Config {
             instruction_set: None,
             precision: None,
             deadline_ms: None,
+            keep_warm_ms: 2,
             policy: Policy::Decay,
             decay_time_constant_ms: 50.0,
             stale_after_bins: 3,
@@ -98,6 +106,7 @@ impl Default for Config {
             acceleration_max_m_per_s2: None,
             mask_channels: Vec::new(),
             onnxruntime_library: None,
+            onnx: engine::onnx::Settings::default(),
             realtime: realtime::Settings::default(),
             log: "info".to_owned(),
         }
@@ -141,6 +150,7 @@ impl Config {
             }
         };
         expect("deadline-ms", self.deadline_ms.unwrap_or(1.0), 0.1, 10_000.0);
+        expect("keep-warm-ms", self.keep_warm_ms as f64, 0.0, KEEP_WARM_MS_MAX);
         expect("decay-time-constant-ms", self.decay_time_constant_ms, 0.1, 60_000.0);
         expect("stale-after-bins", self.stale_after_bins as f64, 1.0, DEADLINE_BINS_MAX as f64);
         expect("speed-max-m-per-s", self.speed_max_m_per_s.unwrap_or(1.0).into(), 1e-6, 1e3);
@@ -151,6 +161,7 @@ impl Config {
         if let Err(error) = self.log.parse::<tracing_subscriber::EnvFilter>() {
             problems.push(format!("expected a log filter such as \"info\", found \"{}\": {error}", self.log));
         }
+        problems.extend(self.onnx.problems());
         problems.extend(self.realtime.problems());
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
     }
@@ -162,6 +173,7 @@ impl Config {
             instruction_set: self.instruction_set,
             precision: self.precision,
             onnxruntime_library: self.onnxruntime_library.clone(),
+            onnx: self.onnx.clone(),
         }
     }
 
@@ -245,6 +257,9 @@ mod tests {
         let found = sentence("\ninput = \"udp://rig:1\"\n");
         assert!(found.contains("expected an endpoint such as") && found.ends_with(" in line 2"), "{found}");
         assert!(sentence("[realtime]\nprio = 3\n").contains("unknown field `prio`"));
+        assert!(sentence("[onnx]\nthreads = 3\n").contains("unknown field `threads`"));
+        let found = sentence("[onnx]\nprovider = \"tensorrt\"\n");
+        assert!(found.contains("unknown variant `tensorrt`") && found.ends_with(" in line 2"), "{found}");
     }
 
     #[test]
@@ -252,9 +267,19 @@ mod tests {
         let config = read(
             "output = \"tcp://127.0.0.1:5570\"\nstale-after-bins = 0\ndeadline-ms = -1.0\nlog = \"=\"\n",
         );
-        let problems = config.unwrap().check().unwrap_err().to_string();
-        for expected in ["a bundle", "different addresses", "stale-after-bins", "deadline-ms", "a log filter"]
-        {
+        let mut config = config.unwrap();
+        config.onnx.intra_op_threads = 0;
+        config.keep_warm_ms = 3_600_000;
+        let problems = config.check().unwrap_err().to_string();
+        for expected in [
+            "a bundle",
+            "different addresses",
+            "stale-after-bins",
+            "deadline-ms",
+            "keep-warm-ms",
+            "a log filter",
+            "onnx.intra-op-threads",
+        ] {
             assert!(problems.contains(&format!("expected {expected}")), "{expected} in {problems}");
         }
     }

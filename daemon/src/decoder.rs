@@ -131,6 +131,12 @@ impl Decoder {
         self.take(bin, Step { back: 0, missing: bin.is_missing(), reasons, too_late }, emit);
     }
 
+    /// Has the engine compute for nothing: state and estimates stay as they are. Whether it can. Runs on the decode
+    /// thread while no bin waits.
+    pub fn keep_warm(&mut self) -> bool {
+        self.engine.keep_warm()
+    }
+
     fn read_clock(&mut self, bin: &Bin) -> Reasons {
         let reading = self.clock.read(bin);
         self.estimate.clock_offset_ns = reading.offset_ns;

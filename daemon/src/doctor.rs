@@ -9,8 +9,10 @@ pub mod libraries;
 
 use crate::config::{Config, ConfigError};
 use crate::engine::EngineKind;
+use crate::engine::onnx::Provider;
 use crate::machine::Machine;
 use facts::Facts;
+use libraries::Loaded;
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -65,11 +67,11 @@ pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<P
     let settings = read.as_ref().map(|config| config.realtime.clone()).unwrap_or_default();
     let configured = read.as_ref().ok().and_then(|config| config.onnxruntime_library.clone());
     let is_needed = read.as_ref().is_ok_and(|config| config.engine == EngineKind::Onnx);
-    let facts = Facts::read(
-        Path::new("/"),
-        libraries::onnxruntime(onnxruntime_library.or(configured), is_needed),
-        libraries::liblsl(),
-    );
+    let onnxruntime = libraries::onnxruntime(onnxruntime_library.or(configured), is_needed);
+    let wants_cuda = is_needed && read.as_ref().is_ok_and(|config| config.onnx.provider == Provider::Cuda);
+    let has_cuda = wants_cuda.then(|| onnxruntime.found.as_ref().is_ok_and(Loaded::has_cuda));
+    let facts =
+        Facts { onnxruntime_cuda: has_cuda, ..Facts::read(Path::new("/"), onnxruntime, libraries::liblsl()) };
     // Whether the CPUs exist is among the checks of the machine.
     let mut findings = vec![configuration(config, read.as_ref().err(), settings.problems_on(&[]))];
     findings.extend(examine::examine(&facts, &settings));

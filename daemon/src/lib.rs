@@ -17,6 +17,7 @@ pub mod decoder;
 pub mod doctor;
 pub mod engine;
 pub mod guard;
+pub mod keep_warm;
 pub mod machine;
 pub mod news;
 pub mod pipeline;

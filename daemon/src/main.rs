@@ -235,6 +235,7 @@ fn check(check: &Check) -> anyhow::Result<()> {
         instruction_set: check.instruction_set,
         precision: None,
         onnxruntime_library: check.onnxruntime_library.clone(),
+        onnx: engine::onnx::Settings::default(),
     };
     let report = check::examine(&choice, &bundle)?;
     if check.json {

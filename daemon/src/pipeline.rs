@@ -15,6 +15,7 @@ use crate::counts::{Shared, Stats};
 use crate::decoder::Decoder;
 use crate::engine::Engine;
 use crate::guard::Guard;
+use crate::keep_warm::KeepWarm;
 use crate::realtime::{self, Refused};
 use crate::source::{Arrival, Intake, Received, Source};
 use crate::zeromq::{ZeromqError, ZeromqPublisher, ZeromqSource};
@@ -139,7 +140,8 @@ pub fn start_with(
     })?;
     pipeline.spawn("ndt-decode", &config.realtime, sleep_once(&queued_bins), {
         let shared = shared.clone();
-        move || run_decode(decoder, queued_bins, &estimates, &shared)
+        let warmth = KeepWarm::new(config.keep_warm_ms, monotonic_ns());
+        move || run_decode(decoder, warmth, queued_bins, &estimates, &shared)
     })?;
     pipeline.spawn(
         "ndt-source",
@@ -290,12 +292,36 @@ fn run_source(mut source: impl Source, heard: &Queue<Heard>, bins: &Queue<Bin>, 
 }
 
 /// Runs on the decode thread until the source thread ends, once a bin. Must not allocate, block, lock or log.
-fn run_decode(mut decoder: Decoder, bins: Receiver<Bin>, estimates: &Queue<Estimate>, shared: &Shared) {
-    while let Ok(bin) = bins.recv() {
+///
+/// A step for nothing is begun only while no bin waits, so that it delays one by less than a step.
+fn run_decode(
+    mut decoder: Decoder,
+    mut warmth: KeepWarm,
+    bins: Receiver<Bin>,
+    estimates: &Queue<Estimate>,
+    shared: &Shared,
+) {
+    loop {
+        let bin = match warmth.patience(monotonic_ns()) {
+            None => bins.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(patience) => bins.recv_timeout(patience),
+        };
+        let bin = match bin {
+            Ok(bin) => bin,
+            Err(RecvTimeoutError::Timeout) => {
+                match decoder.keep_warm() {
+                    true => warmth.computed(monotonic_ns()),
+                    false => warmth = KeepWarm::never(),
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         decoder.decode(&bin, bins.len(), monotonic_ns(), &mut |estimate| {
             estimate.decoded_ns = monotonic_ns();
             shared.overflowed(estimates.push(estimate.clone()));
         });
+        warmth.computed(monotonic_ns());
         shared.decoded(&decoder.counters());
     }
 }

@@ -23,6 +23,19 @@ import reference
 
 TOLERANCE = 1e-4
 
+# Of step.onnx.
+ELEMENTS = {
+    "missing": np.bool_,
+    "slot": np.int64,
+    "lags": np.int64,
+    "window_missing": np.bool_,
+    "window_missing_next": np.bool_,
+}
+
+
+def element(path, name):
+    return ELEMENTS.get(name, np.float32) if path.name == "step.onnx" else np.float32
+
 
 def read_safetensors(path):
     """Arrays by name. The file: length of the header (u64, little-endian), header (JSON), values."""
@@ -40,16 +53,18 @@ def read_safetensors(path):
 
 
 def expected_values(manifest):
-    """Inputs and outputs of both graphs as they are documented: {file: (inputs, outputs)}, name to shape."""
+    """Inputs and outputs of both graphs as they are documented: {file: (inputs, outputs)}, name to shape.
+
+    All are f32 but those in ELEMENTS."""
     architecture = manifest["architecture"]
     channels, units = len(manifest["channel-ids"]), len(manifest["unit-ids"])
-    past = architecture["window-bins"] - 1
+    slots = architecture["window-bins"]
     if architecture["positions"] == "lag-bias":
-        heads = architecture["heads"]
-        cache = [architecture["layers"], heads, past, architecture["width"] // heads]
-        memory = {"keys": cache, "values": cache, "filled": [past]}
+        cache = [1, slots, architecture["width"]]
+        layers = range(architecture["layers"])
+        memory = {f"{name}.{layer}": cache for layer in layers for name in ("keys", "values")}
     else:
-        memory = {"window_counts": [past, channels], "window_missing": [past], "filled": [past]}
+        memory = {"window_counts": [slots, channels], "window_missing": [slots]}
 
     def estimate(*leading):
         outputs = {"log_rates": [*leading, units], "rates": [*leading, units]}
@@ -61,7 +76,7 @@ def expected_values(manifest):
     return {
         "window.onnx": ({"counts": [*batch, channels], "missing": [*batch]}, estimate(*batch)),
         "step.onnx": (
-            {"counts": [1, channels], "missing": [1]} | memory,
+            {"counts": [1, channels], "missing": [1], "slot": [1, 1], "lags": [slots]} | memory,
             estimate(1) | {f"{name}_next": shape for name, shape in memory.items()},
         ),
     }
@@ -72,15 +87,19 @@ def load(path, inputs, outputs):
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     domains = [(opset.domain, opset.version) for opset in model.opset_import]
-    if domains != [("", 20)] or model.ir_version != 10:
-        raise SystemExit(f"{path.name}: expected opset 20 and IR 10, found {domains} and {model.ir_version}")
+    if domains != [("", 23)] or model.ir_version != 11:
+        raise SystemExit(f"{path.name}: expected opset 23 and IR 11, found {domains} and {model.ir_version}")
     for expected, found in ((inputs, model.graph.input), (outputs, model.graph.output)):
+        elements = {value.name: value.type.tensor_type.elem_type for value in found}
         found = {
             value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
             for value in found
         }
         if expected != found:
             raise SystemExit(f"{path.name}: expected {expected}, found {found}")
+        documented = {name: onnx.helper.np_dtype_to_tensor_dtype(np.dtype(element(path, name))) for name in found}
+        if elements != documented:
+            raise SystemExit(f"{path.name}: expected elements {documented}, found {elements}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -89,18 +108,31 @@ def load(path, inputs, outputs):
 
 
 def run_step(step, inputs, counts, missing):
-    """step.onnx from a cold start; the memory's slots must be those documented at every bin."""
-    slots = {name: shape for name, shape in inputs.items() if name not in ("counts", "missing")}
-    memory = {name: np.zeros(shape, np.float32) for name, shape in slots.items()}
+    """step.onnx from a cold start, in a ring that begins in the middle; a step may change its own slot alone."""
+    own = ("counts", "missing", "slot", "lags")
+    memory = {
+        name: np.zeros(shape, ELEMENTS.get(name, np.float32)) for name, shape in inputs.items() if name not in own
+    }
+    (slots,) = inputs["lags"]
+    lags = np.full(slots, slots, np.int64)
     rows = []
     for bin_, (row, is_missing) in enumerate(zip(counts, missing)):
-        outputs = step({"counts": row[None], "missing": is_missing[None], **memory})
-        memory = {name: outputs.pop(f"{name}_next") for name in memory}
-        past = len(memory["filled"])
-        filled = (np.arange(past) >= past - 1 - bin_).astype(np.float32)
-        if not np.array_equal(memory["filled"], filled):
-            found = memory["filled"]
-            raise SystemExit(f"step.onnx: expected filled slots {filled} after bin {bin_}, found {found}")
+        slot = (slots // 2 + bin_) % slots
+        lags = np.minimum(lags + 1, slots)
+        lags[slot] = 0
+        bin_inputs = {
+            "counts": row[None],
+            "missing": np.array([is_missing != 0]),
+            "slot": np.array([[slot]]),
+            "lags": lags,
+        }
+        outputs = step(bin_inputs | memory)
+        for name, old in memory.items():
+            new = outputs.pop(f"{name}_next")
+            axis = 1 if name.startswith(("keys", "values")) else 0
+            if not np.array_equal(np.delete(new, slot, axis), np.delete(old, slot, axis)):
+                raise SystemExit(f"step.onnx: expected {name} to change at slot {slot} alone, bin {bin_}")
+            memory[name] = new
         rows.append(outputs)
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 

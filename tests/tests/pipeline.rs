@@ -105,6 +105,32 @@ impl Engine for Hanging {
     }
 }
 
+/// Our kernel, which tells of each step for nothing that it was asked for.
+struct Warmed {
+    native: Native,
+    asked: Sender<()>,
+}
+
+impl Engine for Warmed {
+    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
+        self.native.step(input, output)
+    }
+
+    fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
+        self.native.observe(input)
+    }
+
+    fn keep_warm(&mut self) -> bool {
+        // A test that has ended listens no more.
+        let _ = self.asked.send(());
+        true
+    }
+
+    fn reset(&mut self) {
+        self.native.reset();
+    }
+}
+
 struct Bench {
     pipeline: Pipeline,
     rig: Sender<Order>,
@@ -112,13 +138,21 @@ struct Bench {
     estimates: Receiver<Estimate>,
 }
 
-/// A deadline that a busy machine does not miss, so that only what was ordered is told.
 fn bench(hangs_at: u64, stale_after_bins: u64) -> Bench {
+    let (go_on, gone_on) = channel();
+    let engine = |native| Hanging { native, at: hangs_at, seen: 0, go_on: gone_on };
+    let (pipeline, rig, estimates) = start(engine, Config { stale_after_bins, ..Config::default() });
+    Bench { pipeline, rig, go_on, estimates }
+}
+
+/// A deadline that a busy machine does not miss, so that only what was ordered is told.
+fn start<E: Engine + 'static>(
+    engine: impl FnOnce(Native) -> E,
+    config: Config,
+) -> (Pipeline, Sender<Order>, Receiver<Estimate>) {
     let bundle = weights_only(SHAPE, 1);
     let (rig, orders) = channel();
-    let (go_on, gone_on) = channel();
     let (said, estimates) = channel();
-    let engine = Hanging { native: Native::new(&bundle), at: hangs_at, seen: 0, go_on: gone_on };
     let say = move |say: Say<'_>| {
         if let Say::Estimate(estimate) = say {
             // A test that has ended listens no more.
@@ -126,9 +160,9 @@ fn bench(hangs_at: u64, stale_after_bins: u64) -> Bench {
         }
     };
     let source = Rig { orders, due: 0, left: 0, next: 0 };
-    let config = Config { deadline_ms: Some(200.0), stale_after_bins, ..Config::default() };
-    let pipeline = pipeline::start_with(&config, &bundle, Box::new(engine), source, say).unwrap();
-    Bench { pipeline, rig, go_on, estimates }
+    let config = Config { deadline_ms: Some(200.0), ..config };
+    let engine = Box::new(engine(Native::new(&bundle)));
+    (pipeline::start_with(&config, &bundle, engine, source, say).unwrap(), rig, estimates)
 }
 
 impl Bench {
@@ -204,4 +238,25 @@ fn silence_loss_and_empty_bins_are_told_and_left_behind() {
     let is_warming = |estimate: &Estimate| estimate.quality == Quality::Warmup && estimate.seq >= again;
     assert!(estimates.iter().any(is_warming), "no warm-up after {again}");
     assert_eq!(bench.pipeline.stats().empty, 1);
+}
+
+#[test]
+fn an_idle_engine_is_kept_warm_where_that_is_asked_for() {
+    for (keep_warm_ms, is_warmed) in [(1, true), (0, false)] {
+        let (asked, asking) = channel();
+        let config = Config { keep_warm_ms, stale_after_bins: 50, ..Config::default() };
+        let (pipeline, rig, estimates) = start(|native| Warmed { native, asked }, config);
+        let answered = |from: u64| {
+            rig.send(Order::Bins(5)).unwrap();
+            while estimates.recv_timeout(SOON).unwrap().seq < from + 4 {}
+        };
+        answered(0);
+        if is_warmed {
+            // As long as none comes, and between two bins.
+            (0..20).for_each(|_| asking.recv_timeout(SOON).unwrap());
+            answered(5);
+        }
+        pipeline.stop();
+        assert_eq!(asking.try_iter().count() > 0, is_warmed);
+    }
 }

@@ -98,17 +98,20 @@ fn kernels_of_fewer_bits_compute_what_the_trainer_computes() {
 }
 
 #[test]
-fn observing_in_fewer_bits_leaves_the_state_of_a_step() {
+fn observing_and_keeping_warm_leave_the_state_of_a_step() {
     for (seed, shape) in shapes().into_iter().enumerate() {
         let bundle = bundle(shape, seed as u64);
         let counts = random_counts(BINS, shape.channels, 800 + seed as u64);
-        for precision in FEWER {
+        for precision in Precision::ALL {
             let mut engine = Native::with(&bundle, InstructionSet::best(), precision);
             let whole = run(&mut engine, &bundle, &counts);
             let mut output = Output::for_bundle(&bundle);
             engine.reset();
             for (bin, counts) in counts.chunks(shape.channels).enumerate() {
                 let input = Input { counts, missing: is_missing(bin) };
+                if bin % 5 < 2 {
+                    assert!(engine.keep_warm());
+                }
                 if bin % 3 == 0 {
                     engine.step(input, &mut output).unwrap();
                     let answers = bundle.manifest.units() + bundle.manifest.velocity_dims();
@@ -130,6 +133,7 @@ fn what_runs_is_the_fewest_bits_that_the_bundle_stands() {
         instruction_set,
         precision,
         onnxruntime_library: Some(ndt_tests::onnxruntime_library()),
+        onnx: engine::onnx::Settings::default(),
     };
     let wide = Some(InstructionSet::Avx2);
     let native = |set, precision| choice(EngineKind::Native, set, precision);

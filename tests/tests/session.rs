@@ -60,6 +60,7 @@ fn stream(bundle: &Bundle, session: &Session, kind: EngineKind, precision: Preci
         instruction_set: None,
         precision: Some(precision),
         onnxruntime_library: Some(onnxruntime_library()),
+        onnx: engine::onnx::Settings::default(),
     };
     let engine = engine::load(&choice, bundle).unwrap();
     // The scores are those of computed values: none is to be missed because the machine is busy.

@@ -3,9 +3,9 @@
 //! Both compute the function of the bundle's weights, with folded units: counts go in, ln(spikes/s) and m/s
 //! come out. The two position schemes share every layer ([`encoder`]) and differ in the score bias and in
 //! what a step remembers: keys and values (`lag-bias`), or the raw bins of the window (`learned`). A step
-//! takes its memory as inputs and gives the next one as outputs named `*_next`, with the newest bin last; at
-//! a cold start all of it is zero. Only operators of opset 20 from ONNX's own domain are used, and a step has
-//! no dynamic dimension.
+//! takes its memory as inputs and gives the next one as outputs named `*_next`; the two differ in one row, that of the
+//! slot which the new bin is told to take, so that a runtime which is given the same buffer for both copies nothing.
+//! Only operators of opset 23 from ONNX's own domain are used, and a step has no dynamic dimension.
 
 mod encoder;
 mod graph;
@@ -17,7 +17,7 @@ mod window;
 pub use step::step_graph;
 pub use window::window_graph;
 
-use crate::pb::Dimension;
+use crate::pb::{Dimension, FLOAT};
 use graph::Graph;
 use ndt_protocol::manifest::{Architecture, Manifest};
 
@@ -44,16 +44,12 @@ impl GraphShape {
             velocity_dims: manifest.velocity_dims(),
         }
     }
-
-    fn head_width(&self) -> usize {
-        self.architecture.width / self.architecture.heads
-    }
 }
 
 fn declare_outputs(graph: &mut Graph, shape: &GraphShape, dims: impl Fn(usize) -> Vec<Dimension>) {
-    graph.output("log_rates", &dims(shape.units));
-    graph.output("rates", &dims(shape.units));
+    graph.output("log_rates", FLOAT, &dims(shape.units));
+    graph.output("rates", FLOAT, &dims(shape.units));
     if shape.velocity_dims > 0 {
-        graph.output("velocity", &dims(shape.velocity_dims));
+        graph.output("velocity", FLOAT, &dims(shape.velocity_dims));
     }
 }

@@ -1,6 +1,6 @@
 //! The messages of an ONNX file that our graphs need, as prost structs.
 //!
-//! Field numbers and enum values are those of `onnx/onnx.proto3` in the ONNX repository (IR version 10).
+//! Field numbers and enum values are those of `onnx/onnx.proto3` in the ONNX repository (IR version 11).
 //! Fields that we never write are left out: protobuf skips unknown fields and treats absent ones as empty, so
 //! that the files stay valid for every reader. Writing the structs by hand spares the build a protoc.
 
@@ -10,12 +10,12 @@ use prost::Message;
 pub(crate) const FLOAT: i32 = 1;
 /// `TensorProto.DataType.INT64`
 pub(crate) const INT64: i32 = 7;
+/// `TensorProto.DataType.BOOL`
+pub(crate) const BOOL: i32 = 9;
 /// `AttributeProto.AttributeType.FLOAT`
 pub(crate) const ATTRIBUTE_FLOAT: i32 = 1;
 /// `AttributeProto.AttributeType.INT`
 pub(crate) const ATTRIBUTE_INT: i32 = 2;
-/// `AttributeProto.AttributeType.INTS`
-pub(crate) const ATTRIBUTE_INTS: i32 = 7;
 
 /// The file.
 #[derive(Clone, PartialEq, Message)]
@@ -91,8 +91,6 @@ pub(crate) struct AttributeProto {
     pub f: f32,
     #[prost(int64, tag = "3")]
     pub i: i64,
-    #[prost(int64, repeated, tag = "8")]
-    pub ints: Vec<i64>,
     /// Called `type` in ONNX.
     #[prost(int32, tag = "20")]
     pub kind: i32,

@@ -28,7 +28,7 @@ pub fn examine(facts: &Facts, settings: &Settings) -> Vec<Finding> {
         processors::clock_source(facts),
         swap(facts, settings),
         huge_pages(facts),
-        onnxruntime(&facts.onnxruntime),
+        onnxruntime(facts),
         liblsl(&facts.liblsl),
     ]
 }
@@ -183,7 +183,8 @@ fn huge_pages(facts: &Facts) -> Finding {
     }
 }
 
-fn onnxruntime(library: &Library) -> Finding {
+fn onnxruntime(facts: &Facts) -> Finding {
+    let library = &facts.onnxruntime;
     let check = Check {
         name: "ONNX Runtime",
         why: "only engine = \"onnx\" uses it; the native engine needs nothing",
@@ -191,7 +192,18 @@ fn onnxruntime(library: &Library) -> Finding {
     let severity = if library.is_needed { Severity::Problem } else { Severity::Note };
     match &library.found {
         Ok(Loaded { path, version }) if *version >= ONNXRUNTIME_MIN => {
-            check.ok(format!("{}.{} in {path}", version.0, version.1))
+            let found = format!("{}.{} in {path}", version.0, version.1);
+            match facts.onnxruntime_cuda {
+                None => check.ok(found),
+                Some(true) => check.ok(format!("{found}, with its CUDA provider")),
+                Some(false) => check.finds(
+                    Severity::Problem,
+                    format!("{found}, without the CUDA provider that provider = \"cuda\" asks for"),
+                    "pip install 'onnxruntime-gpu[cuda,cudnn]', and onnxruntime-library = its \
+                     onnxruntime/capi/libonnxruntime.so.* in ndtd.toml, beside which \
+                     libonnxruntime_providers_cuda.so lies",
+                ),
+            }
         }
         Ok(Loaded { path, version }) => {
             let (major, minor) = ONNXRUNTIME_MIN;

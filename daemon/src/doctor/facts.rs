@@ -40,6 +40,8 @@ pub struct Facts {
     pub wake_us_held: Option<i32>,
     /// ONNX Runtime.
     pub onnxruntime: Library,
+    /// Whether it has a CUDA provider; none where the configuration asks for none.
+    pub onnxruntime_cuda: Option<bool>,
     /// Lab Streaming Layer.
     pub liblsl: Library,
 }
@@ -85,6 +87,7 @@ impl Facts {
             idle_states: idle_states(root),
             wake_us_held: wake_us_held(root),
             onnxruntime,
+            onnxruntime_cuda: None,
             liblsl,
         }
     }

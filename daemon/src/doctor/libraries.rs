@@ -24,6 +24,16 @@ pub struct Loaded {
     pub version: (u32, u32),
 }
 
+/// What ONNX Runtime opens, beside its own file, to compute on an NVIDIA GPU.
+const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
+
+impl Loaded {
+    /// Of ONNX Runtime: whether its CUDA provider lies beside it.
+    pub fn has_cuda(&self) -> bool {
+        Path::new(&self.path).with_file_name(CUDA_PROVIDER).exists()
+    }
+}
+
 /// ONNX Runtime where it is configured, else where the engine looks for it. One that is configured is needed.
 pub fn onnxruntime(configured: Option<PathBuf>, is_needed: bool) -> Library {
     let is_needed = is_needed || configured.is_some();

@@ -183,7 +183,7 @@ fn a_machine_that_says_nothing_is_no_error() {
 #[test]
 fn single_facts_are_judged() {
     type Change = fn(&mut Facts, &mut Settings);
-    let cases: [(Change, &[&str]); 14] = [
+    let cases: [(Change, &[&str]); 16] = [
         (
             |facts, _| facts.realtime_runtime_us = Some(-1),
             &["note real-time throttling: off: a real-time thread that spins keeps its CPU"],
@@ -218,6 +218,12 @@ fn single_facts_are_judged() {
             |facts, _| facts.onnxruntime = loaded("/usr/lib/libonnxruntime.so", (1, 21)),
             &["note ONNX Runtime: 1.21 in /usr/lib/libonnxruntime.so, older than 1.23"],
         ),
+        (|facts, _| facts.onnxruntime_cuda = Some(true), &[]),
+        (
+            |facts, _| facts.onnxruntime_cuda = Some(false),
+            &["problem ONNX Runtime: 1.23 in /usr/lib/libonnxruntime.so, without the CUDA provider that \
+               provider = \"cuda\" asks for"],
+        ),
         (
             |facts, _| facts.liblsl = absent("liblsl.so", false),
             &["note liblsl: liblsl.so: cannot open shared object file"],
@@ -251,6 +257,16 @@ fn a_library_that_is_not_there_or_no_such_library_says_so() {
     // The C library is on every machine, and is no ONNX Runtime.
     let says = libraries::onnxruntime(Some("libc.so.6".into()), false).found.unwrap_err();
     assert!(says.contains("OrtGetApiBase"), "{says}");
+}
+
+#[test]
+fn the_cuda_provider_is_looked_for_beside_the_library() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libonnxruntime.so.1.31.1").display().to_string();
+    let library = Loaded { path, version: (1, 31) };
+    assert!(!library.has_cuda());
+    std::fs::write(folder.path().join("libonnxruntime_providers_cuda.so"), []).unwrap();
+    assert!(library.has_cuda());
 }
 
 #[test]

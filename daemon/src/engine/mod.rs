@@ -60,6 +60,13 @@ pub trait Engine: Send {
         "unnamed".to_owned()
     }
 
+    /// Computes something that no later answer shows, so that caches and contexts stay hot while no bin comes; whether
+    /// the engine has such a step. Runs on the decode thread; the same rules hold as for [`Engine::step`], and it takes
+    /// no longer.
+    fn keep_warm(&mut self) -> bool {
+        false
+    }
+
     /// Forgets all bins. Runs on the decode thread at a segment's start.
     fn reset(&mut self);
 }
@@ -90,6 +97,8 @@ pub struct Choice {
     pub precision: Option<Precision>,
     /// ONNX Runtime's shared library, where it is not in its usual place.
     pub onnxruntime_library: Option<PathBuf>,
+    /// How ONNX Runtime runs.
+    pub onnx: onnx::Settings,
 }
 
 /// Why an engine cannot be used.
@@ -158,7 +167,9 @@ pub fn load(choice: &Choice, bundle: &Bundle) -> Result<Box<dyn Engine>, EngineE
     let tolerance = tolerance(precision, bundle)?;
     let mut engine: Box<dyn Engine> = match choice.kind {
         EngineKind::Native => Box::new(native::Native::with(bundle, set, precision)),
-        EngineKind::Onnx => Box::new(onnx::OnnxStep::new(bundle, choice.onnxruntime_library.as_ref())?),
+        EngineKind::Onnx => {
+            Box::new(onnx::OnnxStep::with(bundle, choice.onnxruntime_library.as_ref(), &choice.onnx)?)
+        }
     };
     reproduce_golden(engine.as_mut(), bundle, tolerance)?;
     Ok(engine)

@@ -80,6 +80,11 @@ impl Engine for Native {
         format!("native {kind}{} {}", self.precision.name(), self.set.name())
     }
 
+    /// With lag biases; a window's step is too long to be in a bin's way.
+    fn keep_warm(&mut self) -> bool {
+        self.kernel.keep_warm()
+    }
+
     fn reset(&mut self) {
         self.kernel.reset();
     }

@@ -3,13 +3,20 @@
 //! The library is loaded at run time. `OnnxStep` feeds `step.onnx` one bin and its own memory; `OnnxWindow`
 //! runs `window.onnx` over whole trials and serves the parity tests and offline use.
 
+mod settings;
+
+pub use settings::{Provider, Settings};
+
 use super::{Engine, Input, Output, StepFailed};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::{Architecture, Positions};
 use ort::environment::Environment;
-use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
-use ort::value::TensorRef;
+use ort::ep::{CUDA, ExecutionProvider};
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions};
+use ort::session::{Session, SessionInputValue, SessionOutputs};
+use ort::value::{DynTensor, Outlet, PrimitiveTensorElementType, TensorRef, ValueType};
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +32,18 @@ pub enum OnnxError {
         /// Where.
         looked_for: String,
         /// What the loader says.
+        found: String,
+    },
+    /// The library or the machine has no CUDA.
+    #[error(
+        "expected ONNX Runtime to compute on CUDA device {device}, found {found}; get it with \
+         `pip install onnxruntime-gpu` and set onnxruntime-library to its onnxruntime/capi/libonnxruntime.so.*, \
+         beside which libonnxruntime_providers_cuda.so lies"
+    )]
+    Cuda {
+        /// Which GPU.
+        device: i32,
+        /// What the library says.
         found: String,
     },
     /// The library refuses the graph.
@@ -69,111 +88,268 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn session(graph: &'static str, bytes: &[u8], library: Option<&PathBuf>) -> Result<Session, OnnxError> {
+/// All operators run one after the other: a bin has none that could run side by side and would gain by it.
+fn session(
+    graph: &'static str,
+    bytes: &[u8],
+    library: Option<&PathBuf>,
+    settings: &Settings,
+) -> Result<Session, OnnxError> {
     let environment = environment(library)?;
     let refused =
         |error: &dyn std::fmt::Display| OnnxError::Graph { graph, found: one_line(&error.to_string()) };
-    // One thread and no spinning: a bin is too small to share, and a spinning pool takes the rig's cores.
     let builder = Session::builder(&environment)
-        .and_then(|b| Ok(b.with_intra_threads(1)?))
+        .and_then(|b| Ok(b.with_intra_threads(settings.intra_op_threads)?))
         .and_then(|b| Ok(b.with_inter_threads(1)?))
-        .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
+        .and_then(|b| Ok(b.with_intra_op_spinning(settings.intra_op_spinning)?))
         .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::Level3)?));
-    builder.map_err(|error| refused(&error))?.commit_from_memory(bytes).map_err(|error| refused(&error))
+    let builder = builder.map_err(|error| refused(&error))?;
+    let mut builder = match settings.provider {
+        Provider::Cpu => builder,
+        Provider::Cuda => on_cuda(builder, settings.cuda_device)?,
+    };
+    builder.commit_from_memory(bytes).map_err(|error| refused(&error))
 }
 
-/// What a step remembers: name, shape and values.
-struct Memory {
-    name: &'static str,
-    next: String,
-    shape: Vec<usize>,
-    values: Vec<f32>,
+/// Has the CUDA provider compute what it can; the CPU computes the rest.
+fn on_cuda(builder: SessionBuilder, device: i32) -> Result<SessionBuilder, OnnxError> {
+    let cannot = |found: &str| OnnxError::Cuda { device, found: one_line(found) };
+    if !CUDA::is_available().unwrap_or(false) {
+        return Err(cannot("a library that was built without it"));
+    }
+    let provider = CUDA::default().with_device_id(device).build().error_on_failure();
+    builder.with_execution_providers([provider]).map_err(|error| cannot(&error.to_string()))
 }
 
-impl Memory {
-    fn tensor(&self) -> ort::Result<TensorRef<'_, f32>> {
-        TensorRef::from_array_view((self.shape.clone(), &self.values[..]))
+/// The inputs of a run, in the graph's order: [`OWN_INPUTS`], then the memory.
+struct Feed(Vec<SessionInputValue<'static>>);
+
+/// The inputs that are new with each bin.
+const OWN_INPUTS: [&str; 4] = ["counts", "missing", "slot", "lags"];
+
+impl Feed {
+    fn write<T: PrimitiveTensorElementType + Debug + Copy>(
+        &mut self,
+        at: usize,
+        values: &[T],
+    ) -> ort::Result<()> {
+        match self.0.get_mut(at) {
+            Some(SessionInputValue::Owned(value)) => {
+                value.try_extract_tensor_mut::<T>()?.1.copy_from_slice(values);
+                Ok(())
+            }
+            _ => Err(ort::Error::new("expected a tensor of our own, found a view")),
+        }
     }
 }
 
-/// The cached step.
+/// Which slot of the memory the next bin takes, and how many bins ago each was taken.
+struct Ring {
+    slot: usize,
+    /// As many as there are slots for one that holds no bin.
+    lags: Vec<i64>,
+}
+
+impl Ring {
+    /// Gives the next bin the slot of the oldest.
+    fn take(&mut self) -> usize {
+        let taken = self.slot;
+        let none = self.lags.len() as i64;
+        self.lags.iter_mut().for_each(|lag| *lag = (*lag + 1).min(none));
+        self.lags[taken] = 0;
+        self.slot = (taken + 1) % self.lags.len();
+        taken
+    }
+
+    /// The first slot is the next again: the same stream gives the same bits after every reset.
+    fn clear(&mut self) {
+        self.slot = 0;
+        let none = self.lags.len() as i64;
+        self.lags.fill(none);
+    }
+}
+
+/// The cached step. All tensors are made once, and the memory's next is written over the memory itself: the two differ
+/// in one row, and ONNX Runtime's `ScatterND` copies the others only where input and output are two buffers. A runtime
+/// that did otherwise would not reproduce the golden vectors. With CUDA the memory stays on the GPU.
 pub struct OnnxStep {
     session: Session,
-    channels: usize,
-    has_velocity: bool,
-    /// What stands for the counts of a missing bin, which the graph multiplies by zero.
+    /// Which outputs are wanted, and the tensors that take them.
+    outputs: RunOptions<HasSelectedOutputs>,
+    /// The inputs with an empty memory, for the first bin.
+    cold: Feed,
+    /// The inputs with the memory that `outputs` writes.
+    warm: Feed,
+    is_cold: bool,
+    ring: Ring,
+    /// What stands for the counts of a missing bin, which the graph does not look at.
     silence: Vec<f32>,
-    memory: Vec<Memory>,
+    has_velocity: bool,
+    name: String,
 }
 
 impl OnnxStep {
-    /// Loads `step.onnx` of `bundle`, reset. `library` is where ONNX Runtime is, if not in its usual place.
+    /// Loads `step.onnx` of `bundle` with the default settings, reset. `library` is where ONNX Runtime is, if not in its
+    /// usual place.
     ///
     /// # Errors
-    /// [`OnnxError`] when the library is missing or refuses the graph.
+    /// As [`OnnxStep::with`].
     pub fn new(bundle: &Bundle, library: Option<&PathBuf>) -> Result<Self, OnnxError> {
-        let session = session("step.onnx", &bundle.step_onnx, library)?;
-        let Architecture { layers, heads, width, window_bins, positions, .. } = bundle.manifest.architecture;
-        let (channels, past) = (bundle.manifest.channels(), window_bins - 1);
-        let cache = vec![layers, heads, past, width / heads];
-        let shapes = match positions {
-            Positions::LagBias => [("keys", cache.clone()), ("values", cache), ("filled", vec![past])],
-            Positions::Learned => [
-                ("window_counts", vec![past, channels]),
-                ("window_missing", vec![past]),
-                ("filled", vec![past]),
-            ],
-        };
-        let memory = shapes.map(|(name, shape)| {
-            let values = vec![0.0; shape.iter().product()];
-            Memory { name, next: format!("{name}_next"), shape, values }
-        });
-        let has_velocity = bundle.manifest.velocity_dims() > 0;
-        Ok(OnnxStep { session, channels, has_velocity, silence: vec![0.0; channels], memory: memory.into() })
+        OnnxStep::with(bundle, library, &Settings::default())
     }
 
-    /// The graph computes its outputs whether they are wanted or not.
-    fn run(&mut self, input: Input, output: Option<&mut Output>) -> ort::Result<()> {
-        let counts = if input.missing { &self.silence } else { input.counts };
-        let missing = [f32::from(input.missing)];
-        let [first, second, third] = &self.memory[..] else { return Err(ort::Error::new("three memories")) };
-        let results = self.session.run(ort::inputs![
-            "counts" => TensorRef::from_array_view(([1, self.channels], counts))?,
-            "missing" => TensorRef::from_array_view(([1usize], &missing[..]))?,
-            first.name => first.tensor()?,
-            second.name => second.tensor()?,
-            third.name => third.tensor()?,
-        ])?;
-        if let Some(output) = output {
-            output.log_rates.copy_from_slice(results["log_rates"].try_extract_tensor::<f32>()?.1);
-            if self.has_velocity {
-                output.velocity.copy_from_slice(results["velocity"].try_extract_tensor::<f32>()?.1);
-            }
+    /// Loads `step.onnx` of `bundle`, warms it up, and leaves it reset.
+    ///
+    /// # Errors
+    /// [`OnnxError`] when the library is missing, has no such provider, or refuses the graph.
+    pub fn with(bundle: &Bundle, library: Option<&PathBuf>, settings: &Settings) -> Result<Self, OnnxError> {
+        let session = session(STEP, &bundle.step_onnx, library, settings)?;
+        let mut step = OnnxStep::of(bundle, session, settings).map_err(refused_step)?;
+        for _ in 0..settings.warm_up_bins {
+            step.take(None).map_err(refused_step)?;
         }
-        for memory in &mut self.memory {
-            memory.values.copy_from_slice(results[memory.next.as_str()].try_extract_tensor::<f32>()?.1);
-        }
-        Ok(())
+        step.reset();
+        Ok(step)
     }
+
+    fn of(bundle: &Bundle, mut session: Session, settings: &Settings) -> ort::Result<Self> {
+        let names: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
+        if !names.starts_with(&OWN_INPUTS) {
+            return Err(ort::Error::new(format!("the inputs {}", names.join(", "))));
+        }
+        let on_host = Allocator::default();
+        let memory = match settings.provider {
+            Provider::Cpu => Allocator::default(),
+            Provider::Cuda => {
+                let device = (AllocationDevice::CUDA, settings.cuda_device);
+                let place = MemoryInfo::new(device.0, device.1, AllocatorType::Device, MemoryType::Default)?;
+                Allocator::new(&session, place)?
+            }
+        };
+        let mut outputs = OutputSelector::no_default();
+        for output in session.outputs().iter().filter(|output| output.name() != "rates") {
+            let place = if output.name().ends_with(NEXT) { &memory } else { &on_host };
+            outputs = outputs.with(output.name()).preallocate(output.name(), tensor(output, place)?);
+        }
+        let outputs = RunOptions::new()?.with_outputs(outputs);
+        let mut ring = Ring { slot: 0, lags: vec![0; bundle.manifest.architecture.window_bins] };
+        ring.clear();
+        let mut cold = Feed(inputs(&session, session.inputs().len())?);
+        let mut warm = Feed(inputs(&session, OWN_INPUTS.len())?);
+        // A run gives the tensors back that it was told to write: so they become inputs too.
+        let memory: Vec<String> =
+            names_after(&session, OWN_INPUTS.len()).map(|name| format!("{name}{NEXT}")).collect();
+        cold.write(3, &ring.lags)?;
+        let mut results = session.run_with_options(&cold.0[..], &outputs)?;
+        for name in &memory {
+            let value = results.remove(name).ok_or_else(|| ort::Error::new(format!("no output {name}")))?;
+            warm.0.push(SessionInputValue::Owned(value));
+        }
+        drop(results);
+        Ok(OnnxStep {
+            session,
+            outputs,
+            cold,
+            warm,
+            is_cold: true,
+            ring,
+            silence: vec![0.0; bundle.manifest.channels()],
+            has_velocity: bundle.manifest.velocity_dims() > 0,
+            name: name(settings),
+        })
+    }
+
+    /// Takes in a bin, or a missing one for none.
+    fn take(&mut self, counts: Option<&[f32]>) -> ort::Result<SessionOutputs<'_>> {
+        let slot = self.ring.take();
+        let was_cold = std::mem::replace(&mut self.is_cold, false);
+        self.run(counts, slot, was_cold)
+    }
+
+    /// Runs the graph. Whatever it computes is in the memory's row `slot` then, and in no other.
+    fn run(&mut self, counts: Option<&[f32]>, slot: usize, is_cold: bool) -> ort::Result<SessionOutputs<'_>> {
+        let feed = if is_cold { &mut self.cold } else { &mut self.warm };
+        feed.write(0, counts.unwrap_or(&self.silence))?;
+        feed.write(1, &[counts.is_none()])?;
+        feed.write(2, &[slot as i64])?;
+        feed.write(3, &self.ring.lags)?;
+        self.session.run_with_options(&feed.0[..], &self.outputs)
+    }
+}
+
+const STEP: &str = "step.onnx";
+
+/// What stands behind the name of a memory where it is an output.
+const NEXT: &str = "_next";
+
+fn refused_step(error: ort::Error) -> OnnxError {
+    OnnxError::Graph { graph: STEP, found: one_line(&error.to_string()) }
+}
+
+fn name(settings: &Settings) -> String {
+    let provider = match settings.provider {
+        Provider::Cpu => "onnx cpu",
+        Provider::Cuda => "onnx cuda",
+    };
+    match settings.intra_op_threads {
+        1 => provider.to_owned(),
+        threads => format!("{provider} x{threads}"),
+    }
+}
+
+fn names_after(session: &Session, own: usize) -> impl Iterator<Item = &str> {
+    session.inputs().iter().skip(own).map(|input| input.name())
+}
+
+/// A tensor of zeros (undefined on a GPU) in the shape that `outlet` declares.
+fn tensor(outlet: &Outlet, place: &Allocator) -> ort::Result<DynTensor> {
+    match outlet.dtype() {
+        ValueType::Tensor { ty, shape, .. } => DynTensor::new(place, *ty, shape.clone()),
+        other => Err(ort::Error::new(format!("{} of type {other}", outlet.name()))),
+    }
+}
+
+/// Zeros for the first `count` inputs.
+fn inputs(session: &Session, count: usize) -> ort::Result<Vec<SessionInputValue<'static>>> {
+    let place = Allocator::default();
+    let tensors = session.inputs().iter().take(count).map(|input| tensor(input, &place));
+    tensors.map(|tensor| Ok(SessionInputValue::Owned(tensor?.into_dyn()))).collect()
 }
 
 impl Engine for OnnxStep {
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
-        self.run(input, Some(output)).map_err(|_| StepFailed)
+        let has_velocity = self.has_velocity;
+        let mut step = || {
+            let results = self.take((!input.missing).then_some(input.counts))?;
+            output.log_rates.copy_from_slice(results["log_rates"].try_extract_tensor::<f32>()?.1);
+            if has_velocity {
+                output.velocity.copy_from_slice(results["velocity"].try_extract_tensor::<f32>()?.1);
+            }
+            Ok::<(), ort::Error>(())
+        };
+        step().map_err(|_| StepFailed)
     }
 
+    /// The graph computes its outputs whether they are wanted or not.
     fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
-        self.run(input, None).map_err(|_| StepFailed)
+        self.take((!input.missing).then_some(input.counts)).map(drop).map_err(|_| StepFailed)
     }
 
     fn name(&self) -> String {
-        "onnx cpu".to_owned()
+        self.name.clone()
     }
 
+    /// The next bin is computed from an empty memory: whatever is in the used one, even what is not finite, is gone.
     fn reset(&mut self) {
-        for memory in &mut self.memory {
-            memory.values.fill(0.0);
-        }
+        self.ring.clear();
+        self.is_cold = true;
+    }
+
+    /// A step at the slot that the next bin takes: it overwrites what this leaves there.
+    fn keep_warm(&mut self) -> bool {
+        // A failure shows at the next bin, which has an answer for it.
+        drop(self.run(None, self.ring.slot, self.is_cold));
+        true
     }
 }
 
@@ -190,7 +366,7 @@ impl OnnxWindow {
     /// # Errors
     /// [`OnnxError`] when the library is missing or refuses the graph.
     pub fn new(bundle: &Bundle, library: Option<&PathBuf>) -> Result<Self, OnnxError> {
-        let session = session("window.onnx", &bundle.window_onnx, library)?;
+        let session = session("window.onnx", &bundle.window_onnx, library, &Settings::default())?;
         let manifest = &bundle.manifest;
         Ok(OnnxWindow { session, channels: manifest.channels(), has_velocity: manifest.velocity_dims() > 0 })
     }

@@ -5,23 +5,23 @@
 //! everything stands in the order of the calls: the same calls give the same bytes.
 
 use crate::pb::{
-    ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_INTS, AttributeProto, Dimension, DimensionProto, FLOAT,
-    GraphProto, INT64, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    ATTRIBUTE_FLOAT, ATTRIBUTE_INT, AttributeProto, Dimension, DimensionProto, FLOAT, GraphProto, INT64,
+    ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use ndt_protocol::tensors::Tensors;
 use prost::Message;
 use std::collections::BTreeSet;
 
-/// The version of the ONNX file format; with [`OPSET`] the newest that ONNX Runtime 1.18 and later read.
-pub(super) const IR_VERSION: i64 = 10;
-/// The version of the operators.
-pub(super) const OPSET: i64 = 20;
+/// The version of the ONNX file format that belongs to [`OPSET`].
+pub(super) const IR_VERSION: i64 = 11;
+/// The version of the operators: the first with `Attention`, which ONNX Runtime 1.23 and later read, as the daemon
+/// asks for. One such node takes the place of eight.
+pub(super) const OPSET: i64 = 23;
 
 /// A constant of an operator.
-pub(super) enum Attribute<'a> {
+pub(super) enum Attribute {
     Int(&'static str, i64),
-    Ints(&'static str, &'a [i64]),
     Float(&'static str, f32),
 }
 
@@ -39,17 +39,17 @@ impl<'a> Graph<'a> {
         Graph { weights, names: BTreeSet::new(), graph }
     }
 
-    /// Declares an f32 input.
-    pub(super) fn input(&mut self, name: &str, dims: &[Dimension]) -> String {
+    /// Declares an input of `element`s ([`FLOAT`], [`INT64`], [`crate::pb::BOOL`]).
+    pub(super) fn input(&mut self, name: &str, element: i32, dims: &[Dimension]) -> String {
         self.claim(name);
-        self.graph.input.push(float_value(name, dims));
+        self.graph.input.push(declared(name, element, dims));
         name.to_owned()
     }
 
-    /// Declares the value `name`, which a node must have made, to be an f32 output.
-    pub(super) fn output(&mut self, name: &str, dims: &[Dimension]) {
+    /// Declares the value `name`, which a node must have made, to be an output of `element`s.
+    pub(super) fn output(&mut self, name: &str, element: i32, dims: &[Dimension]) {
         assert!(self.names.contains(name), "output {name} is made by no node");
-        self.graph.output.push(float_value(name, dims));
+        self.graph.output.push(declared(name, element, dims));
     }
 
     /// Applies `operator` to `inputs` and gives its one result the name `name`.
@@ -159,17 +159,14 @@ fn encode_attribute(attribute: &Attribute) -> AttributeProto {
     let empty = AttributeProto::default();
     match *attribute {
         Attribute::Int(name, i) => AttributeProto { name: name.to_owned(), i, kind: ATTRIBUTE_INT, ..empty },
-        Attribute::Ints(name, ints) => {
-            AttributeProto { name: name.to_owned(), ints: ints.to_vec(), kind: ATTRIBUTE_INTS, ..empty }
-        }
         Attribute::Float(name, f) => {
             AttributeProto { name: name.to_owned(), f, kind: ATTRIBUTE_FLOAT, ..empty }
         }
     }
 }
 
-fn float_value(name: &str, dims: &[Dimension]) -> ValueInfoProto {
+fn declared(name: &str, element: i32, dims: &[Dimension]) -> ValueInfoProto {
     let dim = dims.iter().map(|dim| DimensionProto { value: Some(dim.clone()) }).collect();
-    let tensor = TensorTypeProto { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) };
+    let tensor = TensorTypeProto { elem_type: element, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto { name: name.to_owned(), kind: Some(TypeProto { tensor_type: Some(tensor) }) }
 }

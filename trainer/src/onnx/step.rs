@@ -1,156 +1,173 @@
 //! `step.onnx`: one bin in, its estimate and the next memory out; no dynamic dimension.
+//!
+//! The memory is a ring: a new bin takes the slot of the oldest, and its lag, not its place, says how old a slot is.
 
-use super::encoder::{self, HIDDEN, Visible};
+use super::encoder::{self, HIDDEN};
 use super::graph::{Attribute, Graph, fixed};
+use super::window::attend;
 use super::{GraphShape, declare_outputs};
-use crate::pb::INT64;
+use crate::pb::{BOOL, FLOAT, INT64};
 use ndt_protocol::manifest::{Architecture, Positions};
 use ndt_protocol::tensors::Tensors;
 
-/// The bytes of `step.onnx`: one bin in, its estimate and the next memory out. All f32.
+/// The bytes of `step.onnx`: one bin in, its estimate and the next memory out.
 ///
-/// Inputs `counts [1, C]`, `missing [1]` and the memory; outputs `log_rates [1, N]`, `rates [1, N]`,
-/// `velocity [1, V]` and the memory with `_next` behind its names. The memory is, with the newest bin last:
-/// * `lag-bias`: `keys` and `values [L, H, W-1, d/H]`, `filled [W-1]` (1 where a slot holds a bin);
-/// * `learned`: `window_counts [S-1, C]`, `window_missing [S-1]`, `filled [S-1]`.
+/// Inputs, of a window of `W` bins:
+/// * `counts [1, C]`, f32, and `missing [1]`, bool: the bin;
+/// * `slot [1, 1]`, int64: the slot of the memory that the bin takes, best that of the oldest, in a ring;
+/// * `lags [W]`, int64: how many bins ago each slot was taken, `W` for one that holds no bin; 0 at `slot`;
+/// * the memory: for `lag-bias`, for each layer `keys.{layer}` and `values.{layer} [1, W, d]`, f32; for `learned`
+///   `window_counts [W, C]`, f32, and `window_missing [W]`, bool.
 ///
-/// What stands in a slot that is not filled has no effect as long as it is finite. `metadata` as in
-/// [`window_graph`].
+/// Outputs `log_rates [1, N]`, `rates [1, N]`, `velocity [1, V]`, f32, and the memory with `_next` behind its names: as
+/// it was, but for the row `slot`. A runtime may be given one buffer for a memory and its next.
+///
+/// What stands in a slot that holds no bin has no effect as long as it is finite. `metadata` as in
+/// [`super::window_graph`].
 ///
 /// # Panics
-/// As [`window_graph`], and when the window is shorter than 2 bins.
+/// As [`super::window_graph`], and when the window is shorter than 2 bins.
 pub fn step_graph(shape: &GraphShape, weights: &Tensors, metadata: &[(&str, &str)]) -> Vec<u8> {
     let slots = shape.architecture.window_bins;
     assert!(slots >= 2, "expected a window of at least 2 bins, found {slots}");
     let mut graph = Graph::new("step", weights);
-    let counts = graph.input("counts", &fixed(&[1, shape.channels]));
-    let missing = graph.input("missing", &fixed(&[1]));
+    let bin = Bin {
+        counts: graph.input("counts", FLOAT, &fixed(&[1, shape.channels])),
+        missing: graph.input("missing", BOOL, &fixed(&[1])),
+        slot: graph.input("slot", INT64, &fixed(&[1, 1])),
+        lags: graph.input("lags", INT64, &fixed(&[slots])),
+    };
+    let memory = memory(shape);
+    for (name, element, dims) in &memory {
+        graph.input(name, *element, &fixed(dims));
+    }
     let stream = match shape.architecture.positions {
-        Positions::LagBias => cached_step(&mut graph, shape, &counts, &missing),
-        Positions::Learned => recomputed_step(&mut graph, shape, &counts, &missing),
+        Positions::LagBias => cached_step(&mut graph, shape, &bin),
+        Positions::Learned => recomputed_step(&mut graph, shape, &bin),
     };
     encoder::heads(&mut graph, shape, &stream);
     declare_outputs(&mut graph, shape, |last| fixed(&[1, last]));
-    for (name, dims) in memory_shapes(shape) {
-        graph.output(&format!("{name}_next"), &fixed(&dims));
+    for (name, element, dims) in &memory {
+        graph.output(&format!("{name}_next"), *element, &fixed(dims));
     }
     graph.encode(metadata)
 }
 
-/// What a step remembers, in the order of the inputs.
-fn memory_shapes(shape: &GraphShape) -> [(&'static str, Vec<usize>); 3] {
-    let Architecture { layers, heads, window_bins, positions, .. } = shape.architecture;
-    let past = window_bins - 1;
+/// The inputs that are new with each bin.
+struct Bin {
+    counts: String,
+    missing: String,
+    slot: String,
+    lags: String,
+}
+
+/// What a step remembers, in the order of the inputs: name, element, shape.
+fn memory(shape: &GraphShape) -> Vec<(String, i32, Vec<usize>)> {
+    let Architecture { width, layers, window_bins, positions, .. } = shape.architecture;
     match positions {
-        Positions::LagBias => {
-            let cache = vec![layers, heads, past, shape.head_width()];
-            [("keys", cache.clone()), ("values", cache), ("filled", vec![past])]
-        }
-        Positions::Learned => [
-            ("window_counts", vec![past, shape.channels]),
-            ("window_missing", vec![past]),
-            ("filled", vec![past]),
+        Positions::LagBias => (0..layers)
+            .flat_map(|layer| [keys_of(layer), values_of(layer)])
+            .map(|name| (name, FLOAT, vec![1, window_bins, width]))
+            .collect(),
+        Positions::Learned => vec![
+            (COUNTS.to_owned(), FLOAT, vec![window_bins, shape.channels]),
+            (MISSING.to_owned(), BOOL, vec![window_bins]),
         ],
     }
 }
 
+const COUNTS: &str = "window_counts";
+const MISSING: &str = "window_missing";
+
+fn keys_of(layer: usize) -> String {
+    format!("keys.{layer}")
+}
+
+fn values_of(layer: usize) -> String {
+    format!("values.{layer}")
+}
+
 /// `lag-bias`: the new bin's row alone, against the cached keys and values of each layer. Gives the stream
 /// `[1, d]`.
-fn cached_step(graph: &mut Graph, shape: &GraphShape, counts: &str, missing: &str) -> String {
-    let Architecture { layers, heads, window_bins, .. } = shape.architecture;
-    let memory = memory_shapes(shape).map(|(name, dims)| graph.input(name, &fixed(&dims)));
-    let [old_keys, old_values, filled] = memory;
-    let first = graph.integers(&[0]);
-    let counts = graph.node("Unsqueeze", "counts.row", &[counts, &first], &[]);
-    let missing = graph.node("Unsqueeze", "missing.row", &[missing, &first], &[]);
-    let stream = encoder::read_in(graph, shape, &counts, &missing);
-    let slots = slot_bias(graph, &filled);
+fn cached_step(graph: &mut Graph, shape: &GraphShape, bin: &Bin) -> String {
+    let width = shape.architecture.width as i64;
+    let stream = encoder::read_in(graph, shape, &bin.counts, &bin.missing);
+    // Of a cache's row: the batch's only stream, and the slot.
+    let zero = graph.integers(&[0]);
+    let only = graph.node("Unsqueeze", "slot.batch", &[&zero, &zero], &[]);
+    let row = graph.node("Concat", "slot.row", &[&only, &bin.slot], &[Attribute::Int("axis", 1)]);
+    encoder::encode(graph, shape, stream, |graph, layer, made| {
+        let keys = put(graph, &keys_of(layer), &row, &made.key);
+        let values = put(graph, &values_of(layer), &row, &made.value);
+        let score_bias = slot_bias(graph, shape, layer, &bin.lags);
+        let (batch, alone) = (graph.integers(&[1, 1, width]), graph.integers(&[1, width]));
+        let name = format!("layer.{layer}.attention");
+        let query = graph.node("Reshape", &format!("{name}.query.batch"), &[&made.query, &batch], &[]);
+        let mixed = encoder::attention(graph, shape, layer, [&query, &keys, &values], &score_bias);
+        graph.node("Reshape", &format!("{name}.mixed.row"), &[&mixed, &alone], &[])
+    })
+}
 
-    let (mut all_keys, mut all_values) = (Vec::new(), Vec::new());
-    let stream = encoder::encode(graph, shape, stream, |graph, layer, key, value| {
-        let keys = append_to_cache(graph, &format!("layer.{layer}.cache.keys"), layer, &old_keys, &key);
-        let values =
-            append_to_cache(graph, &format!("layer.{layer}.cache.values"), layer, &old_values, &value);
-        let name = format!("layer.{layer}.attention.lag_bias");
-        let by_lag = graph.weight_values(&name, &[heads, window_bins]);
-        // Slots run from the oldest bin to the newest, lags from the newest to the oldest.
-        let by_slot: Vec<f32> =
-            by_lag.chunks(window_bins).flat_map(|head| head.iter().rev().copied()).collect();
-        let bias = graph.floats(&format!("{name}.by_slot"), &[heads, 1, window_bins], &by_slot);
-        let score_bias = graph.node("Add", &format!("{name}.visible"), &[&bias, &slots], &[]);
-        all_keys.push(keys.clone());
-        all_values.push(values.clone());
-        Visible { keys, values, score_bias }
-    });
-    for (name, caches) in [("keys", &all_keys), ("values", &all_values)] {
-        assert!(caches.len() == layers, "every layer has a cache of {name}");
-        let caches: Vec<&str> = caches.iter().map(String::as_str).collect();
-        let joined = graph.node("Concat", &format!("{name}.all"), &caches, &[Attribute::Int("axis", 0)]);
-        drop_oldest(graph, name, &joined, 2);
-    }
-    graph.node("Squeeze", "stream.row", &[&stream, &first], &[])
+/// The layer's lag bias for each slot, [`HIDDEN`] for those that hold no bin: `[1, heads, 1, window]`.
+fn slot_bias(graph: &mut Graph, shape: &GraphShape, layer: usize, lags: &str) -> String {
+    let Architecture { heads, window_bins, .. } = shape.architecture;
+    let name = format!("layer.{layer}.attention.lag_bias");
+    let by_lag = graph.weight_values(&name, &[heads, window_bins]);
+    let by_lag: Vec<f32> =
+        by_lag.chunks(window_bins).flat_map(|head| head.iter().copied().chain([HIDDEN])).collect();
+    let by_lag = graph.floats(&format!("{name}.by_lag"), &[1, heads, 1, window_bins + 1], &by_lag);
+    graph.node("Gather", &format!("{name}.by_slot"), &[&by_lag, lags], &[Attribute::Int("axis", 3)])
 }
 
 /// `learned`: the whole window, whose newest row is kept. Gives the stream `[1, d]`.
-fn recomputed_step(graph: &mut Graph, shape: &GraphShape, counts: &str, missing: &str) -> String {
-    let slots = shape.architecture.window_bins;
-    let memory = memory_shapes(shape).map(|(name, dims)| graph.input(name, &fixed(&dims)));
-    let [old_counts, old_missing, filled] = memory;
-    let rows = [Attribute::Int("axis", 0)];
-    let counts = graph.node("Concat", "window_counts.all", &[&old_counts, counts], &rows);
-    let missing = graph.node("Concat", "window_missing.all", &[&old_missing, missing], &rows);
-    drop_oldest(graph, "window_counts", &counts, 0);
-    drop_oldest(graph, "window_missing", &missing, 0);
-    let first = graph.integers(&[0]);
-    let counts = graph.node("Unsqueeze", "counts.window", &[&counts, &first], &[]);
-    let missing = graph.node("Unsqueeze", "missing.window", &[&missing, &first], &[]);
+fn recomputed_step(graph: &mut Graph, shape: &GraphShape, bin: &Bin) -> String {
+    let counts = put(graph, COUNTS, &bin.slot, &bin.counts);
+    let missing = put(graph, MISSING, &bin.slot, &bin.missing);
+    let (first, last) = (graph.integers(&[0]), graph.integers(&[-1]));
+    let counts = graph.node("Unsqueeze", "counts.batch", &[&counts, &first], &[]);
+    let missing = graph.node("Unsqueeze", "missing.gate", &[&missing, &last], &[]);
     let stream = encoder::read_in(graph, shape, &counts, &missing);
 
-    let slot_bias = slot_bias(graph, &filled);
-    let index = slot_positions(graph);
+    let held = slots_held(graph, shape, &bin.lags);
+    let index = slot_positions(graph, &bin.lags, &held);
     let stream = encoder::add_positions(graph, shape, &stream, &index);
-    let causal: Vec<f32> =
-        (0..slots * slots).map(|at| if at % slots > at / slots { HIDDEN } else { 0.0 }).collect();
-    let causal = graph.floats("attention.causal", &[slots, slots], &causal);
-    let score_bias = graph.node("Add", "attention.visible", &[&causal, &slot_bias], &[]);
-    let stream = encoder::encode(graph, shape, stream, |_, _, keys, values| Visible {
-        keys,
-        values,
-        score_bias: score_bias.clone(),
+    let score_bias = order_bias(graph, &bin.lags, &held);
+    let stream = encoder::encode(graph, shape, stream, |graph, layer, made| {
+        attend(graph, shape, layer, &made, &score_bias)
     });
-    let newest = graph.integer(slots as i64 - 1);
-    graph.node("Gather", "stream.row", &[&stream, &newest], &[Attribute::Int("axis", 1)])
+    let newest = graph.node("Gather", "stream.newest", &[&stream, &bin.slot], &[Attribute::Int("axis", 1)]);
+    let row = graph.integers(&[1, shape.architecture.width as i64]);
+    graph.node("Reshape", "stream.row", &[&newest, &row], &[])
 }
 
-/// The cache of one layer with the new bin behind it: `[1, heads, window, d / heads]`.
-fn append_to_cache(graph: &mut Graph, name: &str, layer: usize, cache: &str, newest: &str) -> String {
-    let layer = graph.integers(&[layer as i64]);
-    let past = graph.node("Gather", &format!("{name}.past"), &[cache, &layer], &[Attribute::Int("axis", 0)]);
-    graph.node("Concat", name, &[&past, newest], &[Attribute::Int("axis", 2)])
+/// Makes `{memory}_next`: `memory` with `row` at `index`.
+fn put(graph: &mut Graph, memory: &str, index: &str, row: &str) -> String {
+    graph.node("ScatterND", &format!("{memory}_next"), &[memory, index, row], &[])
 }
 
-/// Makes `{name}_next`: all but the first entry of `value` along `axis`.
-fn drop_oldest(graph: &mut Graph, name: &str, value: &str, axis: i64) {
-    let (from, to, axis) = (graph.integers(&[1]), graph.integers(&[i64::MAX]), graph.integers(&[axis]));
-    graph.node("Slice", &format!("{name}_next"), &[value, &from, &to, &axis], &[]);
+/// Which slots hold a bin: bool, `[window]`.
+fn slots_held(graph: &mut Graph, shape: &GraphShape, lags: &str) -> String {
+    let none = graph.integer(shape.architecture.window_bins as i64);
+    graph.node("Less", "slots.held", &[lags, &none], &[])
 }
 
-/// 0 for the new bin and the filled slots, [`HIDDEN`] for the others: `[window]`. Makes `filled_next` too.
-fn slot_bias(graph: &mut Graph, filled: &str) -> String {
-    let new = graph.floats("filled.new", &[1], &[1.0]);
-    let all = graph.node("Concat", "filled.all", &[filled, &new], &[Attribute::Int("axis", 0)]);
-    drop_oldest(graph, "filled", &all, 0);
-    let (one, hide) = (graph.float(1.0), graph.float(-HIDDEN));
-    let empty = graph.node("Sub", "filled.offset", &[&all, &one], &[]);
-    graph.node("Mul", "filled.bias", &[&empty, &hide], &[])
+/// The position of each slot's bin, counted from the oldest: `[window]`, int64. Slots that hold none get position 0,
+/// which nobody sees.
+fn slot_positions(graph: &mut Graph, lags: &str, held: &str) -> String {
+    let zero = graph.integer(0);
+    let known = graph.node("Where", "slots.lag", &[held, lags, &zero], &[]);
+    let oldest = graph.node("ReduceMax", "slots.oldest", &[&known], &[]);
+    let position = graph.node("Sub", "slots.position", &[&oldest, lags], &[]);
+    graph.node("Max", "position.index", &[&position, &zero], &[])
 }
 
-/// The position of each slot, counted from the oldest filled one: `[window]`, int64. Empty slots get position
-/// 0, which nobody sees.
-fn slot_positions(graph: &mut Graph) -> String {
-    let (axis, one, zero) = (graph.integer(0), graph.float(1.0), graph.float(0.0));
-    let bins = graph.node("CumSum", "filled.bins", &["filled.all", &axis], &[]);
-    let before = graph.node("Sub", "filled.before", &[&bins, &one], &[]);
-    let index = graph.node("Max", "filled.index", &[&before, &zero], &[]);
-    graph.node("Cast", "position.index", &[&index], &[Attribute::Int("to", INT64.into())])
+/// 0 where the column's slot holds the row's bin or an older one, else [`HIDDEN`]: `[window, window]`.
+fn order_bias(graph: &mut Graph, lags: &str, held: &str) -> String {
+    let (rows, columns) = (graph.integers(&[1]), graph.integers(&[0]));
+    let row = graph.node("Unsqueeze", "lags.row", &[lags, &rows], &[]);
+    let column = graph.node("Unsqueeze", "lags.column", &[lags, &columns], &[]);
+    let before = graph.node("GreaterOrEqual", "slots.before", &[&column, &row], &[]);
+    let seen = graph.node("And", "slots.seen", &[&before, held], &[]);
+    let (visible, hidden) = (graph.float(0.0), graph.float(HIDDEN));
+    graph.node("Where", "attention.visible", &[&seen, &visible, &hidden], &[])
 }

@@ -3,7 +3,7 @@
 
 use super::graph::{IR_VERSION, OPSET};
 use super::{GraphShape, step_graph, window_graph};
-use crate::pb::{Dimension, GraphProto, ModelProto, ValueInfoProto};
+use crate::pb::{BOOL, Dimension, FLOAT, GraphProto, INT64, ModelProto, ValueInfoProto};
 use ndt_protocol::manifest::{Architecture, Positions};
 use ndt_protocol::tensors::Tensors;
 use prost::Message;
@@ -66,17 +66,25 @@ fn decode(bytes: &[u8]) -> GraphProto {
     model.graph.unwrap()
 }
 
-/// `name:dims name:dims ...`
+/// `name:element:dims name:element:dims ...`
 fn describe(values: &[ValueInfoProto]) -> String {
-    let dims = |value: &ValueInfoProto| {
-        let shape = value.kind.clone().unwrap().tensor_type.unwrap().shape.unwrap();
+    let kind = |value: &ValueInfoProto| {
+        let tensor = value.kind.clone().unwrap().tensor_type.unwrap();
+        let element = match tensor.elem_type {
+            FLOAT => "f32",
+            INT64 => "i64",
+            BOOL => "bool",
+            other => panic!("element {other}"),
+        };
+        let shape = tensor.shape.unwrap();
         let dim = |dim: Option<Dimension>| match dim.unwrap() {
             Dimension::Fixed(fixed) => fixed.to_string(),
             Dimension::Named(name) => name,
         };
-        shape.dim.into_iter().map(|d| dim(d.value)).collect::<Vec<_>>().join(",")
+        let dims = shape.dim.into_iter().map(|d| dim(d.value)).collect::<Vec<_>>().join(",");
+        format!("{element}:{dims}")
     };
-    values.iter().map(|value| format!("{}:{}", value.name, dims(value))).collect::<Vec<_>>().join(" ")
+    values.iter().map(|value| format!("{}:{}", value.name, kind(value))).collect::<Vec<_>>().join(" ")
 }
 
 fn check(bytes: &[u8], inputs: &str, outputs: &str) {
@@ -87,28 +95,28 @@ fn check(bytes: &[u8], inputs: &str, outputs: &str) {
 
 #[test]
 fn inputs_and_outputs_are_the_documented_ones() {
-    let window_inputs = "counts:batch,bins,7 missing:batch,bins";
-    let window_outputs = "log_rates:batch,bins,8 rates:batch,bins,8";
-    let step_outputs = "log_rates:1,8 rates:1,8";
+    let window_inputs = "counts:f32:batch,bins,7 missing:f32:batch,bins";
+    let window_outputs = "log_rates:f32:batch,bins,8 rates:f32:batch,bins,8";
+    let step_outputs = "log_rates:f32:1,8 rates:f32:1,8";
     for positions in [Positions::LagBias, Positions::Learned] {
         let (memory, next) = match positions {
             Positions::LagBias => (
-                "keys:2,3,3,2 values:2,3,3,2 filled:3",
-                "keys_next:2,3,3,2 values_next:2,3,3,2 filled_next:3",
+                "keys.0:f32:1,4,6 values.0:f32:1,4,6 keys.1:f32:1,4,6 values.1:f32:1,4,6",
+                "keys.0_next:f32:1,4,6 values.0_next:f32:1,4,6 keys.1_next:f32:1,4,6 values.1_next:f32:1,4,6",
             ),
             Positions::Learned => (
-                "window_counts:3,7 window_missing:3 filled:3",
-                "window_counts_next:3,7 window_missing_next:3 filled_next:3",
+                "window_counts:f32:4,7 window_missing:bool:4",
+                "window_counts_next:f32:4,7 window_missing_next:bool:4",
             ),
         };
         for (dims, window_velocity, step_velocity) in
-            [(0, "", ""), (2, " velocity:batch,bins,2", " velocity:1,2")]
+            [(0, "", ""), (2, " velocity:f32:batch,bins,2", " velocity:f32:1,2")]
         {
             let shape = shape(positions, dims);
             let weights = weights(&shape);
             let outputs = format!("{window_outputs}{window_velocity}");
             check(&window_graph(&shape, &weights, &METADATA), window_inputs, &outputs);
-            let inputs = format!("counts:1,7 missing:1 {memory}");
+            let inputs = format!("counts:f32:1,7 missing:bool:1 slot:i64:1,1 lags:i64:4 {memory}");
             let outputs = format!("{step_outputs}{step_velocity} {next}");
             check(&step_graph(&shape, &weights, &METADATA), &inputs, &outputs);
         }

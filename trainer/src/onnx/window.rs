@@ -1,9 +1,9 @@
 //! `window.onnx`: a batch of cold-started streams at once, of any length.
 
-use super::encoder::{self, HIDDEN, Visible};
+use super::encoder::{self, HIDDEN, Projected};
 use super::graph::{Attribute, Graph};
 use super::{GraphShape, declare_outputs};
-use crate::pb::Dimension;
+use crate::pb::{BOOL, Dimension, FLOAT};
 use ndt_protocol::manifest::{Architecture, Positions};
 use ndt_protocol::tensors::Tensors;
 
@@ -22,32 +22,44 @@ pub fn window_graph(shape: &GraphShape, weights: &Tensors, metadata: &[(&str, &s
     let mut graph = Graph::new("window", weights);
     let named = |name: &str| Dimension::Named(name.to_owned());
     let dims = |last: usize| [named("batch"), named("bins"), Dimension::Fixed(last as i64)];
-    let counts = graph.input("counts", &dims(shape.channels));
-    let missing = graph.input("missing", &[named("batch"), named("bins")]);
+    let counts = graph.input("counts", FLOAT, &dims(shape.channels));
+    let missing = graph.input("missing", FLOAT, &[named("batch"), named("bins")]);
 
-    let stream = encoder::read_in(&mut graph, shape, &counts, &missing);
+    let last = graph.integers(&[-1]);
+    let gate = graph.node("Cast", "missing.bool", &[&missing], &[Attribute::Int("to", BOOL.into())]);
+    let gate = graph.node("Unsqueeze", "missing.gate", &[&gate, &last], &[]);
+    let stream = encoder::read_in(&mut graph, shape, &counts, &gate);
     let order = bin_order(&mut graph, &missing);
     let stream = match shape.architecture.positions {
         Positions::LagBias => {
             let band = lag_band(&mut graph, &order, shape.architecture.window_bins);
-            encoder::encode(&mut graph, shape, stream, |graph, layer, keys, values| {
+            encoder::encode(&mut graph, shape, stream, |graph, layer, made| {
                 let score_bias = banded_bias(graph, shape, layer, &band);
-                Visible { keys, values, score_bias }
+                attend(graph, shape, layer, &made, &score_bias)
             })
         }
         Positions::Learned => {
             let stream = encoder::add_positions(&mut graph, shape, &stream, &order.index);
             let score_bias = causal_bias(&mut graph, &order);
-            encoder::encode(&mut graph, shape, stream, |_, _, keys, values| Visible {
-                keys,
-                values,
-                score_bias: score_bias.clone(),
+            encoder::encode(&mut graph, shape, stream, |graph, layer, made| {
+                attend(graph, shape, layer, &made, &score_bias)
             })
         }
     };
     encoder::heads(&mut graph, shape, &stream);
     declare_outputs(&mut graph, shape, |last| dims(last).to_vec());
     graph.encode(metadata)
+}
+
+/// Every bin meets every bin; which of them it sees stands in `score_bias`.
+pub(super) fn attend(
+    graph: &mut Graph,
+    shape: &GraphShape,
+    layer: usize,
+    made: &Projected,
+    score_bias: &str,
+) -> String {
+    encoder::attention(graph, shape, layer, [&made.query, &made.key, &made.value], score_bias)
 }
 
 /// Bins of a run, int64.

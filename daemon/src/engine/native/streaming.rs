@@ -133,23 +133,33 @@ impl<F: Format> Streaming<F> {
         streaming
     }
 
-    fn advance(&mut self, input: Input, output: Option<&mut Output>) {
-        with_instructions(self.set, Step { engine: self, input, output });
+    fn advance(&mut self, input: Input, want: Want) {
+        with_instructions(self.set, Step { engine: self, input, want });
         self.seen += 1;
     }
+}
+
+/// What a step is for.
+enum Want<'a> {
+    /// The answer.
+    Answer(&'a mut Output),
+    /// What later bins need of this one.
+    Memory,
+    /// Nothing, but that everything has been touched.
+    Warmth,
 }
 
 /// One bin, to be computed.
 struct Step<'a, F: Format> {
     engine: &'a mut Streaming<F>,
     input: Input<'a>,
-    output: Option<&'a mut Output>,
+    want: Want<'a>,
 }
 
 impl<F: Format> Compute for Step<'_, F> {
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S) {
-        let Step { engine, input, output } = self;
+        let Step { engine, input, want } = self;
         let Streaming { readin, layers, readout, scratch, .. } = engine;
         let slot = engine.seen % engine.window;
         engine.unseen[slot] = 0.0;
@@ -166,7 +176,7 @@ impl<F: Format> Compute for Step<'_, F> {
                 layer.attention.apply(simd, normed, ready, projected, Give::Sums);
                 layer.remember(simd, slot, scratch);
                 // Of the last layer only the keys and values are needed by later bins.
-                if index == last_layer && output.is_none() {
+                if index == last_layer && matches!(want, Want::Memory) {
                     break;
                 }
                 layer.attend(simd, slot, &engine.unseen, engine.window, scratch);
@@ -181,9 +191,12 @@ impl<F: Format> Compute for Step<'_, F> {
                 layer.up.apply(simd, normed, ready, hidden, Give::Rectified);
                 layer.down.apply(simd, hidden, ready, row, Give::Added);
             }
-            if let Some(output) = output {
-                let Scratch { normed, ready, readout: numbers, .. } = scratch.norm(simd);
-                readout.apply(simd, normed, ready, numbers, Give::Sums);
+            if matches!(want, Want::Memory) {
+                return;
+            }
+            let Scratch { normed, ready, readout: numbers, .. } = scratch.norm(simd);
+            readout.apply(simd, normed, ready, numbers, Give::Sums);
+            if let Want::Answer(output) = want {
                 let (log_rates, velocity) = scratch.readout.split_at(output.log_rates.len());
                 output.log_rates.copy_from_slice(log_rates);
                 let dims = output.velocity.len();
@@ -196,13 +209,21 @@ impl<F: Format> Compute for Step<'_, F> {
 impl<F: Format> Engine for Streaming<F> {
     /// Does not allocate and cannot fail.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
-        self.advance(input, Some(output));
+        self.advance(input, Want::Answer(output));
         Ok(())
     }
 
     fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
-        self.advance(input, None);
+        self.advance(input, Want::Memory);
         Ok(())
+    }
+
+    /// A step with a missing bin that nothing counts: its key and value lie in the slot of the next bin, which overwrites
+    /// them before it looks.
+    fn keep_warm(&mut self) -> bool {
+        let input = Input { counts: &[], missing: true };
+        with_instructions(self.set, Step { engine: self, input, want: Want::Warmth });
+        true
     }
 
     /// Clears what was remembered: a number that is not finite would spoil what follows even with a weight of zero.
