@@ -8,8 +8,8 @@
 //!
 //! Engines take turns, a few hundred bins each, so that a machine that slows down slows all of them; the median of a
 //! bin is told, in microseconds. One thread computes. In `target/bench` it leaves the table as `engines.json`, a plot as
-//! `engines.svg`, and the reference model as `reference`, for `tests/python/bench_engines.py`. With `reference` as its
-//! argument it measures that model alone.
+//! `engines.svg`, and the reference model as `reference`, for `tests/python/bench_engines.py`. With an argument it
+//! measures the models alone whose titles have it in them (`-- "4096 channels"`), and leaves nothing.
 
 mod model;
 mod plot;
@@ -169,11 +169,15 @@ fn measure(model: Model, bundle: &Bundle, library: Option<&PathBuf>) -> Cost {
     }
 }
 
+fn title(model: &Model) -> String {
+    let Model { channels, width, layers, window, positions } = model;
+    let learned = if *positions == Positions::Learned { ", learned positions" } else { "" };
+    format!("{channels} channels, width {width}, {layers} layers, window {window}{learned}")
+}
+
 fn show(cost: &Cost) {
-    let Model { channels, width, layers, window, positions } = cost.model;
-    let learned = if positions == Positions::Learned { ", learned positions" } else { "" };
     let [f32, bf16, int8] = cost.bytes.map(|bytes| bytes as f64 * 1e-6);
-    println!("{channels} channels, width {width}, {layers} layers, window {window}{learned}");
+    println!("{}", title(&cost.model));
     println!("  must read {f32:.2} MB in f32, {bf16:.2} in bf16, {int8:.2} in int8");
     for (name, median) in &cost.median_us {
         println!("  {name:28}{median:9.1}");
@@ -189,20 +193,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(&folder)?;
     let machine = Machine::read();
     println!("{}, Linux {}, one thread; median of a bin, us\n", machine.cpu, machine.kernel);
-    bundle(REFERENCE).write(&folder.join("reference"))?;
-    let all = !std::env::args().any(|argument| argument == "reference");
+    // Cargo adds an option of its own.
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let is_wanted = |model: &Model| wanted.as_ref().is_none_or(|wanted| title(model).contains(wanted));
     let mut costs = Vec::new();
-    for model in models().into_iter().take(if all { usize::MAX } else { 1 }) {
+    for model in models().into_iter().filter(is_wanted) {
         let cost = measure(model, &bundle(model), library.as_ref());
         show(&cost);
         costs.push(cost);
     }
+    if wanted.is_some() {
+        return Ok(());
+    }
+    bundle(REFERENCE).write(&folder.join("reference"))?;
     let rows: Vec<serde_json::Value> = costs.iter().map(Cost::json).collect();
     let date_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let report = json!({ "machine": machine, "date-unix-s": date_unix_s, "rows": rows });
     std::fs::write(folder.join("engines.json"), format!("{report:#}\n"))?;
-    if all {
-        plot::draw(&folder.join("engines.svg"), &costs, InstructionSet::best())?;
-    }
-    Ok(())
+    plot::draw(&folder.join("engines.svg"), &costs, InstructionSet::best())
 }

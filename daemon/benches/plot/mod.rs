@@ -12,7 +12,7 @@ use std::path::Path;
 const SIZE: (u32, u32) = (960, 640);
 
 /// Of all costs, us.
-const SHOWN_US: std::ops::Range<f64> = 1.0..40_000.0;
+const SHOWN_US: std::ops::Range<f64> = 1.0..300_000.0;
 
 /// What a panel varies, and how to read it from a model.
 type Dimension = (&'static str, fn(&Model) -> usize);
