@@ -135,7 +135,7 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
 /// Plays `plan` into a daemon on this machine and counts what it publishes.
 fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
     let any: Endpoint = "bind:tcp://127.0.0.1:0".parse()?;
-    let config = ndt_daemon::config::Config { input: any.clone(), output: any, ..Default::default() };
+    let config = ndt_daemon::config::Config { input: any.clone(), outputs: vec![any], ..Default::default() };
     let engine = engine::load(&config.engine(), bundle)?;
     let pipeline = pipeline::start(&config, bundle, engine)?;
     let rig: Endpoint = format!("connect:{}", pipeline.input()).parse()?;

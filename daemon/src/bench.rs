@@ -6,10 +6,11 @@
 //! The due instant is the bin's source time, so that it travels with the bin and comes back with its estimate.
 //!
 //! [`schedule`] says which bins are due when, [`tally`] counts what came of them, [`report`] tells it; none of them
-//! has a thread or a clock. [`memory`] and [`loopback`] put bins into the pipeline, without a transport and with one.
+//! has a thread or a clock. [`memory`], [`loopback`] and [`lsl`] put bins into the pipeline, without a transport and with one.
 
 pub mod load;
 pub mod loopback;
+pub mod lsl;
 pub mod memory;
 pub mod report;
 pub mod schedule;
@@ -51,6 +52,8 @@ pub enum Transport {
     InProcess,
     /// ZeroMQ over TCP on 127.0.0.1, with a rig's threads in this process.
     Loopback,
+    /// Lab Streaming Layer, with a rig's threads in this process.
+    Lsl,
 }
 
 impl Transport {
@@ -59,6 +62,7 @@ impl Transport {
         match self {
             Transport::InProcess => "in-process",
             Transport::Loopback => "loopback",
+            Transport::Lsl => "lsl",
         }
     }
 }
@@ -137,6 +141,7 @@ pub fn run(
         let pipeline = match transport {
             Transport::InProcess => in_process(config, bundle, &counts, &mut tally, &mut tell)?,
             Transport::Loopback => over_loopback(config, bundle, &counts, &mut tally, &mut tell)?,
+            Transport::Lsl => over_lsl(config, bundle, &counts, &mut tally, &mut tell)?,
         };
         refused = realtime::once_each(pipeline.refused());
         measured.push(Measured::new(*transport, &tally, pipeline.stats().overflowed));
@@ -190,16 +195,40 @@ fn over_loopback(
     let (answers, answered) = bounded(QUEUE_ANSWERS);
     let pipeline = pipeline::start(&loopback::config(config), bundle, engine)?;
     let rig = Rig::start(config, &pipeline, counts.clone(), *tally.schedule(), answers)?;
+    fetch_all(&answered, tally, tell, &|| rig.has_sent());
+    rig.end()?;
+    Ok(pipeline)
+}
+
+fn over_lsl(
+    config: &Config,
+    bundle: &Bundle,
+    counts: &Counts,
+    tally: &mut Tally,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Pipeline, BenchError> {
+    let (answers, answered) = bounded(QUEUE_ANSWERS);
+    let (pipeline, rig) = lsl::start(config, bundle, counts.clone(), *tally.schedule(), answers)?;
+    fetch_all(&answered, tally, tell, &|| rig.has_sent());
+    rig.end()?;
+    Ok(pipeline)
+}
+
+/// Takes answers that come over a transport until each bin has one, or none can come any more.
+fn fetch_all(
+    answered: &Receiver<Answer>,
+    tally: &mut Tally,
+    tell: &mut dyn FnMut(u64),
+    has_sent: &dyn Fn() -> bool,
+) {
     let patience = PATIENCE + Duration::from_nanos(tally.deadline_ns());
     let mut sent_at = None;
-    while fetch(&answered, tally, tell) && !tally.is_complete() {
-        if rig.has_sent() && sent_at.get_or_insert_with(Instant::now).elapsed() > patience {
+    while fetch(answered, tally, tell) && !tally.is_complete() {
+        if has_sent() && sent_at.get_or_insert_with(Instant::now).elapsed() > patience {
             break;
         }
         std::thread::sleep(FETCH_EVERY);
     }
-    rig.end()?;
-    Ok(pipeline)
 }
 
 /// Leaves an answer for the tally. Runs on the publish thread, once an estimate, or on the rig's. Must not

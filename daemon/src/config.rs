@@ -5,12 +5,14 @@
 use crate::engine::native::simd::InstructionSet;
 use crate::engine::{self, EngineKind};
 use crate::guard;
+use crate::lsl;
 use crate::policy::{Fallback, Policy, VelocityLimits};
 use crate::realtime;
 use ndt_protocol::Manifest;
 use ndt_protocol::endpoint::Endpoint;
 use ndt_protocol::precision::Precision;
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 
 /// Bin widths that an answer may take at most: half of what the queues hold, so that none of them is full before.
@@ -27,8 +29,9 @@ pub struct Config {
     pub bundle: PathBuf,
     /// Where bins come from; connects unless it says `bind:`.
     pub input: Endpoint,
-    /// Where estimates go; binds unless it says `connect:`.
-    pub output: Endpoint,
+    /// Where estimates go, one or several; a socket binds unless it says `connect:`.
+    #[serde(rename = "output", deserialize_with = "one_or_several")]
+    pub outputs: Vec<Endpoint>,
     /// What computes.
     pub engine: EngineKind,
     /// Vector instructions of the native engine; the best that the CPU has where not set.
@@ -55,6 +58,8 @@ pub struct Config {
     pub onnxruntime_library: Option<PathBuf>,
     /// How ONNX Runtime runs.
     pub onnx: engine::onnx::Settings,
+    /// Lab Streaming Layer, where an endpoint begins with `lsl`.
+    pub lsl: lsl::Settings,
     /// What the real-time threads ask of the system.
     pub realtime: realtime::Settings,
     /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `ndt_daemon=debug`.
@@ -93,7 +98,7 @@ impl Default for Config {
         Config {
             bundle: PathBuf::new(),
             input: endpoint(5570),
-            output: endpoint(5571),
+            outputs: vec![endpoint(5571)],
             engine: EngineKind::Native,
             instruction_set: None,
             precision: None,
@@ -107,6 +112,7 @@ impl Default for Config {
             mask_channels: Vec::new(),
             onnxruntime_library: None,
             onnx: engine::onnx::Settings::default(),
+            lsl: lsl::Settings::default(),
             realtime: realtime::Settings::default(),
             log: "info".to_owned(),
         }
@@ -138,12 +144,7 @@ impl Config {
         if self.bundle.as_os_str().is_empty() {
             problems.push("expected a bundle, found none (bundle = \"...\" or --bundle)".to_owned());
         }
-        if self.input.address() == self.output.address() {
-            problems.push(format!(
-                "expected different addresses for input and output, found {} twice",
-                self.input
-            ));
-        }
+        problems.extend(self.endpoint_problems());
         let mut expect = |name: &str, found: f64, low: f64, high: f64| {
             if !(low..=high).contains(&found) {
                 problems.push(format!("expected {name} from {low} to {high}, found {found}"));
@@ -162,8 +163,34 @@ impl Config {
             problems.push(format!("expected a log filter such as \"info\", found \"{}\": {error}", self.log));
         }
         problems.extend(self.onnx.problems());
+        problems.extend(self.lsl.problems());
         problems.extend(self.realtime.problems());
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
+    }
+
+    fn endpoint_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.outputs.is_empty() {
+            problems.push("expected at least one output, found none".to_owned());
+        }
+        let mut seen = vec![self.input.address()];
+        for output in &self.outputs {
+            // Port 0 is any that is free.
+            if seen.contains(&output.address()) && !output.address().ends_with(":0") {
+                problems
+                    .push(format!("expected different addresses for input and output, found {output} twice"));
+            }
+            seen.push(output.address());
+            if output.lsl().is_some_and(|query| !query.is_any() && query.only_name().is_none()) {
+                problems.push(format!("expected lsl:NAME as an output, found {output}"));
+            }
+        }
+        problems
+    }
+
+    /// Whether an endpoint is a stream of Lab Streaming Layer.
+    pub fn uses_lsl(&self) -> bool {
+        std::iter::once(&self.input).chain(&self.outputs).any(|endpoint| endpoint.lsl().is_some())
     }
 
     /// Which engine, and with what.
@@ -214,6 +241,33 @@ impl Config {
     }
 }
 
+/// An endpoint, or a list of them.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Endpoint>, D::Error> {
+    struct OneOrSeveral;
+
+    impl<'de> Visitor<'de> for OneOrSeveral {
+        type Value = Vec<Endpoint>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an endpoint or a list of them")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<Endpoint>, E> {
+            Ok(vec![text.parse().map_err(E::custom)?])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Endpoint>, A::Error> {
+            let mut endpoints = Vec::new();
+            while let Some(endpoint) = list.next_element()? {
+                endpoints.push(endpoint);
+            }
+            Ok(endpoints)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrSeveral)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,6 +314,21 @@ mod tests {
         assert!(sentence("[onnx]\nthreads = 3\n").contains("unknown field `threads`"));
         let found = sentence("[onnx]\nprovider = \"tensorrt\"\n");
         assert!(found.contains("unknown variant `tensorrt`") && found.ends_with(" in line 2"), "{found}");
+    }
+
+    #[test]
+    fn one_output_or_several_are_read_and_a_stream_among_them_has_only_a_name() {
+        let outputs =
+            |text: &str| read(text).unwrap().outputs.iter().map(Endpoint::to_string).collect::<Vec<_>>();
+        assert_eq!(outputs("output = \"tcp://a:1\"\n"), ["tcp://a:1"]);
+        assert_eq!(outputs("output = [\"tcp://a:1\", \"lsl:arm\"]\n"), ["tcp://a:1", "lsl:arm"]);
+        assert!(sentence("output = 3\n").contains("expected an endpoint or a list of them"));
+        let config = read("output = [\"lsl:type=x\", \"lsl\", \"lsl\"]\n[lsl]\nbuffer-bins = 0\n").unwrap();
+        let problems = config.check().unwrap_err().to_string();
+        for expected in ["lsl:NAME as an output, found lsl:type=x", "found lsl twice", "buffer-bins in [lsl]"]
+        {
+            assert!(problems.contains(expected), "{expected} in {problems}");
+        }
     }
 
     #[test]

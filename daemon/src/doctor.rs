@@ -70,8 +70,11 @@ pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<P
     let onnxruntime = libraries::onnxruntime(onnxruntime_library.or(configured), is_needed);
     let wants_cuda = is_needed && read.as_ref().is_ok_and(|config| config.onnx.provider == Provider::Cuda);
     let has_cuda = wants_cuda.then(|| onnxruntime.found.as_ref().is_ok_and(Loaded::has_cuda));
-    let facts =
-        Facts { onnxruntime_cuda: has_cuda, ..Facts::read(Path::new("/"), onnxruntime, libraries::liblsl()) };
+    let liblsl = libraries::liblsl(
+        read.as_ref().ok().and_then(|config| config.lsl.library.clone()),
+        read.as_ref().is_ok_and(Config::uses_lsl),
+    );
+    let facts = Facts { onnxruntime_cuda: has_cuda, ..Facts::read(Path::new("/"), onnxruntime, liblsl) };
     // Whether the CPUs exist is among the checks of the machine.
     let mut findings = vec![configuration(config, read.as_ref().err(), settings.problems_on(&[]))];
     findings.extend(examine::examine(&facts, &settings));

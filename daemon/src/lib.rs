@@ -5,6 +5,8 @@
 //!    rebin, source::Intake                                                          deadline, policy
 //! ```
 //!
+//! [`lsl`] has a source and publishers of its own; [`outputs`] gives an estimate to all publishers.
+//!
 //! [`pipeline`] gives each its thread and the bounded queues between them; [`config`] says what to run;
 //! everything that needs the time takes it as an argument, so that tests run the same code on a fake clock.
 
@@ -18,8 +20,10 @@ pub mod doctor;
 pub mod engine;
 pub mod guard;
 pub mod keep_warm;
+pub mod lsl;
 pub mod machine;
 pub mod news;
+pub mod outputs;
 pub mod pipeline;
 pub mod policy;
 pub mod realtime;

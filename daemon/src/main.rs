@@ -87,12 +87,12 @@ struct Run {
     /// Bundle folder or .ndt file.
     #[arg(long)]
     bundle: Option<PathBuf>,
-    /// Where bins come from, e.g. tcp://127.0.0.1:5570 or bind:tcp://127.0.0.1:5570.
+    /// Where bins come from, e.g. tcp://127.0.0.1:5570, bind:tcp://127.0.0.1:5570 or lsl:NAME.
     #[arg(long)]
     input: Option<Endpoint>,
-    /// Where estimates go.
+    /// Where estimates go, e.g. tcp://127.0.0.1:5571 or lsl:NAME; may be given several times.
     #[arg(long)]
-    output: Option<Endpoint>,
+    output: Vec<Endpoint>,
     /// What computes.
     #[arg(long)]
     engine: Option<EngineKind>,
@@ -102,6 +102,9 @@ struct Run {
     /// ONNX Runtime's shared library.
     #[arg(long)]
     onnxruntime_library: Option<PathBuf>,
+    /// liblsl's shared library.
+    #[arg(long)]
+    lsl_library: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -147,6 +150,9 @@ struct Bench {
     /// ONNX Runtime's shared library.
     #[arg(long)]
     onnxruntime_library: Option<PathBuf>,
+    /// liblsl's shared library, for the measurement over Lab Streaming Layer.
+    #[arg(long)]
+    lsl_library: Option<PathBuf>,
     /// Configuration file, for its [realtime], deadline and policy; the options above come before it.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -175,6 +181,8 @@ enum Transports {
     Both,
     InProcess,
     Loopback,
+    Lsl,
+    All,
 }
 
 fn main() -> ExitCode {
@@ -198,7 +206,10 @@ fn run(run: Run) -> anyhow::Result<()> {
     let mut config = run.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
     config.bundle = run.bundle.unwrap_or(config.bundle);
     config.input = run.input.unwrap_or(config.input);
-    config.output = run.output.unwrap_or(config.output);
+    if !run.output.is_empty() {
+        config.outputs = run.output;
+    }
+    config.lsl.library = run.lsl_library.or(config.lsl.library);
     config.engine = run.engine.unwrap_or(config.engine);
     config.precision = run.precision.or(config.precision);
     config.onnxruntime_library = run.onnxruntime_library.or(config.onnxruntime_library);
@@ -207,8 +218,13 @@ fn run(run: Run) -> anyhow::Result<()> {
     let bundle =
         Bundle::read(&config.bundle).with_context(|| format!("bundle {}", config.bundle.display()))?;
     let engine = engine::load(&config.engine(), &bundle)?;
-    for endpoint in [&config.input, &config.output].into_iter().filter(|endpoint| !endpoint.is_local()) {
-        warn!("{endpoint} is reached from other machines, and nothing on it is authenticated or encrypted");
+    for endpoint in std::iter::once(&config.input).chain(&config.outputs) {
+        let reached = match endpoint.lsl() {
+            Some(_) => "may be found from other machines, as far as lsl_api.cfg lets",
+            None if endpoint.is_local() => continue,
+            None => "is reached from other machines",
+        };
+        warn!("{endpoint} {reached}, and nothing on it is authenticated or encrypted");
     }
     let name = engine.name();
     let pipeline = pipeline::start(&config, &bundle, engine)?;
@@ -223,7 +239,7 @@ fn run(run: Run) -> anyhow::Result<()> {
         manifest.units(),
         manifest.bin_width_ms,
         pipeline.input(),
-        pipeline.output(),
+        pipeline.outputs().join(" and "),
     );
     Ok(service::supervise(pipeline)?)
 }
@@ -261,6 +277,7 @@ fn bench(bench: Bench) -> anyhow::Result<()> {
     config.bundle = bench.bundle.unwrap_or(config.bundle);
     config.engine = bench.engine.unwrap_or(config.engine);
     config.onnxruntime_library = bench.onnxruntime_library.or(config.onnxruntime_library);
+    config.lsl.library = bench.lsl_library.or(config.lsl.library);
     config.check()?;
     let bundle =
         Bundle::read(&config.bundle).with_context(|| format!("bundle {}", config.bundle.display()))?;
@@ -277,6 +294,8 @@ fn bench(bench: Bench) -> anyhow::Result<()> {
             Transports::Both => vec![Transport::InProcess, Transport::Loopback],
             Transports::InProcess => vec![Transport::InProcess],
             Transports::Loopback => vec![Transport::Loopback],
+            Transports::Lsl => vec![Transport::Lsl],
+            Transports::All => vec![Transport::InProcess, Transport::Loopback, Transport::Lsl],
         },
         load: bench.load,
         length: bench.bins.map_or(Length::Seconds(bench.seconds), Length::Bins),

@@ -16,12 +16,15 @@ use crate::decoder::Decoder;
 use crate::engine::Engine;
 use crate::guard::Guard;
 use crate::keep_warm::KeepWarm;
+use crate::lsl::source::LslSource;
+use crate::outputs::Outputs;
 use crate::realtime::{self, Refused};
 use crate::source::{Arrival, Intake, Received, Source};
-use crate::zeromq::{ZeromqError, ZeromqPublisher, ZeromqSource};
+use crate::zeromq::{ZeromqError, ZeromqSource};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::limits::QUEUE_BINS;
+use ndt_protocol::lsl::{Library, LslError};
 use ndt_protocol::wire::WireError;
 use ndt_protocol::{Bin, Bundle, Estimate};
 use std::io;
@@ -41,7 +44,7 @@ pub struct Pipeline {
     threads: Vec<JoinHandle<()>>,
     refused: Vec<(&'static str, Refused)>,
     input: String,
-    output: String,
+    outputs: Vec<String>,
     /// Dropped last: the sockets live on it.
     _runtime: Option<tokio::runtime::Runtime>,
 }
@@ -66,6 +69,9 @@ pub enum PipelineError {
     /// A socket.
     #[error(transparent)]
     Zeromq(#[from] ZeromqError),
+    /// Lab Streaming Layer.
+    #[error(transparent)]
+    Lsl(#[from] LslError),
     /// A thread.
     #[error("expected a thread \"{name}\", found {error}")]
     Thread {
@@ -91,20 +97,28 @@ enum Heard {
     PeerGone,
 }
 
-/// Opens the sockets of `config` and starts the threads.
+/// Opens the sockets and streams of `config` and starts the threads.
 ///
 /// # Errors
 /// [`PipelineError`]; nothing is left running then.
 pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Result<Pipeline, PipelineError> {
     let runtime = crate::zeromq::runtime(&config.realtime)?;
-    let (source, input) = ZeromqSource::open(&runtime, &config.input, bundle)?;
-    let (mut publisher, output) = ZeromqPublisher::open(&runtime, &config.output, bundle, engine.name())?;
-    let say = move |say: Say<'_>| match say {
-        Say::Estimate(estimate) => publisher.publish(estimate),
-        Say::Description => publisher.describe(),
+    let library = config.uses_lsl().then(|| Library::load(config.lsl.library.as_deref())).transpose()?;
+    let (source, input): (Box<dyn Source>, String) = match (config.input.lsl(), &library) {
+        (Some(query), Some(library)) => {
+            let source = LslSource::open(library, query, &config.lsl, bundle, config.stale_after_bins);
+            let source = source.map_err(|error| PipelineError::Thread { name: "lsl-search", error })?;
+            (Box::new(source), config.input.to_string())
+        }
+        _ => {
+            let (source, input) = ZeromqSource::open(&runtime, &config.input, bundle)?;
+            (Box::new(source), input)
+        }
     };
-    let mut pipeline = start_with(config, bundle, engine, source, say)?;
-    (pipeline.input, pipeline.output, pipeline._runtime) = (input, output, Some(runtime));
+    let (mut publishers, outputs) =
+        Outputs::open(&runtime, library.as_ref(), config, bundle, &engine.name())?;
+    let mut pipeline = start_with(config, bundle, engine, source, move |say| publishers.say(&say))?;
+    (pipeline.input, pipeline.outputs, pipeline._runtime) = (input, outputs, Some(runtime));
     Ok(pipeline)
 }
 
@@ -127,11 +141,11 @@ pub fn start_with(
     let (bins, queued_bins) = Queue::new(&Bin::empty());
     let (estimates, queued_estimates) = Queue::new(&Estimate::zero(0, 0));
     let (heard, queued_heard) = Queue::new(&Heard::PeerGone);
-    let (input, output) = (String::new(), String::new());
+    let (input, outputs) = (String::new(), Vec::new());
     let refused =
         realtime::lock_memory(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let mut pipeline =
-        Pipeline { shared: shared.clone(), threads: Vec::new(), refused, input, output, _runtime: None };
+        Pipeline { shared: shared.clone(), threads: Vec::new(), refused, input, outputs, _runtime: None };
     // Last first: a thread that is started finds its consumer running, and on an error the
     // queues of those already running close behind them.
     pipeline.spawn("ndt-publish", &config.realtime, sleep_once(&queued_estimates), {
@@ -158,9 +172,14 @@ impl Pipeline {
         &self.input
     }
 
-    /// The address that estimates are published on, as bound.
+    /// The addresses that estimates are published on, as bound, in the order of the configuration.
+    pub fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    /// The first of them; empty where there is none.
     pub fn output(&self) -> &str {
-        &self.output
+        self.outputs.first().map_or("", String::as_str)
     }
 
     /// What the system did not permit its threads, by their names.
@@ -227,7 +246,7 @@ impl Drop for Pipeline {
 }
 
 /// The sending end of a bounded queue that drops its oldest when full.
-struct Queue<T> {
+pub(crate) struct Queue<T> {
     to: Sender<T>,
     oldest: Receiver<T>,
 }
@@ -235,7 +254,12 @@ struct Queue<T> {
 impl<T: Clone> Queue<T> {
     /// An empty queue, all of whose places have once been filled with `item`: no page of it is new to the kernel later.
     fn new(item: &T) -> (Queue<T>, Receiver<T>) {
-        let (to, from) = bounded(QUEUE_BINS);
+        Queue::with_places(item, QUEUE_BINS)
+    }
+
+    /// The same with so many places.
+    pub(crate) fn with_places(item: &T, places: usize) -> (Queue<T>, Receiver<T>) {
+        let (to, from) = bounded(places);
         while to.try_send(item.clone()).is_ok() {}
         while from.try_recv().is_ok() {}
         (Queue { to, oldest: from.clone() }, from)
@@ -243,7 +267,7 @@ impl<T: Clone> Queue<T> {
 
     /// Puts `item` in, in the place of the oldest where there is no other; tells whether one was dropped.
     /// Does not block: only this thread adds, so one removal makes room.
-    fn push(&self, item: T) -> bool {
+    pub(crate) fn push(&self, item: T) -> bool {
         match self.to.try_send(item) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => false,
             Err(TrySendError::Full(item)) => {

@@ -27,6 +27,12 @@ pub trait Source: Send {
     fn receive(&mut self, bin: &mut Bin) -> Received;
 }
 
+impl Source for Box<dyn Source> {
+    fn receive(&mut self, bin: &mut Bin) -> Received {
+        self.as_mut().receive(bin)
+    }
+}
+
 /// That a bin has come: all of it that the guard needs, which holds the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Arrival {

@@ -2,8 +2,10 @@
 //!
 //! A bin cannot arrive before it ended, so that arrival minus source time is the clocks' offset plus a delay of at
 //! least zero; the smallest of the last bins is the best guess. Nothing is smoothed and nothing is corrected:
-//! estimates carry the source's own time, and the offset beside it.
+//! estimates carry the source's own time, and the offset beside it. A transport that asks the source for its time (Lab
+//! Streaming Layer) knows better than that, and is believed.
 
+use ndt_protocol::bin::ClockOffset;
 use ndt_protocol::{Bin, Estimate};
 
 /// Bins after which the older half of what is remembered is forgotten: 5 s at 20 ms, within which two quartz clocks
@@ -88,7 +90,10 @@ impl SourceClock {
         }
         self.newer.add((bin.arrival_ns as i64).saturating_sub(bin.source_ns));
         let Reading { offset_ns, uncertainty_ns, .. } = self.known();
-        Reading { offset_ns, uncertainty_ns, jumped }
+        match bin.clock {
+            Some(ClockOffset { offset_ns, uncertainty_ns }) => Reading { offset_ns, uncertainty_ns, jumped },
+            None => Reading { offset_ns, uncertainty_ns, jumped },
+        }
     }
 
     fn known(&self) -> Reading {
@@ -133,6 +138,15 @@ mod tests {
         let last = last.unwrap();
         assert_eq!((last.offset_ns, last.jumped), (1_000_050_000, false));
         assert!((19_000..21_000).contains(&last.uncertainty_ns), "{last:?}");
+    }
+
+    #[test]
+    fn an_offset_that_was_measured_is_believed() {
+        let mut clock = SourceClock::new(WIDTH_NS);
+        let mut bin = Bin::empty();
+        bin.clock = Some(ClockOffset { offset_ns: -5, uncertainty_ns: 20_000 });
+        let reading = clock.read(&bin);
+        assert_eq!(reading, Reading { offset_ns: -5, uncertainty_ns: 20_000, jumped: false });
     }
 
     #[test]

@@ -15,10 +15,21 @@ pub struct Bin {
     pub arrival_ns: u64,
     /// Whether a stretch of continuous data begins with this bin: nothing before it may be used.
     pub segment_start: bool,
+    /// How the source's clock stands to this machine's, where the transport measures it.
+    pub clock: Option<ClockOffset>,
     channels: u32,
     valid: u32,
     counts: [f32; CHANNELS_MAX],
     validity: [u64; CHANNELS_MAX / 64],
+}
+
+/// How one clock stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockOffset {
+    /// What must be added to the source's time to get `CLOCK_MONOTONIC` of this machine, ns.
+    pub offset_ns: i64,
+    /// How far that may be wrong, ns.
+    pub uncertainty_ns: u64,
 }
 
 impl Bin {
@@ -30,6 +41,7 @@ impl Bin {
             source_ns: 0,
             arrival_ns: 0,
             segment_start: false,
+            clock: None,
             channels: 0,
             valid: 0,
             counts: [0.0; CHANNELS_MAX],

@@ -2,8 +2,8 @@
 //!
 //! A [`bin`] of spike counts goes in, an [`estimate`] of firing rates and hand velocity comes out; [`wire`]
 //! gives both their bytes, [`bundle`] is the model that stands between them, [`binner`] says what a bin is,
-//! and [`limits`] how large any of it may be. Nothing here does I/O but the bundle, and nothing here knows
-//! a transport, an engine or a trainer.
+//! and [`limits`] how large any of it may be. Nothing here does I/O but the bundle and [`lsl`], the
+//! binding to a library that both ends load; and nothing here knows an engine or a trainer.
 
 pub mod bin;
 pub mod binner;
@@ -14,6 +14,7 @@ pub mod estimate;
 pub mod files;
 pub mod folded;
 pub mod limits;
+pub mod lsl;
 pub mod manifest;
 pub mod precision;
 pub mod tensors;

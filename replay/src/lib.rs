@@ -10,6 +10,7 @@ pub mod faults;
 pub mod h5;
 pub mod inspect;
 pub mod listen;
+pub mod lsl;
 pub mod nwb;
 mod nwb_behavior;
 pub mod nwb_write;

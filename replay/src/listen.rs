@@ -23,6 +23,9 @@ pub const TRUTH_SERIES: &str = "hand_vel";
 /// Longest gap that a truth is interpolated across, s.
 const TRUTH_GAP_S: f64 = 0.1;
 
+/// Samples of a truth that comes as it happens that are kept: more than any estimate is behind.
+const LIVE_TRUTH_SAMPLES: usize = 1 << 16;
+
 /// Longest latency that is told apart, us.
 const LATENCY_US_MAX: u64 = 60_000_000;
 
@@ -42,6 +45,7 @@ pub struct Tally {
     arrival_to_published: Histogram<u32>,
     decode: Histogram<u32>,
     published_to_received: Histogram<u32>,
+    bin_end_to_received: Histogram<u32>,
     score: Score,
 }
 
@@ -51,6 +55,9 @@ pub enum ListenError {
     /// The socket.
     #[error(transparent)]
     Zeromq(#[from] ZeromqError),
+    /// A stream.
+    #[error(transparent)]
+    Stream(#[from] crate::lsl::StreamError),
     /// Nothing came, or nothing that is an estimate.
     #[error("expected an estimate from {address} within {seconds} s, found {found}")]
     Silence {
@@ -88,6 +95,7 @@ impl Tally {
             arrival_to_published: histogram(),
             decode: histogram(),
             published_to_received: histogram(),
+            bin_end_to_received: histogram(),
         }
     }
 
@@ -114,7 +122,13 @@ impl Tally {
             self.decode.saturating_record(us(estimate.arrival_ns, estimate.decoded_ns));
         }
         self.lag_bins_max = self.lag_bins_max.max(estimate.lag_bins);
-        self.published_to_received.saturating_record(us(estimate.published_ns, received_ns));
+        if estimate.published_ns > 0 {
+            self.published_to_received.saturating_record(us(estimate.published_ns, received_ns));
+        } else {
+            // A stream has no stamp but its bin's end.
+            let end_ns = estimate.source_ns.saturating_add(estimate.clock_offset_ns);
+            self.bin_end_to_received.saturating_record(us(end_ns.max(0).cast_unsigned(), received_ns));
+        }
         let numbers = estimate.rates().iter().chain(estimate.velocity());
         if !numbers.into_iter().all(|number| number.is_finite()) {
             // One would make the whole score NaN; it is told as what it is.
@@ -129,6 +143,26 @@ impl Tally {
         if let Some(truth) = truth.filter(|truth| truth.len() == estimate.velocity().len()) {
             self.score.push(&truth, estimate.velocity());
         }
+    }
+
+    /// Takes a sample of the truth that has just come, m/s, for estimates that are pushed after it.
+    pub fn learn(&mut self, instant_s: f64, velocity: &[f64]) {
+        let truth = self.truth.get_or_insert_with(|| {
+            self.score = Score::new(velocity.len());
+            Series {
+                name: TRUTH_SERIES.to_owned(),
+                unit: "m/s".to_owned(),
+                dims: velocity.len(),
+                timestamps: Vec::new(),
+                data: Vec::new(),
+            }
+        });
+        if truth.timestamps.len() == 2 * LIVE_TRUTH_SAMPLES {
+            truth.timestamps.drain(..LIVE_TRUTH_SAMPLES);
+            truth.data.drain(..LIVE_TRUTH_SAMPLES * truth.dims);
+        }
+        truth.timestamps.push(instant_s);
+        truth.data.extend(velocity.iter().take(truth.dims));
     }
 
     /// Counts a message that was no estimate.
@@ -173,6 +207,8 @@ impl Tally {
             arrival_to_published_us: latency(&self.arrival_to_published),
             arrival_to_decoded_us: latency(&self.decode),
             published_to_received_us: latency(&self.published_to_received),
+            bin_end_to_received_us: (!self.bin_end_to_received.is_empty())
+                .then(|| latency(&self.bin_end_to_received)),
             scored: self.score.bins(),
             velocity_r2: (!axes.is_empty()).then_some(axes),
             velocity_r2_mean: self.score.r2(),

@@ -3,13 +3,16 @@
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use ndt_protocol::Estimate;
 use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::lsl::{Library, NAME_REPLAY, Query};
 use ndt_replay::expect::Expectation;
 use ndt_replay::faults::{FaultPlan, Faults};
 use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
 use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::{inspect, nwb, nwb_write};
+use ndt_replay::{inspect, lsl, nwb, nwb_write};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +56,7 @@ Faults, separated by commas; times count from the first bin, at the play's speed
 
 Examples:
   ndt-replay play session.nwb --to tcp://127.0.0.1:5570 --bin-ms 20 --split val
+  ndt-replay play session.nwb --to lsl:rig --bin-ms 20 --split val --behavior
   ndt-replay play session.nwb --to tcp://127.0.0.1:5570 --bin-ms 20 \\
     --faults drop=1%,reorder=2,jitter=3ms,stall=2s@30s,restart@50s --seed 7 --fault-plan plan.jsonl";
 
@@ -61,6 +65,7 @@ With --expect, listening ends with the last bin that was sent; the exit status i
 
 Examples:
   ndt-replay listen tcp://127.0.0.1:5571 --truth session.nwb --count 1000
+  ndt-replay listen lsl:ndtd --truth lsl:rig --idle-s 5
   ndt-replay listen tcp://127.0.0.1:5571 --expect plan.jsonl --idle-s 10";
 
 #[derive(Args)]
@@ -95,7 +100,7 @@ struct Simulate {
 struct Play {
     /// NWB recording.
     file: PathBuf,
-    /// Where bins go: binds, or connects with connect: in front.
+    /// Where bins go: a socket, which binds, or connects with connect: in front; or the stream lsl:NAME.
     #[arg(long)]
     to: Endpoint,
     /// Width of a bin, ms.
@@ -119,6 +124,12 @@ struct Play {
     /// Where the faults are written, with all that is sent, before the first bin is.
     #[arg(long, requires = "faults", value_name = "FILE")]
     fault_plan: Option<PathBuf>,
+    /// Offer the behaviour as a stream, too, NAME-behavior: only with a stream in --to.
+    #[arg(long, value_name = "SERIES", num_args = 0..=1, default_missing_value = TRUTH_SERIES)]
+    behavior: Option<String>,
+    /// liblsl's shared library; beside the executable or the system's where not given.
+    #[arg(long)]
+    lsl_library: Option<PathBuf>,
     /// How long to wait for the first subscriber, s.
     #[arg(long, default_value_t = 30.0)]
     wait_s: f64,
@@ -129,11 +140,14 @@ struct Play {
 
 #[derive(Args)]
 struct Listen {
-    /// Where estimates are published.
+    /// Where estimates are published; lsl:NAME for the streams of the daemon's output of that name.
     endpoint: Endpoint,
-    /// Recording whose hand velocity is the truth.
+    /// Recording whose hand velocity is the truth; of streams, lsl:NAME for that of the player of that name.
     #[arg(long)]
     truth: Option<PathBuf>,
+    /// liblsl's shared library; beside the executable or the system's where not given.
+    #[arg(long)]
+    lsl_library: Option<PathBuf>,
     /// Fault plan that is played, to check the estimates against.
     #[arg(long, value_name = "FILE", conflicts_with = "count")]
     expect: Option<PathBuf>,
@@ -193,6 +207,12 @@ fn run_play(command: &Play) -> anyhow::Result<()> {
     let wait = seconds("--wait-s", command.wait_s)?;
     let session = nwb::read(&command.file)?;
     let plan = Plan::new(&session, command.split.as_deref(), command.bin_ms, command.units)?;
+    if let Some(query) = command.to.lsl() {
+        return run_play_lsl(command, query, &session, &plan, wait);
+    }
+    if command.behavior.is_some() {
+        bail!("expected a stream for --behavior, such as --to lsl:rig, found {}", command.to);
+    }
     let channels = plan.channel_ids().len();
     let faults = command.faults.as_ref().map(|faults| FaultPlan::new(&plan, faults, command.seed));
     if let Some(faults) = &faults {
@@ -221,9 +241,46 @@ fn run_play(command: &Play) -> anyhow::Result<()> {
         bar.set_position(progress.sent as u64);
     });
     bar.finish_and_clear();
-    let report = report?;
-    if command.json {
-        say(&serde_json::to_string_pretty(&report)?)
+    say_played(&report?, command.json)
+}
+
+/// Plays a plan as streams: in real time, and without faults.
+fn run_play_lsl(
+    command: &Play,
+    query: &Query,
+    session: &Session,
+    plan: &Plan,
+    wait: Duration,
+) -> anyhow::Result<()> {
+    let is_name = query.is_any() || query.only_name().is_some();
+    let is_plain = command.faults.is_none() && command.speed == Speed::Times(1.0);
+    if !is_name || !is_plain {
+        bail!(
+            "expected lsl:NAME without --faults and --speed, as a stream's stamps are a clock's, found others"
+        );
+    }
+    let name = query.only_name().unwrap_or(NAME_REPLAY);
+    let library = Library::load(command.lsl_library.as_deref())?;
+    let series = |name: &String| {
+        session.series(name).with_context(|| format!("expected a series {name} in the recording, found none"))
+    };
+    let behavior = command.behavior.as_ref().map(series).transpose()?;
+    eprintln!(
+        "{} bins of {} channels in {} segments to lsl:{name}, once somebody receives",
+        plan.bins(),
+        plan.channel_ids().len(),
+        plan.segments()
+    );
+    let bar = ProgressBar::new(plan.bins() as u64);
+    let sending = lsl::Sending { name, recording: &session.identifier, behavior, wait };
+    let report = lsl::send(plan, &library, &sending, &mut |progress| bar.set_position(progress.sent as u64));
+    bar.finish_and_clear();
+    say_played(&report?, command.json)
+}
+
+fn say_played(report: &play::Report, json: bool) -> anyhow::Result<()> {
+    if json {
+        say(&serde_json::to_string_pretty(report)?)
     } else {
         let late = report.late_us_max.map_or_else(String::new, |late| format!(", at most {late} us late"));
         say(&format!(
@@ -234,17 +291,32 @@ fn run_play(command: &Play) -> anyhow::Result<()> {
 }
 
 fn run_listen(command: &Listen) -> anyhow::Result<()> {
-    let truth = command.truth.as_ref().map(|path| -> anyhow::Result<_> {
-        let session = nwb::read(path)?;
-        let series = session.series(TRUTH_SERIES).cloned();
-        series.with_context(|| format!("expected a series {TRUTH_SERIES} in {}, found none", path.display()))
-    });
     let until = Until {
         count: command.count,
         idle: command.idle_s.map(|idle| seconds("--idle-s", idle)).transpose()?,
         first: seconds("--wait-s", command.wait_s)?,
     };
-    let mut tally = Tally::new(truth.transpose()?);
+    let truth_stream = command.truth.as_ref().and_then(|truth| truth.to_str()).map(str::parse::<Endpoint>);
+    let truth_stream = truth_stream.and_then(Result::ok).filter(|truth| truth.lsl().is_some());
+    let truth = match (&command.truth, &truth_stream, command.endpoint.lsl()) {
+        (Some(path), None, None) => {
+            let session = nwb::read(path)?;
+            let series = session.series(TRUTH_SERIES).cloned();
+            Some(series.with_context(|| {
+                format!("expected a series {TRUTH_SERIES} in {}, found none", path.display())
+            })?)
+        }
+        (Some(_), None, Some(_)) => {
+            bail!(
+                "expected --truth lsl:NAME for estimates of a stream, whose times are a clock's, found a file"
+            )
+        }
+        (Some(_), Some(_), None) => {
+            bail!("expected a recording in --truth for estimates of a socket, found a stream")
+        }
+        _ => None,
+    };
+    let mut tally = Tally::new(truth);
     if let Some(path) = &command.expect {
         tally = tally.against(Expectation::new(&FaultPlan::read(path)?));
     }
@@ -252,7 +324,7 @@ fn run_listen(command: &Listen) -> anyhow::Result<()> {
     let mut shown = Instant::now();
     let mut refused = 0;
     let stop = stop_on_signal()?;
-    listen::run_unless(&stop, &command.endpoint, &mut tally, until, &mut || {}, &mut |tally, estimate| {
+    let mut each = |tally: &Tally, estimate: &Estimate| {
         if shown.elapsed() < Duration::from_secs(1) {
             return true;
         }
@@ -265,16 +337,23 @@ fn run_listen(command: &Listen) -> anyhow::Result<()> {
         }
         if live {
             let r2 = summary.velocity_r2_mean.map_or_else(String::new, |r2| format!("  R2 {r2:.3}"));
-            eprint!(
-                "\r{} estimates  last {} {}  {}{r2}   ",
-                summary.estimates,
-                estimate.seq,
-                estimate.quality.name(),
-                summary.arrival_to_published_us
-            );
+            let latency = summary.bin_end_to_received_us.unwrap_or(summary.arrival_to_published_us);
+            let (seq, quality) = (estimate.seq, estimate.quality.name());
+            eprint!("\r{} estimates  last {seq} {quality}  {latency}{r2}   ", summary.estimates);
         }
         true
-    })?;
+    };
+    if let Some(query) = command.endpoint.lsl() {
+        if command.expect.is_some() {
+            bail!("expected a socket for --expect, found {}", command.endpoint);
+        }
+        let library = Library::load(command.lsl_library.as_deref())?;
+        let sources = lsl::Sources::new(query, truth_stream.as_ref().and_then(Endpoint::lsl));
+        let mut ready = || eprintln!("hearing {}", sources.estimates.predicate());
+        lsl::hear(&stop, &library, &sources, &mut tally, until, &mut ready, &mut each)?;
+    } else {
+        listen::run_unless(&stop, &command.endpoint, &mut tally, until, &mut || {}, &mut each)?;
+    }
     if live {
         eprintln!();
     }

@@ -52,6 +52,9 @@ pub struct Summary {
     pub arrival_to_decoded_us: Latency,
     /// From the hand-over to this program, us; only of use on one machine.
     pub published_to_received_us: Latency,
+    /// From the end of the bin to this program, us: of streams, which carry none of the stamps above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bin_end_to_received_us: Option<Latency>,
     /// Estimates whose velocity was compared with a known truth.
     pub scored: u64,
     /// Velocity R2 of each axis; absent without truth.
@@ -85,9 +88,13 @@ impl fmt::Display for Summary {
         if let Some(refusal) = &self.last_refusal {
             writeln!(f, "last refusal         {refusal}")?;
         }
-        writeln!(f, "arrival to decoded   {}", self.arrival_to_decoded_us)?;
-        writeln!(f, "arrival to published {}", self.arrival_to_published_us)?;
-        write!(f, "published to here    {}", self.published_to_received_us)?;
+        if let Some(latency) = self.bin_end_to_received_us {
+            write!(f, "end of bin to here   {latency}")?;
+        } else {
+            writeln!(f, "arrival to decoded   {}", self.arrival_to_decoded_us)?;
+            writeln!(f, "arrival to published {}", self.arrival_to_published_us)?;
+            write!(f, "published to here    {}", self.published_to_received_us)?;
+        }
         if let (Some(axes), Some(mean)) = (&self.velocity_r2, self.velocity_r2_mean) {
             write!(f, "\nvelocity R2          {axes:.4?}, mean {mean:.4}, over {} bins", self.scored)?;
         }

@@ -1,5 +1,7 @@
 //! Fixtures that several tests share: models of random weights, and where other programs are.
 
+pub mod lsl;
+
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_protocol::Bundle;
@@ -86,7 +88,7 @@ pub fn random_counts(bins: usize, channels: usize, seed: u64) -> Vec<f32> {
 /// A daemon that waits for its rig and its subscribers on free ports of this machine.
 pub fn on_loopback() -> Config {
     let any: Endpoint = "bind:tcp://127.0.0.1:0".parse().unwrap_or_else(|error| panic!("{error}"));
-    Config { input: any.clone(), output: any, ..Config::default() }
+    Config { input: any.clone(), outputs: vec![any], ..Config::default() }
 }
 
 /// One of the project's programs, built as the tests are: what belongs to a process cannot be tested in ours.

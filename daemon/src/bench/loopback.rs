@@ -28,7 +28,7 @@ pub fn config(config: &Config) -> Config {
         let any = "bind:tcp://127.0.0.1:0".parse();
         any.unwrap_or_else(|error| panic!("an endpoint of any port is one: {error}"))
     };
-    Config { input: any(), output: any(), ..config.clone() }
+    Config { input: any(), outputs: vec![any()], ..config.clone() }
 }
 
 /// A running rig.

@@ -222,12 +222,13 @@ fn onnxruntime(facts: &Facts) -> Finding {
 fn liblsl(library: &Library) -> Finding {
     let check =
         Check { name: "liblsl", why: "only streams of the Lab Streaming Layer need it; ZeroMQ does not" };
+    let severity = if library.is_needed { Severity::Problem } else { Severity::Note };
     match &library.found {
         Ok(Loaded { path, version }) => check.ok(format!("{}.{} in {path}", version.0, version.1)),
         Err(says) => check.finds(
-            Severity::Note,
+            severity,
             says.clone(),
-            "pip install pylsl, and a link to its pylsl/lib/liblsl.so beside ndtd",
+            "pip install pylsl, and library = its pylsl/lib/liblsl.so in [lsl] of ndtd.toml",
         ),
     }
 }

@@ -52,8 +52,10 @@ pub fn onnxruntime(configured: Option<PathBuf>, is_needed: bool) -> Library {
     Library { is_needed, found: load(&path, c"OrtGetApiBase", version) }
 }
 
-/// Lab Streaming Layer beside the executable, else wherever the system's loader finds it.
-pub fn liblsl() -> Library {
+/// Lab Streaming Layer where it is configured, else beside the executable, else wherever the system's loader finds it. One
+/// that is configured is needed.
+pub fn liblsl(configured: Option<PathBuf>, is_needed: bool) -> Library {
+    let is_needed = is_needed || configured.is_some();
     const NAME: &str = "liblsl.so";
     let version = |version: Symbol| {
         // SAFETY: lsl_library_version takes nothing and returns 100 times the major plus the minor version.
@@ -61,12 +63,15 @@ pub fn liblsl() -> Library {
         (version as u32 / 100, version as u32 % 100)
     };
     let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(|folder| folder.join(NAME)));
-    let beside = beside.filter(|path| path.exists());
+    let named = configured.or_else(|| beside.filter(|path| path.exists()));
+    let is_named = named.is_some();
     // Of several failures the first tells of the name that is meant to be there.
-    let first = load(&beside.unwrap_or_else(|| NAME.into()), c"lsl_library_version", version);
-    let found = first
-        .or_else(|says| load(Path::new("liblsl.so.2"), c"lsl_library_version", version).map_err(|_| says));
-    Library { is_needed: false, found }
+    let first = load(&named.unwrap_or_else(|| NAME.into()), c"lsl_library_version", version);
+    let found = first.or_else(|says| match is_named {
+        true => Err(says),
+        false => load(Path::new("liblsl.so.2"), c"lsl_library_version", version).map_err(|_| says),
+    });
+    Library { is_needed, found }
 }
 
 #[repr(C)]

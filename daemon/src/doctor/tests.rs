@@ -183,7 +183,7 @@ fn a_machine_that_says_nothing_is_no_error() {
 #[test]
 fn single_facts_are_judged() {
     type Change = fn(&mut Facts, &mut Settings);
-    let cases: [(Change, &[&str]); 16] = [
+    let cases: [(Change, &[&str]); 17] = [
         (
             |facts, _| facts.realtime_runtime_us = Some(-1),
             &["note real-time throttling: off: a real-time thread that spins keeps its CPU"],
@@ -227,6 +227,10 @@ fn single_facts_are_judged() {
         (
             |facts, _| facts.liblsl = absent("liblsl.so", false),
             &["note liblsl: liblsl.so: cannot open shared object file"],
+        ),
+        (
+            |facts, _| facts.liblsl = absent("liblsl.so", true),
+            &["problem liblsl: liblsl.so: cannot open shared object file"],
         ),
     ];
     for (change, expected) in cases {

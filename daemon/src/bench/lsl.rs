@@ -1,0 +1,191 @@
+//! A rig for the measurement over Lab Streaming Layer, in this process: it offers a stream of bins, each at its instant,
+//! and hears the velocity stream.
+//!
+//! The way is the deployed one: source, search and clock threads, and a thread that pushes. A stream carries none of an
+//! estimate's stamps, so that they are kept here until their sample is heard.
+
+use super::memory::Counts;
+use super::schedule::Schedule;
+use super::tally::Answer;
+use super::{BenchError, QUEUE_ANSWERS, leave};
+use crate::config::Config;
+use crate::engine;
+use crate::lsl::outlets::LslPublisher;
+use crate::lsl::source::LslSource;
+use crate::pipeline::{self, Pipeline, PipelineError, Say};
+use crate::realtime;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use ndt_protocol::Bundle;
+use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
+use ndt_protocol::lsl::{
+    BIN_MODULO, Channel, Description, Format, Inlet, Kind, Library, LslError, Outlet, Query, StreamInfo,
+    TYPE_COUNTS, velocity_name,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long the rig and the pipeline may take to find each other, s.
+const MEETING_WAIT_S: f64 = 10.0;
+
+/// A receiver is there before it is ready: what waits for it when it begins, it throws away.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// How long the hearing thread waits before it looks whether it should stop, s.
+const PATIENCE_S: f64 = 0.1;
+
+/// A running rig.
+pub struct Rig {
+    stop: Arc<AtomicBool>,
+    sending: JoinHandle<Result<Outlet, LslError>>,
+    hearing: JoinHandle<Result<(), LslError>>,
+}
+
+/// Starts a pipeline on streams, and a rig that sends it what `schedule` says and leaves what it hears in `answers`.
+///
+/// # Errors
+/// [`BenchError`]; without the library, how to get it.
+pub fn start(
+    config: &Config,
+    bundle: &Bundle,
+    counts: Counts,
+    schedule: Schedule,
+    answers: Sender<Answer>,
+) -> Result<(Pipeline, Rig), BenchError> {
+    let library = Library::load(config.lsl.library.as_deref()).map_err(PipelineError::from)?;
+    // No other program's, nor one of a measurement before.
+    let name = format!("ndt-bench-{}-{}", std::process::id(), monotonic_ns());
+    let engine = engine::load(&config.engine(), bundle)?;
+    let query = Query { source_id: Some(name.clone()), ..Query::default() };
+    let source = LslSource::open(&library, &query, &config.lsl, bundle, config.stale_after_bins);
+    let source = source.map_err(|error| PipelineError::Thread { name: "lsl-search", error })?;
+    let publisher = LslPublisher::open(&library, &name, bundle, &engine.name(), &config.realtime);
+    let mut publisher = publisher.map_err(PipelineError::from)?;
+    let (keep, kept) = bounded(QUEUE_ANSWERS);
+    let say = move |say: Say<'_>| {
+        if let Say::Estimate(estimate) = say {
+            leave(&keep, Answer::of(estimate, None));
+            publisher.publish(estimate);
+        }
+    };
+    let pipeline = pipeline::start_with(config, bundle, engine, source, say)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (ready, is_ready) = bounded(1);
+    let hearing = spawn("bench-hear", config, {
+        let (library, name, stop) = (library.clone(), velocity_name(&name), stop.clone());
+        move || hear(&library, &name, &kept, &answers, &ready, &stop)
+    })?;
+    let channel_ids = bundle.manifest.channel_ids.clone();
+    let sending = spawn("bench-rig", config, {
+        let stop = stop.clone();
+        move || {
+            let outlet = offer(&library, &name, &channel_ids, counts.bin_width_ns())?;
+            let waited = Duration::from_secs_f64(MEETING_WAIT_S);
+            if !outlet.wait_for_receiver(MEETING_WAIT_S) || is_ready.recv_timeout(waited).is_err() {
+                return Err(LslError::Timeout);
+            }
+            std::thread::sleep(SETTLE);
+            send(&outlet, &library, &counts, schedule, &stop)?;
+            Ok(outlet)
+        }
+    })?;
+    Ok((pipeline, Rig { stop, sending, hearing }))
+}
+
+impl Rig {
+    /// Whether the last bin was sent, or none can be.
+    pub fn has_sent(&self) -> bool {
+        self.sending.is_finished()
+    }
+
+    /// Ends the streams.
+    ///
+    /// # Errors
+    /// [`BenchError`] when the rig never found the pipeline.
+    pub fn end(self) -> Result<(), BenchError> {
+        self.stop.store(true, Relaxed);
+        let panicked = |name| move |_| BenchError::Thread { name, found: "a panic".to_owned() };
+        let sent = self.sending.join().map_err(panicked("bench-rig"))?;
+        let heard = self.hearing.join().map_err(panicked("bench-hear"))?;
+        sent.map(drop).and(heard).map_err(|error| PipelineError::from(error).into())
+    }
+}
+
+/// Starts a thread that asks of the system what the pipeline's do.
+fn spawn<T: Send + 'static>(
+    name: &'static str,
+    config: &Config,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, BenchError> {
+    let settings = config.realtime.clone();
+    let enter_and_run = move || {
+        // What is refused here was refused to the pipeline's threads too, and is reported of them.
+        drop(realtime::enter(&settings));
+        run()
+    };
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(enter_and_run);
+    thread.map_err(|error| BenchError::Thread { name, found: error.to_string() })
+}
+
+fn offer(library: &Library, name: &str, channel_ids: &[i64], width_ns: u64) -> Result<Outlet, LslError> {
+    let channels = channel_ids.iter().map(|id| Channel::new(id, "spikes", "Count")).collect();
+    let kind = Kind {
+        name,
+        content_type: TYPE_COUNTS,
+        rate_hz: 1e9 / width_ns as f64,
+        format: Format::Float32,
+        source_id: name,
+    };
+    let info = StreamInfo::new(library, &kind, &Description { channels, entries: Vec::new() })?;
+    Outlet::new(&info, QUEUE_ANSWERS)
+}
+
+/// Runs on the rig's thread until the last bin is sent.
+fn send(
+    outlet: &Outlet,
+    library: &Library,
+    counts: &Counts,
+    schedule: Schedule,
+    stop: &AtomicBool,
+) -> Result<(), LslError> {
+    let (start_ns, ahead_ns) = (monotonic_ns(), library.ahead_of_monotonic_ns());
+    for seq in (0..schedule.periods()).filter(|seq| schedule.is_sent(*seq)) {
+        if stop.load(Relaxed) {
+            break;
+        }
+        let due_ns = start_ns + schedule.due_ns(seq);
+        sleep_until_ns(due_ns);
+        outlet.push(counts.of_bin(seq), (due_ns.cast_signed() + ahead_ns) as f64 / 1e9)?;
+    }
+    Ok(())
+}
+
+/// Runs on the hearing thread until it is stopped.
+fn hear(
+    library: &Library,
+    name: &str,
+    kept: &Receiver<Answer>,
+    answers: &Sender<Answer>,
+    ready: &Sender<()>,
+    stop: &AtomicBool,
+) -> Result<(), LslError> {
+    let mut found = library.resolve(&Query::of_name(name), 1, MEETING_WAIT_S)?;
+    let info = found.pop().ok_or(LslError::Timeout)?;
+    let inlet = Inlet::new(&info, QUEUE_ANSWERS)?;
+    inlet.open(MEETING_WAIT_S)?;
+    _ = ready.try_send(());
+    let mut sample = vec![0.0; info.channels()];
+    while !stop.load(Relaxed) {
+        if inlet.pull(&mut sample, PATIENCE_S)?.is_none() {
+            continue;
+        }
+        let received_ns = monotonic_ns();
+        let number = sample.last().map_or(0, |number| *number as u64);
+        // Those before it were dropped on the way.
+        if let Some(answer) = kept.try_iter().find(|answer| answer.seq % BIN_MODULO == number) {
+            leave(answers, Answer { received_ns: Some(received_ns), ..answer });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! Which channel of a stream is which of the model's. Pure.
+
+use ndt_protocol::lsl::LABEL_SEGMENT_START;
+use std::collections::BTreeMap;
+
+/// Labels that a message names at most.
+const NAMED_MAX: usize = 5;
+
+/// Where in a sample the model's channels are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// For each channel of the bundle; `None` where the stream lacks it.
+    places: Vec<Option<usize>>,
+    segment_start: Option<usize>,
+    unknown: Vec<String>,
+    missing: Vec<i64>,
+}
+
+/// Why a stream's channels are not a bundle's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// Without labels only their number can tell.
+    #[error("expected {expected} channels, found {found} without labels")]
+    Channels {
+        /// The bundle's.
+        expected: usize,
+        /// The stream's.
+        found: usize,
+    },
+    /// Some have labels.
+    #[error("expected a label for each of {channels} channels, found {found}")]
+    Labels {
+        /// Channels of the stream.
+        channels: usize,
+        /// Labels that are not empty.
+        found: usize,
+    },
+    /// Two are one.
+    #[error("expected every label once, found \"{0}\" twice")]
+    Twice(String),
+    /// They are another model's.
+    #[error(
+        "expected labels that are channel ids of the bundle, found {0}; allow-unknown-channels in [lsl] leaves them out"
+    )]
+    Unknown(String),
+    /// Whatever is left out, nothing is left.
+    #[error("expected labels that are channel ids of the bundle, such as \"{expected}\", found {found}")]
+    NoneKnown {
+        /// The bundle's first.
+        expected: i64,
+        /// Some of the stream's.
+        found: String,
+    },
+}
+
+impl Layout {
+    /// The layout of a stream of `channels` channels that have `labels` for a bundle of `ids`. A label is a channel's id
+    /// in decimal. Without labels the channels are the bundle's, in its order.
+    ///
+    /// # Errors
+    /// [`LayoutError`].
+    pub fn new(
+        labels: &[String],
+        channels: usize,
+        ids: &[i64],
+        allow_unknown: bool,
+    ) -> Result<Layout, LayoutError> {
+        let labelled = labels.iter().filter(|label| !label.trim().is_empty()).count();
+        if labelled == 0 {
+            if channels != ids.len() {
+                return Err(LayoutError::Channels { expected: ids.len(), found: channels });
+            }
+            let places = (0..channels).map(Some).collect();
+            return Ok(Layout { places, segment_start: None, unknown: Vec::new(), missing: Vec::new() });
+        }
+        if labelled != channels || labels.len() != channels {
+            return Err(LayoutError::Labels { channels, found: labelled });
+        }
+        let mut by_label = BTreeMap::new();
+        for (place, label) in labels.iter().enumerate() {
+            if by_label.insert(label.trim(), place).is_some() {
+                return Err(LayoutError::Twice(label.trim().to_owned()));
+            }
+        }
+        let segment_start = by_label.remove(LABEL_SEGMENT_START);
+        let places: Vec<Option<usize>> =
+            ids.iter().map(|id| by_label.remove(id.to_string().as_str())).collect();
+        // In the stream's order.
+        let unknown = labels.iter().map(|label| label.trim()).filter(|label| by_label.contains_key(label));
+        let unknown: Vec<String> = unknown.map(str::to_owned).collect();
+        let lacks = ids.iter().zip(&places).filter(|(_, place)| place.is_none());
+        let missing: Vec<i64> = lacks.map(|(id, _)| *id).collect();
+        if let (true, Some(expected)) = (missing.len() == ids.len(), ids.first()) {
+            return Err(LayoutError::NoneKnown { expected: *expected, found: some(&unknown) });
+        }
+        if !unknown.is_empty() && !allow_unknown {
+            return Err(LayoutError::Unknown(some(&unknown)));
+        }
+        Ok(Layout { places, segment_start, unknown, missing })
+    }
+
+    /// The counts of a sample in the bundle's order; NaN where the stream has no such channel.
+    ///
+    /// Runs on the source thread, once a sample; does not allocate.
+    pub fn counts<'a>(&'a self, sample: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+        let count = |place: &Option<usize>| place.and_then(|place| sample.get(place)).copied();
+        self.places.iter().map(move |place| count(place).unwrap_or(f32::NAN))
+    }
+
+    /// Whether a sample begins a stretch of continuous data.
+    pub fn starts_segment(&self, sample: &[f32]) -> bool {
+        self.segment_start.is_some_and(|place| sample.get(place).is_some_and(|value| *value != 0.0))
+    }
+
+    /// What is worth telling of it.
+    pub fn remarks(&self) -> String {
+        let mut remarks = String::new();
+        let moved = |(channel, place): (usize, &Option<usize>)| place.is_some_and(|place| place != channel);
+        if self.places.iter().enumerate().any(moved) {
+            remarks += ", channels put in the bundle's order by their labels";
+        }
+        if !self.missing.is_empty() {
+            let ids: Vec<String> = self.missing.iter().map(i64::to_string).collect();
+            remarks += &format!(", channels taken as silent because the stream lacks them: {}", some(&ids));
+        }
+        if !self.unknown.is_empty() {
+            remarks += &format!(", channels left out: {}", some(&self.unknown));
+        }
+        remarks
+    }
+}
+
+/// The first of some, and how many there are.
+fn some(names: &[String]) -> String {
+    let named = names.iter().take(NAMED_MAX).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn labels(labels: &[&str]) -> Vec<String> {
+        labels.iter().map(|label| (*label).to_owned()).collect()
+    }
+
+    fn counts(layout: &Layout, sample: &[f32]) -> Vec<f32> {
+        layout.counts(sample).map(|count| if count.is_nan() { -1.0 } else { count }).collect()
+    }
+
+    #[test]
+    fn missing_channels_have_no_count_and_unknown_ones_are_refused_unless_allowed() {
+        let found = labels(&["7", "x", "5"]);
+        let refused = Layout::new(&found, 3, &[5, 6, 7], false).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "expected labels that are channel ids of the bundle, found \"x\"; allow-unknown-channels in [lsl] \
+             leaves them out"
+        );
+        let layout = Layout::new(&found, 3, &[5, 6, 7], true).unwrap();
+        assert_eq!(counts(&layout, &[1.0, 2.0, 3.0]), [3.0, -1.0, 1.0]);
+        assert_eq!(
+            layout.remarks(),
+            ", channels put in the bundle's order by their labels, channels taken as silent because the stream lacks \
+             them: \"6\", channels left out: \"x\""
+        );
+        let error = Layout::new(&labels(&["a", "b"]), 2, &[5, 6], true).unwrap_err().to_string();
+        assert!(error.ends_with("such as \"5\", found \"a\", \"b\""), "{error}");
+    }
+
+    #[test]
+    fn a_stream_without_labels_is_the_bundles_or_none() {
+        let layout = Layout::new(&labels(&["", ""]), 2, &[5, 6], false).unwrap();
+        assert_eq!((counts(&layout, &[1.0, 2.0]), layout.remarks()), (vec![1.0, 2.0], String::new()));
+        let error = Layout::new(&[], 3, &[5, 6], false).unwrap_err().to_string();
+        assert_eq!(error, "expected 2 channels, found 3 without labels");
+        let error = Layout::new(&labels(&["5", "", "6"]), 3, &[5, 6], false).unwrap_err().to_string();
+        assert_eq!(error, "expected a label for each of 3 channels, found 2");
+        let error = Layout::new(&labels(&["5", "5 "]), 2, &[5, 6], false).unwrap_err().to_string();
+        assert_eq!(error, "expected every label once, found \"5\" twice");
+    }
+
+    #[test]
+    fn a_channel_may_tell_where_segments_begin() {
+        let layout = Layout::new(&labels(&["6", LABEL_SEGMENT_START, "5"]), 3, &[5, 6], false).unwrap();
+        assert_eq!(counts(&layout, &[1.0, 1.0, 2.0]), [2.0, 1.0]);
+        assert!(layout.starts_segment(&[1.0, 1.0, 2.0]) && !layout.starts_segment(&[1.0, 0.0, 2.0]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_labels_gives_the_same_counts(order in Just((0..20usize).collect::<Vec<_>>()).prop_shuffle()) {
+            let ids: Vec<i64> = (0..20).map(|channel| 100 + 3 * channel).collect();
+            let shuffled: Vec<String> = order.iter().map(|&channel| ids[channel].to_string()).collect();
+            let sample: Vec<f32> = order.iter().map(|&channel| channel as f32).collect();
+            let layout = Layout::new(&shuffled, 20, &ids, false).unwrap();
+            prop_assert!(layout.counts(&sample).eq((0..20).map(|channel| channel as f32)));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The C interface of liblsl; the only file that names `libloading`.
+
+use super::{LslError, Query, StreamInfo};
+use crate::clock::monotonic_ns;
+use std::ffi::{CStr, CString, c_char, c_double, c_float, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A pointer that belongs to the library.
+pub(super) type Handle = *mut c_void;
+
+/// Streams that one search tells of at most: more than one of them is an error anyway.
+const FOUND_MAX: usize = 16;
+
+macro_rules! functions {
+    ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        /// The functions, as `lsl_c.h` of version 1.16 declares them; all are there since 1.16.
+        pub(super) struct Functions {
+            $(pub $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+        }
+
+        impl Functions {
+            /// # Safety
+            /// `library` must be liblsl, and must never be unloaded.
+            unsafe fn find(library: &libloading::Library) -> Result<Functions, libloading::Error> {
+                Ok(Functions {
+                    // SAFETY: the caller's; the types are those of the header.
+                    $($name: unsafe { *library.get(stringify!($name))? },)*
+                })
+            }
+        }
+    };
+}
+
+functions! {
+    lsl_library_version: fn() -> c_int;
+    lsl_local_clock: fn() -> c_double;
+    lsl_last_error: fn() -> *const c_char;
+    lsl_resolve_bypred: fn(*mut Handle, u32, *const c_char, c_int, c_double) -> c_int;
+    lsl_create_streaminfo: fn(*const c_char, *const c_char, c_int, c_double, c_int, *const c_char) -> Handle;
+    lsl_copy_streaminfo: fn(Handle) -> Handle;
+    lsl_destroy_streaminfo: fn(Handle);
+    lsl_get_name: fn(Handle) -> *const c_char;
+    lsl_get_type: fn(Handle) -> *const c_char;
+    lsl_get_source_id: fn(Handle) -> *const c_char;
+    lsl_get_uid: fn(Handle) -> *const c_char;
+    lsl_get_hostname: fn(Handle) -> *const c_char;
+    lsl_get_channel_count: fn(Handle) -> c_int;
+    lsl_get_channel_format: fn(Handle) -> c_int;
+    lsl_get_nominal_srate: fn(Handle) -> c_double;
+    lsl_get_desc: fn(Handle) -> Handle;
+    lsl_empty: fn(Handle) -> c_int;
+    lsl_child: fn(Handle, *const c_char) -> Handle;
+    lsl_next_sibling_n: fn(Handle, *const c_char) -> Handle;
+    lsl_child_value_n: fn(Handle, *const c_char) -> *const c_char;
+    lsl_append_child: fn(Handle, *const c_char) -> Handle;
+    lsl_append_child_value: fn(Handle, *const c_char, *const c_char) -> Handle;
+    lsl_create_inlet_ex: fn(Handle, c_int, c_int, c_int, c_int) -> Handle;
+    lsl_destroy_inlet: fn(Handle);
+    lsl_get_fullinfo: fn(Handle, c_double, *mut c_int) -> Handle;
+    lsl_open_stream: fn(Handle, c_double, *mut c_int);
+    lsl_time_correction_ex: fn(Handle, *mut c_double, *mut c_double, c_double, *mut c_int) -> c_double;
+    lsl_was_clock_reset: fn(Handle) -> u32;
+    lsl_pull_sample_f: fn(Handle, *mut c_float, c_int, c_double, *mut c_int) -> c_double;
+    lsl_pull_sample_d: fn(Handle, *mut c_double, c_int, c_double, *mut c_int) -> c_double;
+    lsl_inlet_flush: fn(Handle) -> u32;
+    lsl_create_outlet_ex: fn(Handle, c_int, c_int, c_int) -> Handle;
+    lsl_destroy_outlet: fn(Handle);
+    lsl_push_sample_ftp: fn(Handle, *const c_float, c_double, c_int) -> c_int;
+    lsl_have_consumers: fn(Handle) -> c_int;
+    lsl_wait_for_consumers: fn(Handle, c_double) -> c_int;
+}
+
+/// liblsl, loaded. Clones are the same one.
+#[derive(Clone)]
+pub struct Library {
+    functions: Arc<Functions>,
+}
+
+impl std::fmt::Debug for Library {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Library").field("version", &self.version()).finish()
+    }
+}
+
+impl Library {
+    /// Loads the library from `configured`, else from beside the executable, else from where the system's loader finds
+    /// it. It is never unloaded: its threads run until the process ends.
+    ///
+    /// # Errors
+    /// [`LslError::Library`], which says how to get it.
+    pub fn load(configured: Option<&Path>) -> Result<Library, LslError> {
+        let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("liblsl.so")));
+        let beside = beside.filter(|path| path.exists());
+        let first = configured.map(Path::to_owned).or(beside);
+        let paths =
+            first.map_or_else(|| vec![PathBuf::from("liblsl.so"), "liblsl.so.2".into()], |path| vec![path]);
+        let mut failed = None;
+        for path in paths {
+            match load(&path) {
+                Ok(functions) => return Ok(Library { functions: Arc::new(functions) }),
+                // Of several failures the first tells of the name that is meant to be there.
+                Err(found) => _ = failed.get_or_insert((path.display().to_string(), found)),
+            }
+        }
+        let (looked_for, found) = failed.unwrap_or_default();
+        Err(LslError::Library { looked_for, found })
+    }
+
+    /// Major and minor version.
+    pub fn version(&self) -> (u32, u32) {
+        // SAFETY: takes nothing; 100 times the major plus the minor version.
+        let version = unsafe { (self.functions.lsl_library_version)() }.unsigned_abs();
+        (version / 100, version % 100)
+    }
+
+    /// The library's clock on this host, s. Runs on real-time threads: a vDSO call, no allocation.
+    pub fn clock_s(&self) -> f64 {
+        // SAFETY: takes nothing.
+        unsafe { (self.functions.lsl_local_clock)() }
+    }
+
+    /// What must be added to `CLOCK_MONOTONIC` to get the library's clock, ns: measured, not assumed. On Linux both are
+    /// the same clock, and this is within a microsecond of 0; it never changes.
+    pub fn ahead_of_monotonic_ns(&self) -> i64 {
+        let measure = |_| {
+            let (before, lsl, after) = (monotonic_ns(), self.clock_s(), monotonic_ns());
+            let middle = before + (after - before) / 2;
+            (after - before, (lsl * 1e9).round() as i64 - middle as i64)
+        };
+        // The tightest of some is the truest.
+        let (width, ahead) = (0..32).map(measure).min().unwrap_or_default();
+        if ahead.unsigned_abs() <= width { 0 } else { ahead }
+    }
+
+    /// Searches for up to `wait_s` for the streams of `query`, and returns earlier once `minimum` are found. Blocks.
+    ///
+    /// # Errors
+    /// [`LslError::Refused`] when the query is no predicate.
+    pub fn resolve(&self, query: &Query, minimum: usize, wait_s: f64) -> Result<Vec<StreamInfo>, LslError> {
+        let predicate = text("a predicate", &query.predicate())?;
+        let mut found: [Handle; FOUND_MAX] = [std::ptr::null_mut(); FOUND_MAX];
+        // SAFETY: the buffer has as many places as is said, and the predicate ends with a zero.
+        let count = unsafe {
+            let resolve = self.functions.lsl_resolve_bypred;
+            resolve(found.as_mut_ptr(), FOUND_MAX as u32, predicate.as_ptr(), minimum as c_int, wait_s)
+        };
+        let Ok(count) = usize::try_from(count) else { return Err(self.refused("search for the stream")) };
+        // Each is ours from here on.
+        Ok(found[..count].iter().map(|handle| StreamInfo::own(self.clone(), *handle)).collect())
+    }
+
+    pub(super) fn functions(&self) -> &Functions {
+        &self.functions
+    }
+
+    /// What the library says of its last failure on this thread.
+    pub(super) fn refused(&self, what: &'static str) -> LslError {
+        // SAFETY: a string of this thread's that lives until its next call.
+        let found = unsafe { read((self.functions.lsl_last_error)()) };
+        let found = if found.is_empty() { "no reason given".to_owned() } else { found };
+        LslError::Refused { what, found }
+    }
+
+    /// The error of a code that a function has left.
+    pub(super) fn check(&self, code: c_int, what: &'static str) -> Result<(), LslError> {
+        match code {
+            0 => Ok(()),
+            -1 => Err(LslError::Timeout),
+            -2 => Err(LslError::Lost),
+            _ => Err(self.refused(what)),
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Functions, String> {
+    let one_line =
+        |error: libloading::Error| error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    // SAFETY: what the library does when it is loaded is what its user asked for.
+    let library = unsafe { libloading::Library::new(path) }.map_err(one_line)?;
+    // SAFETY: it has liblsl's functions or is refused, and it is never unloaded.
+    let functions = unsafe { Functions::find(&library) }.map_err(one_line)?;
+    std::mem::forget(library);
+    Ok(functions)
+}
+
+/// A string of the library's. Empty where there is none.
+///
+/// # Safety
+/// Null, or a string that ends with a zero and lives for the call.
+pub(super) unsafe fn read(string: *const c_char) -> String {
+    if string.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's.
+    unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
+}
+
+/// A string for the library.
+pub(super) fn text(what: &'static str, text: &str) -> Result<CString, LslError> {
+    CString::new(text).map_err(|_| LslError::Text { what, text: text.to_owned() })
+}

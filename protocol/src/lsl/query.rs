@@ -1,0 +1,148 @@
+//! Which stream is meant: what stands behind `lsl:` in an endpoint.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A choice of streams: all that is set must hold. Nothing set: the user's own default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Query {
+    /// The stream's name.
+    pub name: Option<String>,
+    /// Its content type.
+    pub content_type: Option<String>,
+    /// Its source id.
+    pub source_id: Option<String>,
+    /// A condition in the library's words, such as `starts-with(name,'rig') and channel_count=96`.
+    pub condition: Option<String>,
+}
+
+/// A text that is no query.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected lsl:NAME, or of lsl:name=NAME,type=TYPE,source-id=ID,predicate=CONDITION those that are wanted, \
+     found \"lsl:{found}\""
+)]
+pub struct QueryError {
+    found: String,
+}
+
+impl Query {
+    /// Streams of a name.
+    pub fn of_name(name: impl Into<String>) -> Query {
+        Query { name: Some(name.into()), ..Query::default() }
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_any(&self) -> bool {
+        *self == Query::default()
+    }
+
+    /// The name, where nothing else is asked for: all that an outlet can be given.
+    pub fn only_name(&self) -> Option<&str> {
+        let Query { name, content_type: None, source_id: None, condition: None } = self else { return None };
+        name.as_deref()
+    }
+
+    /// The condition for [`super::Library::resolve`].
+    pub fn predicate(&self) -> String {
+        let equals = |field: &str, value: &Option<String>| {
+            let value = value.as_ref()?;
+            // A value has at most one kind of quotes: the parser sees to it.
+            let quote = if value.contains('\'') { '"' } else { '\'' };
+            Some(format!("{field}={quote}{value}{quote}"))
+        };
+        let conditions = [
+            equals("name", &self.name),
+            equals("type", &self.content_type),
+            equals("source_id", &self.source_id),
+            self.condition.as_ref().map(|condition| format!("({condition})")),
+        ];
+        conditions.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+    }
+}
+
+impl FromStr for Query {
+    type Err = QueryError;
+
+    /// Reads what stands behind `lsl:`. A predicate comes last, as it may have commas in it.
+    fn from_str(text: &str) -> Result<Query, QueryError> {
+        let error = || QueryError { found: text.to_owned() };
+        let mut query = Query::default();
+        let mut rest = text;
+        while !rest.is_empty() {
+            if let Some(condition) = rest.strip_prefix("predicate=") {
+                query.condition = Some(condition.to_owned()).filter(|condition| !condition.is_empty());
+                return query.condition.is_some().then_some(query).ok_or_else(error);
+            }
+            let (part, after) = rest.split_once(',').unwrap_or((rest, ""));
+            if rest.len() > part.len() && after.is_empty() {
+                return Err(error());
+            }
+            rest = after;
+            let (field, value) = match part.split_once('=') {
+                Some(("name", value)) => (&mut query.name, value),
+                Some(("type", value)) => (&mut query.content_type, value),
+                Some(("source-id", value)) => (&mut query.source_id, value),
+                None if part.len() == text.len() => (&mut query.name, part),
+                _ => return Err(error()),
+            };
+            let is_quotable = !(value.contains('\'') && value.contains('"'));
+            if value.is_empty() || !is_quotable || value.contains('\0') || field.is_some() {
+                return Err(error());
+            }
+            *field = Some(value.to_owned());
+        }
+        Ok(query)
+    }
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.only_name().filter(|name| !name.contains('=')) {
+            return f.write_str(name);
+        }
+        let parts = [
+            ("name", &self.name),
+            ("type", &self.content_type),
+            ("source-id", &self.source_id),
+            ("predicate", &self.condition),
+        ];
+        let parts = parts.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?)));
+        f.write_str(&parts.collect::<Vec<_>>().join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_written_and_made_a_condition() {
+        for (text, condition) in [
+            ("", ""),
+            ("rig", "name='rig'"),
+            ("name=rig,type=BinnedSpikes", "name='rig' and type='BinnedSpikes'"),
+            ("source-id=array 1", "source_id='array 1'"),
+            ("name=Ann's", "name=\"Ann's\""),
+            ("type=EEG,predicate=starts-with(name,'rig')", "type='EEG' and (starts-with(name,'rig'))"),
+            ("predicate=channel_count=96", "(channel_count=96)"),
+        ] {
+            let query: Query = text.parse().unwrap();
+            assert_eq!(query.predicate(), condition);
+            assert_eq!(query.to_string().parse::<Query>().unwrap(), query, "{text}");
+        }
+        assert_eq!("rig".parse::<Query>().unwrap().only_name(), Some("rig"));
+        assert_eq!("type=x".parse::<Query>().unwrap().only_name(), None);
+        assert!("".parse::<Query>().unwrap().is_any());
+    }
+
+    #[test]
+    fn what_is_no_query_is_refused_with_a_sentence() {
+        for text in
+            ["name=", "nam=rig", "rig,type=x", "type=x,", "name=a,name=b", "predicate=", "name='\"", "="]
+        {
+            let refused = text.parse::<Query>().unwrap_err().to_string();
+            assert!(refused.ends_with(&format!("found \"lsl:{text}\"")), "{refused}");
+        }
+    }
+}
