@@ -2,7 +2,7 @@
 
 use super::affine::Affine;
 use super::format::{Exact, Format};
-use super::packed::{Dense, Give, Layout, Lines, Matrix, Sparse, product};
+use super::packed::{Dense, Give, Layout, Lines, Matrix, REGISTERS, Sparse, product};
 use super::simd::{Portable, Simd};
 
 /// A linear layer.
@@ -47,6 +47,39 @@ impl<F: Format> Linear<F> {
         Matrix { layout: self.layout, numbers: self.numbers.as_ptr(), scales: self.scales.as_ptr() }
     }
 
+    /// As [`Linear::apply`], to where the outputs are wanted: panels that have room in `y` go there, at the end of which
+    /// the others go to `rest`, which has room for all; how many are in `y`. Spares a copy of nearly all of them.
+    ///
+    /// # Safety
+    /// As of [`Linear::apply`].
+    #[inline(always)]
+    pub unsafe fn apply_in_two<S: Simd>(
+        &self,
+        simd: S,
+        x: &[f32],
+        ready: &mut Lines<i16>,
+        y: &mut [f32],
+        rest: &mut [f32],
+    ) -> usize {
+        assert!(S::LANES == self.layout.lanes);
+        let filled = self.inputs.next_multiple_of(S::LANES);
+        assert!(x.len() >= filled && (!F::SCALED || ready.len() >= filled));
+        assert!(rest.len() >= self.layout.outputs());
+        let panels = (y.len() / (REGISTERS * S::LANES)).min(self.layout.registers / REGISTERS);
+        let first = Layout { registers: panels * REGISTERS, ..self.layout };
+        // SAFETY: the lengths are those of the layout; there are so many panels.
+        unsafe {
+            let scale = F::prepare(simd, x.as_ptr(), self.inputs, ready);
+            let x = Dense { x: x.as_ptr(), ready: ready.as_ptr(), groups: self.layout.groups };
+            let whole = self.matrix();
+            let (others, bias) = whole.after(panels, self.bias.as_ptr());
+            let begun = Matrix { layout: first, ..whole };
+            product(simd, begun, (x, scale), self.bias.as_ptr(), y.as_mut_ptr(), Give::Sums);
+            product(simd, others, (x, scale), bias, rest.as_mut_ptr(), Give::Sums);
+        }
+        first.outputs()
+    }
+
     /// Applies the layer. `x` has its inputs, filled up to whole registers with numbers that do not matter; `ready` is
     /// room for as many.
     ///
@@ -77,15 +110,18 @@ impl<F: Format> Linear<F> {
 /// The read-in of spike counts, which are mostly zero: a silent channel costs nothing but a look.
 pub struct ReadIn {
     linear: Linear<Exact>,
-    /// Channels with a count, and that count.
-    active: Vec<(u32, f32)>,
+    /// Channels with a count, and a register's room.
+    active: Vec<u32>,
+    /// Their counts.
+    counts: Vec<f32>,
 }
 
 impl ReadIn {
     /// As [`Linear::new`].
     pub fn new(affine: &Affine, lanes: usize) -> ReadIn {
         let linear = Linear::new(affine, lanes);
-        ReadIn { active: vec![(0, 0.0); linear.inputs], linear }
+        let room = linear.inputs + lanes;
+        ReadIn { active: vec![0; room], counts: vec![0.0; room], linear }
     }
 
     /// `bias + counts W`
@@ -96,25 +132,23 @@ impl ReadIn {
     pub unsafe fn apply<S: Simd>(&mut self, simd: S, counts: &[f32], y: &mut [f32]) {
         let Linear { layout, inputs, bias, .. } = &self.linear;
         assert!(counts.len() >= *inputs && y.len() >= layout.outputs());
+        assert!(self.active.len() >= inputs + S::LANES && self.counts.len() >= inputs + S::LANES);
+        let (active, values) = (self.active.as_mut_ptr(), self.counts.as_mut_ptr());
         let whole = inputs / S::LANES * S::LANES;
-        let mut found = 0;
+        let mut count = 0;
         for first in (0..whole).step_by(S::LANES) {
-            // SAFETY: the register lies within the counts.
-            let mut there = unsafe { simd.nonzero(simd.load(counts.as_ptr().add(first))) };
-            while there != 0 {
-                let channel = first + there.trailing_zeros() as usize;
-                self.active[found] = (channel as u32, counts[channel]);
-                found += 1;
-                there &= there - 1;
-            }
+            // SAFETY: the register lies within the counts; no more are found than were looked at.
+            count += unsafe {
+                let counts = simd.load(counts.as_ptr().add(first));
+                simd.put_nonzero(first as u32, counts, active.add(count), values.add(count))
+            };
         }
-        for channel in whole..*inputs {
-            if counts[channel] != 0.0 {
-                self.active[found] = (channel as u32, counts[channel]);
-                found += 1;
-            }
+        for channel in (whole..*inputs).filter(|channel| counts[*channel] != 0.0) {
+            self.active[count] = channel as u32;
+            self.counts[count] = counts[channel];
+            count += 1;
         }
-        let active = Sparse(self.active.as_ptr(), found);
+        let active = Sparse { inputs: self.active.as_ptr(), values: self.counts.as_ptr(), count };
         // SAFETY: the channels are those of the layout.
         unsafe {
             product(simd, self.linear.matrix(), (active, 1.0), bias.as_ptr(), y.as_mut_ptr(), Give::Sums)

@@ -156,7 +156,14 @@ pub struct Dense {
 
 /// The inputs that are not zero.
 #[derive(Clone, Copy)]
-pub struct Sparse(pub *const (u32, f32), pub usize);
+pub struct Sparse {
+    /// Which they are.
+    pub inputs: *const u32,
+    /// Their values.
+    pub values: *const f32,
+    /// How many.
+    pub count: usize,
+}
 
 impl<F: Format> Inputs<F> for Dense {
     #[inline(always)]
@@ -173,13 +180,12 @@ impl<F: Format> Inputs<F> for Dense {
 impl Inputs<Exact> for Sparse {
     #[inline(always)]
     fn count(self) -> usize {
-        self.1
+        self.count
     }
     #[inline(always)]
     unsafe fn get(self, at: usize) -> (usize, f32) {
         // SAFETY: the caller's.
-        let (input, value) = unsafe { *self.0.add(at) };
-        (input as usize, value)
+        unsafe { (*self.inputs.add(at) as usize, *self.values.add(at)) }
     }
 }
 
@@ -192,6 +198,22 @@ pub struct Matrix<F: Format> {
     pub numbers: *const F::Number,
     /// What the sum of each output has to be multiplied with, where the format is scaled.
     pub scales: *const f32,
+}
+
+impl<F: Format> Matrix<F> {
+    /// The outputs from a panel's first on, with a bias that goes with them.
+    ///
+    /// # Safety
+    /// There must be so many panels.
+    pub unsafe fn after(self, panels: usize, bias: *const f32) -> (Self, *const f32) {
+        let outputs = panels * REGISTERS * self.layout.lanes;
+        let layout = Layout { registers: self.layout.registers - panels * REGISTERS, ..self.layout };
+        // SAFETY: the caller's; scales that nobody reads may be any.
+        unsafe {
+            let numbers = self.numbers.add(outputs * self.layout.inputs());
+            (Matrix { layout, numbers, scales: self.scales.add(outputs) }, bias.add(outputs))
+        }
+    }
 }
 
 /// `scale x W` on top of `bias`, to `y`.

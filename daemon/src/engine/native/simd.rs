@@ -132,6 +132,26 @@ pub trait Simd: Copy {
     unsafe fn highest(self, x: Self::Register) -> f32;
     /// A bit for each lane, the first the lowest, set where the number is not zero.
     unsafe fn nonzero(self, x: Self::Register) -> u32;
+    /// Puts the numbers that are not zero one after the other, and beside them their lanes counted from `first`; how many.
+    /// Both must be good for a register.
+    #[inline(always)]
+    unsafe fn put_nonzero(self, first: u32, x: Self::Register, lanes: *mut u32, numbers: *mut f32) -> usize {
+        let mut found = 0;
+        // SAFETY: the caller's; no more lanes are found than there are.
+        unsafe {
+            let mut all = [0.0; 16];
+            let mut there = self.nonzero(x);
+            self.store(all.as_mut_ptr(), x);
+            while there != 0 {
+                let lane = there.trailing_zeros();
+                *lanes.add(found) = first + lane;
+                *numbers.add(found) = all[lane as usize & 15];
+                found += 1;
+                there &= there - 1;
+            }
+        }
+        found
+    }
 
     /// Pairs of bfloat16, the upper halves of `f32`: the first of each pair, and the second.
     unsafe fn load_halves(self, from: *const u16) -> (Self::Register, Self::Register);

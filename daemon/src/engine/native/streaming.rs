@@ -194,13 +194,17 @@ impl<F: Format> Compute for Step<'_, F> {
             if matches!(want, Want::Memory) {
                 return;
             }
-            let Scratch { normed, ready, readout: numbers, .. } = scratch.norm(simd);
-            readout.apply(simd, normed, ready, numbers, Give::Sums);
-            if let Want::Answer(output) = want {
-                let (log_rates, velocity) = scratch.readout.split_at(output.log_rates.len());
-                output.log_rates.copy_from_slice(log_rates);
-                let dims = output.velocity.len();
-                output.velocity.copy_from_slice(&velocity[..dims]);
+            let Scratch { normed, ready, readout: rest, .. } = scratch.norm(simd);
+            match want {
+                Want::Answer(output) => {
+                    let Output { log_rates, velocity } = output;
+                    let there = readout.apply_in_two(simd, normed, ready, log_rates, rest);
+                    let (rates, speeds) = rest.split_at(log_rates.len() - there);
+                    log_rates[there..].copy_from_slice(rates);
+                    let dims = velocity.len();
+                    velocity.copy_from_slice(&speeds[..dims]);
+                }
+                _ => readout.apply(simd, normed, ready, rest, Give::Sums),
             }
         }
     }

@@ -178,6 +178,17 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(x, _mm512_setzero_ps())) }
     }
     #[inline(always)]
+    unsafe fn put_nonzero(self, first: u32, x: __m512, lanes: *mut u32, numbers: *mut f32) -> usize {
+        unsafe {
+            let there = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(x, _mm512_setzero_ps());
+            let all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let all = _mm512_add_epi32(all, _mm512_set1_epi32(first.cast_signed()));
+            _mm512_storeu_si512(lanes.cast(), _mm512_maskz_compress_epi32(there, all));
+            _mm512_storeu_ps(numbers, _mm512_maskz_compress_ps(there, x));
+            there.count_ones() as usize
+        }
+    }
+    #[inline(always)]
     unsafe fn load_halves(self, from: *const u16) -> (__m512, __m512) {
         unsafe {
             let pairs = _mm512_loadu_si512(from.cast());
