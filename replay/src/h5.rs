@@ -2,13 +2,13 @@
 //!
 //! Reads are typed by what the caller needs, not by what the file happens to store: any integer width as
 //! `u64` or `i64`, any number as `f64`, booleans as int8 enums or plain integers, text in every encoding
-//! that HDF5 has. Writes are what the NWB layout needs and no more. **Nothing here trusts the file**: sizes
+//! that HDF5 has. Writes are what NWB and the benchmark's files need and no more. **Nothing here trusts the file**: sizes
 //! are bounded before memory is taken, bytes of text are checked, and a failure of the library comes back
 //! as a sentence; the library's own printing to stderr is off (its binding switches it off on every
 //! thread). Beyond our reach: libhdf5 1.10 itself crashes on some changed bytes in its heap of
 //! variable-length texts.
 
-use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
+use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenArray, VarLenAscii, VarLenUnicode};
 use hdf5::{Container, H5Type, Location, LocationType, ObjectReference1};
 use ndarray::ArrayView;
 use std::path::Path;
@@ -184,6 +184,26 @@ impl Group {
         self.write_elements(name, data, shape)
     }
 
+    /// Writes numbers with this shape in chunks that are compressed with gzip, which every HDF5 reader has.
+    ///
+    /// # Errors
+    /// [`H5Error::Library`] when the shape does not fit the data or the file cannot be written.
+    pub fn write_gzip<T: Number>(&self, name: &str, data: &[T], shape: &[usize]) -> Result<Dataset, H5Error> {
+        let failed = library("write", self.child(name));
+        let view = ArrayView::from_shape(shape, data).map_err(|error| failed(error.into()))?;
+        let builder = self.0.new_dataset_builder().deflate(4);
+        builder.with_data(view).create(name).map(Dataset).map_err(failed)
+    }
+
+    /// Writes a column of lists of integers, each of its own length.
+    ///
+    /// # Errors
+    /// [`H5Error::Library`] when the file cannot be written.
+    pub fn write_lists(&self, name: &str, lists: &[Vec<i64>]) -> Result<Dataset, H5Error> {
+        let lists: Vec<VarLenArray<i64>> = lists.iter().map(|list| VarLenArray::from_slice(list)).collect();
+        self.write_elements(name, &lists, &[lists.len()])
+    }
+
     /// Writes a column of booleans as the int8 enumeration that h5py knows.
     ///
     /// # Errors
@@ -313,6 +333,18 @@ impl Dataset {
             Kind::Int => Ok(self.elements::<i64>()?.iter().map(|&value| value != 0).collect()),
             _ => Err(self.other_kind("truth values")),
         }
+    }
+
+    /// All elements as lists of integers.
+    ///
+    /// # Errors
+    /// As [`Dataset::numbers`].
+    pub fn lists(&self) -> Result<Vec<Vec<i64>>, H5Error> {
+        match self.descriptor() {
+            Some(TypeDescriptor::VarLenArray(item)) if kind(&item) == Kind::Int => {}
+            _ => return Err(self.other_kind("lists of integers")),
+        }
+        Ok(self.elements::<VarLenArray<i64>>()?.iter().map(|list| list.to_vec()).collect())
     }
 
     /// All elements as texts, whatever their encoding; bytes that are not UTF-8 become `\u{fffd}`.

@@ -2,7 +2,8 @@
 //!
 //! In the order of a fit: [`dataset`] bins a session, [`masking`] hides part of a batch, [`model`] predicts,
 //! [`loss`] compares, [`training`] repeats; [`inference`] runs the result as the daemon would, [`export`] folds its
-//! units and writes the bundle with the graphs of [`onnx`]. [`ridge`] is what it is compared with.
+//! units and writes the bundle with the graphs of [`onnx`]. [`ridge`] is what it is compared with; [`nlb`] makes the
+//! Neural Latents Benchmark's tensors and scores.
 
 pub mod checkpoint;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod loss;
 pub mod masking;
 pub mod metrics;
 pub mod model;
+pub mod nlb;
 pub mod noise;
 pub mod onnx;
 pub(crate) mod pb;

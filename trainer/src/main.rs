@@ -1,5 +1,7 @@
 //! `ndt-train`: fits a model to recordings, and scores one.
 
+mod benchmark;
+
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -33,6 +35,9 @@ enum Command {
         after_help = "Example: ndt-train evaluate --bundle model --data session.nwb --split val --json"
     )]
     Evaluate(Evaluate),
+    /// Tensors, submissions and scores of the Neural Latents Benchmark.
+    #[command(subcommand)]
+    Nlb(benchmark::Command),
 }
 
 #[derive(Args)]
@@ -86,6 +91,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fit(command) => fit(&command),
         Command::Evaluate(command) => evaluate(&command),
+        Command::Nlb(command) => benchmark::run(&command).map(|text| println!("{text}")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

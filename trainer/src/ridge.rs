@@ -110,7 +110,7 @@ impl Ridge {
 }
 
 /// What a fit needs to know of the rows; one for any number of penalties.
-struct NormalEquations {
+pub(crate) struct NormalEquations {
     /// `x' x` of centred columns, `[columns, columns]`.
     gram: Mat<f64>,
     /// `x' y` of centred columns and targets, `[columns, dims]`.
@@ -120,7 +120,8 @@ struct NormalEquations {
 }
 
 impl NormalEquations {
-    fn new(x: &[f64], columns: usize, y: &[f64], dims: usize) -> Result<Self, RidgeError> {
+    /// Sums up the rows, as [`fit`] takes them.
+    pub(crate) fn new(x: &[f64], columns: usize, y: &[f64], dims: usize) -> Result<Self, RidgeError> {
         let (features, targets) = (rows("features", x, columns)?, rows("targets", y, dims)?);
         if features != targets || features == 0 {
             return Err(RidgeError::Rows { features, targets });
@@ -132,7 +133,8 @@ impl NormalEquations {
         Ok(Self { gram: x.transpose() * x, cross: x.transpose() * y, mean_x, mean_y })
     }
 
-    fn solve(&self, alpha: f64) -> Result<Ridge, RidgeError> {
+    /// The fit with this penalty.
+    pub(crate) fn solve(&self, alpha: f64) -> Result<Ridge, RidgeError> {
         if !(alpha.is_finite() && alpha >= 0.0) {
             return Err(RidgeError::Penalty { alpha });
         }

@@ -1,0 +1,220 @@
+//! Likelihood and R2 as the benchmark's `evaluation.py` computes them, over whole arrays.
+//!
+//! [`crate::metrics`] scores bin by bin while a model trains. Here are the benchmark's own corner cases:
+//! rates of exactly 0 become 1e-9 and smaller ones stay, unknown counts (NaN) are left out, a rate that is
+//! none is an error. Arrays are row-major, neurons last.
+
+use crate::ridge::RidgeError;
+
+/// What a rate of exactly 0 becomes, spikes per bin.
+const RATE_OF_ZERO: f64 = 1e-9;
+
+/// Why there is no score.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ScoreError {
+    /// Two arrays that belong together differ.
+    #[error("expected {expected} values in {what}, found {found}")]
+    Shape {
+        /// Which array.
+        what: &'static str,
+        /// Values that the other array asks for.
+        expected: usize,
+        /// Values that it has.
+        found: usize,
+    },
+    /// A prediction that is no rate.
+    #[error("expected rates of at least 0 spikes per bin, found {found}")]
+    Rate {
+        /// The prediction.
+        found: f64,
+    },
+    /// What is to be predicted is not known.
+    #[error("expected finite values to compare with, found {found}")]
+    Truth {
+        /// The value.
+        found: f64,
+    },
+    /// Nothing to divide by.
+    #[error("expected at least one spike, found none")]
+    NoSpikes,
+    /// No rows, or too few to hold some back.
+    #[error("expected at least {expected} {what}, found {found}")]
+    TooFew {
+        /// What there are too few of.
+        what: &'static str,
+        /// How many are needed.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// An index beyond the trials.
+    #[error("expected an evaluation trial below {trials}, found {found}")]
+    Trial {
+        /// Evaluation trials.
+        trials: usize,
+        /// The index.
+        found: usize,
+    },
+    /// The decoder of the velocity.
+    #[error(transparent)]
+    Ridge(#[from] RidgeError),
+}
+
+/// Poisson negative log-likelihood, nats: the sum of `rate - count ln(rate) + ln(count!)` over the known
+/// counts. Counts are whole numbers or NaN.
+///
+/// # Errors
+/// [`ScoreError`] when the arrays differ in length or a rate is negative or NaN where a count is known.
+pub fn neg_log_likelihood(rates: &[f64], counts: &[f64]) -> Result<f64, ScoreError> {
+    same_length("the rates", rates.len(), counts.len())?;
+    let mut sum = 0.0;
+    for (&rate, &count) in rates.iter().zip(counts).filter(|(_, count)| !count.is_nan()) {
+        if rate.is_nan() || rate < 0.0 {
+            return Err(ScoreError::Rate { found: rate });
+        }
+        let rate = if rate == 0.0 { RATE_OF_ZERO } else { rate };
+        sum += rate - count * rate.ln() + ln_factorial(count);
+    }
+    Ok(sum)
+}
+
+/// Bits/spike of `rates` above each neuron's mean count over the same bins, pooled over `neurons`: co-bps of
+/// the held-out neurons, fp-bps of all neurons after the window. A neuron without spikes costs what was
+/// predicted for it.
+///
+/// # Errors
+/// As [`neg_log_likelihood`]; [`ScoreError::NoSpikes`].
+pub fn bits_per_spike(rates: &[f64], counts: &[f64], neurons: usize) -> Result<f64, ScoreError> {
+    let model = neg_log_likelihood(rates, counts)?;
+    let mut sums = vec![(0.0, 0.0); neurons];
+    for row in counts.chunks_exact(neurons.max(1)) {
+        for ((spikes, bins), count) in sums.iter_mut().zip(row).filter(|(_, count)| !count.is_nan()) {
+            *spikes += count;
+            *bins += 1.0;
+        }
+    }
+    let spikes: f64 = sums.iter().map(|(spikes, _)| spikes).sum();
+    if spikes <= 0.0 {
+        return Err(ScoreError::NoSpikes);
+    }
+    let means: Vec<f64> = sums.iter().map(|(spikes, bins)| spikes / bins).collect();
+    let null_rates: Vec<f64> = (0..counts.len()).map(|at| means[at % neurons]).collect();
+    let null = neg_log_likelihood(&null_rates, counts)?;
+    Ok((null - model) / spikes / std::f64::consts::LN_2)
+}
+
+/// R2 of each column of `truth` and `predicted`, both `[rows, columns]`: 1 - squared errors / squared
+/// deviations from the mean. Of a column that does not vary, 1 where it is predicted exactly and else 0, as
+/// scikit-learn has it.
+///
+/// # Errors
+/// [`ScoreError`] when the arrays differ in length, have fewer than 2 rows or a truth that is not finite.
+pub fn r2_by_column(truth: &[f64], predicted: &[f64], columns: usize) -> Result<Vec<f64>, ScoreError> {
+    same_length("the predictions", predicted.len(), truth.len())?;
+    let rows = truth.len() / columns.max(1);
+    if rows < 2 {
+        return Err(ScoreError::TooFew { what: "rows", expected: 2, found: rows });
+    }
+    if let Some(found) = truth.iter().copied().find(|value| !value.is_finite()) {
+        return Err(ScoreError::Truth { found });
+    }
+    let column = |column: usize| {
+        let truth = || truth[column..].iter().step_by(columns);
+        let mean = truth().sum::<f64>() / rows as f64;
+        let spread: f64 = truth().map(|value| (value - mean).powi(2)).sum();
+        let pairs = truth().zip(predicted[column..].iter().step_by(columns));
+        let errors: f64 = pairs.map(|(truth, predicted)| (truth - predicted).powi(2)).sum();
+        match (spread > 0.0, errors > 0.0) {
+            (true, _) => 1.0 - errors / spread,
+            (false, true) => 0.0,
+            (false, false) => 1.0,
+        }
+    };
+    Ok((0..columns).map(column).collect())
+}
+
+/// How well rates match PSTHs: for each neuron, R2 over all bins of all conditions. `psth [conditions, bins,
+/// neurons]`; `rates [trials, bins, neurons]`; `trials_of` lists each condition's trials. A condition without
+/// trials is left out, and so is a bin where the first neuron's PSTH is unknown (NaN). The benchmark's figure
+/// is the mean; a neuron that hardly fires can take it far below 0.
+///
+/// # Errors
+/// [`ScoreError`] when the arrays do not fit each other, a rate is NaN, or there is nothing to compare.
+pub fn psth_r2(
+    psth: &[f64],
+    rates: &[f64],
+    trials_of: &[Vec<usize>],
+    bins: usize,
+    neurons: usize,
+) -> Result<Vec<f64>, ScoreError> {
+    let size = bins * neurons;
+    same_length("the PSTHs", psth.len(), trials_of.len() * size)?;
+    let trials = rates.len() / size.max(1);
+    same_length("the rates", rates.len(), trials * size)?;
+    let (mut truth, mut predicted) = (Vec::new(), Vec::new());
+    for (psth, chosen) in psth.chunks_exact(size.max(1)).zip(trials_of).filter(|(_, some)| !some.is_empty()) {
+        let mut mean = vec![0.0; size];
+        for &trial in chosen {
+            let Some(rates) = rates.get(trial * size..(trial + 1) * size) else {
+                return Err(ScoreError::Trial { trials, found: trial });
+            };
+            mean.iter_mut().zip(rates).for_each(|(mean, rate)| *mean += rate / chosen.len() as f64);
+        }
+        for (psth, mean) in psth.chunks_exact(neurons).zip(mean.chunks_exact(neurons)) {
+            if psth[0].is_nan() {
+                continue;
+            }
+            if let Some(bad) = mean.iter().find(|rate| rate.is_nan()) {
+                return Err(ScoreError::Rate { found: *bad });
+            }
+            truth.extend_from_slice(psth);
+            predicted.extend_from_slice(mean);
+        }
+    }
+    r2_by_column(&truth, &predicted, neurons)
+}
+
+/// The mean that the benchmark reports of several R2.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+pub(crate) fn same_length(what: &'static str, found: usize, expected: usize) -> Result<(), ScoreError> {
+    if found == expected { Ok(()) } else { Err(ScoreError::Shape { what, expected, found }) }
+}
+
+/// ln(count!) of a whole number. It cancels in bits/spike; a likelihood is not comparable without it.
+fn ln_factorial(count: f64) -> f64 {
+    (2..=count as u64).map(|factor| (factor as f64).ln()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_per_spike_is_the_benchmarks_worked_example() {
+        let counts = [0.0, 1.0, 1.0, 0.0, 2.0, 0.0, 1.0, 1.0];
+        let rates = [0.5, 0.8, 1.0, 0.2, 1.5, 0.2, 1.0, 0.8];
+        assert!((neg_log_likelihood(&rates, &counts).unwrap() - 6.3285041).abs() < 1e-7);
+        assert!((bits_per_spike(&rates, &counts, 2).unwrap() - 0.42101147).abs() < 1e-8);
+    }
+
+    #[test]
+    fn a_rate_is_checked_where_its_count_is_known() {
+        let counts = [1.0, f64::NAN];
+        assert_eq!(bits_per_spike(&[1.0, f64::NAN], &counts, 1), Ok(0.0));
+        let refused = |rates: &[f64]| bits_per_spike(rates, &counts, 1).unwrap_err().to_string();
+        assert_eq!(refused(&[-1.0, 0.0]), "expected rates of at least 0 spikes per bin, found -1");
+        assert_eq!(refused(&[1.0]), "expected 2 values in the rates, found 1");
+        assert_eq!(bits_per_spike(&[1.0], &[0.0], 1), Err(ScoreError::NoSpikes));
+    }
+
+    #[test]
+    fn a_column_that_does_not_vary_scores_as_in_scikit_learn() {
+        let scores = r2_by_column(&[1.0, 1.0, 0.0, 1.0, 1.0, 2.0], &[1.0, 1.0, 0.0, 1.0, 2.0, 2.0], 3);
+        assert_eq!(scores, Ok(vec![1.0, 0.0, 1.0]));
+        let unknown = r2_by_column(&[1.0, f64::NAN], &[1.0, 1.0], 1).unwrap_err().to_string();
+        assert_eq!(unknown, "expected finite values to compare with, found NaN");
+    }
+}

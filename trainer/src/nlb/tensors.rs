@@ -1,0 +1,284 @@
+//! The benchmark's tensors: what a model is trained on, what it predicts from, and what it is scored against.
+//!
+//! Of each trial the window around its alignment in whole bins, and the same window of the behaviour, later
+//! by the lag. Bins lie on the recording's grid: the first is the first that begins inside the window.
+//! Windows may overlap.
+
+use super::psth::{Psths, psths};
+use super::recording::{Recording, TooLong};
+use super::variant::Variant;
+use ndt_replay::session::{Session, Trial, Value};
+
+/// Which trials are trained on and which are predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The split `train`, then `val`.
+    Val,
+    /// The splits `train` and `val`, then `test`.
+    Test,
+}
+
+/// An array of three axes, mostly `[trials, bins, neurons]`, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Lengths of the axes.
+    pub shape: [usize; 3],
+    /// The values; NaN where not known.
+    pub values: Vec<f32>,
+}
+
+/// What was recorded in one set of trials.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// Spikes of held-in neurons: what a model sees.
+    pub heldin: Tensor,
+    /// Spikes of held-out neurons; `None` where no trial knows them, as in the benchmark's test files.
+    pub heldout: Option<Tensor>,
+    /// Spikes of both after the window; `None` where no trial knows them or the variant has no forward
+    /// window.
+    pub forward: Option<(Tensor, Tensor)>,
+    /// Behaviour `[trials, bins, dims]`; `None` where no trial knows it.
+    pub behavior: Option<Tensor>,
+}
+
+/// All tensors of a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensors {
+    /// Name of the group in HDF5 files.
+    pub group: String,
+    /// Width of a bin, ms.
+    pub bin_ms: usize,
+    /// Ids of the held-in neurons, in the order of the last axis.
+    pub heldin_ids: Vec<i64>,
+    /// Ids of the held-out neurons, in the order of the last axis.
+    pub heldout_ids: Vec<i64>,
+    /// Trials to train on.
+    pub train: Observed,
+    /// Trials to predict.
+    pub eval: Observed,
+    /// PSTHs of both; `None` where the evaluation trials do not know all neurons or no trial is of a
+    /// condition.
+    pub psths: Option<Psths>,
+    /// What was decided on the way, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Why recordings give no tensors.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TensorError {
+    /// The recordings.
+    #[error(transparent)]
+    Long(#[from] TooLong),
+    /// Bins that do not fill a window.
+    #[error("expected a {what} of whole {bin_ms} ms bins, found {found} ms")]
+    Window {
+        /// Which window.
+        what: &'static str,
+        /// Width of a bin, ms.
+        bin_ms: usize,
+        /// Its length, ms.
+        found: i64,
+    },
+    /// No trial to train on or to predict.
+    #[error("expected trials of the split {split} with a column {align}, found none")]
+    NoTrial {
+        /// The split, or splits.
+        split: String,
+        /// The column that windows are aligned to.
+        align: String,
+    },
+    /// No neurons on one side of co-smoothing.
+    #[error("expected held-in and held-out units, found {heldin} and {heldout}")]
+    Neurons {
+        /// Held-in units.
+        heldin: usize,
+        /// Held-out units.
+        heldout: usize,
+    },
+}
+
+/// A trial with its window's place.
+pub struct Chosen<'a> {
+    /// The trial.
+    pub trial: &'a Trial,
+    /// The bin that its alignment's instant is rounded up to.
+    pub aligned: i64,
+    /// First bin of its window.
+    pub first: i64,
+    /// First bin of the forward window.
+    forward: i64,
+    /// First bin of the behaviour's window.
+    behavior: i64,
+}
+
+impl Tensors {
+    /// Cuts the sessions, in this order of time, into the tensors of `variant`.
+    ///
+    /// # Errors
+    /// [`TensorError`] when the windows are not made of whole bins, or there are no trials or neurons for
+    /// them.
+    pub fn new(
+        sessions: &[Session],
+        variant: &Variant,
+        bin_ms: usize,
+        phase: Phase,
+    ) -> Result<Tensors, TensorError> {
+        let bins = whole_bins("window", variant.to_ms - variant.from_ms, bin_ms, 1)?;
+        let forward_bins = whole_bins("forward window", variant.forward_ms, bin_ms, 0)?;
+        let recording = Recording::new(sessions, bin_ms)?;
+        let (heldin_ids, heldout_ids) = recording.neurons();
+        if heldin_ids.is_empty() || heldout_ids.is_empty() {
+            return Err(TensorError::Neurons { heldin: heldin_ids.len(), heldout: heldout_ids.len() });
+        }
+        let (train_splits, eval_splits): (&[&str], &[&str]) = match phase {
+            Phase::Val => (&["train"], &["val"]),
+            Phase::Test => (&["train", "val"], &["test"]),
+        };
+        let mut notes = Vec::new();
+        let train = chosen(&recording, variant, train_splits, &mut notes)?;
+        let eval = chosen(&recording, variant, eval_splits, &mut notes)?;
+        let behavior = recording.behavior(&variant.behavior);
+        let observed = |trials: &[Chosen<'_>]| {
+            let counts = |ids: &[i64], first: fn(&Chosen<'_>) -> i64, bins: usize| {
+                let values =
+                    trials.iter().flat_map(|trial| recording.counts(ids, first(trial), bins)).collect();
+                Tensor { shape: [trials.len(), bins, ids.len()], values }
+            };
+            let samples = behavior.as_ref().map(|behavior| {
+                let values = trials.iter().flat_map(|trial| behavior.window(trial.behavior, bins)).collect();
+                Tensor { shape: [trials.len(), bins, behavior.dims], values }
+            });
+            let forward = |ids| counts(ids, |trial| trial.forward, forward_bins).known();
+            Observed {
+                heldin: counts(&heldin_ids, |trial| trial.first, bins),
+                heldout: counts(&heldout_ids, |trial| trial.first, bins).known(),
+                forward: forward(&heldin_ids).zip(forward(&heldout_ids)),
+                behavior: samples.and_then(Tensor::known),
+            }
+        };
+        let (train_observed, eval_observed) = (observed(&train), observed(&eval));
+        let neurons = [heldin_ids.as_slice(), &heldout_ids].concat();
+        let averaged = eval_observed
+            .heldout
+            .is_some()
+            .then(|| psths(&recording, variant, &neurons, bins, &train, &eval));
+        let tensors = Tensors {
+            group: variant.group(bin_ms),
+            bin_ms,
+            heldin_ids,
+            heldout_ids,
+            train: train_observed,
+            eval: eval_observed,
+            psths: averaged.filter(|psths| psths.rates.shape[0] > 0),
+            notes,
+        };
+        Ok(tensors.noted())
+    }
+
+    /// Says what is missing.
+    fn noted(mut self) -> Tensors {
+        for (part, observed) in [("training", &self.train), ("evaluation", &self.eval)] {
+            let unknown = observed.heldin.values.iter().filter(|count| count.is_nan()).count();
+            let bins = unknown / self.heldin_ids.len();
+            if bins > 0 {
+                self.notes.push(format!("{bins} bins of {part} windows were not observed: they are NaN"));
+            }
+            let missing = [
+                ("held-out spikes", observed.heldout.is_none()),
+                ("spikes after the window", observed.forward.is_none()),
+                ("behaviour", observed.behavior.is_none()),
+            ];
+            for (what, _) in missing.iter().filter(|(_, missing)| *missing) {
+                self.notes.push(format!("no {what} in the {part} trials"));
+            }
+        }
+        if self.psths.is_none() {
+            self.notes.push("no PSTHs: they need held-out spikes and conditions".to_owned());
+        }
+        self
+    }
+}
+
+impl Tensor {
+    /// An array of NaN.
+    pub fn unknown(shape: [usize; 3]) -> Tensor {
+        Tensor { shape, values: vec![f32::NAN; shape.iter().product()] }
+    }
+
+    /// The values as scores need them.
+    pub fn to_f64(&self) -> Vec<f64> {
+        self.values.iter().map(|value| f64::from(*value)).collect()
+    }
+
+    /// Two arrays side by side along the last axis; `None` when their other axes differ.
+    pub fn beside(&self, other: &Tensor) -> Option<Tensor> {
+        let ([trials, bins, left], right) = (self.shape, other.shape[2]);
+        if other.shape[..2] != self.shape[..2] {
+            return None;
+        }
+        let rows = self.values.chunks_exact(left.max(1)).zip(other.values.chunks_exact(right.max(1)));
+        let values = rows.flat_map(|(a, b)| a.iter().chain(b).copied()).collect();
+        Some(Tensor { shape: [trials, bins, left + right], values })
+    }
+
+    /// The array, if any of it is known.
+    fn known(self) -> Option<Tensor> {
+        self.values.iter().any(|value| !value.is_nan()).then_some(self)
+    }
+}
+
+/// The trials of these splits that can be aligned, in the order of the tables.
+fn chosen<'a>(
+    recording: &Recording<'a>,
+    variant: &Variant,
+    splits: &[&str],
+    notes: &mut Vec<String>,
+) -> Result<Vec<Chosen<'a>>, TensorError> {
+    let bin_ns = recording.bin_ms() as i64 * 1_000_000;
+    let mut trials = Vec::new();
+    let mut without = 0;
+    for (trial, shift_ns) in recording.trials() {
+        if !trial.split.as_deref().is_some_and(|split| splits.contains(&split)) {
+            continue;
+        }
+        let Some(aligned_s) = instant(trial, &variant.align) else {
+            without += 1;
+            continue;
+        };
+        let aligned_ns = (aligned_s * 1e9).round() as i64 + shift_ns;
+        // Rounded up: the first bin that begins no earlier.
+        let bin = |offset_ms: i64| -(-(aligned_ns + offset_ms * 1_000_000)).div_euclid(bin_ns);
+        trials.push(Chosen {
+            trial,
+            aligned: bin(0),
+            first: bin(variant.from_ms),
+            forward: bin(variant.to_ms),
+            behavior: bin(variant.from_ms + variant.lag_ms),
+        });
+    }
+    if without > 0 {
+        notes.push(format!("{without} trials have no {} and are left out", variant.align));
+    }
+    match trials.is_empty() {
+        true => Err(TensorError::NoTrial { split: splits.join(" or "), align: variant.align.clone() }),
+        false => Ok(trials),
+    }
+}
+
+/// A time of a trial, s.
+fn instant(trial: &Trial, column: &str) -> Option<f64> {
+    let time = match (column, trial.columns.get(column)) {
+        ("start_time", _) => trial.interval.start,
+        ("stop_time", _) => trial.interval.stop,
+        (_, Some(Value::Float(time))) => *time,
+        (_, Some(Value::Int(time))) => *time as f64,
+        _ => return None,
+    };
+    time.is_finite().then_some(time)
+}
+
+fn whole_bins(what: &'static str, found: i64, bin_ms: usize, least: usize) -> Result<usize, TensorError> {
+    let length = usize::try_from(found).ok().filter(|length| bin_ms > 0 && length.is_multiple_of(bin_ms));
+    let bins = length.map(|length| length / bin_ms).filter(|bins| *bins >= least);
+    bins.ok_or(TensorError::Window { what, bin_ms, found })
+}
