@@ -34,16 +34,28 @@ def onnxruntime_rows(folder, manifest, counts):
 
     window, step = session("window.onnx"), session("step.onnx")
     batch = {"counts": counts[None], "missing": np.zeros((1, len(counts)), np.float32)}
-    inputs = {value.name: value.shape for value in step.get_inputs()}
-    names = [value.name for value in step.get_outputs()]
-    memory = {name: np.zeros(shape, np.float32) for name, shape in inputs.items()}
-    memory["missing"] = np.zeros(1, np.float32)
+    slots = manifest["architecture"]["window-bins"]
+    lags = np.full(slots, slots, np.int64)
+    # The memory is read and written where it lies.
+    binding = step.io_binding()
+    for value in step.get_inputs():
+        if value.name in ("counts", "missing", "slot", "lags"):
+            continue
+        memory = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(value.shape, np.float32))
+        binding.bind_ortvalue_input(value.name, memory)
+        binding.bind_ortvalue_output(f"{value.name}_next", memory)
+    for name in ("log_rates", "velocity"):
+        binding.bind_output(name)
 
     def one_step(bin):
-        memory["counts"] = counts[bin % len(counts)][None]
-        found = dict(zip(names, step.run(names, memory)))
-        memory.update({name: found[f"{name}_next"] for name in inputs if f"{name}_next" in found})
-        return found["log_rates"]
+        np.minimum(lags + 1, slots, out=lags)
+        lags[bin % slots] = 0
+        binding.bind_cpu_input("counts", counts[bin % len(counts)][None])
+        binding.bind_cpu_input("missing", np.zeros(1, bool))
+        binding.bind_cpu_input("slot", np.array([[bin % slots]]))
+        binding.bind_cpu_input("lags", lags)
+        step.run_with_iobinding(binding)
+        return binding.get_outputs()[-2].numpy()
 
     def one_window(_):
         return window.run(["log_rates"], batch)[0]

@@ -10,6 +10,7 @@ mod format;
 mod forward;
 mod gemm;
 mod linear;
+mod norm;
 mod packed;
 pub mod simd;
 mod streaming;

@@ -127,7 +127,9 @@ impl Format for Exact {
     }
 }
 
-/// bfloat16: the upper half of 32 bits. What it is multiplied with and sums keep their 32.
+/// bfloat16: the upper half of 32 bits. What it is multiplied with and sums keep their 32. AVX-512's own product of bfloat16
+/// is not used: on Zen 4 it takes 6 % off the products of 1.3 MB, 1 % of 2.6 MB, which memory bounds, and would have the
+/// other factor rounded too.
 #[derive(Clone, Copy)]
 pub struct Half;
 

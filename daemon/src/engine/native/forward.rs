@@ -7,13 +7,12 @@
 use super::affine::{self, Affine, EncoderLayer, values};
 use super::attention::{LagBias, Memory, Sizes};
 use super::gemm::Layer;
+use super::norm::Norm;
 use super::packed::{Give, Lines};
 use super::simd::{Compute, InstructionSet, Simd, with_instructions};
 use crate::engine::Input;
 use ndt_protocol::Bundle;
 use std::ops::Range;
-
-const NORM_EPSILON: f32 = 1e-5;
 
 /// Rows that go through a layer together: many enough to read its weights seldom.
 const CHUNK: usize = 128;
@@ -33,6 +32,7 @@ pub struct Network {
     /// `[window, width]`, rows filled up; empty with lag biases.
     position: Vec<f32>,
     layers: Vec<Encoder>,
+    norm: Norm,
     /// Log rates, then velocity.
     readout: Layer,
 }
@@ -73,6 +73,7 @@ impl Network {
             layers: (0..architecture.layers)
                 .map(|layer| Encoder::new(EncoderLayer::of(&architecture, &bundle.weights, layer), sizes))
                 .collect(),
+            norm: Norm::new(architecture.width, sizes.lanes),
             readout: Layer::new(&affine::readout(weights), sizes.lanes),
         }
     }
@@ -163,8 +164,6 @@ pub struct Pass {
     attended: Lines<f32>,
     hidden: Lines<f32>,
     readout: Lines<f32>,
-    /// 1 for the lanes of a row's last register that are its own.
-    tail: Lines<f32>,
 }
 
 impl Pass {
@@ -173,8 +172,6 @@ impl Pass {
         let sizes = network.sizes;
         let stride = network.stride();
         let chunk = CHUNK.min(capacity);
-        let mut tail = Lines::zeros(sizes.lanes);
-        tail[..sizes.width + sizes.lanes - stride].fill(1.0);
         Pass {
             rows: Lines::zeros(capacity * stride),
             capacity,
@@ -183,7 +180,6 @@ impl Pass {
             attended: Lines::zeros(chunk * sizes.attended_stride()),
             hidden: Lines::zeros(chunk * network.feedforward.next_multiple_of(sizes.lanes)),
             readout: Lines::zeros(chunk * network.readout.outputs()),
-            tail,
         }
     }
 
@@ -279,11 +275,10 @@ impl Pass {
     /// These rows with mean 0 and variance 1, to the start of the normed ones.
     fn norm(&mut self, network: &Network, rows: Range<usize>) {
         let stride = network.stride();
-        let norm = Norm {
+        let norm = NormRows {
+            norm: &network.norm,
             rows: &self.rows[rows.start * stride..rows.end * stride],
             normed: &mut self.normed[..rows.len() * stride],
-            tail: &self.tail,
-            width: network.sizes.width,
             stride,
         };
         with_instructions(network.set, norm);
@@ -318,45 +313,20 @@ impl Compute for ReadIn<'_> {
 }
 
 /// Rows to mean 0 and variance 1.
-struct Norm<'a> {
+struct NormRows<'a> {
+    norm: &'a Norm,
     rows: &'a [f32],
     normed: &'a mut [f32],
-    tail: &'a [f32],
-    width: usize,
     stride: usize,
 }
 
-impl Compute for Norm<'_> {
+impl Compute for NormRows<'_> {
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S) {
-        assert!(self.stride == self.width.next_multiple_of(S::LANES) && self.tail.len() >= S::LANES);
-        let registers = self.stride / S::LANES;
         let rows = self.rows.chunks_exact(self.stride).zip(self.normed.chunks_exact_mut(self.stride));
         for (row, normed) in rows {
-            let (row, normed) = (row.as_ptr(), normed.as_mut_ptr());
-            // SAFETY: both are rows of so many registers, filled up with zeros; the instruction set is the caller's.
-            unsafe {
-                let mut sum = simd.splat(0.0);
-                for register in 0..registers {
-                    sum = simd.add(sum, simd.load(row.add(register * S::LANES)));
-                }
-                let mean = simd.splat(simd.sum(sum) / self.width as f32);
-                let mut squares = simd.splat(0.0);
-                for register in 0..registers {
-                    let mut off = simd.sub(simd.load(row.add(register * S::LANES)), mean);
-                    if register + 1 == registers {
-                        off = simd.mul(off, simd.load(self.tail.as_ptr()));
-                    }
-                    squares = simd.mul_add(off, off, squares);
-                    simd.store(normed.add(register * S::LANES), off);
-                }
-                let variance = simd.sum(squares) / self.width as f32;
-                let scale = simd.splat(1.0 / (variance + NORM_EPSILON).sqrt());
-                for register in 0..registers {
-                    let at = normed.add(register * S::LANES);
-                    simd.store(at, simd.mul(simd.load(at), scale));
-                }
-            }
+            // SAFETY: the instruction set is the caller's.
+            unsafe { self.norm.apply(simd, row, normed) }
         }
     }
 }

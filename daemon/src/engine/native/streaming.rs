@@ -9,12 +9,11 @@
 use super::affine::{self, Affine, EncoderLayer, values};
 use super::format::Format;
 use super::linear::{Linear, ReadIn};
+use super::norm::Norm;
 use super::packed::{Dense, Give, Layout, Lines, Matrix, product};
 use super::simd::{Compute, InstructionSet, Simd, with_instructions};
 use crate::engine::{Engine, Input, Output, StepFailed};
 use ndt_protocol::bundle::Bundle;
-
-const NORM_EPSILON: f32 = 1e-5;
 
 /// A score that leaves no weight beside any real one. Finite: infinities would make a NaN of an empty view.
 const UNSEEN: f32 = -1e30;
@@ -63,8 +62,7 @@ struct Head<F: Format> {
 struct Scratch {
     row: Lines<f32>,
     normed: Lines<f32>,
-    /// 1 for the lanes of a row's last register that are its own.
-    tail: Lines<f32>,
+    norm: Norm,
     projected: Lines<f32>,
     scores: Lines<f32>,
     attended: Lines<f32>,
@@ -95,8 +93,6 @@ impl<F: Format> Streaming<F> {
         let readout = Linear::new(&affine::readout(weights), lanes);
         let mut missing = Lines::zeros(filled(width));
         missing[..width].copy_from_slice(values(weights, "missing"));
-        let mut tail = Lines::zeros(lanes);
-        tail[..width - (filled(width) - lanes)].fill(1.0);
         let mut unscaled = Lines::zeros(filled(head_width));
         unscaled.fill(1.0);
         let longest = width.max(architecture.feedforward).max(window);
@@ -109,7 +105,7 @@ impl<F: Format> Streaming<F> {
             scratch: Scratch {
                 row: Lines::zeros(filled(width)),
                 normed: Lines::zeros(filled(width)),
-                tail,
+                norm: Norm::new(width, lanes),
                 // A head's query is read in whole registers.
                 projected: Lines::zeros(filled(3 * width) + lanes),
                 scores: Lines::zeros(filled(window)),
@@ -250,31 +246,8 @@ impl Scratch {
     /// The machine must have the instruction set of `simd`.
     #[inline(always)]
     unsafe fn norm<S: Simd>(&mut self, simd: S) -> &mut Scratch {
-        let registers = self.width.div_ceil(S::LANES);
-        let (row, normed) = (self.row.as_ptr(), self.normed.as_mut_ptr());
-        // SAFETY: both are filled up to whole registers, with zeros.
-        unsafe {
-            let mut sum = simd.splat(0.0);
-            for register in 0..registers {
-                sum = simd.add(sum, simd.load(row.add(register * S::LANES)));
-            }
-            let mean = simd.splat(simd.sum(sum) / self.width as f32);
-            let mut squares = simd.splat(0.0);
-            for register in 0..registers {
-                let mut off = simd.sub(simd.load(row.add(register * S::LANES)), mean);
-                if register + 1 == registers {
-                    off = simd.mul(off, simd.load(self.tail.as_ptr()));
-                }
-                squares = simd.mul_add(off, off, squares);
-                simd.store(normed.add(register * S::LANES), off);
-            }
-            let variance = simd.sum(squares) / self.width as f32;
-            let scale = simd.splat(1.0 / (variance + NORM_EPSILON).sqrt());
-            for register in 0..registers {
-                let at = normed.add(register * S::LANES);
-                simd.store(at, simd.mul(simd.load(at), scale));
-            }
-        }
+        // SAFETY: the caller's.
+        unsafe { self.norm.apply(simd, &self.row, &mut self.normed) }
         self
     }
 }
