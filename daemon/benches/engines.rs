@@ -6,8 +6,8 @@
 //! tests/python-environment && cargo bench -p ndt-daemon --bench engines
 //! ```
 //!
-//! Engines take turns, a few hundred bins each, so that a machine that slows down slows all of them; the median of a
-//! bin is told, in microseconds. One thread computes. In `target/bench` it leaves the table as `engines.json`, a plot as
+//! Models and engines take turns, a few hundred bins each, so that a machine that slows down slows all of them; the median
+//! of a bin is told, in microseconds. One thread computes. In `target/bench` it leaves the table as `engines.json`, a plot as
 //! `engines.svg`, and the reference model as `reference`, for `tests/python/bench_engines.py`. With an argument it
 //! measures the models alone whose titles have it in them (`-- "4096 channels"`), and leaves nothing.
 
@@ -158,17 +158,30 @@ fn bytes(bundle: &Bundle, counts: &[f32], precision: Precision) -> usize {
             }
 }
 
-/// What every row of the table took, side by side.
-fn measure(model: Model, bundle: &Bundle, library: Option<&PathBuf>) -> Cost {
-    let counts = counts(BINS, model.channels);
-    let mut rows = rows(bundle, library);
-    for _ in 0..ROUNDS {
-        rows.iter_mut().for_each(|row| row.turn(bundle, &counts, model.window));
+/// A model with all that computes it.
+struct Candidate {
+    model: Model,
+    bundle: Bundle,
+    counts: Vec<f32>,
+    rows: Vec<Row>,
+}
+
+impl Candidate {
+    fn new(model: Model, library: Option<&PathBuf>) -> Candidate {
+        let bundle = bundle(model);
+        Candidate { rows: rows(&bundle, library), counts: counts(BINS, model.channels), bundle, model }
     }
-    Cost {
-        model,
-        bytes: Precision::ALL.map(|precision| bytes(bundle, &counts, precision)),
-        median_us: rows.iter_mut().map(|row| (row.name.clone(), row.median_us())).collect(),
+
+    fn turn(&mut self) {
+        self.rows.iter_mut().for_each(|row| row.turn(&self.bundle, &self.counts, self.model.window));
+    }
+
+    fn cost(&mut self) -> Cost {
+        Cost {
+            model: self.model,
+            bytes: Precision::ALL.map(|precision| bytes(&self.bundle, &self.counts, precision)),
+            median_us: self.rows.iter_mut().map(|row| (row.name.clone(), row.median_us())).collect(),
+        }
     }
 }
 
@@ -199,13 +212,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Cargo adds an option of its own.
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     let is_wanted = |model: &Model| wanted.as_ref().is_none_or(|wanted| title(model).contains(wanted));
-    let mut costs = Vec::new();
-    for model in models().into_iter().filter(is_wanted) {
-        let cost = measure(model, &bundle(model), library.as_ref());
-        show(&cost);
-        costs.push(cost);
+    let wanted = models().into_iter().filter(is_wanted);
+    let mut candidates: Vec<Candidate> =
+        wanted.map(|model| Candidate::new(model, library.as_ref())).collect();
+    for _ in 0..ROUNDS {
+        candidates.iter_mut().for_each(Candidate::turn);
     }
-    if wanted.is_some() {
+    let costs: Vec<Cost> = candidates.iter_mut().map(Candidate::cost).collect();
+    costs.iter().for_each(show);
+    if costs.len() < models().len() {
         return Ok(());
     }
     bundle(REFERENCE).write(&folder.join("reference"))?;
