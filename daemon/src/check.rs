@@ -62,14 +62,17 @@ pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> 
     let manifest = &bundle.manifest;
     let default = engine::precision(choice, bundle);
     let mut precisions = Vec::new();
+    let mut name = String::new();
     let measured = |precision: &Precision| {
         let of_native = choice.kind == EngineKind::Native && manifest.precisions.contains_key(precision);
-        *precision == Precision::F32 || of_native
+        *precision == Precision::F32 || *precision == default || of_native
     };
     for precision in Precision::ALL.into_iter().filter(measured) {
         let choice = Choice { precision: Some(precision), ..choice.clone() };
-        let mut engine = engine::load(&choice, bundle)?;
-        let found = engine::reproduce_golden(engine.as_mut(), bundle, engine::tolerance(precision, bundle)?)?;
+        let (engine, found) = engine::load_and_compare(&choice, bundle)?;
+        if precision == default {
+            name = engine.name();
+        }
         precisions.push(Reproduced {
             precision,
             is_default: precision == default,
@@ -89,7 +92,7 @@ pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> 
         velocity: manifest.velocity.clone(),
         scores: manifest.scores.clone(),
         golden_bins: bundle.golden_bins(),
-        engine: engine::load(choice, bundle)?.name(),
+        engine: name,
         precisions,
     })
 }

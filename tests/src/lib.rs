@@ -29,6 +29,30 @@ pub struct Shape {
     pub architecture: Architecture,
 }
 
+impl Shape {
+    /// With an architecture of `(width, layers, heads, feed-forward, window)`.
+    pub fn new(
+        channels: usize,
+        units: usize,
+        dims: usize,
+        (width, layers, heads, feedforward, window_bins): (usize, usize, usize, usize, usize),
+        positions: Positions,
+    ) -> Shape {
+        let architecture = Architecture { width, layers, heads, feedforward, window_bins, positions };
+        Shape { channels, units, dims, architecture }
+    }
+}
+
+/// An architecture for tests that are not about the model.
+pub const SMALL: Architecture = Architecture {
+    width: 16,
+    layers: 2,
+    heads: 2,
+    feedforward: 24,
+    window_bins: 8,
+    positions: Positions::LagBias,
+};
+
 /// A manifest for `shape` with 20 ms bins, a warm-up of 5 and a longest gap of 10.
 pub fn manifest(shape: Shape) -> Manifest {
     let velocity =

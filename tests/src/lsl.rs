@@ -1,8 +1,7 @@
 //! Programs that meet on Lab Streaming Layer, on this machine and in a session of their own.
 
-use crate::{Positions, Shape, manifest, program, python, random_weights, workspace};
+use crate::{SMALL, Shape, manifest, program, python, random_weights, workspace};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Architecture;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -149,16 +148,8 @@ fn hear(from: Option<impl Read + Send + 'static>, say: Sender<String>) {
 
 /// A model whose channel ids are in no order, so that places and ids cannot be mistaken.
 pub fn bundle(channel_ids: Vec<i64>) -> Bundle {
-    let architecture = Architecture {
-        width: 16,
-        layers: 2,
-        heads: 2,
-        feedforward: 24,
-        window_bins: 8,
-        positions: Positions::LagBias,
-    };
     let channels = channel_ids.len();
-    let mut manifest = manifest(Shape { channels, units: channels + 3, dims: 2, architecture });
+    let mut manifest = manifest(Shape { channels, units: channels + 3, dims: 2, architecture: SMALL });
     manifest.channel_ids = channel_ids;
     manifest.unit_ids = (0..manifest.unit_ids.len() as i64).map(|unit| 200 + 3 * unit).collect();
     let weights = random_weights(&manifest, 3);

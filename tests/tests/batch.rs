@@ -5,7 +5,6 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::native::batch::{Answers, Batch, BatchError, Trials};
 use ndt_daemon::engine::{Engine, EngineError, Input, Output};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Architecture;
 use ndt_protocol::precision::Precision;
 use ndt_tests::{Positions, Shape, manifest, random_counts, random_weights, weights_only};
 use ndt_trainer::inference::Reference;
@@ -15,24 +14,18 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// Shapes, and how long their trials are: shorter than the window and longer, shorter than what goes through a layer
 /// together (128 rows) and longer, so long that rows give way to later ones, and a single bin.
 fn cases() -> Vec<(Shape, usize)> {
-    let shape = |channels, units, dims, (width, layers, heads, feedforward, window_bins), positions| Shape {
-        channels,
-        units,
-        dims,
-        architecture: Architecture { width, layers, heads, feedforward, window_bins, positions },
-    };
     vec![
-        (shape(7, 9, 2, (16, 2, 2, 24, 6), Positions::LagBias), 40),
-        (shape(7, 9, 2, (16, 2, 2, 24, 6), Positions::LagBias), 777),
-        (shape(1, 1, 0, (6, 1, 1, 5, 2), Positions::LagBias), 350),
-        (shape(13, 17, 2, (30, 3, 3, 31, 64), Positions::LagBias), 40),
-        (shape(13, 17, 2, (30, 3, 3, 31, 150), Positions::LagBias), 640),
-        (shape(71, 95, 2, (64, 4, 2, 128, 20), Positions::LagBias), 1),
-        (shape(71, 95, 2, (140, 2, 2, 132, 33), Positions::LagBias), 200),
-        (shape(7, 9, 2, (16, 2, 2, 24, 6), Positions::Learned), 40),
-        (shape(5, 5, 3, (21, 1, 7, 9, 2), Positions::Learned), 30),
-        (shape(13, 17, 0, (30, 3, 3, 31, 64), Positions::Learned), 40),
-        (shape(13, 17, 2, (34, 2, 2, 40, 200), Positions::Learned), 230),
+        (Shape::new(7, 9, 2, (16, 2, 2, 24, 6), Positions::LagBias), 40),
+        (Shape::new(7, 9, 2, (16, 2, 2, 24, 6), Positions::LagBias), 777),
+        (Shape::new(1, 1, 0, (6, 1, 1, 5, 2), Positions::LagBias), 350),
+        (Shape::new(13, 17, 2, (30, 3, 3, 31, 64), Positions::LagBias), 40),
+        (Shape::new(13, 17, 2, (30, 3, 3, 31, 150), Positions::LagBias), 640),
+        (Shape::new(71, 95, 2, (64, 4, 2, 128, 20), Positions::LagBias), 1),
+        (Shape::new(71, 95, 2, (140, 2, 2, 132, 33), Positions::LagBias), 200),
+        (Shape::new(7, 9, 2, (16, 2, 2, 24, 6), Positions::Learned), 40),
+        (Shape::new(5, 5, 3, (21, 1, 7, 9, 2), Positions::Learned), 30),
+        (Shape::new(13, 17, 0, (30, 3, 3, 31, 64), Positions::Learned), 40),
+        (Shape::new(13, 17, 2, (34, 2, 2, 40, 200), Positions::Learned), 230),
     ]
 }
 

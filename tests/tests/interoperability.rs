@@ -3,22 +3,13 @@
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::pipeline;
-use ndt_protocol::manifest::Architecture;
-use ndt_tests::{Positions, Shape, on_loopback, python, weights_only, workspace};
+use ndt_tests::{SMALL, Shape, on_loopback, python, weights_only, workspace};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 #[test]
 fn a_python_rig_gets_one_estimate_for_each_bin_whatever_else_it_sends() {
-    let architecture = Architecture {
-        width: 16,
-        layers: 2,
-        heads: 2,
-        feedforward: 24,
-        window_bins: 8,
-        positions: Positions::LagBias,
-    };
-    let bundle = weights_only(Shape { channels: 12, units: 15, dims: 2, architecture }, 3);
+    let bundle = weights_only(Shape { channels: 12, units: 15, dims: 2, architecture: SMALL }, 3);
     let mut rig = Command::new(python())
         .arg(workspace().join("tests/python/rig.py"))
         .args(["12", "60"])

@@ -2,11 +2,10 @@
 //! same tensors out of the same files, the same scores of the same submissions.
 
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Architecture;
 use ndt_replay::h5::{self, Group, Kind};
 use ndt_replay::session::{Interval, Session, Trial};
 use ndt_replay::{nwb, nwb_write, simulate};
-use ndt_tests::{Positions, Shape, manifest, program, python, random_weights, workspace};
+use ndt_tests::{SMALL, Shape, manifest, program, python, random_weights, workspace};
 use ndt_trainer::inference::reference_bundle;
 use ndt_trainer::nlb::resample::{convolve_same, gaussian};
 use ndt_trainer::nlb::store::{self, Submission};
@@ -214,15 +213,7 @@ fn paths(folder: &Path) -> [PathBuf; 2] {
 /// A model of random weights for the units of the recordings: what it predicts is bad and all its own.
 fn write_bundle(folder: &Path, bin_ms: usize) -> String {
     let session = nwb::read(&paths(folder)[1]).unwrap();
-    let architecture = Architecture {
-        width: 16,
-        layers: 2,
-        heads: 2,
-        feedforward: 24,
-        window_bins: 8,
-        positions: Positions::LagBias,
-    };
-    let shape = Shape { channels: UNITS - HELDOUT, units: UNITS, dims: 2, architecture };
+    let shape = Shape { channels: UNITS - HELDOUT, units: UNITS, dims: 2, architecture: SMALL };
     let mut manifest = manifest(shape);
     manifest.bin_width_ms = bin_ms as f64;
     manifest.unit_ids = session.units.iter().map(|unit| unit.id).collect();

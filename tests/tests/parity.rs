@@ -6,7 +6,6 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::onnx::{OnnxStep, OnnxWindow};
 use ndt_daemon::engine::{self, Engine, GOLDEN_TOLERANCE, Input, Output, reproduce_golden};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Architecture;
 use ndt_protocol::precision::Precision;
 use ndt_tests::{
     Positions, Shape, instruction_sets, manifest, onnxruntime_library, python, random_counts, random_weights,
@@ -17,20 +16,14 @@ use std::process::Command;
 const BINS: usize = 40;
 
 fn shapes() -> Vec<Shape> {
-    let shape = |channels, units, dims, (width, layers, heads, feedforward, window_bins), positions| Shape {
-        channels,
-        units,
-        dims,
-        architecture: Architecture { width, layers, heads, feedforward, window_bins, positions },
-    };
     vec![
-        shape(7, 9, 2, (16, 2, 2, 24, 6), Positions::LagBias),
-        shape(1, 1, 0, (6, 1, 1, 5, 2), Positions::LagBias),
-        shape(13, 17, 2, (30, 3, 3, 31, 20), Positions::LagBias),
-        shape(71, 95, 2, (64, 4, 2, 128, 20), Positions::LagBias),
-        shape(7, 9, 2, (16, 2, 2, 24, 6), Positions::Learned),
-        shape(5, 5, 3, (21, 1, 7, 9, 2), Positions::Learned),
-        shape(13, 17, 0, (30, 3, 3, 31, 64), Positions::Learned),
+        Shape::new(7, 9, 2, (16, 2, 2, 24, 6), Positions::LagBias),
+        Shape::new(1, 1, 0, (6, 1, 1, 5, 2), Positions::LagBias),
+        Shape::new(13, 17, 2, (30, 3, 3, 31, 20), Positions::LagBias),
+        Shape::new(71, 95, 2, (64, 4, 2, 128, 20), Positions::LagBias),
+        Shape::new(7, 9, 2, (16, 2, 2, 24, 6), Positions::Learned),
+        Shape::new(5, 5, 3, (21, 1, 7, 9, 2), Positions::Learned),
+        Shape::new(13, 17, 0, (30, 3, 3, 31, 64), Positions::Learned),
     ]
 }
 

@@ -5,7 +5,6 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Architecture;
 use ndt_protocol::precision::{Precision, ValidationLoss};
 use ndt_tests::{Positions, Shape, instruction_sets, manifest, random_counts, random_weights};
 use ndt_trainer::inference::{Reference, reference_bundle};
@@ -14,11 +13,7 @@ const BINS: usize = 60;
 const FEWER: [Precision; 2] = [Precision::Bf16, Precision::Int8];
 
 fn shapes() -> Vec<Shape> {
-    let shape = |channels, units, dims, (width, layers, heads, feedforward, window_bins)| {
-        let positions = Positions::LagBias;
-        let architecture = Architecture { width, layers, heads, feedforward, window_bins, positions };
-        Shape { channels, units, dims, architecture }
-    };
+    let shape = |channels, units, dims, sizes| Shape::new(channels, units, dims, sizes, Positions::LagBias);
     vec![
         shape(7, 9, 2, (16, 2, 2, 24, 6)),
         shape(1, 1, 0, (6, 1, 1, 5, 2)),

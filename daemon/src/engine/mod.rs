@@ -159,6 +159,17 @@ pub struct Difference {
 /// # Errors
 /// [`EngineError`] when the library is missing, or the numbers are not the trainer's.
 pub fn load(choice: &Choice, bundle: &Bundle) -> Result<Box<dyn Engine>, EngineError> {
+    load_and_compare(choice, bundle).map(|(engine, _)| engine)
+}
+
+/// As [`load`], and how far its answers are from the golden vectors.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_and_compare(
+    choice: &Choice,
+    bundle: &Bundle,
+) -> Result<(Box<dyn Engine>, Difference), EngineError> {
     let set = choice.instruction_set();
     if !set.is_there() {
         return Err(EngineError::Instructions { expected: set.name(), found: InstructionSet::best().name() });
@@ -171,8 +182,8 @@ pub fn load(choice: &Choice, bundle: &Bundle) -> Result<Box<dyn Engine>, EngineE
             Box::new(onnx::OnnxStep::with(bundle, choice.onnxruntime_library.as_ref(), &choice.onnx)?)
         }
     };
-    reproduce_golden(engine.as_mut(), bundle, tolerance)?;
-    Ok(engine)
+    let found = reproduce_golden(engine.as_mut(), bundle, tolerance)?;
+    Ok((engine, found))
 }
 
 impl Choice {

@@ -47,6 +47,20 @@ impl<F: Format> Linear<F> {
         Matrix { layout: self.layout, numbers: self.numbers.as_ptr(), scales: self.scales.as_ptr() }
     }
 
+    /// Inputs made ready for a product, and the scale of what comes out.
+    ///
+    /// # Safety
+    /// As of [`Linear::apply`].
+    #[inline(always)]
+    unsafe fn take_in<S: Simd>(&self, simd: S, x: &[f32], ready: &mut Lines<i16>) -> (Dense, f32) {
+        assert!(S::LANES == self.layout.lanes);
+        let filled = self.inputs.next_multiple_of(S::LANES);
+        assert!(x.len() >= filled && (!F::SCALED || ready.len() >= filled));
+        // SAFETY: both have room for whole registers.
+        let scale = unsafe { F::prepare(simd, x.as_ptr(), self.inputs, ready) };
+        (Dense { x: x.as_ptr(), ready: ready.as_ptr(), groups: self.layout.groups }, scale)
+    }
+
     /// As [`Linear::apply`], to where the outputs are wanted: panels that have room in `y` go there, at the end of which
     /// the others go to `rest`, which has room for all; how many are in `y`. Spares a copy of nearly all of them.
     ///
@@ -61,21 +75,17 @@ impl<F: Format> Linear<F> {
         y: &mut [f32],
         rest: &mut [f32],
     ) -> usize {
-        assert!(S::LANES == self.layout.lanes);
-        let filled = self.inputs.next_multiple_of(S::LANES);
-        assert!(x.len() >= filled && (!F::SCALED || ready.len() >= filled));
         assert!(rest.len() >= self.layout.outputs());
         let panels = (y.len() / (REGISTERS * S::LANES)).min(self.layout.registers / REGISTERS);
         let first = Layout { registers: panels * REGISTERS, ..self.layout };
         // SAFETY: the lengths are those of the layout; there are so many panels.
         unsafe {
-            let scale = F::prepare(simd, x.as_ptr(), self.inputs, ready);
-            let x = Dense { x: x.as_ptr(), ready: ready.as_ptr(), groups: self.layout.groups };
+            let x = self.take_in(simd, x, ready);
             let whole = self.matrix();
             let (others, bias) = whole.after(panels, self.bias.as_ptr());
             let begun = Matrix { layout: first, ..whole };
-            product(simd, begun, (x, scale), self.bias.as_ptr(), y.as_mut_ptr(), Give::Sums);
-            product(simd, others, (x, scale), bias, rest.as_mut_ptr(), Give::Sums);
+            product(simd, begun, x, self.bias.as_ptr(), y.as_mut_ptr(), Give::Sums);
+            product(simd, others, x, bias, rest.as_mut_ptr(), Give::Sums);
         }
         first.outputs()
     }
@@ -94,15 +104,11 @@ impl<F: Format> Linear<F> {
         y: &mut [f32],
         give: Give,
     ) {
-        assert!(S::LANES == self.layout.lanes);
-        let filled = self.inputs.next_multiple_of(S::LANES);
-        assert!(x.len() >= filled && (!F::SCALED || ready.len() >= filled));
         assert!(y.len() >= self.layout.outputs());
         // SAFETY: the lengths are those of the layout.
         unsafe {
-            let scale = F::prepare(simd, x.as_ptr(), self.inputs, ready);
-            let x = Dense { x: x.as_ptr(), ready: ready.as_ptr(), groups: self.layout.groups };
-            product(simd, self.matrix(), (x, scale), self.bias.as_ptr(), y.as_mut_ptr(), give)
+            let x = self.take_in(simd, x, ready);
+            product(simd, self.matrix(), x, self.bias.as_ptr(), y.as_mut_ptr(), give)
         }
     }
 }
