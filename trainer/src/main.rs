@@ -1,6 +1,7 @@
 //! `ndt-train`: fits a model to recordings, and scores one.
 
 mod benchmark;
+mod download;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -35,6 +36,9 @@ enum Command {
         after_help = "Example: ndt-train evaluate --bundle model --data session.nwb --split val --json"
     )]
     Evaluate(Evaluate),
+    /// Download the published MC_Maze recordings from the DANDI archive.
+    #[command(after_help = download::HELP)]
+    Fetch(download::Command),
     /// Tensors, submissions and scores of the Neural Latents Benchmark.
     #[command(subcommand)]
     Nlb(benchmark::Command),
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fit(command) => fit(&command),
         Command::Evaluate(command) => evaluate(&command),
+        Command::Fetch(command) => download::run(&command).map(|text| println!("{text}")),
         Command::Nlb(command) => benchmark::run(&command).map(|text| println!("{text}")),
     };
     match done {
