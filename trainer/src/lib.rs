@@ -8,6 +8,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod dataset;
+pub mod device;
 pub mod export;
 pub mod fetch;
 pub mod gradients;
@@ -22,4 +23,5 @@ pub mod onnx;
 pub(crate) mod pb;
 pub mod precision;
 pub mod ridge;
+pub mod shards;
 pub mod training;

@@ -12,11 +12,15 @@ use ndt_replay::nwb;
 use ndt_trainer::checkpoint::Checkpoints;
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::Dataset;
+use ndt_trainer::device::ComputeDevice;
 use ndt_trainer::training::{self, Progress};
 use ndt_trainer::{export, inference};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Fits a causal Neural Data Transformer to recordings and exports it for ndtd.
 #[derive(Parser)]
@@ -67,6 +71,9 @@ struct Fit {
     /// Epochs from one checkpoint (in OUT.checkpoint) to the next.
     #[arg(long, default_value_t = 10)]
     checkpoint_epochs: usize,
+    /// Where to compute: cpu, or wgpu (a graphics card; built with `--features wgpu`, never run so far).
+    #[arg(long, default_value = "cpu")]
+    device: ComputeDevice,
     /// Go on from OUT.checkpoint, if it is there.
     #[arg(long)]
     resume: bool,
@@ -133,7 +140,9 @@ fn fit(command: &Fit) -> anyhow::Result<()> {
         every_epochs: command.checkpoint_epochs,
         resume: command.resume,
     };
-    let fit = training::fit(&data, &config, Some(&checkpoints), &mut |progress| bar.show(progress))?;
+    let fit = training::fit_on(command.device, &data, &config, Some(&checkpoints), &mut |progress| {
+        bar.show(progress)
+    })?;
     bar.bar.finish_and_clear();
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let training = Training {

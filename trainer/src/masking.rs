@@ -9,6 +9,7 @@ use crate::dataset::Trial;
 use crate::loss::IGNORED;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
 
 /// How much is hidden.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,6 +89,26 @@ enum Shown {
 }
 
 impl Batch {
+    /// Some of its trials, as a batch.
+    pub fn part(&self, trials: Range<usize>) -> Batch {
+        let part = |values: &[f32]| {
+            let each = values.len() / self.trials.max(1);
+            values[trials.start * each..trials.end * each].to_vec()
+        };
+        Batch {
+            trials: trials.len(),
+            bins: self.bins,
+            inputs: part(&self.inputs),
+            missing: part(&self.missing),
+            labels: part(&self.labels),
+        }
+    }
+
+    /// How many labels count.
+    pub fn labelled(&self) -> usize {
+        self.labels.iter().filter(|label| **label != IGNORED).count()
+    }
+
     fn padded(trials: &[&Trial], heldout: &[bool]) -> Batch {
         let bins = trials.iter().map(|trial| trial.bins).max().unwrap_or(0);
         let channels = heldout.iter().filter(|heldout| !**heldout).count();

@@ -7,7 +7,7 @@
 use crate::noise::{self, Noise};
 use burn::module::{Module, Param, ParamId};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use ndt_protocol::manifest::{Architecture, Positions};
 use ndt_protocol::precision::{BYTE_LEVELS, NOTHING, Precision};
 use ndt_protocol::tensors::Tensors;
@@ -86,8 +86,9 @@ pub struct NeuralDataTransformer {
 struct Visible {
     /// Lag of each pair, clipped into the window, `[T * T]`.
     lags: Tensor<1, Int>,
-    /// Pairs that do not see each other, `[1, 1, T, T]`.
-    hidden: Tensor<4, Bool>,
+    /// What a pair's score gains: 0, or so little that it becomes nothing where the two do not see each other,
+    /// `[1, 1, T, T]`.
+    hidden: Tensor<4>,
     bins: usize,
     /// How keys and values are remembered.
     remembered: Precision,
@@ -98,10 +99,13 @@ impl Visible {
         let pairs = || (0..bins).flat_map(move |to| (0..bins).map(move |from| (to, from)));
         let lags: Vec<i64> =
             pairs().map(|(to, from)| to.saturating_sub(from).min(window - 1) as i64).collect();
-        let hidden: Vec<bool> = pairs().map(|(to, from)| from > to || to - from >= window).collect();
-        let hidden = Tensor::<2, Bool>::from_data(TensorData::new(hidden, [bins, bins]), device);
+        // Finite, so that no row can become NaN; exp of it is 0 beside the bin itself, which is always visible.
+        let hidden =
+            |(to, from): (usize, usize)| if from > to || to - from >= window { -1e9f32 } else { 0.0 };
+        let hidden = TensorData::new(pairs().map(hidden).collect(), [1, 1, bins, bins]);
+        let hidden = Tensor::<4>::from_data(hidden, device);
         let lags = Tensor::<1, Int>::from_data(TensorData::new(lags, [bins * bins]), device);
-        Visible { lags, hidden: hidden.reshape([1, 1, bins, bins]), bins, remembered }
+        Visible { lags, hidden, bins, remembered }
     }
 }
 
@@ -145,17 +149,15 @@ impl MultiHeadAttention {
         let (heads, head_width) = (self.heads, width / self.heads);
         // [B, T, d] -> [B, H, T, d/H]
         let split = |x: Tensor<3>| x.reshape([trials, bins, heads, head_width]).swap_dims(1, 2);
-        let query = split(self.query.forward(x.clone()));
+        let query = split(self.query.forward(x.clone())).mul_scalar(1.0 / (head_width as f64).sqrt());
         let key = rounded(split(self.key.forward(x.clone())), visible.remembered);
         let value = rounded(split(self.value.forward(x)), visible.remembered);
-        let mut scores = query.matmul(key.swap_dims(2, 3)).mul_scalar(1.0 / (head_width as f64).sqrt());
+        let mut bias = visible.hidden.clone();
         if let Some(lag_bias) = &self.lag_bias {
-            let bias = lag_bias.val().select(1, visible.lags.clone());
-            scores = scores + bias.reshape([1, heads, visible.bins, visible.bins]);
+            let lags = lag_bias.val().select(1, visible.lags.clone());
+            bias = bias + lags.reshape([1, heads, visible.bins, visible.bins]);
         }
-        // Finite, so that no row can become NaN; exp of it is 0 beside the bin itself, which is always visible.
-        let hidden = visible.hidden.clone().expand([trials, heads, bins, bins]);
-        let weights = activation::softmax(scores.mask_fill(hidden, -1e9), 3);
+        let weights = activation::softmax(query.matmul(key.swap_dims(2, 3)) + bias, 3);
         let attended = noise::drop(noise, weights).matmul(value);
         self.output.forward(attended.swap_dims(1, 2).reshape([trials, bins, width]))
     }

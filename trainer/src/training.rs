@@ -6,6 +6,7 @@
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, Checkpoints};
 use crate::config::Config;
 use crate::dataset::{Dataset, Trial};
+use crate::device::ComputeDevice;
 use crate::export::VelocityScale;
 use crate::gradients;
 use crate::loss::{IGNORED, poisson_loss, velocity_loss};
@@ -13,8 +14,9 @@ use crate::masking::{self, Batch};
 use crate::metrics::{BitsPerSpike, R2};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::noise::Noise;
+use crate::shards::{self, Workers};
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::manifest::{Architecture, Positions};
@@ -22,6 +24,7 @@ use ndt_protocol::tensors::Tensors;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
 
 /// What the fit says after each epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,8 +116,22 @@ pub fn fit(
     checkpoints: Option<&Checkpoints>,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Fit, FitError> {
+    fit_on(ComputeDevice::Cpu, data, config, checkpoints, progress)
+}
+
+/// As [`fit`], on a device of choice.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_on(
+    compute: ComputeDevice,
+    data: &Dataset,
+    config: &Config,
+    checkpoints: Option<&Checkpoints>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Fit, FitError> {
     let shape = shape(data, config)?;
-    let mut trainer = Trainer::new(data, config, shape);
+    let mut trainer = Trainer::new(data, config, shape, compute);
     let (mut epoch, mut best) = (0, None);
     if let Some(checkpoint) = checkpoints.map_or(Ok(None), |checkpoints| trainer.resume(checkpoints))? {
         (epoch, best) = (checkpoint.epoch, Some(checkpoint.best));
@@ -174,25 +191,42 @@ fn shape(data: &Dataset, config: &Config) -> Result<ModelShape, FitError> {
     })
 }
 
+/// Part of a batch.
+struct Shard {
+    batch: Batch,
+    /// Velocity and where it is known.
+    target: (Vec<f32>, Vec<f32>),
+    /// Part of the batch's labels.
+    rates_share: f64,
+    /// Part of the batch's known velocities.
+    velocity_share: f64,
+    /// Of its dropout.
+    seed: u64,
+}
+
 struct Trainer<'a> {
     data: &'a Dataset,
     config: &'a Config,
     shape: ModelShape,
+    compute: ComputeDevice,
     device: Device,
     model: NeuralDataTransformer,
     optimiser: ModuleOptimizer,
     velocity: Vec<VelocityScale>,
+    workers: Workers,
 }
 
 impl<'a> Trainer<'a> {
-    fn new(data: &'a Dataset, config: &'a Config, shape: ModelShape) -> Self {
-        let device = Device::flex().autodiff();
+    fn new(data: &'a Dataset, config: &'a Config, shape: ModelShape, compute: ComputeDevice) -> Self {
+        let device = compute.device().autodiff();
         let optimiser = AdamWConfig::new()
             .with_weight_decay(config.optimiser.weight_decay as f32)
             .with_beta_2(config.optimiser.beta2 as f32)
             .init();
         let model = NeuralDataTransformer::new(&shape, &data.mean_counts(), config.optimiser.seed, &device);
-        Trainer { data, config, shape, device, model, optimiser, velocity: velocity_scales(data) }
+        let velocity = velocity_scales(data);
+        let workers = Workers::new();
+        Trainer { data, config, shape, compute, device, model, optimiser, velocity, workers }
     }
 
     /// Goes on from a checkpoint, where there is one and it is wanted.
@@ -226,10 +260,10 @@ impl<'a> Trainer<'a> {
         let mut sum = 0.0;
         for (at, trials) in batches.enumerate() {
             let batch = masking::masked(trials, &self.data.heldout, &self.config.masking(), &mut random);
-            let mut noise = Noise::new(random.next_u64(), config.dropout);
-            let loss = self.loss(&batch, trials, &mut noise);
-            sum += f64::from(loss.clone().into_scalar::<f32>());
-            let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+            let shards = self.shards(&batch, trials, &mut random);
+            let loss = |model: &_, at: usize| self.loss(model, &shards[at]);
+            let (loss, gradients) = self.workers.gradients(&self.model, &self.device, shards.len(), loss);
+            sum += loss;
             let gradients = gradients::clipped(gradients, &self.model, config.gradient_norm_max);
             let rate = self.learning_rate(epoch as f64 + at as f64 / count as f64);
             self.model = self.optimiser.step(rate, self.model.clone(), gradients);
@@ -248,18 +282,44 @@ impl<'a> Trainer<'a> {
         config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
     }
 
-    fn loss(&self, batch: &Batch, trials: &[&Trial], noise: &mut Noise) -> Tensor<1> {
-        let output = self.model.forward(
+    /// The batch in parts.
+    fn shards(&self, batch: &Batch, trials: &[&Trial], random: &mut ChaCha8Rng) -> Vec<Shard> {
+        let parts = match self.compute {
+            ComputeDevice::Cpu => shards::split(batch.trials, batch.bins),
+            // A graphics card takes the whole batch at once.
+            #[cfg(feature = "wgpu")]
+            ComputeDevice::Wgpu => std::iter::once(0..batch.trials).collect(),
+        };
+        parts.into_iter().map(|part| self.shard(batch, trials, part, random)).collect()
+    }
+
+    /// Some trials of a batch, with their share of what counts in it, so that the losses of all parts add up to its mean.
+    fn shard(&self, batch: &Batch, trials: &[&Trial], part: Range<usize>, random: &mut ChaCha8Rng) -> Shard {
+        let known = |known: &[f32]| known.iter().map(|known| f64::from(*known)).sum::<f64>();
+        let (labelled, (_, all_known)) = (batch.labelled(), self.velocity_target(batch, trials));
+        let batch = batch.part(part.clone());
+        let target = self.velocity_target(&batch, &trials[part]);
+        let rates_share = batch.labelled() as f64 / labelled.max(1) as f64;
+        let velocity_share = known(&target.1) / known(&all_known).max(1.0);
+        Shard { batch, target, rates_share, velocity_share, seed: random.next_u64() }
+    }
+
+    /// What a shard adds to the loss of its batch.
+    fn loss(&self, model: &NeuralDataTransformer, shard: &Shard) -> Tensor<1> {
+        let batch = &shard.batch;
+        let mut noise = Noise::new(shard.seed, self.config.optimiser.dropout);
+        let output = model.forward(
             tensor(&batch.inputs, batch, &self.device),
             tensor(&batch.missing, batch, &self.device).squeeze_dim::<2>(2),
-            Some(noise),
+            Some(&mut noise),
         );
         let rates = poisson_loss(output.log_rates, tensor(&batch.labels, batch, &self.device));
+        let rates = rates.mul_scalar(shard.rates_share);
         let Some(velocity) = output.velocity else { return rates };
-        let (target, known) = self.velocity_target(batch, trials);
-        let target = tensor(&target, batch, &self.device);
-        let known = tensor(&known, batch, &self.device);
-        rates + velocity_loss(velocity, target, known).mul_scalar(self.config.objective.velocity_weight)
+        let target = tensor(&shard.target.0, batch, &self.device);
+        let known = tensor(&shard.target.1, batch, &self.device);
+        let weight = self.config.objective.velocity_weight * shard.velocity_share;
+        rates + velocity_loss(velocity, target, known).mul_scalar(weight)
     }
 
     /// Standardised velocity `[B, T, V]` and where it is known `[B, T, 1]`.
@@ -267,6 +327,9 @@ impl<'a> Trainer<'a> {
         let dims = self.velocity.len();
         let mut target = vec![0.0; batch.trials * batch.bins * dims];
         let mut known = vec![0.0; batch.trials * batch.bins];
+        if dims == 0 {
+            return (target, known);
+        }
         for (at, trial) in trials.iter().enumerate() {
             for (bin, velocity) in trial.velocity.chunks_exact(dims).enumerate() {
                 if velocity.iter().any(|value| value.is_nan()) {
@@ -287,7 +350,7 @@ impl<'a> Trainer<'a> {
     /// Scores on the validation trials; `None` without a spike in them.
     fn validate(&self) -> Option<Scores> {
         let model = self.model.valid();
-        let device = Device::flex();
+        let device = self.compute.device();
         let heldout = &self.data.heldout;
         let (units, dims) = (self.data.units(), self.velocity.len());
         let has_heldout = heldout.contains(&true);
@@ -367,3 +430,6 @@ fn velocity_scales(data: &Dataset) -> Vec<VelocityScale> {
     };
     (0..dims).map(scale).collect()
 }
+
+#[cfg(test)]
+mod tests;
