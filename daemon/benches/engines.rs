@@ -139,23 +139,29 @@ fn rows(bundle: &Bundle, library: Option<&PathBuf>) -> Vec<Row> {
     rows
 }
 
-/// Bytes that a step reads at least: every weight but the read-in of silent channels, and the keys and values in view.
+/// Bytes that a step reads at least: the counts, every weight but the read-in of silent channels, the keys and values in view,
+/// and in 8 bits the scales of both. Norms are folded into the weights behind them, and no bin is missing.
 fn bytes(bundle: &Bundle, counts: &[f32], precision: Precision) -> usize {
-    let Architecture { width, layers, window_bins, .. } = bundle.manifest.architecture;
+    let Architecture { width, layers, heads, window_bins, .. } = bundle.manifest.architecture;
     let active = counts.iter().filter(|count| **count != 0.0).count() as f64 / BINS as f64;
-    let mut exact = (active * width as f64) as usize;
+    let mut exact = bundle.manifest.channels() + (active * width as f64) as usize;
     let mut rounded = 2 * layers * window_bins * width;
-    for (name, (shape, values)) in bundle.weights.iter().filter(|(name, _)| *name != "readin.weight") {
-        let is_rounded = shape.len() == 2 && !name.ends_with("lag_bias");
-        *if is_rounded { &mut rounded } else { &mut exact } += values.len();
-    }
-    4 * exact
-        + rounded
-            * match precision {
-                Precision::F32 => 4,
-                Precision::Bf16 => 2,
-                Precision::Int8 => 1,
+    let mut scales = 2 * layers * window_bins * heads;
+    let is_read = |name: &str| name != "readin.weight" && name != "missing" && !name.contains("norm");
+    for (name, (shape, values)) in bundle.weights.iter().filter(|(name, _)| is_read(name)) {
+        match shape[..] {
+            [_, outputs] if !name.ends_with("lag_bias") => {
+                rounded += values.len();
+                scales += outputs;
             }
+            _ => exact += values.len(),
+        }
+    }
+    match precision {
+        Precision::F32 => 4 * (exact + rounded),
+        Precision::Bf16 => 4 * exact + 2 * rounded,
+        Precision::Int8 => 4 * (exact + scales) + rounded,
+    }
 }
 
 /// A model with all that computes it.

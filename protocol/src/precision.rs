@@ -1,9 +1,16 @@
 //! How many bits the numbers of a running model have, and what fewer of them cost.
 //!
 //! The definition that trainer and daemon share. `f32` is the model as trained. In `bf16` every weight of a layer, once
-//! the norm before it is folded in, and every remembered key and value is rounded to bfloat16, ties to even. In `int8` it is
+//! the norm before it is folded in, and every remembered key and value is rounded to bfloat16, ties to even; and so is what
+//! they are multiplied with: what a layer takes in, a query (times the scale of the scores), and the softmax's
+//! `exp(score - highest)`, whose sum is taken before. Products are summed in 32 bits. In `int8` weights, keys and values are
 //! rounded to one of 255 levels, from -127 to 127 times a scale: that of all weights into one output, or of one
-//! bin's key or value in one head. The read-in of counts, biases, lag biases, norms and the softmax keep 32 bits in all.
+//! bin's key or value in one head; what they are multiplied with is hardly rounded (16 bits), and not so by the trainer.
+//! The read-in of counts, biases, lag biases, norms, the softmax and the sum along the layers keep 32 bits in all.
+//!
+//! Sums are taken in another order by every instruction set, and a number near the middle between two bfloat16 falls on either
+//! side of it: sets agree to a part of what rounding loses, not to the last bits of 32. (AVX-512's own product also takes
+//! numbers below 2^-126 for zero.) Within one set results are the same to the bit.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +26,7 @@ pub const NOTHING: f32 = 1e-30;
 pub enum Precision {
     /// As trained.
     F32,
-    /// bfloat16.
+    /// bfloat16, both factors of a product.
     Bf16,
     /// Integers of 8 bits with a scale for each row.
     Int8,

@@ -19,7 +19,7 @@ use ndt_replay::session::{SelectError, Session};
 /// A bundle's model in Burn: ln(spikes/s) and m/s come out.
 pub struct Reference {
     model: NeuralDataTransformer,
-    remembered: Precision,
+    precision: Precision,
     shape: ModelShape,
     device: Device,
 }
@@ -36,7 +36,7 @@ impl Reference {
         Reference::loaded(manifest, &rounded, precision)
     }
 
-    fn loaded(manifest: &Manifest, weights: &Tensors, remembered: Precision) -> Self {
+    fn loaded(manifest: &Manifest, weights: &Tensors, precision: Precision) -> Self {
         let shape = ModelShape {
             architecture: manifest.architecture,
             channels: manifest.channels(),
@@ -45,7 +45,7 @@ impl Reference {
         };
         let device = Device::flex();
         let model = NeuralDataTransformer::from_tensors(&shape, weights, &device);
-        Reference { model, remembered, shape, device }
+        Reference { model, precision, shape, device }
     }
 
     /// A cold-started stream `counts [T, C]`, `missing [T]` to log rates `[T, N]` and velocity `[T, V]`.
@@ -79,8 +79,8 @@ impl Reference {
         }
         let counts = TensorData::new(counts.to_vec(), [trials, bins, self.shape.channels]);
         let missing = TensorData::new(missing.to_vec(), [trials, bins]);
-        let output = self.model.remembering(
-            self.remembered,
+        let output = self.model.computing(
+            self.precision,
             Tensor::from_data(counts, &self.device),
             Tensor::from_data(missing, &self.device),
             None,

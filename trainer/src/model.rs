@@ -90,12 +90,10 @@ struct Visible {
     /// `[1, 1, T, T]`.
     hidden: Tensor<4>,
     bins: usize,
-    /// How keys and values are remembered.
-    remembered: Precision,
 }
 
 impl Visible {
-    fn new(bins: usize, window: usize, remembered: Precision, device: &Device) -> Self {
+    fn new(bins: usize, window: usize, device: &Device) -> Self {
         let pairs = || (0..bins).flat_map(move |to| (0..bins).map(move |from| (to, from)));
         let lags: Vec<i64> =
             pairs().map(|(to, from)| to.saturating_sub(from).min(window - 1) as i64).collect();
@@ -105,7 +103,7 @@ impl Visible {
         let hidden = TensorData::new(pairs().map(hidden).collect(), [1, 1, bins, bins]);
         let hidden = Tensor::<4>::from_data(hidden, device);
         let lags = Tensor::<1, Int>::from_data(TensorData::new(lags, [bins * bins]), device);
-        Visible { lags, hidden, bins, remembered }
+        Visible { lags, hidden, bins }
     }
 }
 
@@ -117,8 +115,9 @@ impl FeedForward {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, noise: &mut Option<&mut Noise>) -> Tensor<3> {
-        self.down.forward(noise::drop(noise, activation::relu(self.up.forward(x))))
+    fn forward(&self, x: Tensor<3>, precision: Precision, noise: &mut Option<&mut Noise>) -> Tensor<3> {
+        let hidden = activation::relu(self.up.forward(taken_in(x, precision)));
+        self.down.forward(taken_in(noise::drop(noise, hidden), precision))
     }
 }
 
@@ -144,22 +143,38 @@ impl MultiHeadAttention {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, visible: &Visible, noise: &mut Option<&mut Noise>) -> Tensor<3> {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        visible: &Visible,
+        precision: Precision,
+        noise: &mut Option<&mut Noise>,
+    ) -> Tensor<3> {
         let [trials, bins, width] = x.dims();
+        let x = taken_in(x, precision);
         let (heads, head_width) = (self.heads, width / self.heads);
         // [B, T, d] -> [B, H, T, d/H]
         let split = |x: Tensor<3>| x.reshape([trials, bins, heads, head_width]).swap_dims(1, 2);
         let query = split(self.query.forward(x.clone())).mul_scalar(1.0 / (head_width as f64).sqrt());
-        let key = rounded(split(self.key.forward(x.clone())), visible.remembered);
-        let value = rounded(split(self.value.forward(x)), visible.remembered);
+        let key = rounded(split(self.key.forward(x.clone())), precision).swap_dims(2, 3);
+        let value = rounded(split(self.value.forward(x)), precision);
+        let query = if precision == Precision::Bf16 { rounded(query, precision) } else { query };
         let mut bias = visible.hidden.clone();
         if let Some(lag_bias) = &self.lag_bias {
             let lags = lag_bias.val().select(1, visible.lags.clone());
             bias = bias + lags.reshape([1, heads, visible.bins, visible.bins]);
         }
-        let weights = activation::softmax(query.matmul(key.swap_dims(2, 3)) + bias, 3);
-        let attended = noise::drop(noise, weights).matmul(value);
-        self.output.forward(attended.swap_dims(1, 2).reshape([trials, bins, width]))
+        let scores = query.matmul(key) + bias;
+        let attended = match precision {
+            // The weights are rounded before they are made to sum to 1, their sum is not.
+            Precision::Bf16 => {
+                let weights = (scores.clone() - scores.max_dim(3)).exp();
+                rounded(weights.clone(), precision).matmul(value) / weights.sum_dim(3)
+            }
+            _ => noise::drop(noise, activation::softmax(scores, 3)).matmul(value),
+        };
+        let attended = attended.swap_dims(1, 2).reshape([trials, bins, width]);
+        self.output.forward(taken_in(attended, precision))
     }
 }
 
@@ -174,10 +189,16 @@ impl EncoderLayer {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, visible: &Visible, noise: &mut Option<&mut Noise>) -> Tensor<3> {
-        let attended = self.attention.forward(self.norm1.forward(x.clone()), visible, noise);
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        visible: &Visible,
+        precision: Precision,
+        noise: &mut Option<&mut Noise>,
+    ) -> Tensor<3> {
+        let attended = self.attention.forward(self.norm1.forward(x.clone()), visible, precision, noise);
         let x = x + noise::drop(noise, attended);
-        let fed = self.feedforward.forward(self.norm2.forward(x.clone()), noise);
+        let fed = self.feedforward.forward(self.norm2.forward(x.clone()), precision, noise);
         x + noise::drop(noise, fed)
     }
 }
@@ -249,13 +270,14 @@ impl NeuralDataTransformer {
     /// With learned positions `T` is at most the window.
     /// `noise` is the dropout of training; without it the model is what the daemon runs.
     pub fn forward(&self, counts: Tensor<3>, missing: Tensor<2>, noise: Option<&mut Noise>) -> Output {
-        self.remembering(Precision::F32, counts, missing, noise)
+        self.computing(Precision::F32, counts, missing, noise)
     }
 
-    /// As [`NeuralDataTransformer::forward`], with keys and values rounded as a kernel of this precision remembers them.
-    pub fn remembering(
+    /// As [`NeuralDataTransformer::forward`], with keys and values, and what is multiplied with rounded numbers, rounded as
+    /// in a kernel of this precision; weights are taken as they are.
+    pub fn computing(
         &self,
-        remembered: Precision,
+        precision: Precision,
         counts: Tensor<3>,
         missing: Tensor<2>,
         mut noise: Option<&mut Noise>,
@@ -270,11 +292,11 @@ impl NeuralDataTransformer {
         }
         x = noise::drop(&mut noise, x);
         let window = if self.learned { bins } else { self.window };
-        let visible = Visible::new(bins, window, remembered, &x.device());
+        let visible = Visible::new(bins, window, &x.device());
         for layer in &self.layers {
-            x = layer.forward(x, &visible, &mut noise);
+            x = layer.forward(x, &visible, precision, &mut noise);
         }
-        let state = self.norm.forward(x);
+        let state = taken_in(self.norm.forward(x), precision);
         let velocity = self.velocity.as_ref().map(|velocity| velocity.forward(state.clone()));
         Output { log_rates: self.rates.forward(noise::drop(&mut noise, state)), velocity }
     }
@@ -336,8 +358,14 @@ impl NeuralDataTransformer {
     }
 }
 
-/// Keys or values `[B, H, T, d/H]`, a row for each bin and head, rounded as [`ndt_protocol::precision`] defines.
-fn rounded(x: Tensor<4>, precision: Precision) -> Tensor<4> {
+/// What a layer takes in, rounded where [`ndt_protocol::precision`] defines it to be.
+fn taken_in(x: Tensor<3>, precision: Precision) -> Tensor<3> {
+    if precision == Precision::Bf16 { rounded(x, precision) } else { x }
+}
+
+/// Rows, the last dimension, rounded as [`ndt_protocol::precision`] defines: keys or values `[B, H, T, d/H]` have one for each
+/// bin and head.
+fn rounded<const D: usize>(x: Tensor<D>, precision: Precision) -> Tensor<D> {
     match precision {
         Precision::F32 => x,
         // Dekker's split: 16 of the 24 significant bits are rounded away.
@@ -346,7 +374,7 @@ fn rounded(x: Tensor<4>, precision: Precision) -> Tensor<4> {
             apart.clone() - (apart - x)
         }
         Precision::Int8 => {
-            let highest = x.clone().abs().max_dim(3).clamp_min(f64::from(NOTHING));
+            let highest = x.clone().abs().max_dim(D - 1).clamp_min(f64::from(NOTHING));
             let scale = highest.div_scalar(f64::from(BYTE_LEVELS));
             (x / scale.clone()).round() * scale
         }

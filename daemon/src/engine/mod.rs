@@ -198,7 +198,10 @@ impl Choice {
 pub fn precision(choice: &Choice, bundle: &Bundle) -> Precision {
     let is_faster = matches!(
         choice.instruction_set(),
-        InstructionSet::Avx512Vnni | InstructionSet::Avx512 | InstructionSet::Avx2
+        InstructionSet::Avx512Bf16
+            | InstructionSet::Avx512Vnni
+            | InstructionSet::Avx512
+            | InstructionSet::Avx2
     );
     let is_possible =
         choice.kind == EngineKind::Native && bundle.manifest.architecture.positions == Positions::LagBias;

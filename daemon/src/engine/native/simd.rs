@@ -7,17 +7,21 @@
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod widened;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use portable::Portable;
 use serde::{Deserialize, Serialize};
+use widened::{dot_widened, store_upper_halves};
 
 /// Which vector instructions compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum InstructionSet {
-    /// 16 numbers at once, and dot products of short integers (Zen 4, Ice Lake and later).
+    /// All of the next, and dot products of bfloat16 (Zen 4, Sapphire Rapids and later).
+    Avx512Bf16,
+    /// 16 numbers at once, and dot products of short integers (Ice Lake and later).
     Avx512Vnni,
     /// 16 numbers at once.
     Avx512,
@@ -31,7 +35,8 @@ pub enum InstructionSet {
 
 impl InstructionSet {
     /// All, the best first.
-    pub const ALL: [InstructionSet; 5] = [
+    pub const ALL: [InstructionSet; 6] = [
+        InstructionSet::Avx512Bf16,
         InstructionSet::Avx512Vnni,
         InstructionSet::Avx512,
         InstructionSet::Avx2,
@@ -48,6 +53,9 @@ impl InstructionSet {
     #[cfg(target_arch = "x86_64")]
     pub fn is_there(self) -> bool {
         match self {
+            InstructionSet::Avx512Bf16 => {
+                InstructionSet::Avx512Vnni.is_there() && is_x86_feature_detected!("avx512bf16")
+            }
             InstructionSet::Avx512Vnni => {
                 InstructionSet::Avx512.is_there() && is_x86_feature_detected!("avx512vnni")
             }
@@ -74,7 +82,7 @@ impl InstructionSet {
     /// Numbers in a register.
     pub fn lanes(self) -> usize {
         match self {
-            InstructionSet::Avx512Vnni | InstructionSet::Avx512 => 16,
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512Vnni | InstructionSet::Avx512 => 16,
             InstructionSet::Avx2 => 8,
             InstructionSet::Neon | InstructionSet::Portable => 4,
         }
@@ -83,6 +91,7 @@ impl InstructionSet {
     /// The name used in configuration, logs and JSON.
     pub fn name(self) -> &'static str {
         match self {
+            InstructionSet::Avx512Bf16 => "avx512-bf16",
             InstructionSet::Avx512Vnni => "avx512-vnni",
             InstructionSet::Avx512 => "avx512",
             InstructionSet::Avx2 => "avx2",
@@ -153,9 +162,24 @@ pub trait Simd: Copy {
         found
     }
 
-    /// Pairs of bfloat16, the upper halves of `f32`: the first of each pair, and the second.
-    unsafe fn load_halves(self, from: *const u16) -> (Self::Register, Self::Register);
+    /// The first of each pair of bfloat16, the upper halves of `f32`, and the second.
+    unsafe fn halves(self, pairs: Self::Whole) -> (Self::Register, Self::Register);
+    /// `sums + weights[0] x[0] + weights[1] x[1]` of each lane, of pairs of bfloat16. Machines round a sum in between or do
+    /// not, and AVX-512 takes numbers too small for full precision for zero; a set always does the same.
+    #[inline(always)]
+    unsafe fn dot_halves(self, sums: Self::Register, weights: *const u16, x: Self::Whole) -> Self::Register {
+        // SAFETY: the caller's.
+        unsafe { dot_widened(self, sums, weights, x) }
+    }
+    /// Rounded to bfloat16, to memory.
+    #[inline(always)]
+    unsafe fn store_halves(self, to: *mut i16, x: Self::Register) {
+        // SAFETY: the caller's.
+        unsafe { store_upper_halves(self, to, x) }
+    }
 
+    /// From memory, aligned or not.
+    unsafe fn load_whole(self, from: *const i32) -> Self::Whole;
     /// The same whole number in all lanes, or the same pair of 16-bit numbers, the first in the lower bits.
     unsafe fn splat_whole(self, value: i32) -> Self::Whole;
     /// `sums + weights[0] x[0] + weights[1] x[1]` of each lane: `weights` are pairs of 8-bit numbers in memory, `x`
@@ -209,15 +233,20 @@ pub fn with_instructions(set: InstructionSet, work: impl Compute) {
     {
         use x86::{Avx2, Avx512};
 
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+        unsafe fn avx512_bf16(work: impl Compute) {
+            // SAFETY: the caller's.
+            unsafe { work.compute(Avx512::<true, true>) }
+        }
         #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma")]
         unsafe fn avx512_vnni(work: impl Compute) {
             // SAFETY: the caller's.
-            unsafe { work.compute(Avx512::<true>) }
+            unsafe { work.compute(Avx512::<true, false>) }
         }
         #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
         unsafe fn avx512(work: impl Compute) {
             // SAFETY: the caller's.
-            unsafe { work.compute(Avx512::<false>) }
+            unsafe { work.compute(Avx512::<false, false>) }
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(work: impl Compute) {
@@ -226,6 +255,7 @@ pub fn with_instructions(set: InstructionSet, work: impl Compute) {
         }
         match set {
             // SAFETY: they are there.
+            InstructionSet::Avx512Bf16 if set.is_there() => return unsafe { avx512_bf16(work) },
             InstructionSet::Avx512Vnni if set.is_there() => return unsafe { avx512_vnni(work) },
             InstructionSet::Avx512 if set.is_there() => return unsafe { avx512(work) },
             InstructionSet::Avx2 if set.is_there() => return unsafe { avx2(work) },
@@ -244,6 +274,7 @@ pub fn with_instructions(set: InstructionSet, work: impl Compute) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndt_protocol::precision::upper_half;
 
     struct Exp<'a>(&'a [f32], &'a mut [f32]);
 
@@ -301,6 +332,8 @@ mod tests {
     #[derive(Default)]
     struct Pairs {
         halves: [f32; 32],
+        half_dots: [f32; 16],
+        rounded: [i16; 16],
         dots: [f32; 16],
         shorts: [i16; 16],
         there: u32,
@@ -317,14 +350,20 @@ mod tests {
             for first in (0..16).step_by(S::LANES) {
                 // SAFETY: registers within sixteen numbers or pairs.
                 unsafe {
-                    let (low, high) = simd.load_halves(halves.as_ptr().add(2 * first));
+                    let halves = halves.as_ptr().add(2 * first);
+                    let (low, high) = simd.halves(simd.load_whole(halves.cast()));
                     simd.store(self.0.halves.as_mut_ptr().add(first), low);
                     simd.store(self.0.halves.as_mut_ptr().add(16 + first), high);
+                    // 3 and -0.5 in bfloat16, the first in the lower bits.
+                    let x = simd.splat_whole(0xbf00_4040_u32.cast_signed());
+                    let sums = simd.dot_halves(simd.splat(0.25), halves, x);
+                    simd.store(self.0.half_dots.as_mut_ptr().add(first), sums);
                     let x = simd.splat_whole((-300_i32 << 16) | 20_000);
                     let sums = simd.dot(simd.splat_whole(5), bytes.as_ptr().add(2 * first), x);
                     simd.store(self.0.dots.as_mut_ptr().add(first), simd.to_floats(sums));
                     let numbers = simd.load(numbers.as_ptr().add(first));
                     simd.store_short(self.0.shorts.as_mut_ptr().add(first), numbers);
+                    simd.store_halves(self.0.rounded.as_mut_ptr().add(first), numbers);
                     self.0.there |= simd.nonzero(numbers) << first;
                 }
             }
@@ -339,10 +378,13 @@ mod tests {
             for lane in 0..16 {
                 let pair = [found.halves[lane], found.halves[16 + lane]];
                 assert_eq!(pair, [2.0 * lane as f32 - 7.0, 2.0 * lane as f32 - 6.0], "{set:?}");
+                assert_eq!(found.half_dots[lane], 0.25 + 3.0 * pair[0] - 0.5 * pair[1], "{set:?}");
                 let byte = |at: usize| i32::from((at as i8 - 16).wrapping_mul(7));
                 let dot = 5 + byte(2 * lane) * 20_000 - byte(2 * lane + 1) * 300;
                 assert_eq!(found.dots[lane], dot as f32, "{set:?} {lane}");
-                let short = ((lane % 3) as f32 * (lane as f32 - 8.0) * 1000.4).round_ties_even();
+                let number = (lane % 3) as f32 * (lane as f32 - 8.0) * 1000.4;
+                assert_eq!(found.rounded[lane], upper_half(number).cast_signed(), "{set:?}");
+                let short = number.round_ties_even();
                 assert_eq!(f32::from(found.shorts[lane]), short, "{set:?} {lane}");
                 assert_eq!(found.there >> lane & 1 == 1, short != 0.0, "{set:?} {lane}");
             }

@@ -72,12 +72,16 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn load_halves(self, from: *const u16) -> (float32x4_t, float32x4_t) {
+    unsafe fn halves(self, pairs: int32x4_t) -> (float32x4_t, float32x4_t) {
         unsafe {
-            let pairs = vreinterpretq_u32_u16(vld1q_u16(from));
+            let pairs = vreinterpretq_u32_s32(pairs);
             let second = vandq_u32(pairs, vdupq_n_u32(0xffff_0000));
             (vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs)), vreinterpretq_f32_u32(second))
         }
+    }
+    #[inline(always)]
+    unsafe fn load_whole(self, from: *const i32) -> int32x4_t {
+        unsafe { vld1q_s32(from) }
     }
     #[inline(always)]
     unsafe fn splat_whole(self, value: i32) -> int32x4_t {

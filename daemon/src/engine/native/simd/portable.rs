@@ -75,11 +75,14 @@ impl Simd for Portable {
         bit(0) | bit(1) | bit(2) | bit(3)
     }
     #[inline(always)]
-    unsafe fn load_halves(self, from: *const u16) -> ([f32; 4], [f32; 4]) {
+    unsafe fn halves(self, pairs: [i32; 4]) -> ([f32; 4], [f32; 4]) {
+        let bits = pairs.map(i32::cast_unsigned);
+        (each(|lane| f32::from_bits(bits[lane] << 16)), each(|lane| f32::from_bits(bits[lane] & 0xffff_0000)))
+    }
+    #[inline(always)]
+    unsafe fn load_whole(self, from: *const i32) -> [i32; 4] {
         // SAFETY: the caller's.
-        let pairs = unsafe { from.cast::<[[u16; 2]; 4]>().read_unaligned() };
-        let upper = |half: u16| f32::from_bits(u32::from(half) << 16);
-        (each(|lane| upper(pairs[lane][0])), each(|lane| upper(pairs[lane][1])))
+        unsafe { from.cast::<[i32; 4]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn splat_whole(self, value: i32) -> [i32; 4] {

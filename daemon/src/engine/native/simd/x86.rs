@@ -1,6 +1,7 @@
 //! Intel's and AMD's registers.
 
 use super::Simd;
+use super::widened::{dot_widened, store_upper_halves};
 use std::arch::x86_64::*;
 
 /// Eight lanes.
@@ -77,12 +78,15 @@ impl Simd for Avx2 {
         unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(x, _mm256_setzero_ps())) as u32 }
     }
     #[inline(always)]
-    unsafe fn load_halves(self, from: *const u16) -> (__m256, __m256) {
+    unsafe fn halves(self, pairs: __m256i) -> (__m256, __m256) {
         unsafe {
-            let pairs = _mm256_loadu_si256(from.cast());
             let second = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
             (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(second))
         }
+    }
+    #[inline(always)]
+    unsafe fn load_whole(self, from: *const i32) -> __m256i {
+        unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
     unsafe fn splat_whole(self, value: i32) -> __m256i {
@@ -109,11 +113,11 @@ impl Simd for Avx2 {
     }
 }
 
-/// Sixteen lanes, with or without dot products of short integers.
+/// Sixteen lanes, with or without dot products of short integers and of bfloat16.
 #[derive(Clone, Copy)]
-pub struct Avx512<const VNNI: bool>;
+pub struct Avx512<const VNNI: bool, const BF16: bool>;
 
-impl<const VNNI: bool> Simd for Avx512<VNNI> {
+impl<const VNNI: bool, const BF16: bool> Simd for Avx512<VNNI, BF16> {
     type Register = __m512;
     type Whole = __m512i;
     const LANES: usize = 16;
@@ -189,12 +193,28 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         }
     }
     #[inline(always)]
-    unsafe fn load_halves(self, from: *const u16) -> (__m512, __m512) {
+    unsafe fn halves(self, pairs: __m512i) -> (__m512, __m512) {
         unsafe {
-            let pairs = _mm512_loadu_si512(from.cast());
             let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
             (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(second))
         }
+    }
+    #[inline(always)]
+    unsafe fn dot_halves(self, sums: __m512, weights: *const u16, x: __m512i) -> __m512 {
+        unsafe {
+            if BF16 {
+                let weights = _mm512_loadu_si512(weights.cast());
+                // SAFETY: both are registers of pairs of bfloat16.
+                let [weights, x] = [weights, x].map(|pairs| std::mem::transmute::<__m512i, __m512bh>(pairs));
+                _mm512_dpbf16_ps(sums, weights, x)
+            } else {
+                dot_widened(self, sums, weights, x)
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_whole(self, from: *const i32) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
     unsafe fn splat_whole(self, value: i32) -> __m512i {
@@ -218,5 +238,17 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     #[inline(always)]
     unsafe fn store_short(self, to: *mut i16, x: __m512) {
         unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x))) }
+    }
+    #[inline(always)]
+    unsafe fn store_halves(self, to: *mut i16, x: __m512) {
+        unsafe {
+            if BF16 {
+                // SAFETY: sixteen numbers of 16 bits.
+                let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
+                _mm256_storeu_si256(to.cast(), halves);
+            } else {
+                store_upper_halves(self, to, x);
+            }
+        }
     }
 }

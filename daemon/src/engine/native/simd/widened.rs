@@ -1,0 +1,39 @@
+//! Products of bfloat16 and rounding to it where the machine has no instructions for them: most have none.
+
+use super::Simd;
+use ndt_protocol::precision::upper_half;
+
+/// [`Simd::dot_halves`] where the machine has no instruction for it.
+///
+/// # Safety
+/// As of all methods of [`Simd`].
+#[inline(always)]
+pub unsafe fn dot_widened<S: Simd>(
+    simd: S,
+    sums: S::Register,
+    weights: *const u16,
+    x: S::Whole,
+) -> S::Register {
+    // SAFETY: the caller's.
+    unsafe {
+        let (first, second) = simd.halves(simd.load_whole(weights.cast()));
+        let (x_first, x_second) = simd.halves(x);
+        simd.mul_add(x_second, second, simd.mul_add(x_first, first, sums))
+    }
+}
+
+/// [`Simd::store_halves`] where the machine has no instruction for it.
+///
+/// # Safety
+/// As of all methods of [`Simd`].
+#[inline(always)]
+pub unsafe fn store_upper_halves<S: Simd>(simd: S, to: *mut i16, x: S::Register) {
+    let mut all = [0.0; 16];
+    // SAFETY: the caller's; no register has more lanes.
+    unsafe {
+        simd.store(all.as_mut_ptr(), x);
+        for (lane, number) in all.iter().enumerate().take(S::LANES) {
+            *to.add(lane) = upper_half(*number).cast_signed();
+        }
+    }
+}
