@@ -20,8 +20,8 @@ pub struct Report {
     pub units: usize,
     /// Width of a bin, ms.
     pub bin_width_ms: f64,
-    /// The transformer's dimensions.
-    pub architecture: Architecture,
+    /// The transformer's dimensions; absent of a linear decoder.
+    pub architecture: Option<Architecture>,
     /// Weights.
     pub parameters: usize,
     /// Bins that one output depends on.
@@ -86,7 +86,7 @@ pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> 
         channels: manifest.channels(),
         units: manifest.units(),
         bin_width_ms: manifest.bin_width_ms,
-        architecture: manifest.architecture,
+        architecture: manifest.linear.is_none().then_some(manifest.architecture),
         parameters: bundle.weights.values().map(|(_, values)| values.len()).sum(),
         reach_bins: manifest.reach_bins(),
         velocity: manifest.velocity.clone(),
@@ -99,17 +99,19 @@ pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> 
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Architecture { width, layers, heads, feedforward, window_bins, positions } = self.architecture;
         writeln!(f, "bundle     {}", self.id)?;
         writeln!(f, "input      {} channels, {} ms bins", self.channels, self.bin_width_ms)?;
         let dims = self.velocity.as_ref().map_or(0, |velocity| velocity.dims);
         writeln!(f, "output     rates of {} units, {dims} velocity components", self.units)?;
-        writeln!(
-            f,
-            "model      {} parameters: width {width}, {layers} layers, {heads} heads, feed-forward {feedforward}, \
-             window {window_bins} bins, {positions:?}",
-            self.parameters,
-        )?;
+        write!(f, "model      {} parameters: ", self.parameters)?;
+        match self.architecture {
+            None => writeln!(f, "linear in the counts of the last bins")?,
+            Some(Architecture { width, layers, heads, feedforward, window_bins, positions }) => writeln!(
+                f,
+                "width {width}, {layers} layers, {heads} heads, feed-forward {feedforward}, window {window_bins} bins, \
+                 {positions:?}",
+            )?,
+        }
         writeln!(f, "reach      {} bins", self.reach_bins)?;
         for (name, score) in &self.scores {
             writeln!(f, "score      {name} {score:.4}")?;

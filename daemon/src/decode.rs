@@ -3,9 +3,11 @@
 //! The function is that of the daemon, which each trial starts cold; deadlines, gaps and their answers are the daemon's
 //! alone. Files are safetensors of `f32`, which every framework of the field reads.
 
-use crate::engine::EngineError;
+use crate::engine::linear_decoder::LinearDecoder;
 use crate::engine::native::batch::{Answers, Batch, BatchError, Trials};
+use crate::engine::{self, EngineError};
 use ndt_protocol::files::{self, FileError};
+use ndt_protocol::precision::Precision;
 use ndt_protocol::tensors::{self, Tensors, TensorsError};
 use ndt_protocol::{Bundle, Manifest};
 use serde::Serialize;
@@ -21,7 +23,8 @@ const KNOWN: [&str; 2] = ["counts", "missing"];
 pub struct Settings {
     /// `counts [trials, bins, channels]`, and perhaps `missing [trials, bins]`.
     pub counts: PathBuf,
-    /// Gets `log_rates [trials, bins, units]` and, with a velocity head, `velocity [trials, bins, dims]`.
+    /// Gets `log_rates [trials, bins, units]`, but of a linear decoder, and, with a velocity, `velocity [trials, bins,
+    /// dims]`.
     pub out: PathBuf,
     /// That compute, at most.
     pub threads: NonZeroUsize,
@@ -134,24 +137,72 @@ pub fn run(
     // Not after all has been computed.
     let folder = settings.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.map_or(Ok(()), |folder| std::fs::metadata(folder).map(drop).map_err(FileError::at(folder)))?;
-    let batch = Batch::new(bundle, settings.threads);
-    batch.reproduce_golden(bundle)?;
+    let computer = Computer::new(bundle, settings.threads)?;
     let arrays = read(&settings.counts)?;
     let trials = trials(&arrays, &bundle.manifest)?;
     total(trials.trials);
     let from = Instant::now();
-    let answers = batch.evaluate(trials, done)?;
+    let answers = computer.evaluate(trials, done)?;
     let seconds = from.elapsed().as_secs_f64();
     let Trials { trials, bins, .. } = trials;
     files::write_file(&settings.out, &written(answers, trials, bins, &bundle.manifest))?;
     Ok(Report {
         bundle: bundle.manifest.id.clone(),
-        engine: batch.name(),
-        threads: settings.threads.get(),
+        engine: computer.name(),
+        threads: if matches!(computer, Computer::Linear(_)) { 1 } else { settings.threads.get() },
         trials,
         bins,
         seconds,
     })
+}
+
+/// What computes whole trials.
+enum Computer {
+    Transformer(Box<Batch>),
+    /// On one thread: it reads its input hardly faster than it answers.
+    Linear(LinearDecoder),
+}
+
+impl Computer {
+    /// That of `bundle`, whose golden vectors it has reproduced.
+    fn new(bundle: &Bundle, threads: NonZeroUsize) -> Result<Computer, EngineError> {
+        let Some(mut decoder) = LinearDecoder::new(bundle) else {
+            let batch = Batch::new(bundle, threads);
+            batch.reproduce_golden(bundle)?;
+            return Ok(Computer::Transformer(Box::new(batch)));
+        };
+        engine::reproduce_golden(&mut decoder, bundle, engine::tolerance(Precision::F32, bundle)?)?;
+        Ok(Computer::Linear(decoder))
+    }
+
+    fn evaluate(&self, trials: Trials, done: &(dyn Fn() + Sync)) -> Result<Answers, BatchError> {
+        let decoder = match self {
+            Computer::Transformer(batch) => return batch.evaluate(trials, done),
+            Computer::Linear(decoder) => decoder,
+        };
+        let channels = trials.counts.len() / (trials.trials * trials.bins).max(1);
+        let mut velocity = Vec::new();
+        for trial in 0..trials.trials {
+            let mut decoder = decoder.clone();
+            decoder.forget();
+            for row in trial * trials.bins..(trial + 1) * trials.bins {
+                match trials.missing.is_some_and(|flags| flags[row] != 0.0) {
+                    true => decoder.push_missing(),
+                    false => decoder.push(&trials.counts[row * channels..][..channels]),
+                }
+                velocity.extend_from_slice(decoder.velocity());
+            }
+            done();
+        }
+        Ok(Answers { log_rates: Vec::new(), velocity })
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Computer::Transformer(batch) => batch.name(),
+            Computer::Linear(decoder) => engine::Engine::name(decoder),
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<Tensors, DecodeError> {
@@ -162,7 +213,10 @@ fn read(path: &Path) -> Result<Tensors, DecodeError> {
 fn written(answers: Answers, trials: usize, bins: usize, manifest: &Manifest) -> Vec<u8> {
     let Answers { log_rates, velocity } = answers;
     let shape = |of: usize| vec![trials, bins, of];
-    let mut arrays = Tensors::from([("log_rates".to_owned(), (shape(manifest.units()), log_rates))]);
+    let mut arrays = Tensors::new();
+    if manifest.units() > 0 {
+        arrays.insert("log_rates".to_owned(), (shape(manifest.units()), log_rates));
+    }
     if manifest.velocity.is_some() {
         arrays.insert("velocity".to_owned(), (shape(manifest.velocity_dims()), velocity));
     }

@@ -6,6 +6,7 @@
 
 use crate::engine::{Engine, Input, Output};
 use crate::source_clock::SourceClock;
+use ndt_protocol::folded;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 
@@ -32,6 +33,8 @@ pub struct Decoder {
     clock: SourceClock,
     /// 0 for a channel that is masked, else 1; empty without any.
     mask: Vec<f32>,
+    /// What the model takes for a channel without a count; empty where that is 0.
+    absent: Vec<f32>,
     /// Counts with the mask on.
     masked: Vec<f32>,
     deadline_ns: u64,
@@ -58,8 +61,9 @@ struct Step {
 }
 
 impl Decoder {
-    /// A decoder for `bundle` on `engine`, which is reset. The channels whose ids stand in `masked_ids` are taken as
-    /// silent, as training has shown dead ones; answers are wanted within `deadline_ns` of a bin's arrival.
+    /// A decoder for `bundle` on `engine`, which is reset. The channels whose ids stand in `masked_ids`, and those of a bin
+    /// that carry no count, are taken as silent, as training has shown dead ones to a transformer; to a linear decoder,
+    /// as if they fired at their mean. Answers are wanted within `deadline_ns` of a bin's arrival.
     pub fn new(bundle: &Bundle, mut engine: Box<dyn Engine>, masked_ids: &[i64], deadline_ns: u64) -> Self {
         engine.reset();
         let manifest = &bundle.manifest;
@@ -70,14 +74,19 @@ impl Decoder {
             true => manifest.channel_ids.iter().map(|id| f32::from(!is_masked(id))).collect(),
             false => Vec::new(),
         };
+        let absent = match manifest.linear {
+            Some(_) => folded::values(&bundle.weights, "missing").to_vec(),
+            None => Vec::new(),
+        };
         let bin_width_ns = manifest.bin_width_ns() as i64;
         Decoder {
             engine,
             output: Output::for_bundle(bundle),
             estimate,
             clock: SourceClock::new(bin_width_ns),
-            masked: vec![0.0; mask.len()],
+            masked: vec![0.0; manifest.channels()],
             mask,
+            absent,
             deadline_ns,
             bin_width_ns,
             velocity_offset_ns: manifest.velocity_offset_ns(),
@@ -169,7 +178,14 @@ impl Decoder {
     }
 
     fn take(&mut self, bin: &Bin, step: Step, emit: &mut dyn FnMut(&mut Estimate)) {
-        let counts = if self.mask.is_empty() {
+        let is_filled = !self.absent.is_empty() && (!self.mask.is_empty() || bin.invalid_channels() > 0);
+        let counts = if is_filled {
+            for (channel, (masked, count)) in self.masked.iter_mut().zip(bin.counts()).enumerate() {
+                let is_count = bin.is_valid(channel) && self.mask.get(channel) != Some(&0.0);
+                *masked = if is_count { *count } else { self.absent[channel] };
+            }
+            &self.masked
+        } else if self.mask.is_empty() {
             bin.counts()
         } else {
             let masked = self.masked.iter_mut().zip(bin.counts()).zip(&self.mask);

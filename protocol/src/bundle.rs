@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// Weights, folded: counts go in, ln(spikes/s) and m/s come out.
 pub const WEIGHTS: &str = "weights.safetensors";
-/// One bin with its cache in and out.
+/// One bin with its cache in and out; only in a transformer's bundle.
 pub const STEP: &str = "step.onnx";
-/// A batch of bins.
+/// A batch of bins; only in a transformer's bundle.
 pub const WINDOW: &str = "window.onnx";
 /// Inputs and expected outputs.
 pub const GOLDEN: &str = "golden.safetensors";
@@ -32,11 +32,12 @@ pub struct Bundle {
     pub manifest: Manifest,
     /// The weights, with the names and shapes of [`Manifest::weight_shapes`].
     pub weights: Tensors,
-    /// The cached step, for ONNX Runtime.
+    /// The cached step, for ONNX Runtime; empty of a linear decoder, which has no graphs.
     pub step_onnx: Vec<u8>,
-    /// The batch graph, for ONNX Runtime.
+    /// The batch graph, for ONNX Runtime; empty likewise.
     pub window_onnx: Vec<u8>,
-    /// `counts [T, C]`, `missing [T]`, `log_rates [T, N]` and `velocity [T, V]` of a cold-started stream.
+    /// `counts [T, C]`, `missing [T]`, `log_rates [T, N]` and `velocity [T, V]` of a cold-started stream, without those
+    /// that the model does not have.
     pub golden: Tensors,
 }
 
@@ -98,7 +99,7 @@ impl Bundle {
         let mut files = if path.is_dir() { read_folder(path)? } else { read_tar(path)? };
         let text = files.remove(MANIFEST).ok_or_else(|| BundleError::NoManifest { path: path.to_owned() })?;
         let manifest = parse_manifest(&text)?;
-        for file in FILES {
+        for &file in files_of(&manifest) {
             let expected =
                 manifest.files.get(file).cloned().unwrap_or_else(|| "(not in the manifest)".to_owned());
             let found = files.get(file).map_or_else(|| "no such file".to_owned(), |bytes| sha256(bytes));
@@ -128,12 +129,13 @@ impl Bundle {
     /// [`BundleError::Check`] before anything is written, [`BundleError::Io`] with nothing changed at `path`.
     pub fn write(&self, path: &Path) -> Result<Manifest, BundleError> {
         self.check()?;
-        let contents = [
+        let mut contents = vec![
             (WEIGHTS, tensors::to_bytes(&self.weights)),
             (STEP, self.step_onnx.clone()),
             (WINDOW, self.window_onnx.clone()),
             (GOLDEN, tensors::to_bytes(&self.golden)),
         ];
+        contents.retain(|(name, _)| files_of(&self.manifest).contains(name));
         let mut manifest = self.manifest.clone();
         manifest.format_version = FORMAT_VERSION;
         manifest.files = contents.iter().map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect();
@@ -184,13 +186,20 @@ impl Bundle {
         let mut shapes = vec![
             ("counts".to_owned(), vec![bins, self.manifest.channels()]),
             ("missing".to_owned(), vec![bins]),
-            ("log_rates".to_owned(), vec![bins, self.manifest.units()]),
         ];
+        if self.manifest.units() > 0 {
+            shapes.push(("log_rates".to_owned(), vec![bins, self.manifest.units()]));
+        }
         if self.manifest.velocity_dims() > 0 {
             shapes.push(("velocity".to_owned(), vec![bins, self.manifest.velocity_dims()]));
         }
         shapes
     }
+}
+
+/// What a bundle of this manifest consists of, beside the manifest.
+fn files_of(manifest: &Manifest) -> &'static [&'static str] {
+    if manifest.linear.is_some() { &[WEIGHTS, GOLDEN] } else { &FILES }
 }
 
 fn array_problems(what: &str, found: &Tensors, expected: &[(String, Vec<usize>)]) -> Vec<String> {
@@ -235,9 +244,8 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {
 fn manifest_text(manifest: &Manifest) -> Result<String, BundleError> {
     let text =
         toml::to_string(manifest).map_err(|error| BundleError::Manifest { found: error.to_string() })?;
-    Ok(format!(
-        "# A causal Neural Data Transformer. The id is the sha256 of this file with the id's digits all 0.\n{text}"
-    ))
+    let what = if manifest.linear.is_some() { "linear decoder" } else { "causal Neural Data Transformer" };
+    Ok(format!("# A {what}. The id is the sha256 of this file with the id's digits all 0.\n{text}"))
 }
 
 fn read_folder(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {

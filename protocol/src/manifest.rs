@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The bundle format that this code reads and writes. Rises with every change, added fields included.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// How a layer knows the order of bins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,38 @@ pub struct Architecture {
     pub window_bins: usize,
     /// How a layer knows the order of bins.
     pub positions: Positions,
+}
+
+impl Architecture {
+    /// That of a bundle without a transformer.
+    pub const NONE: Architecture = Architecture {
+        width: 0,
+        layers: 0,
+        heads: 0,
+        feedforward: 0,
+        window_bins: 0,
+        positions: Positions::LagBias,
+    };
+
+    fn none() -> Architecture {
+        Architecture::NONE
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Architecture::NONE
+    }
+}
+
+/// A linear decoder's dimensions: a Wiener filter, or any other whose velocity is a weighted sum of the last bins' counts.
+///
+/// `velocity[t] = bias + sum over k of weight[k] counts[t - k]`. Before the first bin of a stream or segment all counts are
+/// 0, as before a trial's start in training; a count that never came is the channel's `missing`, its mean in training,
+/// so that a lost bin or channel does not look like silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Linear {
+    /// Bins that an answer depends on, its own included.
+    pub window_bins: usize,
 }
 
 /// The velocity head.
@@ -89,10 +121,14 @@ pub struct Manifest {
     pub count_max: u32,
     /// Ids of the input channels, in input order.
     pub channel_ids: Vec<i64>,
-    /// Ids of the output units, in output order.
+    /// Ids of the output units, in output order; none in a linear decoder, which estimates no rates.
     pub unit_ids: Vec<i64>,
-    /// The transformer's dimensions.
+    /// The transformer's dimensions; absent, and [`Architecture::NONE`], where there is none.
+    #[serde(skip_serializing_if = "Architecture::is_none", default = "Architecture::none")]
     pub architecture: Architecture,
+    /// The linear decoder's dimensions; absent in a transformer.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub linear: Option<Linear>,
     /// The velocity head; absent in a model of rates alone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub velocity: Option<Velocity>,
@@ -126,6 +162,9 @@ impl Manifest {
     /// Bins that one output depends on: `layers * (window - 1) + 1` with banded attention in every layer,
     /// the window itself where it is recomputed.
     pub fn reach_bins(&self) -> usize {
+        if let Some(Linear { window_bins }) = self.linear {
+            return window_bins;
+        }
         let Architecture { layers, window_bins, positions, .. } = self.architecture;
         match positions {
             Positions::LagBias => layers * (window_bins - 1) + 1,
@@ -150,6 +189,13 @@ impl Manifest {
         let (channels, units, dims) = (self.channels(), self.units(), self.velocity_dims());
         let mut shapes: Vec<(String, Vec<usize>)> = Vec::new();
         let mut add = |name: String, shape: &[usize]| shapes.push((name, shape.to_vec()));
+        if let Some(Linear { window_bins }) = self.linear {
+            // The newest bin first.
+            add("linear.weight".into(), &[window_bins, channels, dims]);
+            add("linear.bias".into(), &[dims]);
+            add("missing".into(), &[channels]);
+            return shapes;
+        }
         add("readin.weight".into(), &[channels, width]);
         add("readin.bias".into(), &[width]);
         add("missing".into(), &[width]);
@@ -187,25 +233,26 @@ impl Manifest {
     /// Everything that is wrong with the numbers of this manifest, one sentence each.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let mut expect = |what: &str, found: usize, low: usize, high: usize| {
-            if !(low..=high).contains(&found) {
-                problems.push(format!("expected {what} from {low} to {high}, found {found}"));
+        let limits = [
+            ("a number of channels", self.channels(), 1, CHANNELS_MAX),
+            ("a warm-up of bins", self.warmup_bins, 0, WINDOW_BINS_MAX),
+            ("a longest gap of bins", self.max_gap_bins, 0, WINDOW_BINS_MAX),
+            ("a highest count", self.count_max as usize, 1, COUNT_MAX as usize),
+        ];
+        expect_each(&limits, &mut problems);
+        match self.linear {
+            None => self.transformer_problems(&mut problems),
+            Some(Linear { window_bins }) => {
+                let limits = [
+                    ("a window of bins", window_bins, 1, WINDOW_BINS_MAX),
+                    ("a linear decoder's number of units", self.units(), 0, 0),
+                    ("a linear decoder's velocity components", self.velocity_dims(), 1, VELOCITY_DIMS_MAX),
+                ];
+                expect_each(&limits, &mut problems);
+                if !self.architecture.is_none() {
+                    problems.push("expected an architecture or a linear decoder, found both".to_owned());
+                }
             }
-        };
-        let Architecture { width, layers, heads, feedforward, window_bins, .. } = self.architecture;
-        expect("a number of channels", self.channels(), 1, CHANNELS_MAX);
-        expect("a number of units", self.units(), 1, UNITS_MAX);
-        expect("a width", width, 1, WIDTH_MAX);
-        expect("a number of layers", layers, 1, LAYERS_MAX);
-        expect("a number of heads", heads, 1, width.max(1));
-        expect("a feed-forward width", feedforward, 1, 4 * WIDTH_MAX);
-        expect("a window of bins", window_bins, 2, WINDOW_BINS_MAX);
-        expect("a warm-up of bins", self.warmup_bins, 0, WINDOW_BINS_MAX);
-        expect("a longest gap of bins", self.max_gap_bins, 0, WINDOW_BINS_MAX);
-        expect("a highest count", self.count_max as usize, 1, COUNT_MAX as usize);
-        if heads > 0 && width % heads != 0 {
-            problems
-                .push(format!("expected a number of heads that divides the width {width}, found {heads}"));
         }
         if let Some(velocity) = &self.velocity {
             if !(1..=VELOCITY_DIMS_MAX).contains(&velocity.dims) {
@@ -231,5 +278,35 @@ impl Manifest {
             }
         }
         problems
+    }
+
+    fn transformer_problems(&self, problems: &mut Vec<String>) {
+        let Architecture { width, layers, heads, feedforward, window_bins, .. } = self.architecture;
+        if self.architecture.is_none() {
+            problems.push("expected an architecture or a linear decoder, found neither".to_owned());
+            return;
+        }
+        let limits = [
+            ("a number of units", self.units(), 1, UNITS_MAX),
+            ("a width", width, 1, WIDTH_MAX),
+            ("a number of layers", layers, 1, LAYERS_MAX),
+            ("a number of heads", heads, 1, width.max(1)),
+            ("a feed-forward width", feedforward, 1, 4 * WIDTH_MAX),
+            ("a window of bins", window_bins, 2, WINDOW_BINS_MAX),
+        ];
+        expect_each(&limits, problems);
+        if heads > 0 && width % heads != 0 {
+            problems
+                .push(format!("expected a number of heads that divides the width {width}, found {heads}"));
+        }
+    }
+}
+
+/// A sentence for each `(what, found, low, high)` out of its limits.
+fn expect_each(limits: &[(&str, usize, usize, usize)], problems: &mut Vec<String>) {
+    for (what, found, low, high) in limits {
+        if !(low..=high).contains(&found) {
+            problems.push(format!("expected {what} from {low} to {high}, found {found}"));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Bundles: what is written is read, and what is damaged, newer or ill-fitting is refused with a sentence.
 
 use ndt_protocol::bundle::{Bundle, BundleError};
-use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
+use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Positions, Training, Velocity};
 use ndt_protocol::precision::{Loss, Precision, ValidationLoss};
 use ndt_protocol::tensors::Tensors;
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ fn bundle(positions: Positions) -> Bundle {
             window_bins: 3,
             positions,
         },
+        linear: None,
         velocity: Some(Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }),
         training: Training {
             by: "a test".into(),
@@ -53,6 +54,22 @@ fn bundle(positions: Positions) -> Bundle {
         [("counts", vec![6, 3]), ("missing", vec![6]), ("log_rates", vec![6, 4]), ("velocity", vec![6, 2])];
     let golden = golden.into_iter().map(|(name, shape)| array((name.to_owned(), shape))).collect();
     Bundle { manifest, weights, step_onnx: vec![1, 2, 3], window_onnx: vec![4, 5], golden }
+}
+
+/// A linear decoder of 4 bins: no rates, no graphs.
+fn linear() -> Bundle {
+    let mut bundle = bundle(Positions::LagBias);
+    bundle.manifest.architecture = Architecture::NONE;
+    bundle.manifest.linear = Some(Linear { window_bins: 4 });
+    bundle.manifest.unit_ids = Vec::new();
+    bundle.weights = Tensors::from([
+        ("linear.weight".to_owned(), (vec![4, 3, 2], (0..24).map(|at| at as f32 * 0.01).collect())),
+        ("linear.bias".to_owned(), (vec![2], vec![0.5, -0.5])),
+        ("missing".to_owned(), (vec![3], vec![1.0, 2.0, 0.25])),
+    ]);
+    bundle.golden.remove("log_rates");
+    (bundle.step_onnx, bundle.window_onnx) = (Vec::new(), Vec::new());
+    bundle
 }
 
 fn refusal(path: &Path) -> String {
@@ -89,10 +106,10 @@ fn folders_and_tars_come_back_and_their_id_is_their_content() {
     assert_eq!(left.len(), 4, "nothing half-written is left: {left:?}");
 }
 
-/// The golden file of bundle format version 3; `UPDATE_GOLDEN=1` writes it anew.
+/// The golden file of bundle format version 4; `UPDATE_GOLDEN=1` writes it anew.
 #[test]
 fn a_bundle_has_the_golden_bytes() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bundle-v3.ndt");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bundle-v4.ndt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         bundle(Positions::LagBias).write(&golden).unwrap();
     }
@@ -127,11 +144,11 @@ fn a_newer_bundle_is_answered_with_its_version() {
     bundle(Positions::LagBias).write(&path).unwrap();
     let manifest = path.join("manifest.toml");
     let text = std::fs::read_to_string(&manifest).unwrap();
-    let newer = text.replace("format-version = 3", "format-version = 4\nunheard-of = true");
+    let newer = text.replace("format-version = 4", "format-version = 5\nunheard-of = true");
     std::fs::write(&manifest, newer).unwrap();
     assert_eq!(
         refusal(&path),
-        "expected bundle format version 3, found 4; use the ndt-train of this version to export it again"
+        "expected bundle format version 4, found 5; use the ndt-train of this version to export it again"
     );
     std::fs::write(&manifest, text.replace("seed", "sed")).unwrap();
     assert!(refusal(&path).contains("sed"), "{}", refusal(&path));
@@ -168,4 +185,59 @@ fn what_is_no_bundle_is_refused() {
     let file = folder.path().join("text.ndt");
     std::fs::write(&file, "no tar").unwrap();
     assert!(refusal(&file).starts_with("expected a bundle folder or .ndt file"), "{}", refusal(&file));
+}
+
+#[test]
+fn a_linear_decoder_has_no_rates_and_no_graphs() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model", "model.ndt"] {
+        let path = folder.path().join(name);
+        let manifest = linear().write(&path).unwrap();
+        assert_eq!(manifest.files.keys().collect::<Vec<_>>(), ["golden.safetensors", "weights.safetensors"]);
+        let read = Bundle::read(&path).unwrap();
+        assert_eq!(read, Bundle { manifest: manifest.clone(), ..linear() });
+        assert_eq!((manifest.reach_bins(), manifest.units()), (4, 0));
+    }
+    let text = std::fs::read_to_string(folder.path().join("model/manifest.toml")).unwrap();
+    assert!(
+        text.starts_with("# A linear decoder.") && text.contains("[linear]\nwindow-bins = 4\n"),
+        "{text}"
+    );
+    assert!(!text.contains("architecture"), "{text}");
+    std::fs::remove_file(folder.path().join("model/weights.safetensors")).unwrap();
+    assert!(refusal(&folder.path().join("model")).contains("weights.safetensors"));
+}
+
+#[test]
+fn a_model_is_one_of_the_two() {
+    let check = |change: &dyn Fn(&mut Bundle), expected: &str| {
+        let mut bundle = linear();
+        change(&mut bundle);
+        assert_eq!(bundle.check().unwrap_err().to_string(), expected);
+    };
+    check(
+        &|bundle| bundle.manifest.linear = None,
+        "expected an architecture or a linear decoder, found neither",
+    );
+    let architecture = self::bundle(Positions::LagBias).manifest.architecture;
+    check(
+        &|bundle| bundle.manifest.architecture = architecture,
+        "expected an architecture or a linear decoder, found both",
+    );
+    check(
+        &|bundle| bundle.manifest.unit_ids = vec![1],
+        "expected a linear decoder's number of units from 0 to 0, found 1",
+    );
+    check(
+        &|bundle| bundle.manifest.velocity = None,
+        "expected a linear decoder's velocity components from 1 to 3, found 0",
+    );
+    check(
+        &|bundle| bundle.manifest.linear = Some(Linear { window_bins: 0 }),
+        "expected a window of bins from 1 to 4096, found 0",
+    );
+    check(
+        &|bundle| drop(bundle.weights.remove("missing")),
+        "expected a weight \"missing\" of shape [3], found none",
+    );
 }

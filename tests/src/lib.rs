@@ -67,6 +67,7 @@ pub fn manifest(shape: Shape) -> Manifest {
         channel_ids: (0..shape.channels as i64).collect(),
         unit_ids: (0..shape.units as i64).collect(),
         architecture: shape.architecture,
+        linear: None,
         velocity: (shape.dims > 0).then_some(velocity),
         training: Training {
             by: "a test".to_owned(),

@@ -17,10 +17,6 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 
-// As in ndt-train.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const STEPS_AN_EPOCH: usize = 4;
 const BATCH: usize = 64;
 const BIN_MS: f64 = 20.0;

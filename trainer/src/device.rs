@@ -9,7 +9,7 @@ pub enum ComputeDevice {
     /// All cores of the processor.
     #[default]
     Cpu,
-    /// The graphics card that wgpu likes best. It compiles, and has never been run.
+    /// The graphics card that wgpu likes best. Never run: no such card was at hand.
     #[cfg(feature = "wgpu")]
     Wgpu,
 }

@@ -20,7 +20,7 @@ use rand_distr::{Distribution, Poisson};
 use std::collections::BTreeMap;
 
 /// Bins of the golden stream: longer than most windows, short enough to check at every start.
-const GOLDEN_BINS: usize = 48;
+pub(crate) const GOLDEN_BINS: usize = 48;
 
 /// Golden bins that are missing: alone, and two in a row.
 const GOLDEN_MISSING: [usize; 3] = [7, 20, 21];
@@ -70,10 +70,11 @@ pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) ->
         bin_width_ms: data.bin_width_ms,
         warmup_bins: in_bins(config.model.warmup_ms),
         max_gap_bins: in_bins(config.model.max_gap_ms),
-        count_max: count_max(data),
+        count_max: count_max(data.train.iter().chain(&data.val).flat_map(|trial| &trial.counts)),
         channel_ids: channels.iter().map(|unit| data.unit_ids[*unit]).collect(),
         unit_ids: data.unit_ids.clone(),
         architecture: fit.shape.architecture,
+        linear: None,
         velocity: (data.velocity_dims > 0).then(|| Velocity {
             dims: data.velocity_dims,
             unit: "m/s".to_owned(),
@@ -94,9 +95,8 @@ pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) ->
 }
 
 /// Twice what training has seen, and some: beyond it a count says more of the rig than of a neuron.
-fn count_max(data: &Dataset) -> u32 {
-    let trials = data.train.iter().chain(&data.val);
-    let highest = trials.flat_map(|trial| &trial.counts).fold(0.0, |highest: f32, count| highest.max(*count));
+pub(crate) fn count_max<'a>(counts: impl Iterator<Item = &'a f32>) -> u32 {
+    let highest = counts.fold(0.0, |highest: f32, count| highest.max(*count));
     (2 * highest as u32 + 10).min(COUNT_MAX)
 }
 
@@ -140,7 +140,8 @@ pub fn bundle(
     }
 }
 
-fn golden_input(mean_counts: &[f64], seed: u64) -> (Vec<f32>, Vec<f32>) {
+/// Random counts `[T, C]` at the channels' means and which bins are missing `[T]`, [`GOLDEN_BINS`] of them.
+pub(crate) fn golden_input(mean_counts: &[f64], seed: u64) -> (Vec<f32>, Vec<f32>) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut counts = Vec::with_capacity(GOLDEN_BINS * mean_counts.len());
     for _ in 0..GOLDEN_BINS {

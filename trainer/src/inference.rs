@@ -150,6 +150,9 @@ pub enum EvaluateError {
     /// The split.
     #[error(transparent)]
     Select(#[from] SelectError),
+    /// No transformer.
+    #[error("expected the bundle of a transformer, found a linear decoder, which ndt-train baselines scores")]
+    Linear,
     /// The session lacks a unit of the bundle.
     #[error("expected unit {id} of the bundle in the recording, found {units} others")]
     Unit {
@@ -168,6 +171,9 @@ pub enum EvaluateError {
 /// [`EvaluateError`] when the session does not fit the bundle, or has no such split.
 pub fn evaluate(bundle: &Bundle, session: &Session, split: &str) -> Result<Evaluation, EvaluateError> {
     let manifest = &bundle.manifest;
+    if manifest.linear.is_some() {
+        return Err(EvaluateError::Linear);
+    }
     let session = in_bundle_order(session, &manifest.unit_ids)?;
     let binner = Binner::new(manifest.bin_width_ms)?;
     let lag_ms = manifest.velocity.as_ref().map_or(0.0, |velocity| velocity.lag_ms);

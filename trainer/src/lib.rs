@@ -2,9 +2,10 @@
 //!
 //! In the order of a fit: [`dataset`] bins a session, [`masking`] hides part of a batch, [`model`] predicts,
 //! [`loss`] compares, [`training`] repeats; [`inference`] runs the result as the daemon would, [`export`] folds its
-//! units and writes the bundle with the graphs of [`onnx`]. [`ridge`] is what it is compared with; [`nlb`] makes the
+//! units and writes the bundle with the graphs of [`onnx`]. [`baselines`] are what it is compared with; [`nlb`] makes the
 //! Neural Latents Benchmark's tensors and scores; [`fetch`] brings its recordings.
 
+pub mod baselines;
 pub mod checkpoint;
 pub mod config;
 pub mod dataset;

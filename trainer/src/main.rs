@@ -1,6 +1,7 @@
 //! `ndt-train`: fits a model to recordings, and scores one.
 
 mod benchmark;
+mod comparison;
 mod download;
 
 use anyhow::Context;
@@ -18,9 +19,6 @@ use ndt_trainer::{export, inference};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Fits a causal Neural Data Transformer to recordings and exports it for ndtd.
 #[derive(Parser)]
@@ -46,6 +44,9 @@ enum Command {
     /// Tensors, submissions and scores of the Neural Latents Benchmark.
     #[command(subcommand)]
     Nlb(benchmark::Command),
+    /// Fit and score what a transformer has to be better than, on the same trials.
+    #[command(after_help = comparison::HELP)]
+    Baselines(comparison::Baselines),
 }
 
 #[derive(Args)]
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         Command::Evaluate(command) => evaluate(&command),
         Command::Fetch(command) => download::run(&command).map(|text| println!("{text}")),
         Command::Nlb(command) => benchmark::run(&command).map(|text| println!("{text}")),
+        Command::Baselines(command) => comparison::run(&command).map(|text| println!("{text}")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

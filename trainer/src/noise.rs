@@ -1,8 +1,8 @@
 //! Random numbers of the model: initial weights and dropout, from a seed of their own.
 //!
 //! Burn's generator is one for the whole process, so that another fit or test beside this one would change the
-//! weights. These numbers depend on the seed alone, and are cheaper: a byte decides over an element of dropout, and its
-//! generator gives eight of them a nanosecond.
+//! weights. These numbers depend on the seed alone; a byte decides over an element of dropout, so that one number of the
+//! generator is enough for eight.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::rngs::Xoshiro256PlusPlus;

@@ -1,7 +1,8 @@
 //! The fit: epochs of AdamW over masked batches, early stopping on validation co-smoothing, best weights kept.
 //!
-//! **The same data, configuration and seed give the same weights.** Each epoch draws its order and masks from a
-//! generator of its own (seed and epoch), so that a resumed fit goes on as if it had never stopped.
+//! **The same data, configuration and seed give the same weights**, on any number of cores ([`crate::shards`]). Each epoch
+//! draws its order and masks from a generator of its own (seed and epoch), so that a resumed fit goes on as if it had never
+//! stopped.
 
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, Checkpoints};
 use crate::config::Config;

@@ -69,6 +69,7 @@ fn manifest(positions: Positions, sizes: [usize; 5], ends: [usize; 3]) -> Manife
         channel_ids: (0..channels as i64).collect(),
         unit_ids: (0..units as i64).collect(),
         architecture: Architecture { width, layers, heads, feedforward, window_bins, positions },
+        linear: None,
         velocity: (dims > 0).then_some(velocity),
         training: Training {
             by: "a test".to_owned(),

@@ -51,6 +51,7 @@ pub fn bundle(model: Model) -> Bundle {
             window_bins: window,
             positions,
         },
+        linear: None,
         velocity: Some(Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }),
         training: Training {
             by: "a benchmark".into(),

@@ -34,7 +34,7 @@ pub struct LslPublisher {
 }
 
 impl LslPublisher {
-    /// Offers the streams `NAME-rates` and `NAME-velocity` of a bundle, and starts the thread.
+    /// Offers the streams `NAME-velocity` and, of a bundle with units, `NAME-rates`, and starts the thread.
     ///
     /// # Errors
     /// [`LslError`]; the system's when it gives no thread.
@@ -102,8 +102,13 @@ fn run(mut streams: Streams, estimates: &Receiver<Estimate>, dropped: &Receiver<
     }
 }
 
-/// What the two streams of one output say of themselves: rates, velocity.
-fn infos(library: &Library, name: &str, bundle: &Bundle, engine: &str) -> Result<[StreamInfo; 2], LslError> {
+/// What the streams of one output say of themselves: velocity, and rates where there are any.
+fn infos(
+    library: &Library,
+    name: &str,
+    bundle: &Bundle,
+    engine: &str,
+) -> Result<(StreamInfo, Option<StreamInfo>), LslError> {
     let describe = |name: String, content_type: &str, channels: Vec<Channel>| {
         let source_id = source_id(&bundle.manifest.id, &name);
         let kind = Kind {
@@ -116,38 +121,41 @@ fn infos(library: &Library, name: &str, bundle: &Bundle, engine: &str) -> Result
         StreamInfo::new(library, &kind, &Description { channels, entries: entries(bundle, engine) })
     };
     let rate = |id: &i64| Channel::new(id, "spikes/s", "Rate");
-    let rates = bundle.manifest.unit_ids.iter().map(rate).collect();
+    let rates: Vec<Channel> = bundle.manifest.unit_ids.iter().map(rate).collect();
     let components = lsl::LABELS_VELOCITY.iter().take(bundle.manifest.velocity_dims());
     let mut velocity: Vec<Channel> = components.map(|label| Channel::new(label, "m/s", "Velocity")).collect();
     velocity.push(Channel::new(lsl::LABEL_QUALITY, "", "Quality"));
     velocity.push(Channel::new(lsl::LABEL_REASONS, "", "Flags"));
     velocity.push(Channel::new(lsl::LABEL_BIN, "", "Index"));
-    Ok([
-        describe(lsl::rates_name(name), lsl::TYPE_RATES, rates)?,
-        describe(lsl::velocity_name(name), lsl::TYPE_VELOCITY, velocity)?,
-    ])
+    // The library has no streams without channels.
+    let rates = (!rates.is_empty()).then(|| describe(lsl::rates_name(name), lsl::TYPE_RATES, rates));
+    Ok((describe(lsl::velocity_name(name), lsl::TYPE_VELOCITY, velocity)?, rates.transpose()?))
 }
 
-/// The two streams of one output. Owned by the pushing thread, which makes them.
+/// The streams of one output. Owned by the pushing thread, which makes them.
 struct Streams {
-    rates: Outlet,
+    rates: Option<Outlet>,
     velocity: Outlet,
     ahead_ns: i64,
 }
 
 impl Streams {
-    fn offer([rates, velocity]: &[StreamInfo; 2], ahead_ns: i64) -> Result<Streams, LslError> {
+    fn offer(
+        (velocity, rates): &(StreamInfo, Option<StreamInfo>),
+        ahead_ns: i64,
+    ) -> Result<Streams, LslError> {
         let outlet = |info| Outlet::new(info, BUFFER_SAMPLES);
-        Ok(Streams { rates: outlet(rates)?, velocity: outlet(velocity)?, ahead_ns })
+        let rates = rates.as_ref().map(outlet).transpose()?;
+        Ok(Streams { rates, velocity: outlet(velocity)?, ahead_ns })
     }
 
-    /// Pushes one estimate to both, with one stamp. Runs on the pushing thread, once a bin; does not allocate.
+    /// Pushes one estimate to each, with one stamp. Runs on the pushing thread, once a bin; does not allocate.
     fn push(&mut self, estimate: &Estimate) {
         let stamp_s = stamp_s(estimate, self.ahead_ns);
         let (values, count) = velocity_sample(estimate);
         // An outlet refuses only another number of values.
         drop(self.velocity.push(&values[..count], stamp_s));
-        drop(self.rates.push(estimate.rates(), stamp_s));
+        drop(self.rates.as_mut().map(|rates| rates.push(estimate.rates(), stamp_s)));
     }
 }
 

@@ -12,6 +12,9 @@ pub enum SubmitError {
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// No rates.
+    #[error("expected a bundle that estimates rates, found a linear decoder of velocity")]
+    Linear,
     /// Bins of another width.
     #[error("expected tensors in the bundle's {bundle_ms} ms bins, found {found_ms} ms")]
     Width {
@@ -39,6 +42,9 @@ pub enum SubmitError {
 pub fn predict(bundle: &Bundle, tensors: &Tensors) -> Result<Submission, SubmitError> {
     bundle.check()?;
     let manifest = &bundle.manifest;
+    if manifest.linear.is_some() {
+        return Err(SubmitError::Linear);
+    }
     if manifest.bin_width_ms != tensors.bin_ms as f64 {
         return Err(SubmitError::Width { bundle_ms: manifest.bin_width_ms, found_ms: tensors.bin_ms });
     }

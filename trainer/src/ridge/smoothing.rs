@@ -101,6 +101,16 @@ impl SmoothingDecoder {
         self.width_bins
     }
 
+    /// Weights of a bin and of those before it that smooth counts; they sum to 1.
+    pub fn taps(&self) -> &[f64] {
+        &self.taps
+    }
+
+    /// Smoothed counts to velocity, m/s.
+    pub fn ridge(&self) -> &Ridge {
+        &self.ridge
+    }
+
     /// Ridge penalty.
     pub fn alpha(&self) -> f64 {
         self.alpha

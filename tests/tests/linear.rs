@@ -1,0 +1,218 @@
+//! A linear decoder from the fit to the answer: the daemon's numbers are the trainer's, and what is missing is no silence.
+
+use ndt_daemon::decoder::Decoder;
+use ndt_daemon::engine::linear_decoder::LinearDecoder;
+use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
+use ndt_daemon::{decode, pipeline};
+use ndt_protocol::manifest::Training;
+use ndt_protocol::precision::Precision;
+use ndt_protocol::tensors::{self, Tensors};
+use ndt_protocol::{Bin, Bundle, Estimate, Quality};
+use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::session::Session;
+use ndt_replay::simulate::{Recipe, simulate};
+use ndt_tests::on_loopback;
+use ndt_trainer::baselines::data::{Data, Units};
+use ndt_trainer::baselines::linear::LinearFilter;
+use ndt_trainer::baselines::table::{Method, Row, rows};
+use ndt_trainer::baselines::{gru, wiener::Wiener};
+use std::num::NonZeroUsize;
+use std::sync::mpsc;
+use std::time::Duration;
+
+fn session() -> Session {
+    simulate(&Recipe { trials: 60, units: 30, heldout: 6, seed: 5 })
+}
+
+fn data(session: &Session) -> Data {
+    Data::new(std::slice::from_ref(session), 20.0, "val", Units::Heldin).unwrap()
+}
+
+fn origin() -> Training {
+    Training { by: "a test".into(), data: Vec::new(), data_sha256: "0".repeat(64), seed: 1, epochs: 0 }
+}
+
+fn fitted(data: &Data) -> (LinearFilter, Bundle) {
+    let filter = LinearFilter::wiener(&Wiener::fit(data, 0, 5).unwrap(), 0);
+    let bundle = filter.bundle(data, origin()).unwrap();
+    (filter, bundle)
+}
+
+fn choice(kind: EngineKind, precision: Option<Precision>) -> Choice {
+    Choice {
+        kind,
+        instruction_set: None,
+        precision,
+        onnxruntime_library: None,
+        onnx: engine::onnx::Settings::default(),
+    }
+}
+
+fn check_close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() < 1e-5, "value {at}: found {found}, expected {expected}");
+    }
+}
+
+/// Wiener and smoothing, with missing bins and after a reset: what the trainer computes in 64 bits.
+#[test]
+fn the_engine_is_the_trainers_prediction() {
+    let data = data(&session());
+    let (wiener, _) = fitted(&data);
+    let smoothing = rows(Method::Smoothing, &data, &gru::Settings::default(), 1, &mut |_, _, _| {}).unwrap();
+    let smoothing = smoothing.into_iter().find_map(|row: Row| row.filter).unwrap();
+    let run = data.val.iter().max_by_key(|run| run.bins).unwrap();
+    let channels = data.channels();
+    for filter in [wiener, smoothing] {
+        let bundle = filter.bundle(&data, origin()).unwrap();
+        let mut engine = engine::load(&choice(EngineKind::Native, None), &bundle).unwrap();
+        assert_eq!(engine.name(), "linear f32");
+        let mut output = Output::for_bundle(&bundle);
+        for every in [0, 4, 1] {
+            let missing: Vec<f32> =
+                (0..run.bins).map(|bin| f32::from(every > 0 && bin % every == 0)).collect();
+            engine.reset();
+            let mut found = Vec::new();
+            for (counts, missing) in run.counts.chunks_exact(channels).zip(&missing) {
+                engine.step(Input { counts, missing: *missing != 0.0 }, &mut output).unwrap();
+                found.extend_from_slice(&output.velocity);
+            }
+            check_close(&found, &filter.stream(&run.counts, &missing, &data.mean_counts()));
+        }
+    }
+}
+
+#[test]
+fn observed_bins_leave_the_state_that_stepped_ones_do() {
+    let data = data(&session());
+    let (_, bundle) = fitted(&data);
+    let (counts, channels) = (&data.val[0].counts, data.channels());
+    let mut stepped = LinearDecoder::new(&bundle).unwrap();
+    let mut observed = stepped.clone();
+    let mut output = Output::for_bundle(&bundle);
+    for (bin, counts) in counts.chunks_exact(channels).enumerate() {
+        let input = Input { counts, missing: bin % 5 == 3 };
+        stepped.step(input, &mut output).unwrap();
+        observed.observe(input).unwrap();
+        assert_eq!(output.velocity, observed.velocity());
+    }
+}
+
+/// A channel without a count, in one bin or by the configuration, counts for its mean.
+#[test]
+fn a_channel_without_a_count_counts_for_its_mean() {
+    let data = data(&session());
+    let (filter, bundle) = fitted(&data);
+    let means = data.mean_counts();
+    let run = &data.val[0];
+    let channels = data.channels();
+    let decoded = |masked_ids: &[i64], lost: Option<usize>| {
+        let engine = LinearDecoder::new(&bundle).unwrap();
+        let mut decoder = Decoder::new(&bundle, Box::new(engine), masked_ids, 20_000_000);
+        let mut velocity = Vec::new();
+        for (seq, counts) in run.counts.chunks_exact(channels).enumerate() {
+            let mut bin = Bin::empty();
+            let count = |(at, count): (usize, &f32)| if lost == Some(at) { f32::NAN } else { *count };
+            bin.fill(counts.iter().enumerate().map(count), 50.0);
+            (bin.seq, bin.source_ns) = (seq as u64, 20_000_000 * (seq as i64 + 1));
+            decoder.decode(&bin, 0, 0, &mut |estimate: &mut Estimate| {
+                assert!(estimate.rates().is_empty() && estimate.quality <= Quality::Warmup);
+                velocity.extend_from_slice(estimate.velocity());
+            });
+        }
+        velocity
+    };
+    let expected = |channel: Option<usize>| {
+        let count = |(at, count): (usize, &f32)| match channel {
+            Some(channel) if at % channels == channel => means[channel] as f32,
+            _ => *count,
+        };
+        let counts: Vec<f32> = run.counts.iter().enumerate().map(count).collect();
+        filter.stream(&counts, &vec![0.0; run.bins], &means)
+    };
+    check_close(&decoded(&[], None), &expected(None));
+    check_close(&decoded(&[], Some(3)), &expected(Some(3)));
+    check_close(&decoded(&[bundle.manifest.channel_ids[3]], None), &expected(Some(3)));
+}
+
+#[test]
+fn what_a_linear_decoder_does_not_have_is_refused() {
+    let (_, bundle) = fitted(&data(&session()));
+    let refusal = |choice: &Choice| {
+        engine::load(choice, &bundle).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let sentence = "expected the native engine in f32 for a linear decoder, found";
+    assert_eq!(refusal(&choice(EngineKind::Onnx, None)), format!("{sentence} onnx"));
+    let bits = Some(Precision::Int8);
+    assert_eq!(refusal(&choice(EngineKind::Native, bits)), format!("{sentence} int8"));
+    let mut wrong = bundle.clone();
+    wrong.golden.get_mut("velocity").unwrap().1[40] += 0.01;
+    let refused = engine::load(&choice(EngineKind::Native, None), &wrong).err().unwrap().to_string();
+    assert!(refused.starts_with("expected the bundle's golden velocity within 1e-4"), "{refused}");
+    let report = ndt_daemon::check::examine(&choice(EngineKind::Native, None), &bundle).unwrap();
+    assert!(report.to_string().contains("linear in the counts of the last bins"), "{report}");
+}
+
+#[test]
+fn whole_trials_are_decoded_offline() {
+    let data = data(&session());
+    let (filter, bundle) = fitted(&data);
+    let folder = tempfile::tempdir().unwrap();
+    let (counts, out) = (folder.path().join("counts"), folder.path().join("out"));
+    let bins = data.val[0].bins.min(data.val[1].bins);
+    let cut = |run: usize| data.val[run].counts[..bins * data.channels()].to_vec();
+    let missing: Vec<f32> = (0..2 * bins).map(|bin| f32::from(bin % 6 == 5)).collect();
+    let arrays = Tensors::from([
+        ("counts".to_owned(), (vec![2, bins, data.channels()], [cut(0), cut(1)].concat())),
+        ("missing".to_owned(), (vec![2, bins], missing.clone())),
+    ]);
+    std::fs::write(&counts, tensors::to_bytes(&arrays)).unwrap();
+    let settings = decode::Settings { counts, out: out.clone(), threads: NonZeroUsize::MIN };
+    let report = decode::run(&bundle, &settings, &|_| {}, &|| {}).unwrap();
+    assert_eq!((report.trials, report.bins, report.engine.as_str()), (2, bins, "linear f32"));
+    let written = tensors::from_bytes(&std::fs::read(&out).unwrap()).unwrap();
+    assert_eq!(written.keys().collect::<Vec<_>>(), ["velocity"]);
+    let stream = |run: usize| filter.stream(&cut(run), &missing[run * bins..][..bins], &data.mean_counts());
+    check_close(&written["velocity"].1, &[stream(0), stream(1)].concat());
+}
+
+/// Fitted, written, read, run by the daemon and heard again: the velocity scores as the table says.
+#[test]
+fn what_is_heard_scores_as_the_table_says() {
+    let session = session();
+    let data = data(&session);
+    let row = rows(Method::Wiener, &data, &gru::Settings::default(), 1, &mut |_, _, _| {}).unwrap();
+    let row = row.into_iter().next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wiener.ndt");
+    row.filter.unwrap().bundle(&data, origin()).unwrap().write(&path).unwrap();
+    let bundle = Bundle::read(&path).unwrap();
+    let plan = Plan::new(&session, Some("val"), 20.0, Channels::HeldIn).unwrap();
+    // None is to be missed because the machine is busy.
+    let config =
+        ndt_daemon::config::Config { deadline_ms: Some(5_000.0), stale_after_bins: 200, ..on_loopback() };
+    let engine = engine::load(&config.engine(), &bundle).unwrap();
+    let pipeline = pipeline::start(&config, &bundle, engine).unwrap();
+    let rig = format!("connect:{}", pipeline.input()).parse().unwrap();
+    let output = pipeline.output().parse().unwrap();
+    let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());
+    let until = Until { count: Some(plan.bins() as u64), idle: None, first: Duration::from_secs(30) };
+    let (go, gone) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let plan = &plan;
+        scope.spawn(move || {
+            gone.recv().unwrap();
+            play::run(plan, None, &rig, Speed::Times(10.0), Duration::from_secs(30), &mut |_| {}).unwrap();
+        });
+        listen::run(&output, &mut tally, until, &mut || go.send(()).unwrap(), &mut |_, _| true).unwrap();
+    });
+    pipeline.stop();
+    let summary = tally.summary();
+    let (heard, scored) = (summary.velocity_r2_mean.unwrap(), row.velocity[0].mean);
+    println!("heard {heard}, scored {scored}");
+    assert!(scored > 0.2, "{scored}");
+    assert!((heard - scored).abs() < 1e-4, "heard {heard}, scored {scored}");
+    assert_eq!((summary.estimates, summary.missing), (plan.bins() as u64, 0));
+}

@@ -1,0 +1,332 @@
+//! A recurrent network of gated units: what a small network without attention gives for velocity alone.
+//!
+//! One layer, standardised counts in, standardised velocity at both lags out. The mean squared error, AdamW with a
+//! cosine to zero, dropout of inputs and states, the weights of the best epoch on the validation runs.
+
+use super::data::{Data, LAGS_MS, Run, r2};
+use crate::gradients;
+use crate::noise::{self, Noise};
+use burn::module::{Module, Param};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// What a fit is made with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Units of the layer.
+    pub width: usize,
+    /// Epochs at most; the cosine ends here.
+    pub epochs: usize,
+    /// Epochs without a better score before the end.
+    pub patience_epochs: usize,
+    /// Runs in a batch.
+    pub batch: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Dropout of inputs and states.
+    pub dropout: f64,
+    /// Everything random follows from it.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            width: 256,
+            epochs: 60,
+            patience_epochs: 15,
+            batch: 32,
+            learning_rate: 3e-3,
+            weight_decay: 0.01,
+            dropout: 0.3,
+            seed: 1,
+        }
+    }
+}
+
+/// Largest norm of a step's gradient.
+const GRADIENT_NORM_MAX: f64 = 1.0;
+/// Epochs of linear warm-up.
+const WARMUP_EPOCHS: f64 = 2.0;
+
+#[derive(Module, Debug)]
+struct Layer {
+    /// Counts to gates (reset, update) and candidate, `[C, 3 H]`.
+    input: Param<Tensor<2>>,
+    input_bias: Param<Tensor<1>>,
+    /// State to the same, `[H, 3 H]`.
+    state: Param<Tensor<2>>,
+    state_bias: Param<Tensor<1>>,
+    /// State to the velocities at all lags, `[H, lags * V]`.
+    readout: Param<Tensor<2>>,
+    readout_bias: Param<Tensor<1>>,
+}
+
+/// A fitted network.
+pub struct Gru {
+    layer: Layer,
+    scales: Scales,
+    epoch: usize,
+    validation_r2: f64,
+}
+
+/// What makes counts and velocities standard: mean and deviation of each.
+#[derive(Clone)]
+struct Scales {
+    counts: Vec<[f64; 2]>,
+    velocity: Vec<[f64; 2]>,
+}
+
+/// The loss is not finite any more.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("expected a finite loss of the recurrent network, found {loss} in epoch {epoch}")]
+pub struct Diverged {
+    /// The loss.
+    pub loss: f64,
+    /// When.
+    pub epoch: usize,
+}
+
+impl Gru {
+    /// Fits a network; `progress` is told `(epoch, R2 on the validation runs)` after each epoch.
+    ///
+    /// # Errors
+    /// [`Diverged`] when the loss is not finite any more.
+    pub fn fit(
+        data: &Data,
+        settings: &Settings,
+        progress: &mut dyn FnMut(usize, f64),
+    ) -> Result<Gru, Diverged> {
+        let device = Device::flex().autodiff();
+        let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
+        let mut layer = Layer::new(data, settings.width, &mut random, &device);
+        let optimiser = AdamWConfig::new().with_weight_decay(settings.weight_decay as f32);
+        let mut optimiser = optimiser.init();
+        let scales = Scales::of(data);
+        let batches = data.train.len().div_ceil(settings.batch);
+        let mut order: Vec<&Run> = data.train.iter().collect();
+        let mut best: Option<Gru> = None;
+        for epoch in 0..settings.epochs {
+            order.shuffle(&mut random);
+            for (at, runs) in order.chunks(settings.batch).enumerate() {
+                let mut noise = Noise::new(random.next_u64(), settings.dropout);
+                let batch = Batch::new(runs, &scales, data.dims);
+                let loss = layer.loss(&batch, &mut noise, &device);
+                let value = f64::from(loss.clone().into_scalar::<f32>());
+                if !value.is_finite() {
+                    return Err(Diverged { loss: value, epoch: epoch + 1 });
+                }
+                let gradients = GradientsParams::from_grads(loss.backward(), &layer);
+                let gradients = gradients::clipped(gradients, &layer, GRADIENT_NORM_MAX);
+                let rate = learning_rate(settings, epoch as f64 + at as f64 / batches as f64);
+                layer = optimiser.step(rate, layer, gradients);
+            }
+            let mut now = Gru {
+                layer: layer.valid(),
+                scales: scales.clone(),
+                epoch: epoch + 1,
+                validation_r2: f64::NAN,
+            };
+            let mean = |lag| now.r2(&data.val, lag, data.dims).mean().unwrap_or(f64::NAN);
+            let score = (0..LAGS_MS.len()).map(mean).sum::<f64>() / LAGS_MS.len() as f64;
+            now.validation_r2 = score;
+            progress(epoch + 1, score);
+            if best.as_ref().is_none_or(|best| score > best.validation_r2) {
+                best = Some(now);
+            }
+            if best.as_ref().is_some_and(|best| epoch + 1 >= best.epoch + settings.patience_epochs) {
+                break;
+            }
+        }
+        best.ok_or(Diverged { loss: f64::NAN, epoch: 0 })
+    }
+
+    /// R2 of the velocity at the lag of this number.
+    pub fn r2(&self, runs: &[Run], lag: usize, dims: usize) -> crate::metrics::R2 {
+        let decoded = self.decode(runs, dims);
+        let mut at = decoded.iter();
+        r2(runs, lag, dims, |_| {
+            let rows = at.next().map_or(&[][..], Vec::as_slice).chunks_exact(LAGS_MS.len() * dims);
+            rows.flat_map(|row| row[lag * dims..][..dims].iter().copied()).collect()
+        })
+    }
+
+    /// Velocities `[T, lags * V]`, m/s, of runs that start cold.
+    pub fn decode(&self, runs: &[Run], dims: usize) -> Vec<Vec<f32>> {
+        const SIDE_BY_SIDE: usize = 64;
+        let device = Device::flex();
+        let outputs = LAGS_MS.len() * dims;
+        let mut decoded = Vec::with_capacity(runs.len());
+        for runs in runs.chunks(SIDE_BY_SIDE) {
+            let runs: Vec<&Run> = runs.iter().collect();
+            let batch = Batch::new(&runs, &self.scales, dims);
+            let values: Vec<f32> =
+                self.layer.forward(&batch, &mut None, &device).into_data().iter::<f32>().collect();
+            for (run, rows) in runs.iter().zip(values.chunks_exact(batch.bins * outputs)) {
+                let scaled = rows[..run.bins * outputs].iter().enumerate().map(|(at, value)| {
+                    let [mean, deviation] = self.scales.velocity[at % outputs];
+                    (f64::from(*value) * deviation + mean) as f32
+                });
+                decoded.push(scaled.collect());
+            }
+        }
+        decoded
+    }
+
+    /// The epoch of these weights.
+    pub fn epoch(&self) -> usize {
+        self.epoch
+    }
+
+    /// R2 on the validation runs, mean of the components and of the lags.
+    pub fn validation_r2(&self) -> f64 {
+        self.validation_r2
+    }
+
+    /// Weights and biases.
+    pub fn parameters(&self) -> usize {
+        self.layer.num_params()
+    }
+}
+
+impl Layer {
+    fn new(data: &Data, width: usize, random: &mut ChaCha8Rng, device: &Device) -> Layer {
+        let spread = 1.0 / (width as f64).sqrt();
+        let outputs = LAGS_MS.len() * data.dims;
+        let mut matrix = |rows: usize, columns: usize| {
+            Param::from_tensor(noise::uniform(random, [rows, columns], spread, device))
+        };
+        let zeros = |count: usize| Param::from_tensor(Tensor::zeros([count], device));
+        Layer {
+            input: matrix(data.channels(), 3 * width),
+            input_bias: zeros(3 * width),
+            state: matrix(width, 3 * width),
+            state_bias: zeros(3 * width),
+            readout: matrix(width, outputs),
+            readout_bias: zeros(outputs),
+        }
+    }
+
+    /// Standardised velocities `[B, T, lags * V]`.
+    fn forward(&self, batch: &Batch, noise: &mut Option<&mut Noise>, device: &Device) -> Tensor<3> {
+        let [width, _] = self.state.val().dims();
+        let (input, state) = (self.input.val(), self.state.val());
+        let input_bias = self.input_bias.val().unsqueeze::<2>();
+        let state_bias = self.state_bias.val().unsqueeze::<2>();
+        let mut h: Tensor<2> = Tensor::zeros([batch.runs, width], device);
+        let mut all = Vec::with_capacity(batch.bins);
+        // A bin at a time from separate tensors: the gradient of a slice would be as large as the whole.
+        for counts in batch.counts.chunks_exact(batch.runs * batch.channels) {
+            let counts = TensorData::new(counts.to_vec(), [batch.runs, batch.channels]);
+            let counts = noise::drop(noise, Tensor::<2>::from_data(counts, device));
+            let new = counts.matmul(input.clone()) + input_bias.clone();
+            let old = h.clone().matmul(state.clone()) + state_bias.clone();
+            let gates = activation::sigmoid(
+                new.clone().narrow(1, 0, 2 * width) + old.clone().narrow(1, 0, 2 * width),
+            );
+            let (reset, update) = (gates.clone().narrow(1, 0, width), gates.narrow(1, width, width));
+            let candidate =
+                (new.narrow(1, 2 * width, width) + reset * old.narrow(1, 2 * width, width)).tanh();
+            h = candidate.clone() + update * (h - candidate);
+            all.push(h.clone());
+        }
+        let states = noise::drop(noise, Tensor::stack::<3>(all, 1));
+        states.matmul(self.readout.val().unsqueeze::<3>()) + self.readout_bias.val().unsqueeze::<3>()
+    }
+
+    fn loss(&self, batch: &Batch, noise: &mut Noise, device: &Device) -> Tensor<1> {
+        let velocity = self.forward(batch, &mut Some(noise), device);
+        let shape = velocity.dims();
+        let tensor = |values: &[f32]| Tensor::from_data(TensorData::new(values.to_vec(), shape), device);
+        let known = tensor(&batch.known);
+        let error = (velocity - tensor(&batch.velocity)) * known.clone();
+        (error.clone() * error).sum() / known.sum().clamp_min(1.0)
+    }
+}
+
+/// Runs side by side, the shorter ones filled up with bins that nobody asks for.
+struct Batch {
+    runs: usize,
+    bins: usize,
+    channels: usize,
+    /// Standardised, `[T, B, C]`.
+    counts: Vec<f32>,
+    /// Standardised, `[B, T, lags * V]`; 0 where it is not known.
+    velocity: Vec<f32>,
+    /// 1 where it is.
+    known: Vec<f32>,
+}
+
+impl Batch {
+    fn new(runs: &[&Run], scales: &Scales, dims: usize) -> Batch {
+        let bins = runs.iter().map(|run| run.bins).max().unwrap_or(0);
+        let (channels, outputs) = (scales.counts.len(), scales.velocity.len());
+        let mut batch = Batch {
+            runs: runs.len(),
+            bins,
+            channels,
+            counts: vec![0.0; bins * runs.len() * channels],
+            velocity: vec![0.0; runs.len() * bins * outputs],
+            known: vec![0.0; runs.len() * bins * outputs],
+        };
+        for (at, run) in runs.iter().enumerate() {
+            for bin in 0..run.bins {
+                let row = &mut batch.counts[(bin * runs.len() + at) * channels..][..channels];
+                let counts = run.counts[bin * channels..].iter().zip(&scales.counts);
+                row.iter_mut().zip(counts).for_each(|(to, (count, scale))| *to = standard(*count, scale));
+                for output in 0..outputs {
+                    let value = run.velocity[output / dims][bin * dims + output % dims];
+                    if value.is_finite() {
+                        let place = (at * bins + bin) * outputs + output;
+                        batch.velocity[place] = standard(value, &scales.velocity[output]);
+                        batch.known[place] = 1.0;
+                    }
+                }
+            }
+        }
+        batch
+    }
+}
+
+fn standard(value: f32, [mean, deviation]: &[f64; 2]) -> f32 {
+    ((f64::from(value) - mean) / deviation) as f32
+}
+
+impl Scales {
+    fn of(data: &Data) -> Scales {
+        let channel = |channel: usize| {
+            let runs = data.train.iter();
+            scale(runs.flat_map(|run| run.counts.iter().skip(channel).step_by(data.channels())))
+        };
+        let output = |output: usize| {
+            let runs = data.train.iter();
+            let axis = output % data.dims;
+            scale(runs.flat_map(|run| run.velocity[output / data.dims].iter().skip(axis).step_by(data.dims)))
+        };
+        Scales {
+            counts: (0..data.channels()).map(channel).collect(),
+            velocity: (0..LAGS_MS.len() * data.dims).map(output).collect(),
+        }
+    }
+}
+
+/// Mean and deviation of the values that are known; what never changes is not scaled.
+fn scale<'a>(values: impl Iterator<Item = &'a f32>) -> [f64; 2] {
+    let known: Vec<f64> = values.filter(|value| value.is_finite()).map(|value| f64::from(*value)).collect();
+    let count = known.len().max(1) as f64;
+    let mean = known.iter().sum::<f64>() / count;
+    let deviation = (known.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+    [mean, if deviation > 0.0 { deviation } else { 1.0 }]
+}
+
+/// Linear warm-up, then half a cosine to zero.
+fn learning_rate(settings: &Settings, epoch: f64) -> f64 {
+    let part = (epoch / settings.epochs as f64).min(1.0);
+    let warm = ((epoch + 0.1) / WARMUP_EPOCHS).min(1.0);
+    settings.learning_rate * warm * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
+}

@@ -1,0 +1,133 @@
+//! Decoders that are linear in the last bins' counts, and their bundles, which the daemon runs.
+
+use super::data::{Data, LAGS_MS};
+use super::wiener::Wiener;
+use crate::dataset::VELOCITY_SERIES;
+use crate::export::{GOLDEN_BINS, count_max, golden_input};
+use crate::ridge::SmoothingDecoder;
+use ndt_protocol::bundle::{Bundle, BundleError};
+use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Training, Velocity};
+use ndt_protocol::tensors::Tensors;
+use std::collections::BTreeMap;
+
+/// Longest gap that is bridged, and history from which on estimates are called good: as of a transformer where nothing is
+/// configured, so that both call the same bins good. Both have been fitted on trials that start cold.
+const MAX_GAP_MS: f64 = 100.0;
+const WARMUP_MS: f64 = 100.0;
+
+/// `velocity[t] = bias + sum over k of weights[k] counts[t - k]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearFilter {
+    /// `[window, C, V]`, m/s for each spike; the newest bin first.
+    pub weights: Vec<f64>,
+    /// `[V]`, m/s.
+    pub bias: Vec<f64>,
+    /// Bins of the window.
+    pub window_bins: usize,
+    /// Which of [`LAGS_MS`] it decodes.
+    pub lag: usize,
+    /// R2 on the validation runs, mean of the components.
+    pub validation_r2: f64,
+}
+
+impl LinearFilter {
+    /// A Wiener filter, as it is.
+    pub fn wiener(fit: &Wiener, lag: usize) -> LinearFilter {
+        let (weights, bias) = fit.taps();
+        LinearFilter {
+            weights: weights.to_vec(),
+            bias: bias.to_vec(),
+            window_bins: fit.history_bins(),
+            lag,
+            validation_r2: fit.validation_r2(),
+        }
+    }
+
+    /// Smoothing and ridge, which is the ridge's weights at each bin in the measure of the smoothing.
+    pub fn smoothing(fit: &SmoothingDecoder, lag: usize) -> LinearFilter {
+        let ridge = fit.ridge();
+        let of_tap = |tap: &f64| ridge.weights().iter().map(|weight| tap * weight).collect::<Vec<f64>>();
+        LinearFilter {
+            weights: fit.taps().iter().flat_map(of_tap).collect(),
+            bias: ridge.intercept().to_vec(),
+            window_bins: fit.taps().len(),
+            lag,
+            validation_r2: fit.validation_r2(),
+        }
+    }
+
+    /// Velocity `[T, V]`, m/s, of a stream `counts [T, C]` that starts cold; the counts of a bin that is `missing [T]` are
+    /// not looked at, and stand for `means [C]`.
+    pub fn stream(&self, counts: &[f32], missing: &[f32], means: &[f64]) -> Vec<f32> {
+        let (channels, dims) = (means.len(), self.bias.len());
+        let mut velocity = Vec::with_capacity(missing.len() * dims);
+        for bin in 0..missing.len() {
+            let mut sums = self.bias.clone();
+            for lag in 0..self.window_bins.min(bin + 1) {
+                for (channel, mean) in means.iter().enumerate() {
+                    let count = f64::from(counts[(bin - lag) * channels + channel]);
+                    let count = if missing[bin - lag] == 0.0 { count } else { *mean };
+                    let weights = &self.weights[(lag * channels + channel) * dims..];
+                    sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight * count);
+                }
+            }
+            velocity.extend(sums.iter().map(|sum| *sum as f32));
+        }
+        velocity
+    }
+
+    /// The bundle of a filter that was fitted on `data`, golden vectors included.
+    ///
+    /// # Errors
+    /// [`BundleError::Check`] when it is none within the limits.
+    pub fn bundle(&self, data: &Data, training: Training) -> Result<Bundle, BundleError> {
+        let means = data.mean_counts();
+        let (channels, dims) = (means.len(), self.bias.len());
+        let in_bins = |ms: f64| (ms / data.bin_width_ms).round() as usize;
+        let counts = data.train.iter().chain(&data.val).flat_map(|run| &run.counts);
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            id: "0".repeat(64),
+            bin_width_ms: data.bin_width_ms,
+            warmup_bins: in_bins(WARMUP_MS).min(self.window_bins),
+            max_gap_bins: in_bins(MAX_GAP_MS),
+            count_max: count_max(counts),
+            channel_ids: data.channel_ids.clone(),
+            unit_ids: Vec::new(),
+            architecture: Architecture::NONE,
+            linear: Some(Linear { window_bins: self.window_bins }),
+            velocity: Some(Velocity {
+                dims,
+                unit: "m/s".to_owned(),
+                lag_ms: LAGS_MS[self.lag],
+                series: VELOCITY_SERIES.to_owned(),
+            }),
+            training,
+            scores: BTreeMap::from([("velocity-r2".to_owned(), self.validation_r2)]),
+            precisions: BTreeMap::new(),
+            files: BTreeMap::new(),
+        };
+        let (counts, missing) = golden_input(&means, manifest.training.seed);
+        let velocity = self.stream(&counts, &missing, &means);
+        let array =
+            |name: &str, shape: &[usize], values: Vec<f32>| (name.to_owned(), (shape.to_vec(), values));
+        let singles = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<f32>>();
+        let bundle = Bundle {
+            manifest,
+            weights: Tensors::from([
+                array("linear.weight", &[self.window_bins, channels, dims], singles(&self.weights)),
+                array("linear.bias", &[dims], singles(&self.bias)),
+                array("missing", &[channels], singles(&means)),
+            ]),
+            step_onnx: Vec::new(),
+            window_onnx: Vec::new(),
+            golden: Tensors::from([
+                array("counts", &[GOLDEN_BINS, channels], counts),
+                array("missing", &[GOLDEN_BINS], missing),
+                array("velocity", &[GOLDEN_BINS, dims], velocity),
+            ]),
+        };
+        bundle.check()?;
+        Ok(bundle)
+    }
+}

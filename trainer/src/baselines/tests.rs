@@ -1,0 +1,188 @@
+//! A hand that moves in circles, and units that fire with its velocity some bins before.
+
+use super::cosmoothing::PoissonRegression;
+use super::data::{Data, Run, r2};
+use super::gru::{self, Gru};
+use super::kalman::{Kalman, Settings, State};
+use super::table::{Method, rows};
+use super::wiener::Wiener;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Poisson};
+
+const BINS: usize = 40;
+const CHANNELS: usize = 24;
+const HIDDEN: usize = 2;
+const AHEAD: usize = 5;
+
+/// Counts show the velocity `neural_lag` bins later.
+fn run(random: &mut ChaCha8Rng, neural_lag: usize) -> Run {
+    let (phase, speed) = (random.random_range(0.0..6.3f64), random.random_range(0.1..0.3f64));
+    let velocity = |bin: usize| {
+        let angle = phase + speed * bin as f64;
+        [0.3 * angle.cos(), 0.3 * angle.sin()]
+    };
+    let mut count = |unit: usize, bin: usize| {
+        let [x, y] = velocity(bin + neural_lag);
+        let direction = unit as f64;
+        let rate = (1.0 + 4.0 * (direction.cos() * x + direction.sin() * y)).exp();
+        Poisson::new(rate).map_or(0.0, |poisson| poisson.sample(random)) as f32
+    };
+    let mut counts = Vec::new();
+    let mut hidden = Vec::new();
+    for bin in 0..BINS {
+        counts.extend((0..CHANNELS).map(|unit| count(unit, bin)));
+        hidden.extend((CHANNELS..CHANNELS + HIDDEN).map(|unit| count(unit, bin)));
+    }
+    let at = |bin: usize| velocity(bin).map(|axis| axis as f32);
+    let now = (0..BINS).flat_map(at).collect();
+    let ahead = (0..BINS).flat_map(|bin| if bin + AHEAD < BINS { at(bin + AHEAD) } else { [f32::NAN; 2] });
+    Run { bins: BINS, counts, hidden, velocity: [now, ahead.collect()] }
+}
+
+fn data(neural_lag: usize) -> Data {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut runs = |count: usize| (0..count).map(|_| run(&mut random, neural_lag)).collect::<Vec<_>>();
+    Data {
+        channel_ids: (0..CHANNELS as i64).collect(),
+        hidden: HIDDEN,
+        dims: 2,
+        bin_width_ms: 20.0,
+        train: runs(60),
+        val: runs(20),
+        scored: runs(20),
+    }
+}
+
+const FILTER: Settings = Settings {
+    state: State::PositionVelocityAcceleration,
+    neural_lag_bins: 3,
+    square_root: true,
+    noise_scale: 1.0,
+};
+
+const NETWORK: gru::Settings = gru::Settings {
+    width: 16,
+    epochs: 30,
+    patience_epochs: 30,
+    batch: 16,
+    learning_rate: 1e-2,
+    weight_decay: 0.01,
+    dropout: 0.1,
+    seed: 3,
+};
+
+#[test]
+fn each_decodes_trials_that_it_was_not_fitted_on() {
+    let data = data(3);
+    for method in Method::ALL {
+        for row in rows(method, &data, &NETWORK, 1, &mut |_, _, _| {}).unwrap() {
+            let means: Vec<f64> = row.velocity.iter().map(|velocity| velocity.mean).collect();
+            assert!(means.iter().all(|mean| *mean > 0.6), "{}: {means:?}", row.method);
+            assert_eq!(row.co_bps.is_some(), method == Method::Poisson);
+            assert!(row.co_bps.is_none_or(|score| score > 0.1), "{:?}", row.co_bps);
+        }
+    }
+}
+
+/// What `decode` says of the first bins may not depend on what comes later, or on how many runs lie beside.
+fn check_causal(data: &Data, mut decode: impl FnMut(&[f32]) -> Vec<f32>) {
+    let run = &data.val[0];
+    let whole = decode(&run.counts);
+    assert_eq!(whole.len(), BINS * 2);
+    let mut changed = run.counts.clone();
+    changed[20 * CHANNELS] += 30.0;
+    let changed = decode(&changed);
+    assert_eq!(whole[..20 * 2], changed[..20 * 2]);
+    assert_ne!(whole[20 * 2..], changed[20 * 2..]);
+    assert_eq!(decode(&run.counts[..20 * CHANNELS]), whole[..20 * 2]);
+}
+
+#[test]
+fn a_later_bin_changes_nothing() {
+    let data = data(3);
+    let wiener = Wiener::fit(&data, 0, 5).unwrap();
+    check_causal(&data, |counts| wiener.decode(counts));
+    for neural_lag_bins in [0, 3] {
+        let kalman = Kalman::fit(&data, 0, Settings { neural_lag_bins, ..FILTER }).unwrap();
+        check_causal(&data, |counts| kalman.decode(counts));
+    }
+    let network = gru::Settings { epochs: 1, ..NETWORK };
+    let gru = Gru::fit(&data, &network, &mut |_, _| {}).unwrap();
+    let run = |counts: &[f32]| Run {
+        bins: counts.len() / CHANNELS,
+        counts: counts.to_vec(),
+        hidden: Vec::new(),
+        velocity: [vec![0.0; counts.len() / CHANNELS * 2], vec![0.0; counts.len() / CHANNELS * 2]],
+    };
+    let now = |rows: &Vec<f32>| rows.chunks_exact(4).flat_map(|row| row[..2].to_vec()).collect::<Vec<f32>>();
+    check_causal(&data, |counts| now(&gru.decode(&[run(counts)], 2)[0]));
+}
+
+/// With the true neural lag a filter smooths back to the present, or predicts; a wrong one is worse.
+#[test]
+fn the_neural_lag_is_found() {
+    let data = data(3);
+    let score = |lag, neural_lag_bins| {
+        let fit = Kalman::fit(&data, lag, Settings { neural_lag_bins, ..FILTER }).unwrap();
+        r2(&data.scored, lag, 2, |counts| fit.decode(counts)).mean().unwrap()
+    };
+    for lag in [0, 1] {
+        assert!(score(lag, 3) > 0.9, "{}", score(lag, 3));
+        assert!(score(lag, 3) > score(lag, 0) && score(lag, 3) > score(lag, 12));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_network() {
+    let data = data(0);
+    let network = gru::Settings { epochs: 2, ..NETWORK };
+    let fit = |seed| {
+        let fit = Gru::fit(&data, &gru::Settings { seed, ..network }, &mut |_, _| {}).unwrap();
+        fit.decode(&data.val[..2], 2)
+    };
+    assert_eq!(fit(1), fit(1));
+    assert_ne!(fit(1), fit(2));
+}
+
+#[test]
+fn silent_units_and_short_runs_are_no_trouble() {
+    let mut data = data(3);
+    for run in data.train.iter_mut().chain(&mut data.val).chain(&mut data.scored) {
+        run.counts.iter_mut().step_by(CHANNELS).for_each(|count| *count = 0.0);
+        run.hidden.iter_mut().step_by(HIDDEN).for_each(|count| *count = 0.0);
+    }
+    let short = Run { bins: 1, ..data.train[0].clone() };
+    let cut = |values: &[f32], width: usize| values[..width].to_vec();
+    data.train.push(Run {
+        counts: cut(&short.counts, CHANNELS),
+        hidden: cut(&short.hidden, HIDDEN),
+        velocity: [cut(&short.velocity[0], 2), vec![f32::NAN; 2]],
+        ..short
+    });
+    for method in Method::ALL {
+        let rows =
+            rows(method, &data, &gru::Settings { epochs: 1, ..NETWORK }, 1, &mut |_, _, _| {}).unwrap();
+        assert!(rows.iter().flat_map(|row| &row.velocity).all(|velocity| velocity.mean.is_finite()));
+    }
+}
+
+#[test]
+fn without_what_it_needs_a_fit_is_refused_with_a_sentence() {
+    let mut data = data(0);
+    let hidden = Data { hidden: 0, ..data.clone() };
+    assert_eq!(
+        PoissonRegression::fit(&hidden).unwrap_err().to_string(),
+        "expected held-out units with spikes in the validation trials, found none"
+    );
+    for run in &mut data.train {
+        run.velocity = [vec![f32::NAN; 2 * BINS], vec![f32::NAN; 2 * BINS]];
+    }
+    let refusal = Kalman::fit(&data, 0, FILTER).err().map(|error| error.to_string());
+    assert_eq!(
+        refusal.as_deref(),
+        Some("expected at least two training runs of known velocity that are longer than 4 bins, found 0")
+    );
+    let refusal = Wiener::fit(&data, 0, 5).unwrap_err().to_string();
+    assert!(refusal.starts_with("expected as many rows of targets"), "{refusal}");
+}
