@@ -25,4 +25,5 @@ pub(crate) mod pb;
 pub mod precision;
 pub mod ridge;
 pub mod shards;
+pub mod sweep;
 pub mod training;

@@ -3,6 +3,7 @@
 mod benchmark;
 mod comparison;
 mod download;
+mod sweeping;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -41,6 +42,9 @@ enum Command {
     /// Download the published MC_Maze recordings from the DANDI archive.
     #[command(after_help = download::HELP)]
     Fetch(download::Command),
+    /// Fit each point of a space of configurations and rank them by their validation score.
+    #[command(after_help = sweeping::HELP)]
+    Sweep(sweeping::Sweep),
     /// Tensors, submissions and scores of the Neural Latents Benchmark.
     #[command(subcommand)]
     Nlb(benchmark::Command),
@@ -78,9 +82,19 @@ struct Fit {
     /// Go on from OUT.checkpoint, if it is there.
     #[arg(long)]
     resume: bool,
+    /// How progress is told on standard error; json is a line each epoch, for programs.
+    #[arg(long, value_enum, default_value = "text")]
+    progress: ProgressForm,
     /// Print JSON at the end.
     #[arg(long)]
     json: bool,
+}
+
+/// How progress is told.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ProgressForm {
+    Text,
+    Json,
 }
 
 #[derive(Args)]
@@ -104,6 +118,7 @@ fn main() -> ExitCode {
         Command::Fit(command) => fit(&command),
         Command::Evaluate(command) => evaluate(&command),
         Command::Fetch(command) => download::run(&command).map(|text| println!("{text}")),
+        Command::Sweep(command) => sweeping::run(&command).map(|text| println!("{text}")),
         Command::Nlb(command) => benchmark::run(&command).map(|text| println!("{text}")),
         Command::Baselines(command) => comparison::run(&command).map(|text| println!("{text}")),
     };
@@ -134,7 +149,7 @@ fn fit(command: &Fit) -> anyhow::Result<()> {
         data.val.len()
     );
     let started = std::time::Instant::now();
-    let bar = Bar::new(config.optimiser.epochs);
+    let bar = Bar::new(config.optimiser.epochs, command.progress);
     let mut folder = command.out.clone().into_os_string();
     folder.push(".checkpoint");
     let checkpoints = Checkpoints {
@@ -204,17 +219,29 @@ fn evaluate(command: &Evaluate) -> anyhow::Result<()> {
 struct Bar {
     bar: ProgressBar,
     for_person: bool,
+    form: ProgressForm,
+    started: std::time::Instant,
 }
 
 impl Bar {
-    fn new(epochs: usize) -> Bar {
+    fn new(epochs: usize, form: ProgressForm) -> Bar {
         let style = ProgressStyle::with_template("epoch {pos}/{len} {bar:30} {msg}  {eta} left");
         let bar = ProgressBar::new(epochs as u64);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Bar { bar, for_person: std::io::stderr().is_terminal() }
+        let for_person = form == ProgressForm::Text && std::io::stderr().is_terminal();
+        Bar { bar, for_person, form, started: std::time::Instant::now() }
     }
 
     fn show(&self, progress: &Progress) {
+        if self.form == ProgressForm::Json {
+            let line = serde_json::json!({
+                "epoch": progress.epoch, "epochs": progress.epochs, "loss": progress.loss,
+                "bits-per-spike": progress.scores.bits_per_spike, "velocity-r2": progress.scores.velocity_r2,
+                "best": progress.best, "seconds": self.started.elapsed().as_secs_f64(),
+            });
+            eprintln!("{line}");
+            return;
+        }
         let velocity = progress.scores.velocity_r2.map_or_else(String::new, |r2| format!("  R2 {r2:.3}"));
         let line = format!(
             "loss {:.4}  bits/spike {:.4} (best {:.4}){velocity}",

@@ -1,0 +1,315 @@
+//! What a sweep's file asks for: recordings, a space of configurations, and the runs that follow from them.
+//!
+//! **The points and their order are a function of the file alone; a run's name follows from all that its outcome
+//! follows from**: configuration, seed, bin width and the bytes of the recordings. A file that gains a value gains
+//! runs, and keeps the names of those that it had.
+
+use crate::config::Config;
+use crate::sweep::run::Run;
+use crate::sweep::space::{self, Values};
+use ndt_protocol::bundle::{self, BundleError};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Runs of a sweep at most.
+pub const RUNS_MAX: usize = 10_000;
+
+/// Draws for each point that is asked for: in a space of few points most repeat an earlier one.
+const DRAWS_A_POINT: usize = 100;
+
+const KEYS: [&str; 9] = ["data", "bin-ms", "out", "search", "points", "seed", "seeds", "base", "space"];
+
+/// A sweep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Recordings of the same units; absolute.
+    pub data: Vec<PathBuf>,
+    /// Width of a bin.
+    pub bin_ms: f64,
+    /// Folder of the results; absolute.
+    pub out: PathBuf,
+    /// The keys that vary.
+    pub keys: Vec<String>,
+    /// What they are, in the order of `keys`, for each point.
+    pub points: Vec<Vec<Value>>,
+    /// One fit for each seed and point; all points with the first seed come first.
+    pub runs: Vec<Run>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The file cannot be read.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The file cannot be followed.
+    #[error("{path}: {}", .problems.join("; "))]
+    Check {
+        /// Which file.
+        path: PathBuf,
+        /// Every problem.
+        problems: Vec<String>,
+    },
+    /// A recording.
+    #[error(transparent)]
+    Data(#[from] BundleError),
+}
+
+/// The file's values, paths as they stand there.
+struct Request {
+    data: Vec<PathBuf>,
+    bin_ms: f64,
+    out: PathBuf,
+    /// How many points of a random search; `None` for a grid.
+    points: Option<usize>,
+    seed: u64,
+    seeds: Vec<u64>,
+    base: Table,
+    space: BTreeMap<String, Values>,
+}
+
+impl Plan {
+    /// Reads a plan and the recordings that it names.
+    ///
+    /// # Errors
+    /// [`PlanError`] with all that is wrong with the file, or for a recording that cannot be read.
+    pub fn read(path: &Path) -> Result<Plan, PlanError> {
+        let io = |error| PlanError::Io { path: path.to_owned(), error };
+        let check = |problems| PlanError::Check { path: path.to_owned(), problems };
+        let text = std::fs::read_to_string(path).map_err(io)?;
+        let table: Table = toml::from_str(&text)
+            .map_err(|error| check(vec![format!("expected TOML, found {}", one_line(error.message()))]))?;
+        let folder = std::path::absolute(path).map_err(io)?;
+        let folder = folder.parent().unwrap_or(Path::new("/")).to_owned();
+        let mut problems = Vec::new();
+        let request = request(&table, &mut problems);
+        let data: Vec<PathBuf> = request.data.iter().map(|path| folder.join(path)).collect();
+        for path in data.iter().filter(|path| !path.is_file()) {
+            problems.push(format!("data: expected a recording at {}, found none", path.display()));
+        }
+        let points = if problems.is_empty() { points(&request, &mut problems) } else { Vec::new() };
+        if !problems.is_empty() {
+            return Err(check(problems));
+        }
+        let digest = bundle::digest_files(&data)?;
+        let mut runs = Vec::new();
+        for seed in &request.seeds {
+            for (point, (_, config)) in points.iter().enumerate() {
+                let mut config = config.clone();
+                config.optimiser.seed = *seed;
+                let name = name(&config, request.bin_ms, &digest);
+                runs.push(Run { name, point, seed: *seed, config });
+            }
+        }
+        let keys = request.space.into_keys().collect();
+        let points = points.into_iter().map(|(values, _)| values).collect();
+        Ok(Plan { data, bin_ms: request.bin_ms, out: folder.join(request.out), keys, points, runs })
+    }
+}
+
+/// A name that no other fit has.
+fn name(config: &Config, bin_ms: f64, data: &str) -> String {
+    // A configuration is numbers and words: it can be written.
+    let config = toml::to_string(config).unwrap_or_default();
+    bundle::sha256(format!("{config}\nbin-ms = {bin_ms}\ndata = {data}\n").as_bytes())[..12].to_owned()
+}
+
+fn request(table: &Table, problems: &mut Vec<String>) -> Request {
+    for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        problems.push(format!("expected one of {}, found {key}", KEYS.join(", ")));
+    }
+    let data: Vec<PathBuf> = take(table, "data", "paths of recordings", problems).unwrap_or_default();
+    if table.get("data").is_none_or(|data| data.as_array().is_some_and(Vec::is_empty)) {
+        problems.push("data: expected paths of recordings, found none".to_owned());
+    }
+    let bin_ms = take(table, "bin-ms", "a number", problems).unwrap_or(20.0);
+    if !(bin_ms > 0.0 && bin_ms <= 1000.0) {
+        problems.push(format!("bin-ms: expected a width above 0 and up to 1000, found {bin_ms}"));
+    }
+    let search = take(table, "search", "grid or random", problems).unwrap_or_else(|| "grid".to_owned());
+    let count: Option<usize> = take(table, "points", "a whole number", problems);
+    match (search.as_str(), count) {
+        ("random", None | Some(0)) => problems.push("points: expected how many for search random".to_owned()),
+        ("grid", Some(_)) => problems.push("points: expected none for search grid, found some".to_owned()),
+        ("grid" | "random", _) => {}
+        _ => problems.push(format!("search: expected grid or random, found {search}")),
+    }
+    let mut tables = |key: &str| take::<Table>(table, key, "a table", problems).unwrap_or_default();
+    let (base, space) = (tables("base"), tables("space"));
+    let config = config(&base, problems);
+    let seeds: Vec<u64> = take(table, "seeds", "a list of whole numbers", problems)
+        .unwrap_or_else(|| vec![config.optimiser.seed]);
+    if seeds.is_empty() || seeds.iter().collect::<BTreeSet<_>>().len() < seeds.len() {
+        problems.push(format!("seeds: expected different seeds, at least one, found {seeds:?}"));
+    }
+    Request {
+        data,
+        bin_ms,
+        out: take(table, "out", "a path", problems).unwrap_or_else(|| "sweep".into()),
+        points: (search == "random").then_some(count.unwrap_or(1)),
+        seed: take(table, "seed", "a whole number", problems).unwrap_or(1),
+        seeds,
+        space: space_of(&space, search == "grid", problems),
+        base,
+    }
+}
+
+fn take<T: serde::de::DeserializeOwned>(
+    table: &Table,
+    key: &str,
+    expected: &str,
+    problems: &mut Vec<String>,
+) -> Option<T> {
+    let value = table.get(key)?;
+    let taken = value.clone().try_into();
+    if taken.is_err() {
+        problems.push(format!("{key}: expected {expected}, found {value}"));
+    }
+    taken.ok()
+}
+
+/// The configuration that all points share. Each key is tried by itself, so that each problem is found.
+fn config(base: &Table, problems: &mut Vec<String>) -> Config {
+    let before = problems.len();
+    for (key, value) in space::leaves(base) {
+        try_alone(&format!("base.{key}"), &key, &value, problems);
+    }
+    if problems.len() > before {
+        return Config::default();
+    }
+    Value::Table(base.clone()).try_into().unwrap_or_default()
+}
+
+fn try_alone(place: &str, key: &str, value: &Value, problems: &mut Vec<String>) {
+    let mut alone = Table::new();
+    let Err(problem) = set(&mut alone, key, value.clone()).and_then(|()| build(alone)) else { return };
+    problems.push(format!("{place}: {problem}"));
+}
+
+fn build(table: Table) -> Result<Config, String> {
+    Value::Table(table).try_into().map_err(|error: toml::de::Error| one_line(error.message()))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn space_of(space: &Table, is_grid: bool, problems: &mut Vec<String>) -> BTreeMap<String, Values> {
+    let defaults = Value::try_from(Config::default()).unwrap_or(Value::Boolean(false));
+    let default = |key: &str| key.split('.').try_fold(&defaults, |value, part| value.get(part)).cloned();
+    let before = problems.len();
+    let found = space::read(space, &default, problems);
+    if found.is_empty() && problems.len() == before {
+        problems.push("space: expected keys that vary, found none".to_owned());
+    }
+    for (key, values) in &found {
+        let place = format!("space.{key}");
+        if key == "optimiser.seed" {
+            problems.push(format!("{place}: expected seeds under seeds"));
+        }
+        match values {
+            Values::List(values) => {
+                values.iter().for_each(|value| try_alone(&place, key, value, problems));
+            }
+            Values::Range(range) => {
+                let low = if range.is_integer { (range.low as i64).into() } else { range.low.into() };
+                try_alone(&place, key, &low, problems);
+                if is_grid && range.step.is_none() {
+                    problems
+                        .push(format!("{place}: expected a list, or a range with a step, for search grid"));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The points: what the varied keys are, and the whole configuration.
+fn points(request: &Request, problems: &mut Vec<String>) -> Vec<(Vec<Value>, Config)> {
+    let rows = match request.points {
+        Some(count) => drawn(request, count),
+        None => grid(request),
+    };
+    let Some(rows) = rows.filter(|rows| rows.len() * request.seeds.len() <= RUNS_MAX) else {
+        problems.push(format!("expected at most {RUNS_MAX} runs, found more"));
+        return Vec::new();
+    };
+    let mut points: Vec<(Vec<Value>, Config)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for row in rows {
+        let mut table = request.base.clone();
+        let set_all =
+            request.space.keys().zip(&row).try_for_each(|(key, value)| set(&mut table, key, value.clone()));
+        match set_all.and_then(|()| build(table)) {
+            Ok(config) => {
+                if let Err(error) = config.check() {
+                    problems.extend(error.to_string().split("; ").map(str::to_owned));
+                }
+                if seen.insert(name(&config, 0.0, "")) {
+                    points.push((row, config));
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    // Points have most of their problems in common.
+    let mut told = BTreeSet::new();
+    problems.retain(|problem| told.insert(problem.clone()));
+    points
+}
+
+/// All combinations; the last key changes fastest. `None` for too many.
+fn grid(request: &Request) -> Option<Vec<Vec<Value>>> {
+    let mut rows = vec![Vec::new()];
+    for values in request.space.values() {
+        let values = values.all().unwrap_or_default();
+        if rows.len() * values.len() > RUNS_MAX {
+            return None;
+        }
+        let with = |row: &Vec<Value>, value: &Value| [row.as_slice(), std::slice::from_ref(value)].concat();
+        rows = rows.iter().flat_map(|row| values.iter().map(move |value| with(row, value))).collect();
+    }
+    Some(rows)
+}
+
+/// Different draws, each from a generator of its own, so that more points leave the first ones what they were. `None`
+/// for too many.
+fn drawn(request: &Request, count: usize) -> Option<Vec<Vec<Value>>> {
+    if count > RUNS_MAX {
+        return None;
+    }
+    let mut rows: Vec<Vec<Value>> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for draw in 0..count * DRAWS_A_POINT {
+        if rows.len() == count {
+            break;
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(request.seed);
+        random.set_stream(draw as u64);
+        let row: Vec<Value> = request.space.values().filter_map(|values| values.draw(&mut random)).collect();
+        if seen.insert(format!("{row:?}")) {
+            rows.push(row);
+        }
+    }
+    Some(rows)
+}
+
+/// Sets a dotted key.
+fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
+    let Some((first, rest)) = key.split_once('.') else {
+        table.insert(key.to_owned(), value);
+        return Ok(());
+    };
+    match table.entry(first.to_owned()).or_insert_with(|| Value::Table(Table::new())) {
+        Value::Table(inner) => set(inner, rest, value),
+        other => Err(format!("expected a table at {first}, found {other}")),
+    }
+}

@@ -1,0 +1,191 @@
+//! Points in the order of their validation score, as a table, as CSV and as the best one's configuration.
+
+use crate::sweep::plan::Plan;
+use crate::sweep::run::State;
+use ndt_protocol::files::{self, FileError};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use toml::Value;
+
+/// What has come of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ranking {
+    /// Name of the score: `co-bps`, or `masked-bps` where no unit is held out.
+    pub score: &'static str,
+    /// Points with at least one run done; best first, those with seeds missing after the others.
+    pub points: Vec<Ranked>,
+    /// Runs that are done.
+    pub done: usize,
+    /// Runs of the sweep.
+    pub runs: usize,
+    /// Runs that failed.
+    pub failed: Vec<FailedRun>,
+}
+
+/// A point and its scores: means over the seeds that are done.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ranked {
+    /// 1 for the best.
+    pub rank: usize,
+    /// What the varied keys are.
+    pub values: BTreeMap<String, Value>,
+    /// The score.
+    pub score: f64,
+    /// Standard deviation of the score over seeds (n - 1); `None` with one.
+    pub sd: Option<f64>,
+    /// Velocity R2; `None` unless every run that is done has one.
+    pub velocity_r2: Option<f64>,
+    /// How long a fit took, s.
+    pub seconds: f64,
+    /// Seeds that are done.
+    pub done: usize,
+    /// Seeds that are wanted.
+    pub seeds: usize,
+    /// Name of the run with the highest score.
+    pub best_run: String,
+}
+
+/// A run without a result.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FailedRun {
+    /// Its name.
+    pub run: String,
+    /// What the varied keys are.
+    pub values: BTreeMap<String, Value>,
+    /// Its seed.
+    pub seed: u64,
+    /// Why.
+    pub reason: String,
+}
+
+impl Ranking {
+    /// Ranks what is done; `states` in the order of the plan's runs.
+    pub fn new(plan: &Plan, states: &[State]) -> Ranking {
+        let mut points: Vec<Ranked> =
+            (0..plan.points.len()).filter_map(|point| ranked(plan, states, point)).collect();
+        points.sort_by(|a, b| {
+            let missing = |ranked: &Ranked| ranked.done < ranked.seeds;
+            missing(a).cmp(&missing(b)).then(b.score.total_cmp(&a.score))
+        });
+        for (at, ranked) in points.iter_mut().enumerate() {
+            ranked.rank = at + 1;
+        }
+        let failed = plan.runs.iter().zip(states).filter_map(|(run, state)| match state {
+            State::Failed(reason) => Some(FailedRun {
+                run: run.name.clone(),
+                values: values(plan, run.point),
+                seed: run.seed,
+                reason: reason.clone(),
+            }),
+            _ => None,
+        });
+        let score = states.iter().find_map(|state| match state {
+            State::Done(outcome) => outcome.score().map(|(name, _)| name),
+            _ => None,
+        });
+        Ranking {
+            score: score.unwrap_or("co-bps"),
+            done: points.iter().map(|ranked| ranked.done).sum(),
+            runs: plan.runs.len(),
+            failed: failed.collect(),
+            points,
+        }
+    }
+
+    /// Writes `ranking.csv` and, once a run is done, `best.toml`; gives the latter's path.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn write(&self, plan: &Plan) -> Result<Option<PathBuf>, FileError> {
+        files::write_file(&plan.out.join("ranking.csv"), self.csv(plan).as_bytes())?;
+        let path = plan.out.join("best.toml");
+        let best = self.points.first();
+        let run = best.and_then(|best| plan.runs.iter().find(|run| run.name == best.best_run));
+        let (Some(best), Some(run)) = (best, run) else { return Ok(None) };
+        let text = toml::to_string(&run.config).map_err(|error| FileError {
+            path: path.clone(),
+            error: std::io::Error::other(error.to_string()),
+        })?;
+        let scored = format!("{} {:.4}{}", self.score, best.score, best.spread());
+        let text = format!(
+            "# The best of {} points: {scored}. Its model is {}/model.\n{text}",
+            plan.points.len(),
+            run.name
+        );
+        files::write_file(&path, text.as_bytes())?;
+        Ok(Some(path))
+    }
+
+    fn csv(&self, plan: &Plan) -> String {
+        let mut text = format!("rank,{}", plan.keys.iter().map(|key| cell(key) + ",").collect::<String>());
+        text.push_str(&format!("{},sd,velocity-r2,seconds,done,seeds,best-run\n", self.score));
+        let number = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
+        for point in &self.points {
+            let values: String = plan.keys.iter().map(|key| cell(&plain(&point.values[key])) + ",").collect();
+            let (sd, r2) = (number(point.sd), number(point.velocity_r2));
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "{},{values}{},{sd},{r2},{},{},{},{}",
+                point.rank, point.score, point.seconds, point.done, point.seeds, point.best_run
+            );
+        }
+        text
+    }
+}
+
+impl Ranked {
+    /// The standard deviation in words, where there is one.
+    pub fn spread(&self) -> String {
+        self.sd.map_or_else(String::new, |sd| format!(" (sd {sd:.4} over {} seeds)", self.done))
+    }
+}
+
+/// A value as a table shows it.
+pub fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn cell(text: &str) -> String {
+    if text.contains([',', '"', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+fn values(plan: &Plan, point: usize) -> BTreeMap<String, Value> {
+    plan.keys.iter().cloned().zip(plan.points[point].iter().cloned()).collect()
+}
+
+fn ranked(plan: &Plan, states: &[State], point: usize) -> Option<Ranked> {
+    let runs = || plan.runs.iter().zip(states).filter(|(run, _)| run.point == point);
+    let done: Vec<_> = runs()
+        .filter_map(|(run, state)| match state {
+            State::Done(outcome) => Some((run, outcome, outcome.score()?.1)),
+            _ => None,
+        })
+        .collect();
+    let best = done.iter().max_by(|a, b| a.2.total_cmp(&b.2))?;
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let scores: Vec<f64> = done.iter().map(|(_, _, score)| *score).collect();
+    let score = mean(&scores);
+    let squares = scores.iter().map(|found| (found - score).powi(2)).sum::<f64>();
+    let r2: Option<Vec<f64>> =
+        done.iter().map(|(_, outcome, _)| outcome.scores.get("velocity-r2").copied()).collect();
+    Some(Ranked {
+        rank: 0,
+        values: values(plan, point),
+        score,
+        sd: (scores.len() > 1).then(|| (squares / (scores.len() - 1) as f64).sqrt()),
+        velocity_r2: r2.map(|r2| mean(&r2)),
+        seconds: mean(&done.iter().map(|(_, outcome, _)| outcome.seconds).collect::<Vec<_>>()),
+        done: done.len(),
+        seeds: runs().count(),
+        best_run: best.0.name.clone(),
+    })
+}
