@@ -103,7 +103,9 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
     let mut config = Config::default();
     config.optimiser.epochs = demo.epochs;
     config.model.layers = 2;
-    let data = Dataset::new(std::slice::from_ref(session), demo.bin_ms, config.model.velocity_lag_ms)?;
+    // A demonstration has no time for a teacher.
+    (config.objective.redrawn, config.objective.teacher_weight) = (0.0, 0.0);
+    let data = Dataset::new(std::slice::from_ref(session), demo.bin_ms, 0.0)?;
     for note in &data.notes {
         println!("note: {note}");
     }
@@ -200,7 +202,7 @@ fn line(summary: &Summary, velocity: &[f32]) -> String {
 
 /// R2 of causal smoothing and ridge on the bins that were replayed; `None` without a velocity.
 fn ridge_r2(data: &Dataset, session: &Session, split: Option<&str>, plan: &Plan) -> Result<Option<f64>> {
-    let dims = data.velocity_dims;
+    let dims = data.velocity_dims();
     if dims != 2 {
         return Ok(None);
     }
@@ -209,7 +211,7 @@ fn ridge_r2(data: &Dataset, session: &Session, split: Option<&str>, plan: &Plan)
     let val = arrays(&data.val, data.units(), &columns);
     let decoder = SmoothingDecoder::fit(&views(&train), &views(&val), columns.len())?;
     let segments: Vec<Interval> = session.segments(split)?;
-    let unseen = dataset::trials(session, &segments, Binner::new(data.bin_width_ms)?, dims, data.lag_ms);
+    let unseen = dataset::trials(session, &segments, Binner::new(data.bin_width_ms)?, &data.readouts);
     let mut r2 = R2::new(dims);
     let mut left = plan.bins();
     for (counts, velocity) in arrays(&unseen, data.units(), &columns) {

@@ -38,6 +38,9 @@ pub struct Config {
     pub instruction_set: Option<InstructionSet>,
     /// Bits of the native engine's numbers; the fewest that the bundle has been measured to stand where not set.
     pub precision: Option<Precision>,
+    /// Which of the bundle's velocities is published, by the ms from a bin's centre to the instant that it is for; the
+    /// bundle's first where not set.
+    pub velocity_lag_ms: Option<f64>,
     /// From a bin's arrival to its answer at the latest; the width of a bin where not set.
     pub deadline_ms: Option<f64>,
     /// Silence after which the decode thread has the engine run a step for nothing, again and again; 0 for never.
@@ -102,6 +105,7 @@ impl Default for Config {
             engine: EngineKind::Native,
             instruction_set: None,
             precision: None,
+            velocity_lag_ms: None,
             deadline_ms: None,
             keep_warm_ms: 2,
             policy: Policy::Decay,

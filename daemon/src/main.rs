@@ -99,6 +99,9 @@ struct Run {
     /// Bits of the native engine's numbers: f32, bf16 or int8.
     #[arg(long, value_parser = Precision::named)]
     precision: Option<Precision>,
+    /// Which of the bundle's velocities is published: ms from a bin's centre to the instant that it is for, e.g. 100.
+    #[arg(long, allow_negative_numbers = true)]
+    velocity_lag_ms: Option<f64>,
     /// ONNX Runtime's shared library.
     #[arg(long)]
     onnxruntime_library: Option<PathBuf>,
@@ -212,11 +215,11 @@ fn run(run: Run) -> anyhow::Result<()> {
     config.lsl.library = run.lsl_library.or(config.lsl.library);
     config.engine = run.engine.unwrap_or(config.engine);
     config.precision = run.precision.or(config.precision);
+    config.velocity_lag_ms = run.velocity_lag_ms.or(config.velocity_lag_ms);
     config.onnxruntime_library = run.onnxruntime_library.or(config.onnxruntime_library);
     config.check()?;
     service::start_logging(&config.log);
-    let bundle =
-        Bundle::read(&config.bundle).with_context(|| format!("bundle {}", config.bundle.display()))?;
+    let bundle = bundle(&config)?;
     let engine = engine::load(&config.engine(), &bundle)?;
     for endpoint in std::iter::once(&config.input).chain(&config.outputs) {
         let reached = match endpoint.lsl() {
@@ -242,6 +245,13 @@ fn run(run: Run) -> anyhow::Result<()> {
         pipeline.outputs().join(" and "),
     );
     Ok(service::supervise(pipeline)?)
+}
+
+/// The configured bundle, with the configured velocity published.
+fn bundle(config: &Config) -> anyhow::Result<Bundle> {
+    let path = || format!("bundle {}", config.bundle.display());
+    let bundle = Bundle::read(&config.bundle).with_context(path)?;
+    config.velocity_lag_ms.map_or(Ok(bundle.clone()), |lag_ms| bundle.reading(lag_ms)).with_context(path)
 }
 
 fn check(check: &Check) -> anyhow::Result<()> {
@@ -279,8 +289,7 @@ fn bench(bench: Bench) -> anyhow::Result<()> {
     config.onnxruntime_library = bench.onnxruntime_library.or(config.onnxruntime_library);
     config.lsl.library = bench.lsl_library.or(config.lsl.library);
     config.check()?;
-    let bundle =
-        Bundle::read(&config.bundle).with_context(|| format!("bundle {}", config.bundle.display()))?;
+    let bundle = bundle(&config)?;
     if let Some(steps) = bench.steps {
         let done = bench::steps::run(&config, &bundle, steps)?;
         println!(

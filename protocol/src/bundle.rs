@@ -36,8 +36,8 @@ pub struct Bundle {
     pub step_onnx: Vec<u8>,
     /// The batch graph, for ONNX Runtime; empty likewise.
     pub window_onnx: Vec<u8>,
-    /// `counts [T, C]`, `missing [T]`, `log_rates [T, N]` and `velocity [T, V]` of a cold-started stream, without those
-    /// that the model does not have.
+    /// `counts [T, C]`, `missing [T]`, `log_rates [T, N]`, `velocity [T, V]` and `further [T, F]` of a cold-started
+    /// stream, without those that the model does not have.
     pub golden: Tensors,
 }
 
@@ -192,6 +192,9 @@ impl Bundle {
         }
         if self.manifest.velocity_dims() > 0 {
             shapes.push(("velocity".to_owned(), vec![bins, self.manifest.velocity_dims()]));
+        }
+        if self.manifest.further_dims() > 0 {
+            shapes.push(("further".to_owned(), vec![bins, self.manifest.further_dims()]));
         }
         shapes
     }

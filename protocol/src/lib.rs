@@ -17,6 +17,7 @@ pub mod limits;
 pub mod lsl;
 pub mod manifest;
 pub mod precision;
+pub mod readout;
 pub mod tensors;
 pub mod wire;
 

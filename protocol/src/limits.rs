@@ -20,6 +20,9 @@ pub const COUNT_MAX: u32 = 1000;
 /// Components of a velocity: x, y and, where there is one, z.
 pub const VELOCITY_DIMS_MAX: usize = 3;
 
+/// Readouts of a model beside its velocity.
+pub const READOUTS_MAX: usize = 16;
+
 /// Bins that wait between two threads: what a source sends at once after a stall of 2.5 s at 5 ms bins, and
 /// more than the reach of any model that is stepped so often.
 pub const QUEUE_BINS: usize = 512;

@@ -4,7 +4,8 @@
 //! order or bin width is refused and not decoded.
 
 use crate::limits::{
-    CHANNELS_MAX, COUNT_MAX, LAYERS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX, WINDOW_BINS_MAX,
+    CHANNELS_MAX, COUNT_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
+    WINDOW_BINS_MAX,
 };
 use crate::precision::{Loss, Precision};
 use serde::{Deserialize, Serialize};
@@ -73,13 +74,13 @@ pub struct Linear {
     pub window_bins: usize,
 }
 
-/// The velocity head.
+/// What a model reads out of behaviour: the hand's velocity, or what else a bundle has beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Velocity {
     /// Components (2: x and y).
     pub dims: usize,
-    /// Always `m/s`.
+    /// `m/s`; of a position among [`Manifest::further`], `m`.
     pub unit: String,
     /// The velocity is for the bin's centre plus this, ms. Positive: ahead of the spikes.
     pub lag_ms: f64,
@@ -132,6 +133,10 @@ pub struct Manifest {
     /// The velocity head; absent in a model of rates alone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub velocity: Option<Velocity>,
+    /// What the final state is read out to beside it: other lags, speed, position. The graphs do not compute them; a
+    /// daemon that is asked for one has it in the velocity head's place ([`crate::Bundle::reading`]).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub further: Vec<Velocity>,
     /// Where the model comes from.
     pub training: Training,
     /// Scores on the validation trials, by name (`co-bps`, `velocity-r2`, ...).
@@ -157,6 +162,11 @@ impl Manifest {
     /// Components of the velocity; 0 without a velocity head.
     pub fn velocity_dims(&self) -> usize {
         self.velocity.as_ref().map_or(0, |velocity| velocity.dims)
+    }
+
+    /// Components of all further readouts.
+    pub fn further_dims(&self) -> usize {
+        self.further.iter().map(|readout| readout.dims).sum()
     }
 
     /// Bins that one output depends on: `layers * (window - 1) + 1` with banded attention in every layer,
@@ -227,6 +237,10 @@ impl Manifest {
             add("velocity.weight".into(), &[width, dims]);
             add("velocity.bias".into(), &[dims]);
         }
+        if !self.further.is_empty() {
+            add("further.weight".into(), &[width, self.further_dims()]);
+            add("further.bias".into(), &[self.further_dims()]);
+        }
         shapes
     }
 
@@ -263,10 +277,13 @@ impl Manifest {
             if velocity.unit != "m/s" {
                 problems.push(format!("expected a velocity in \"m/s\", found \"{}\"", velocity.unit));
             }
-            if !velocity.lag_ms.is_finite() || velocity.lag_ms.abs() > 10_000.0 {
-                problems.push(format!("expected a velocity lag within 10000 ms, found {}", velocity.lag_ms));
+        }
+        for readout in self.velocity.iter().chain(&self.further) {
+            if !readout.lag_ms.is_finite() || readout.lag_ms.abs() > 10_000.0 {
+                problems.push(format!("expected a velocity lag within 10000 ms, found {}", readout.lag_ms));
             }
         }
+        self.further_problems(&mut problems);
         if let Err(error) = crate::binner::Binner::new(self.bin_width_ms) {
             problems.push(error.to_string());
         }
@@ -278,6 +295,27 @@ impl Manifest {
             }
         }
         problems
+    }
+
+    fn further_problems(&self, problems: &mut Vec<String>) {
+        if !self.further.is_empty() && (self.velocity.is_none() || self.linear.is_some()) {
+            problems.push(
+                "expected further readouts beside a transformer's velocity, found them alone".to_owned(),
+            );
+        }
+        if self.further.len() > READOUTS_MAX {
+            let found = self.further.len();
+            problems.push(format!("expected at most {READOUTS_MAX} further readouts, found {found}"));
+        }
+        for Velocity { dims, unit, series, .. } in &self.further {
+            if !(1..=VELOCITY_DIMS_MAX).contains(dims) {
+                problems
+                    .push(format!("expected 1 to {VELOCITY_DIMS_MAX} components of {series}, found {dims}"));
+            }
+            if !["m/s", "m"].contains(&unit.as_str()) {
+                problems.push(format!("expected {series} in \"m/s\" or \"m\", found \"{unit}\""));
+            }
+        }
     }
 
     fn transformer_problems(&self, problems: &mut Vec<String>) {

@@ -34,6 +34,7 @@ fn bundle(positions: Positions) -> Bundle {
         },
         linear: None,
         velocity: Some(Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }),
+        further: Vec::new(),
         training: Training {
             by: "a test".into(),
             data: vec!["session.nwb".into()],

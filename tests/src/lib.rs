@@ -69,6 +69,7 @@ pub fn manifest(shape: Shape) -> Manifest {
         architecture: shape.architecture,
         linear: None,
         velocity: (shape.dims > 0).then_some(velocity),
+        further: Vec::new(),
         training: Training {
             by: "a test".to_owned(),
             data: Vec::new(),

@@ -8,7 +8,8 @@
 //! trial, so that it costs next to nothing. It leaves `target/bench/step.json`; `tests/python/bench_training.py` runs it in
 //! turns with the same work in PyTorch. With an argument it measures the shapes alone whose titles have it in them.
 
-use ndt_trainer::config::{Config, Model, Optimiser};
+use ndt_protocol::manifest::Velocity;
+use ndt_trainer::config::{Config, Model, Objective, Optimiser};
 use ndt_trainer::dataset::{Dataset, Trial};
 use ndt_trainer::training;
 use rand::{RngExt, SeedableRng};
@@ -66,13 +67,13 @@ impl Shape {
             bins,
             counts: (0..bins * self.units).map(|_| (random.random_range(0..8u32) / 6) as f32).collect(),
             velocity: (0..bins * 2).map(|_| random.random_range(-0.5..0.5)).collect(),
+            rates: Vec::new(),
         };
         Dataset {
             unit_ids: (0..self.units as i64).collect(),
             heldout: (0..self.units).map(|unit| unit >= self.channels).collect(),
             bin_width_ms: BIN_MS,
-            velocity_dims: 2,
-            lag_ms: 0.0,
+            readouts: vec![Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
             train: (0..BATCH * STEPS_AN_EPOCH).map(|_| trial(self.bins)).collect(),
             val: vec![trial(2)],
             notes: Vec::new(),
@@ -90,6 +91,8 @@ impl Shape {
                 batch_trials: BATCH,
                 ..Optimiser::default()
             },
+            // The plain objective, which is what other programs' steps are timed with.
+            objective: Objective { redrawn: 0.0, teacher_weight: 0.0, ..Objective::default() },
             ..Config::default()
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Kebab-case TOML; unknown keys are refused, and all problems are reported at once.
 
-use crate::masking::Masking;
+use crate::dataset::{POSITION_SERIES, SPEED_SERIES, VELOCITY_SERIES};
+use crate::masking::{Masking, SpanInput};
 use ndt_protocol::manifest::Positions;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,10 @@ pub struct Config {
     pub model: Model,
     /// What is hidden and what is asked for.
     pub objective: Objective,
+    /// What is read out beside the rates.
+    pub velocity: Velocity,
+    /// Who says at which rates units fired.
+    pub teacher: Teacher,
     /// How the weights are found.
     pub optimiser: Optimiser,
 }
@@ -35,28 +40,78 @@ pub struct Model {
     pub window_ms: f64,
     /// `lag-bias` or `learned`.
     pub positions: Positions,
-    /// From a bin's centre to the instant that its velocity is for.
-    pub velocity_lag_ms: f64,
     /// History from which on estimates are called good.
     pub warmup_ms: f64,
     /// Longest gap that the model bridges.
     pub max_gap_ms: f64,
 }
 
-/// What is hidden and what is asked for.
+/// What is hidden and what is asked for; see `masking.rs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Objective {
     /// Probability that a single count is hidden and asked for.
     pub coordinated_dropout: f64,
-    /// Part of the bins that is hidden whole, as a missing bin is.
+    /// Part of the bins that is hidden whole.
     pub span_ratio: f64,
     /// Longest span of hidden bins.
     pub span_bins_max: usize,
+    /// Epochs between which spans longer than one bin set in: none before the first, all after the second.
+    pub span_ramp_epochs: [usize; 2],
+    /// What the model sees of a span: `missing`, or the original's `zeros`.
+    pub span_input: SpanInput,
+    /// Probability that a count in a span of zeros is a random one instead.
+    pub random_counts: f64,
     /// Probability that a channel is hidden for a whole trial.
     pub channel_dropout: f64,
+    /// Each spike moves by up to this in training.
+    pub jitter_ms: f64,
+    /// Probability that a channel's input in a trial is drawn anew from a teacher's rates; 0 needs no teacher.
+    pub redrawn: f64,
+    /// Weight of the teacher's rates of held-out units as targets, beside what was recorded.
+    pub teacher_weight: f64,
+    /// Probability that a trial is entered at a random bin, so that a cold start anywhere is known.
+    pub random_start: f64,
+    /// Bins ahead whose counts are asked for, each by a head of its own that is not exported.
+    pub forward_bins: usize,
+    /// Weight of the later bins' loss beside that of the hidden counts.
+    pub forward_weight: f64,
     /// Weight of the velocity's loss beside the rates'.
     pub velocity_weight: f64,
+}
+
+/// What is read out of the hand, all of it linear in the final state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Velocity {
+    /// From a bin's centre to the instants that velocities are for; each is a readout.
+    pub lags_ms: Vec<f64>,
+    /// Which of them is published, if the daemon is not told otherwise.
+    pub publish: Publish,
+    /// Whether the hand's speed is read out too, at each lag.
+    pub speed: bool,
+    /// Whether the hand's position is read out too, at each lag.
+    pub position: bool,
+    /// Whether readouts are fitted anew by ridge regression on the final state, where that is better.
+    pub refit: bool,
+}
+
+/// Which velocity is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Publish {
+    /// The first of the lags.
+    First,
+    /// The lag that validates best.
+    Best,
+}
+
+/// An acausal teacher of the causal model; see `teacher.rs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Teacher {
+    /// Epochs of each generation at most; a generation's inputs are redrawn from the one before.
+    pub epochs: Vec<usize>,
 }
 
 /// How the weights are found: AdamW with warm-up and a cosine to zero.
@@ -94,7 +149,6 @@ impl Default for Model {
             feedforward: 128,
             window_ms: 400.0,
             positions: Positions::LagBias,
-            velocity_lag_ms: 0.0,
             warmup_ms: 100.0,
             max_gap_ms: 100.0,
         }
@@ -107,9 +161,45 @@ impl Default for Objective {
             coordinated_dropout: 0.3,
             span_ratio: 0.02,
             span_bins_max: 3,
+            span_ramp_epochs: [0, 0],
+            span_input: SpanInput::Missing,
+            random_counts: 0.0,
             channel_dropout: 0.01,
-            velocity_weight: 0.03,
+            jitter_ms: 0.0,
+            redrawn: 0.3,
+            teacher_weight: 0.125,
+            random_start: 0.0,
+            forward_bins: 0,
+            forward_weight: 0.2,
+            velocity_weight: 0.05,
         }
+    }
+}
+
+impl Default for Velocity {
+    fn default() -> Self {
+        Velocity {
+            lags_ms: vec![0.0, 100.0],
+            publish: Publish::First,
+            speed: false,
+            position: false,
+            refit: true,
+        }
+    }
+}
+
+impl Velocity {
+    /// Series and lag of each readout, the velocities first.
+    pub fn wanted(&self) -> Vec<(&'static str, f64)> {
+        let series = [(VELOCITY_SERIES, true), (SPEED_SERIES, self.speed), (POSITION_SERIES, self.position)];
+        let wanted = series.into_iter().filter(|(_, wanted)| *wanted);
+        wanted.flat_map(|(series, _)| self.lags_ms.iter().map(move |lag_ms| (series, *lag_ms))).collect()
+    }
+}
+
+impl Default for Teacher {
+    fn default() -> Self {
+        Teacher { epochs: vec![150, 200] }
     }
 }
 
@@ -118,8 +208,8 @@ impl Default for Optimiser {
         Optimiser {
             learning_rate: 6e-3,
             warmup_epochs: 10,
-            epochs: 150,
-            patience_epochs: 40,
+            epochs: 250,
+            patience_epochs: 60,
             batch_trials: 64,
             weight_decay: 0.01,
             beta2: 0.98,
@@ -175,7 +265,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Check`] with every problem.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Config { model, objective, optimiser } = self;
+        let Config { model, objective, velocity, teacher, optimiser } = self;
         let mut problems = Vec::new();
         let mut expect = |name: &str, found: f64, low: f64, high: f64| {
             if !(low..=high).contains(&found) {
@@ -192,14 +282,28 @@ impl Config {
             4.0 * ndt_protocol::limits::WIDTH_MAX as f64,
         );
         expect("model.window-ms", model.window_ms, 1.0, 60_000.0);
-        expect("model.velocity-lag-ms", model.velocity_lag_ms, -10_000.0, 10_000.0);
         expect("model.warmup-ms", model.warmup_ms, 0.0, 60_000.0);
         expect("model.max-gap-ms", model.max_gap_ms, 0.0, 60_000.0);
         expect("objective.coordinated-dropout", objective.coordinated_dropout, 0.0, 0.95);
         expect("objective.span-ratio", objective.span_ratio, 0.0, 0.95);
         expect("objective.span-bins-max", objective.span_bins_max as f64, 1.0, 1000.0);
+        expect("objective.random-counts", objective.random_counts, 0.0, 1.0);
         expect("objective.channel-dropout", objective.channel_dropout, 0.0, 0.95);
+        expect("objective.jitter-ms", objective.jitter_ms, 0.0, 1000.0);
+        expect("objective.redrawn", objective.redrawn, 0.0, 1.0);
+        expect("objective.teacher-weight", objective.teacher_weight, 0.0, 1000.0);
+        expect("objective.random-start", objective.random_start, 0.0, 1.0);
+        expect("objective.forward-bins", objective.forward_bins as f64, 0.0, 64.0);
+        expect("objective.forward-weight", objective.forward_weight, 0.0, 1000.0);
         expect("objective.velocity-weight", objective.velocity_weight, 0.0, 1000.0);
+        let readouts = velocity.wanted().len();
+        expect("a number of readouts", readouts as f64, 1.0, ndt_protocol::limits::READOUTS_MAX as f64);
+        for lag_ms in &velocity.lags_ms {
+            expect("velocity.lags-ms", *lag_ms, -10_000.0, 10_000.0);
+        }
+        for epochs in &teacher.epochs {
+            expect("teacher.epochs", *epochs as f64, 1.0, 1e6);
+        }
         expect("optimiser.learning-rate", optimiser.learning_rate, 1e-9, 1.0);
         expect("optimiser.epochs", optimiser.epochs as f64, 1.0, 1e6);
         expect("optimiser.batch-trials", optimiser.batch_trials as f64, 1.0, 1e6);
@@ -213,16 +317,31 @@ impl Config {
                 model.width, model.heads
             ));
         }
+        let wants_teacher = objective.redrawn > 0.0 || objective.teacher_weight > 0.0;
+        if wants_teacher && teacher.epochs.is_empty() {
+            problems.push(
+                "expected epochs of a teacher for objective.redrawn and objective.teacher-weight, found none"
+                    .to_owned(),
+            );
+        }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
     }
 
-    /// The objective's part in masking.
-    pub fn masking(&self) -> Masking {
+    /// The objective's part in masking, in bins of `bin_width_ms`, in an epoch.
+    pub fn masking(&self, bin_width_ms: f64, epoch: usize) -> Masking {
+        let objective = &self.objective;
+        let [begin, end] = objective.span_ramp_epochs;
+        let ramp = (epoch as f64 - begin as f64) / (end.saturating_sub(begin)).max(1) as f64;
         Masking {
-            dropout: self.objective.coordinated_dropout,
-            span_ratio: self.objective.span_ratio,
-            span_bins_max: self.objective.span_bins_max,
-            channel_dropout: self.objective.channel_dropout,
+            dropout: objective.coordinated_dropout,
+            span_ratio: objective.span_ratio,
+            span_bins_max: objective.span_bins_max,
+            wide_spans: if epoch >= end { 1.0 } else { ramp.clamp(0.0, 1.0) },
+            span_input: objective.span_input,
+            random_counts: objective.random_counts,
+            channel_dropout: objective.channel_dropout,
+            jitter_bins: (objective.jitter_ms / bin_width_ms).round() as usize,
+            redrawn: objective.redrawn,
         }
     }
 }

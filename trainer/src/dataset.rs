@@ -5,10 +5,18 @@
 //! validate, whether there is a velocity) is said in [`Dataset::notes`].
 
 use ndt_protocol::binner::{BinError, Binner};
-use ndt_replay::session::{Interval, SelectError, Series, Session};
+use ndt_protocol::limits::VELOCITY_DIMS_MAX;
+use ndt_protocol::manifest::Velocity;
+use ndt_replay::session::{Interval, SelectError, Session};
 
 /// Behaviour series that the velocity head is fitted on.
 pub const VELOCITY_SERIES: &str = "hand_vel";
+
+/// Where the hand is; fitted beside the velocity where that is wanted.
+pub const POSITION_SERIES: &str = "hand_pos";
+
+/// How fast the hand is: no series of its own, the length of the velocity.
+pub const SPEED_SERIES: &str = "hand_speed";
 
 /// Longest gap that a velocity is interpolated across, s.
 const VELOCITY_GAP_S: f64 = 0.1;
@@ -20,14 +28,32 @@ const VALIDATION_EVERY: usize = 5;
 const PIECE_S: f64 = 1.0;
 
 /// One trial, in bins.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trial {
     /// Number of bins.
     pub bins: usize,
     /// Spikes `[T, N]` of all units.
     pub counts: Vec<f32>,
-    /// Velocity `[T, V]`, m/s; NaN where it is not known. Empty without a velocity head.
+    /// All readouts `[T, V]` side by side, m/s and m; NaN where they are not known. Empty without any.
     pub velocity: Vec<f32>,
+    /// A teacher's expected counts `[T, N]`; empty without one.
+    pub rates: Vec<f32>,
+}
+
+impl Trial {
+    /// Some of its bins, as a trial.
+    pub fn part(&self, bins: std::ops::Range<usize>) -> Trial {
+        let part = |values: &[f32]| {
+            let each = values.len() / self.bins.max(1);
+            values[bins.start * each..bins.end * each].to_vec()
+        };
+        Trial {
+            bins: bins.len(),
+            counts: part(&self.counts),
+            velocity: part(&self.velocity),
+            rates: part(&self.rates),
+        }
+    }
 }
 
 /// Recordings, ready for training.
@@ -39,10 +65,8 @@ pub struct Dataset {
     pub heldout: Vec<bool>,
     /// Width of a bin, ms.
     pub bin_width_ms: f64,
-    /// Components of the velocity; 0 without one.
-    pub velocity_dims: usize,
-    /// From the bin's centre to the velocity's instant, ms.
-    pub lag_ms: f64,
+    /// What is read out, the velocity that will be published first; empty without behaviour.
+    pub readouts: Vec<Velocity>,
     /// Trials to fit.
     pub train: Vec<Trial>,
     /// Trials to choose by.
@@ -86,11 +110,25 @@ pub enum DatasetError {
 }
 
 impl Dataset {
-    /// Bins the sessions, whose units must agree, into one dataset.
+    /// Bins the sessions, whose units must agree, into one dataset with the hand's velocity at one lag.
     ///
     /// # Errors
     /// [`DatasetError`] when there is nothing to fit, or the sessions do not fit each other.
     pub fn new(sessions: &[Session], bin_width_ms: f64, lag_ms: f64) -> Result<Dataset, DatasetError> {
+        Dataset::reading(sessions, bin_width_ms, &[(VELOCITY_SERIES, lag_ms)])
+    }
+
+    /// As [`Dataset::new`], with several readouts: a series, [`SPEED_SERIES`] among them, and the ms from a bin's centre to
+    /// the instant that is read out. Without a velocity in every recording there are none; another series that is
+    /// missing is left out, and that is noted.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`].
+    pub fn reading(
+        sessions: &[Session],
+        bin_width_ms: f64,
+        wanted: &[(&str, f64)],
+    ) -> Result<Dataset, DatasetError> {
         let binner = Binner::new(bin_width_ms)?;
         let first = sessions.first().ok_or(DatasetError::NoSession)?;
         let ids =
@@ -102,8 +140,7 @@ impl Dataset {
             unit_ids: first.units.iter().map(|unit| unit.id).collect(),
             heldout: first.units.iter().map(|unit| unit.heldout).collect(),
             bin_width_ms,
-            velocity_dims: 0,
-            lag_ms,
+            readouts: Vec::new(),
             train: Vec::new(),
             val: Vec::new(),
             notes: Vec::new(),
@@ -111,11 +148,10 @@ impl Dataset {
         if dataset.channels().next().is_none() {
             return Err(DatasetError::NoChannel { units: first.units.len() });
         }
-        dataset.velocity_dims = dataset.choose_velocity(sessions);
+        dataset.choose_readouts(sessions, wanted);
         for session in sessions {
             let (train, val) = dataset.choose_splits(session)?;
-            let trials =
-                |intervals: &[Interval]| trials(session, intervals, binner, dataset.velocity_dims, lag_ms);
+            let trials = |intervals: &[Interval]| trials(session, intervals, binner, &dataset.readouts);
             let (train, val) = (trials(&train), trials(&val));
             dataset.train.extend(train);
             dataset.val.extend(val);
@@ -138,7 +174,9 @@ impl Dataset {
         let mut bytes = Vec::new();
         bytes.extend(self.unit_ids.iter().flat_map(|id| id.to_le_bytes()));
         bytes.extend(self.heldout.iter().map(|heldout| u8::from(*heldout)));
-        bytes.extend([self.bin_width_ms, self.lag_ms].iter().flat_map(|value| value.to_le_bytes()));
+        let lags = self.readouts.iter().map(|readout| readout.lag_ms);
+        bytes.extend(lags.chain([self.bin_width_ms]).flat_map(f64::to_le_bytes));
+        bytes.extend(self.readouts.iter().flat_map(|readout| readout.series.bytes()));
         for trial in self.train.iter().chain(&self.val) {
             bytes.extend((trial.bins as u64).to_le_bytes());
             bytes.extend(trial.counts.iter().chain(&trial.velocity).flat_map(|value| value.to_le_bytes()));
@@ -149,6 +187,11 @@ impl Dataset {
     /// Number of units.
     pub fn units(&self) -> usize {
         self.unit_ids.len()
+    }
+
+    /// Columns of all readouts.
+    pub fn velocity_dims(&self) -> usize {
+        self.readouts.iter().map(|readout| readout.dims).sum()
     }
 
     /// Mean spikes per bin of each unit over the training trials.
@@ -164,16 +207,31 @@ impl Dataset {
         sums.iter().map(|sum| sum / bins.max(1) as f64).collect()
     }
 
-    fn choose_velocity(&mut self, sessions: &[Session]) -> usize {
-        let dims = |session: &Session| session.series(VELOCITY_SERIES).map_or(0, |series| series.dims);
-        let dims: Vec<usize> = sessions.iter().map(dims).collect();
-        let usable = dims[0] > 0 && dims.iter().all(|other| *other == dims[0]);
-        if !usable {
+    fn choose_readouts(&mut self, sessions: &[Session], wanted: &[(&str, f64)]) {
+        let dims = |series: &str| {
+            let dims = |session: &Session| session.series(series).map_or(0, |series| series.dims);
+            let all: Vec<usize> = sessions.iter().map(dims).collect();
+            if all.iter().all(|other| *other == all[0]) { all[0].min(VELOCITY_DIMS_MAX) } else { 0 }
+        };
+        if dims(VELOCITY_SERIES) == 0 {
             self.notes.push(format!(
                 "no {VELOCITY_SERIES} in every recording: rates only, without a velocity head"
             ));
+            return;
         }
-        if usable { dims[0].min(ndt_protocol::limits::VELOCITY_DIMS_MAX) } else { 0 }
+        for &(series, lag_ms) in wanted {
+            let (dims, unit) = match series {
+                SPEED_SERIES => (1, "m/s"),
+                VELOCITY_SERIES => (dims(series), "m/s"),
+                _ => (dims(series), "m"),
+            };
+            if dims == 0 {
+                self.notes.push(format!("no {series} in every recording: it is not read out"));
+                continue;
+            }
+            let (unit, series) = (unit.to_owned(), series.to_owned());
+            self.readouts.push(Velocity { dims, unit, lag_ms, series });
+        }
     }
 
     fn choose_splits(&mut self, session: &Session) -> Result<(Vec<Interval>, Vec<Interval>), DatasetError> {
@@ -216,10 +274,8 @@ pub fn trials(
     session: &Session,
     intervals: &[Interval],
     binner: Binner,
-    dims: usize,
-    lag_ms: f64,
+    readouts: &[Velocity],
 ) -> Vec<Trial> {
-    let series = session.series(VELOCITY_SERIES).filter(|_| dims > 0);
     let trials = |interval: &Interval| {
         let bins = binner.bins(interval.start, interval.stop);
         let units = session.units.len();
@@ -229,32 +285,43 @@ pub fn trials(
                 binner.count(&unit.spike_times, interval.start, bins, &mut counts[column..], units);
             }
         }
-        let velocity = velocity(series, *interval, bins, binner, dims, lag_ms);
-        let cut = |run: std::ops::Range<usize>| Trial {
-            bins: run.len(),
-            counts: counts[run.start * units..run.end * units].to_vec(),
-            velocity: velocity[run.start * dims..run.end * dims].to_vec(),
-        };
-        session.observed_bins(*interval, binner).into_iter().map(cut).collect::<Vec<_>>()
+        let velocity = behavior(session, *interval, bins, binner, readouts);
+        let whole = Trial { bins, counts, velocity, rates: Vec::new() };
+        let runs = session.observed_bins(*interval, binner);
+        runs.into_iter().map(|run| whole.part(run)).collect::<Vec<_>>()
     };
     intervals.iter().flat_map(trials).collect()
 }
 
-fn velocity(
-    series: Option<&Series>,
+/// All readouts of an interval, `[T, V]`. What the hand does behind the interval's end is another trial's, and unknown.
+fn behavior(
+    session: &Session,
     interval: Interval,
     bins: usize,
     binner: Binner,
-    dims: usize,
-    lag_ms: f64,
+    readouts: &[Velocity],
 ) -> Vec<f32> {
-    let mut velocity = vec![f32::NAN; bins * dims];
-    let Some(series) = series else { return velocity };
-    for (bin, target) in velocity.chunks_exact_mut(dims).enumerate() {
-        let centre = interval.start + (bin as f64 + 0.5) * binner.width_s() + lag_ms * 1e-3;
-        if let Some(known) = series.at(centre, VELOCITY_GAP_S) {
-            target.iter_mut().zip(known).for_each(|(target, known)| *target = known as f32);
+    let dims: usize = readouts.iter().map(|readout| readout.dims).sum();
+    let mut columns = vec![f32::NAN; bins * dims];
+    let mut first = 0;
+    for readout in readouts {
+        let is_speed = readout.series == SPEED_SERIES;
+        let series = session.series(if is_speed { VELOCITY_SERIES } else { &readout.series });
+        for bin in 0..bins {
+            let centre = interval.start + (bin as f64 + 0.5) * binner.width_s() + readout.lag_ms * 1e-3;
+            let within = centre < interval.stop + 1e-9;
+            let Some(known) = series.filter(|_| within).and_then(|series| series.at(centre, VELOCITY_GAP_S))
+            else {
+                continue;
+            };
+            let target = &mut columns[bin * dims + first..][..readout.dims];
+            if is_speed {
+                target[0] = known.iter().map(|axis| axis * axis).sum::<f64>().sqrt() as f32;
+            } else {
+                target.iter_mut().zip(known).for_each(|(target, known)| *target = known as f32);
+            }
         }
+        first += readout.dims;
     }
-    velocity
+    columns
 }

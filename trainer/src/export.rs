@@ -4,15 +4,17 @@
 //! The difference is folded into the last layers here, once, so that no program downstream scales anything.
 //! Golden inputs are random counts at the recording's mean rates: a bundle carries no sample of a recording.
 
-use crate::config::Config;
+use crate::config::{Config, Publish};
 use crate::dataset::{Dataset, VELOCITY_SERIES};
 use crate::inference::reference_bundle;
+use crate::model::FORWARD;
 use crate::onnx::{GraphShape, step_graph, window_graph};
 use crate::precision;
 use crate::training::Fit;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use ndt_protocol::limits::COUNT_MAX;
-use ndt_protocol::manifest::{FORMAT_VERSION, Manifest, Training, Velocity};
+use ndt_protocol::manifest::{FORMAT_VERSION, Manifest, Training};
+use ndt_protocol::readout;
 use ndt_protocol::tensors::Tensors;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -60,10 +62,20 @@ pub fn fold(mut weights: Tensors, bin_width_ms: f64, velocity: &[VelocityScale])
 pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) -> Result<Bundle, BundleError> {
     let in_bins = |ms: f64| (ms / data.bin_width_ms).round() as usize;
     let channels: Vec<usize> = data.channels().collect();
+    let published = published(fit, config);
     let mut scores = BTreeMap::from([(fit.selection.to_owned(), fit.scores.bits_per_spike)]);
-    if let Some(r2) = fit.scores.velocity_r2 {
-        scores.insert("velocity-r2".to_owned(), r2);
+    for (at, readout) in fit.readouts.iter().enumerate() {
+        let name = format!("{}-{}-ms-r2", readout.series.replace('_', "-"), readout.lag_ms);
+        scores.extend(readout.exported.map(|r2| (name, r2)));
+        scores.extend(readout.exported.filter(|_| at == published).map(|r2| ("velocity-r2".to_owned(), r2)));
     }
+    let mut order: Vec<usize> = (0..data.readouts.len()).collect();
+    if published > 0 {
+        order.swap(0, published);
+    }
+    let mut readouts = order.iter().map(|readout| data.readouts[*readout].clone());
+    let velocity = readouts.next();
+    let further = readouts.collect();
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
         id: "0".repeat(64),
@@ -75,12 +87,8 @@ pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) ->
         unit_ids: data.unit_ids.clone(),
         architecture: fit.shape.architecture,
         linear: None,
-        velocity: (data.velocity_dims > 0).then(|| Velocity {
-            dims: data.velocity_dims,
-            unit: "m/s".to_owned(),
-            lag_ms: data.lag_ms,
-            series: VELOCITY_SERIES.to_owned(),
-        }),
+        velocity,
+        further,
         training,
         scores,
         precisions: BTreeMap::new(),
@@ -88,10 +96,40 @@ pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) ->
     };
     let means = data.mean_counts();
     let mean_counts: Vec<f64> = channels.iter().map(|unit| means[*unit]).collect();
-    let weights = fold(fit.weights.clone(), data.bin_width_ms, &fit.velocity);
+    let mut weights = fold(fit.weights.clone(), data.bin_width_ms, &fit.velocity);
+    weights.retain(|name, _| !name.starts_with(FORWARD));
+    part_readouts(&mut weights, &manifest, &readout::columns(&data.readouts, &order));
     let mut bundle = reference_bundle(manifest, weights, &mean_counts)?;
     precision::measure(&mut bundle, Some(data));
     Ok(bundle)
+}
+
+/// Which readout is published: the first, or of the velocities the one that validates best.
+fn published(fit: &Fit, config: &Config) -> usize {
+    let velocities = fit.readouts.iter().enumerate().filter(|(_, readout)| readout.series == VELOCITY_SERIES);
+    let best =
+        velocities.max_by(|(_, a), (_, b)| a.exported.unwrap_or(-1.0).total_cmp(&b.exported.unwrap_or(-1.0)));
+    match config.velocity.publish {
+        Publish::First => 0,
+        Publish::Best => best.map_or(0, |(at, _)| at),
+    }
+}
+
+/// Puts the head's columns in the manifest's order, the published readout apart from the others.
+fn part_readouts(weights: &mut Tensors, manifest: &Manifest, columns: &[usize]) {
+    for part in ["weight", "bias"] {
+        let Some((shape, values)) = weights.remove(&format!("velocity.{part}")) else { continue };
+        let (velocity, further) = readout::parted(manifest, &readout::moved(&values, columns));
+        for (name, values, dims) in
+            [("velocity", velocity, manifest.velocity_dims()), ("further", further, manifest.further_dims())]
+        {
+            let mut shape = shape.clone();
+            shape.last_mut().into_iter().for_each(|last| *last = dims);
+            if dims > 0 {
+                weights.insert(format!("{name}.{part}"), (shape, values));
+            }
+        }
+    }
 }
 
 /// Twice what training has seen, and some: beyond it a count says more of the rig than of a neuron.
@@ -103,7 +141,7 @@ pub(crate) fn count_max<'a>(counts: impl Iterator<Item = &'a f32>) -> u32 {
 /// Builds the bundle of `manifest` (whose id and digests are filled in when it is written) from folded `weights`.
 ///
 /// `mean_counts` are the channels' mean spikes per bin. `run` computes the reference outputs of a cold-started
-/// stream, `(counts [T, C], missing [T]) -> (log rates [T, N], velocity [T, V])`, with these same weights.
+/// stream, `(counts [T, C], missing [T]) -> (log rates [T, N], all readouts [T, V])`, with these same weights.
 pub fn bundle(
     mut manifest: Manifest,
     weights: Tensors,
@@ -128,8 +166,12 @@ pub fn bundle(
         ("missing".to_owned(), (vec![GOLDEN_BINS], missing)),
         ("log_rates".to_owned(), (vec![GOLDEN_BINS, shape.units], log_rates)),
     ]);
-    if shape.velocity_dims > 0 {
-        golden.insert("velocity".to_owned(), (vec![GOLDEN_BINS, shape.velocity_dims], velocity));
+    let (velocity, further) = readout::parted(&manifest, &velocity);
+    for (name, values) in [("velocity", velocity), ("further", further)] {
+        let dims = values.len() / GOLDEN_BINS;
+        if dims > 0 {
+            golden.insert(name.to_owned(), (vec![GOLDEN_BINS, dims], values));
+        }
     }
     Bundle {
         step_onnx: step_graph(&shape, &weights, &metadata),

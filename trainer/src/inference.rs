@@ -11,12 +11,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::bundle::{Bundle, BundleError};
 use ndt_protocol::folded;
-use ndt_protocol::manifest::{Manifest, Positions};
+use ndt_protocol::manifest::{Manifest, Positions, Velocity};
 use ndt_protocol::precision::Precision;
+use ndt_protocol::readout;
 use ndt_protocol::tensors::Tensors;
 use ndt_replay::session::{SelectError, Session};
 
-/// A bundle's model in Burn: ln(spikes/s) and m/s come out.
+/// A bundle's model in Burn: ln(spikes/s) and all readouts come out, the published velocity (m/s) first.
 pub struct Reference {
     model: NeuralDataTransformer,
     precision: Precision,
@@ -27,12 +28,12 @@ pub struct Reference {
 impl Reference {
     /// Loads the weights that `manifest` describes.
     pub fn new(manifest: &Manifest, weights: &Tensors) -> Self {
-        Reference::loaded(manifest, weights, Precision::F32)
+        Reference::loaded(manifest, &joined(manifest, weights), Precision::F32)
     }
 
     /// The same in fewer bits: what a kernel of this precision computes.
     pub fn rounded(manifest: &Manifest, weights: &Tensors, precision: Precision) -> Self {
-        let rounded = folded::rounded(&manifest.architecture, weights, precision);
+        let rounded = folded::rounded(&manifest.architecture, &joined(manifest, weights), precision);
         Reference::loaded(manifest, &rounded, precision)
     }
 
@@ -41,7 +42,9 @@ impl Reference {
             architecture: manifest.architecture,
             channels: manifest.channels(),
             units: manifest.units(),
-            velocity_dims: manifest.velocity_dims(),
+            velocity_dims: manifest.velocity_dims() + manifest.further_dims(),
+            causal: true,
+            forward_bins: 0,
         };
         let device = Device::flex();
         let model = NeuralDataTransformer::from_tensors(&shape, weights, &device);
@@ -90,6 +93,20 @@ impl Reference {
     }
 }
 
+/// The weights with one head for all readouts.
+fn joined(manifest: &Manifest, weights: &Tensors) -> Tensors {
+    let mut joined = weights.clone();
+    for part in ["weight", "bias"] {
+        let Some((mut shape, further)) = joined.remove(&format!("further.{part}")) else { continue };
+        let rows = further.len() / manifest.further_dims().max(1);
+        let name = format!("velocity.{part}");
+        let all = readout::joined(manifest, folded::values(weights, &name), &further, rows);
+        shape.last_mut().into_iter().for_each(|last| *last = all.len() / rows.max(1));
+        joined.insert(name, (shape, all));
+    }
+    joined
+}
+
 /// Burn's answer to a stream, with the weights of `bundle`.
 ///
 /// # Errors
@@ -133,12 +150,22 @@ pub struct Evaluation {
     pub bins: usize,
     /// Bits/spike of the held-out units; absent without any.
     pub co_bps: Option<f64>,
-    /// Velocity R2 of each axis; absent without a velocity head or behaviour.
-    pub velocity_r2: Option<Vec<f64>>,
+    /// How good each readout is, the published velocity first; empty without behaviour.
+    pub readouts: Vec<ReadoutR2>,
+}
+
+/// How good a readout is.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReadoutR2 {
+    /// Behaviour series.
+    pub series: String,
+    /// From a bin's centre to the instant that is read out, ms.
+    pub lag_ms: f64,
+    /// R2 of each axis; absent where behaviour is not known.
+    pub r2: Option<Vec<f64>>,
     /// Their mean.
-    pub velocity_r2_mean: Option<f64>,
-    /// The velocity is for the bin's centre plus this.
-    pub velocity_lag_ms: f64,
+    pub mean: Option<f64>,
 }
 
 /// Why a bundle cannot be evaluated on a session.
@@ -176,37 +203,43 @@ pub fn evaluate(bundle: &Bundle, session: &Session, split: &str) -> Result<Evalu
     }
     let session = in_bundle_order(session, &manifest.unit_ids)?;
     let binner = Binner::new(manifest.bin_width_ms)?;
-    let lag_ms = manifest.velocity.as_ref().map_or(0.0, |velocity| velocity.lag_ms);
-    let dims = manifest.velocity_dims();
-    let trials = dataset::trials(&session, &session.segments(Some(split))?, binner, dims, lag_ms);
+    let readouts = readout::readouts(manifest);
+    let dims: usize = readouts.iter().map(|readout| readout.dims).sum();
+    let trials = dataset::trials(&session, &session.segments(Some(split))?, binner, &readouts);
     let heldout: Vec<bool> = manifest.unit_ids.iter().map(|id| !manifest.channel_ids.contains(id)).collect();
     let per_second = 1.0 / binner.width_s();
     let mut bits = BitsPerSpike::new(manifest.units());
-    let mut r2 = R2::new(dims);
+    let mut r2: Vec<R2> = readouts.iter().map(|readout| R2::new(readout.dims)).collect();
     let reference = Reference::new(manifest, &bundle.weights);
     reference.bin_by_bin(
         &trials,
         &channel_columns(manifest),
         manifest.reach_bins(),
-        &mut |trial, bin, log_rates, velocity| {
+        &mut |trial, bin, log_rates, decoded| {
             let counts = &trials[trial].counts[bin * heldout.len()..];
             for unit in (0..heldout.len()).filter(|unit| heldout[*unit]) {
                 let expected = f64::from(log_rates[unit]).exp() / per_second;
                 bits.add(unit, f64::from(counts[unit]), expected);
             }
-            if dims > 0 {
-                r2.add(&trials[trial].velocity[bin * dims..][..dims], velocity);
+            let (mut truth, mut decoded) = (&trials[trial].velocity[bin * dims..][..dims], decoded);
+            for (readout, r2) in readouts.iter().zip(&mut r2) {
+                r2.add(&truth[..readout.dims], &decoded[..readout.dims]);
+                (truth, decoded) = (&truth[readout.dims..], &decoded[readout.dims..]);
             }
         },
     );
+    let scored = |(readout, r2): (Velocity, &R2)| ReadoutR2 {
+        series: readout.series,
+        lag_ms: readout.lag_ms,
+        r2: r2.axes(),
+        mean: r2.mean(),
+    };
     Ok(Evaluation {
         split: split.to_owned(),
         trials: trials.len(),
         bins: trials.iter().map(|trial| trial.bins).sum(),
         co_bps: bits.score(),
-        velocity_r2: r2.axes(),
-        velocity_r2_mean: r2.mean(),
-        velocity_lag_ms: lag_ms,
+        readouts: readouts.into_iter().zip(&r2).map(scored).collect(),
     })
 }
 

@@ -5,7 +5,9 @@
 //! units and writes the bundle with the graphs of [`onnx`]. [`baselines`] are what it is compared with; [`nlb`] makes the
 //! Neural Latents Benchmark's tensors and scores; [`fetch`] brings its recordings.
 
+pub mod attention;
 pub mod baselines;
+pub mod behavior;
 pub mod checkpoint;
 pub mod config;
 pub mod dataset;
@@ -23,7 +25,9 @@ pub mod noise;
 pub mod onnx;
 pub(crate) mod pb;
 pub mod precision;
+pub mod refit;
 pub mod ridge;
 pub mod shards;
 pub mod sweep;
+pub mod teacher;
 pub mod training;

@@ -14,11 +14,29 @@ pub fn poisson_loss(log_rates: Tensor<3>, labels: Tensor<3>) -> Tensor<1> {
     loss.sum() / counted.sum().clamp_min(1.0)
 }
 
-/// Mean squared error of `velocity [B, T, V]` where `known [B, T, 1]` is 1; 0 where nothing is known.
+/// Mean Poisson loss of heads that predict the bins ahead: `forward [B, T, K N]`, all units of the next bin first, under
+/// `counts [B, T, N]`, [`IGNORED`] behind a trial's end. Every unit of every bin that is there counts: it lies ahead of
+/// all that the model has seen.
+pub fn forward_loss(forward: Tensor<3>, counts: Tensor<3>, ahead: usize) -> Tensor<1> {
+    let [_, bins, units] = counts.dims();
+    let mut sum = Tensor::zeros([1], &counts.device());
+    let mut counted = Tensor::zeros([1], &counts.device());
+    for ahead in 1..=ahead.min(bins.saturating_sub(1)) {
+        let left = bins - ahead;
+        let log_rates = forward.clone().narrow(2, (ahead - 1) * units, units).narrow(1, 0, left);
+        let labels = counts.clone().narrow(1, ahead, left);
+        let is_there = labels.clone().greater_equal_elem(0.0).float();
+        let labels = labels.clamp_min(0.0);
+        sum = sum + ((log_rates.clone().exp() - labels * log_rates) * is_there.clone()).sum();
+        counted = counted + is_there.sum();
+    }
+    sum / counted.clamp_min(1.0)
+}
+
+/// Mean squared error of `velocity [B, T, V]` where `known [B, T, V]` is 1; 0 where nothing is known.
 pub fn velocity_loss(velocity: Tensor<3>, target: Tensor<3>, known: Tensor<3>) -> Tensor<1> {
-    let dims = velocity.dims()[2] as f64;
     let error = (velocity - target) * known.clone();
-    (error.clone() * error).sum() / known.sum().mul_scalar(dims).clamp_min(1.0)
+    (error.clone() * error).sum() / known.sum().clamp_min(1.0)
 }
 
 #[cfg(test)]
@@ -46,7 +64,17 @@ mod tests {
     fn an_empty_mask_is_zero_and_not_nan() {
         let nothing = tensor([[IGNORED; 2]; 2]);
         assert_eq!(value(poisson_loss(tensor([[5.0; 2]; 2]), nothing)), 0.0);
-        let unknown = Tensor::<3>::zeros([1, 2, 1], &Device::flex());
+        let unknown = Tensor::<3>::zeros([1, 2, 2], &Device::flex());
         assert_eq!(value(velocity_loss(tensor([[1.0; 2]; 2]), tensor([[0.0; 2]; 2]), unknown)), 0.0);
+    }
+
+    #[test]
+    fn a_bin_is_compared_with_the_prediction_made_before_it() {
+        // One unit, two bins ahead, three bins of which the last is padding.
+        let forward =
+            Tensor::<2>::from_data([[0.5, 9.0], [9.0, 9.0], [9.0, 9.0]], &Device::flex()).unsqueeze();
+        let counts = Tensor::<2>::from_data([[7.0], [2.0], [IGNORED]], &Device::flex()).unsqueeze();
+        let expected = 0.5f32.exp() - 2.0 * 0.5;
+        assert!((value(forward_loss(forward, counts, 2)) - expected).abs() < 1e-6);
     }
 }

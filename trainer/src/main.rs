@@ -137,7 +137,7 @@ fn fit(command: &Fit) -> anyhow::Result<()> {
     config.optimiser.epochs = command.epochs.unwrap_or(config.optimiser.epochs);
     config.check()?;
     let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let data = Dataset::new(&sessions, command.bin_ms, config.model.velocity_lag_ms)?;
+    let data = Dataset::reading(&sessions, command.bin_ms, &config.velocity.wanted())?;
     for note in &data.notes {
         eprintln!("note: {note}");
     }
@@ -206,11 +206,15 @@ fn evaluate(command: &Evaluate) -> anyhow::Result<()> {
         Some(score) => println!("co-bps       {score:.4}"),
         None => println!("co-bps       none: no held-out units with spikes"),
     }
-    match (&evaluation.velocity_r2, evaluation.velocity_r2_mean) {
-        (Some(axes), Some(mean)) => {
-            println!("velocity R2  {axes:.4?}, mean {mean:.4}, lag {} ms", evaluation.velocity_lag_ms)
+    if evaluation.readouts.is_empty() {
+        println!("velocity R2  none: no velocity head");
+    }
+    for readout in &evaluation.readouts {
+        let (series, lag_ms) = (&readout.series, readout.lag_ms);
+        match (&readout.r2, readout.mean) {
+            (Some(axes), Some(mean)) => println!("{series} R2  {axes:.4?}, mean {mean:.4}, lag {lag_ms} ms"),
+            _ => println!("{series} R2  none: no behaviour, lag {lag_ms} ms"),
         }
-        _ => println!("velocity R2  none: no velocity head, or no behaviour"),
     }
     Ok(())
 }

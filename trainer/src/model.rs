@@ -4,12 +4,13 @@
 //! `t-window+1 ..= t` in every layer (`lag-bias`), or all earlier bins of its window (`learned`). Outputs are log
 //! spikes per bin and velocity in standard deviations; `export.rs` folds both into SI units.
 
+use crate::attention::{MultiHeadAttention, Visible, taken_in};
 use crate::noise::{self, Noise};
 use burn::module::{Module, Param, ParamId};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 use ndt_protocol::manifest::{Architecture, Positions};
-use ndt_protocol::precision::{BYTE_LEVELS, NOTHING, Precision};
+use ndt_protocol::precision::Precision;
 use ndt_protocol::tensors::Tensors;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -25,6 +26,10 @@ pub struct ModelShape {
     pub units: usize,
     /// Velocity components; 0 for none.
     pub velocity_dims: usize,
+    /// Whether no bin sees a later one. A model that does is a teacher's, and no bundle.
+    pub causal: bool,
+    /// Bins ahead that heads of their own predict in training; 0 in a bundle.
+    pub forward_bins: usize,
 }
 
 /// What the model says about a batch.
@@ -33,6 +38,10 @@ pub struct Output {
     pub log_rates: Tensor<3>,
     /// Velocity in standard deviations, `[B, T, V]`.
     pub velocity: Option<Tensor<3>>,
+    /// Log spikes per bin of the bins ahead, `[B, T, K N]`: all units of the next bin first.
+    pub forward: Option<Tensor<3>>,
+    /// The final layer's normalised state, `[B, T, d]`.
+    pub state: Tensor<3>,
 }
 
 /// Two linear layers with a ReLU between them.
@@ -40,19 +49,6 @@ pub struct Output {
 pub struct FeedForward {
     up: Linear,
     down: Linear,
-}
-
-/// Attention of several heads over the visible bins, with a learned bias for each head and lag.
-#[derive(Module, Debug)]
-pub struct MultiHeadAttention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    /// `[H, W]`; absent with learned positions.
-    lag_bias: Option<Param<Tensor<2>>>,
-    #[module(skip)]
-    heads: usize,
 }
 
 /// Attention and feed-forward layer, each on a normalised copy of the stream and added to it (pre-norm).
@@ -76,36 +72,16 @@ pub struct NeuralDataTransformer {
     norm: LayerNorm,
     rates: Linear,
     velocity: Option<Linear>,
+    /// Only in training, as its name in [`FORWARD`] says.
+    forward: Option<Linear>,
     #[module(skip)]
     window: usize,
     #[module(skip)]
     learned: bool,
 }
 
-/// Which bins see which, for `T` bins.
-struct Visible {
-    /// Lag of each pair, clipped into the window, `[T * T]`.
-    lags: Tensor<1, Int>,
-    /// What a pair's score gains: 0, or so little that it becomes nothing where the two do not see each other,
-    /// `[1, 1, T, T]`.
-    hidden: Tensor<4>,
-    bins: usize,
-}
-
-impl Visible {
-    fn new(bins: usize, window: usize, device: &Device) -> Self {
-        let pairs = || (0..bins).flat_map(move |to| (0..bins).map(move |from| (to, from)));
-        let lags: Vec<i64> =
-            pairs().map(|(to, from)| to.saturating_sub(from).min(window - 1) as i64).collect();
-        // Finite, so that no row can become NaN; exp of it is 0 beside the bin itself, which is always visible.
-        let hidden =
-            |(to, from): (usize, usize)| if from > to || to - from >= window { -1e9f32 } else { 0.0 };
-        let hidden = TensorData::new(pairs().map(hidden).collect(), [1, 1, bins, bins]);
-        let hidden = Tensor::<4>::from_data(hidden, device);
-        let lags = Tensor::<1, Int>::from_data(TensorData::new(lags, [bins * bins]), device);
-        Visible { lags, hidden, bins }
-    }
-}
+/// Name of the head that predicts bins ahead, which a bundle does not have.
+pub const FORWARD: &str = "forward";
 
 impl FeedForward {
     fn new(width: usize, hidden: usize, device: &Device) -> Self {
@@ -121,69 +97,12 @@ impl FeedForward {
     }
 }
 
-impl MultiHeadAttention {
-    fn new(architecture: Architecture, device: &Device) -> Self {
-        let Architecture { width, heads, window_bins, positions, .. } = architecture;
-        let linear = || LinearConfig::new(width, width).init(device);
-        let lag_bias = (positions == Positions::LagBias).then(|| {
-            // ALiBi's slopes: each head begins with a horizon of its own, from short to long.
-            let slope = |head: usize| 2f32.powf(-8.0 * (head + 1) as f32 / heads as f32);
-            let biases: Vec<f32> = (0..heads)
-                .flat_map(|head| (0..window_bins).map(move |lag| -slope(head) * lag as f32))
-                .collect();
-            Param::from_data(TensorData::new(biases, [heads, window_bins]), device)
-        });
-        MultiHeadAttention {
-            query: linear(),
-            key: linear(),
-            value: linear(),
-            output: linear(),
-            lag_bias,
-            heads,
-        }
-    }
-
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        visible: &Visible,
-        precision: Precision,
-        noise: &mut Option<&mut Noise>,
-    ) -> Tensor<3> {
-        let [trials, bins, width] = x.dims();
-        let x = taken_in(x, precision);
-        let (heads, head_width) = (self.heads, width / self.heads);
-        // [B, T, d] -> [B, H, T, d/H]
-        let split = |x: Tensor<3>| x.reshape([trials, bins, heads, head_width]).swap_dims(1, 2);
-        let query = split(self.query.forward(x.clone())).mul_scalar(1.0 / (head_width as f64).sqrt());
-        let key = rounded(split(self.key.forward(x.clone())), precision).swap_dims(2, 3);
-        let value = rounded(split(self.value.forward(x)), precision);
-        let query = if precision == Precision::Bf16 { rounded(query, precision) } else { query };
-        let mut bias = visible.hidden.clone();
-        if let Some(lag_bias) = &self.lag_bias {
-            let lags = lag_bias.val().select(1, visible.lags.clone());
-            bias = bias + lags.reshape([1, heads, visible.bins, visible.bins]);
-        }
-        let scores = query.matmul(key) + bias;
-        let attended = match precision {
-            // The weights are rounded before they are made to sum to 1, their sum is not.
-            Precision::Bf16 => {
-                let weights = (scores.clone() - scores.max_dim(3)).exp();
-                rounded(weights.clone(), precision).matmul(value) / weights.sum_dim(3)
-            }
-            _ => noise::drop(noise, activation::softmax(scores, 3)).matmul(value),
-        };
-        let attended = attended.swap_dims(1, 2).reshape([trials, bins, width]);
-        self.output.forward(taken_in(attended, precision))
-    }
-}
-
 impl EncoderLayer {
-    fn new(architecture: Architecture, device: &Device) -> Self {
+    fn new(architecture: Architecture, causal: bool, device: &Device) -> Self {
         let width = architecture.width;
         EncoderLayer {
             norm1: LayerNormConfig::new(width).init(device),
-            attention: MultiHeadAttention::new(architecture, device),
+            attention: MultiHeadAttention::new(architecture, causal, device),
             norm2: LayerNormConfig::new(width).init(device),
             feedforward: FeedForward::new(width, architecture.feedforward, device),
         }
@@ -216,16 +135,25 @@ impl NeuralDataTransformer {
             missing: zeros(),
             position: learned
                 .then(|| Param::from_tensor(Tensor::zeros([architecture.window_bins, width], device))),
-            layers: (0..architecture.layers).map(|_| EncoderLayer::new(architecture, device)).collect(),
+            layers: (0..architecture.layers)
+                .map(|_| EncoderLayer::new(architecture, shape.causal, device))
+                .collect(),
             norm: LayerNormConfig::new(width).init(device),
             rates: LinearConfig::new(width, shape.units).init(device),
             velocity: (shape.velocity_dims > 0)
                 .then(|| LinearConfig::new(width, shape.velocity_dims).init(device)),
+            forward: (shape.forward_bins > 0)
+                .then(|| LinearConfig::new(width, shape.forward_bins * shape.units).init(device)),
             window: architecture.window_bins,
             learned,
         };
         model.draw(seed, device);
         let log_means: Vec<f32> = mean_counts.iter().map(|mean| (mean + 1e-4).ln() as f32).collect();
+        if let Some(forward) = &mut model.forward {
+            let ahead =
+                TensorData::new(log_means.repeat(shape.forward_bins), [shape.forward_bins * shape.units]);
+            forward.bias = Some(Param::from_data(ahead, device));
+        }
         model.rates.bias = Some(Param::from_data(TensorData::new(log_means, [shape.units]), device));
         model.number();
         model
@@ -251,7 +179,8 @@ impl NeuralDataTransformer {
                 Weight::Matrix(_) if name.ends_with("lag_bias") => {}
                 Weight::Matrix(param) => {
                     let [inputs, outputs] = param.val().dims();
-                    let is_small = ["rates.weight", "velocity.weight", "position"].contains(&name.as_str());
+                    let is_small = ["rates.weight", "velocity.weight", "forward.weight", "position"]
+                        .contains(&name.as_str());
                     let spread = if is_small { SMALL } else { 1.0 / (inputs as f64).sqrt() };
                     *param =
                         Param::from_tensor(noise::uniform(&mut random, [inputs, outputs], spread, device));
@@ -280,6 +209,34 @@ impl NeuralDataTransformer {
         precision: Precision,
         counts: Tensor<3>,
         missing: Tensor<2>,
+        noise: Option<&mut Noise>,
+    ) -> Output {
+        let bins = counts.dims()[1];
+        let window = if self.learned { bins } else { self.window };
+        let visible = Visible::past(bins, window, &counts.device());
+        self.seeing(&visible, precision, counts, missing, noise)
+    }
+
+    /// As [`NeuralDataTransformer::forward`], of a model that is not causal; `lengths [B]` are the trials' bins.
+    pub fn forward_acausal(
+        &self,
+        counts: Tensor<3>,
+        missing: Tensor<2>,
+        lengths: &[usize],
+        noise: Option<&mut Noise>,
+    ) -> Output {
+        let bins = counts.dims()[1];
+        let window = if self.learned { bins } else { self.window };
+        let visible = Visible::around(bins, window, lengths, &counts.device());
+        self.seeing(&visible, Precision::F32, counts, missing, noise)
+    }
+
+    fn seeing(
+        &self,
+        visible: &Visible,
+        precision: Precision,
+        counts: Tensor<3>,
+        missing: Tensor<2>,
         mut noise: Option<&mut Noise>,
     ) -> Output {
         let [trials, bins, _] = counts.dims();
@@ -291,14 +248,14 @@ impl NeuralDataTransformer {
             x = x + position.val().narrow(0, 0, bins).unsqueeze::<3>();
         }
         x = noise::drop(&mut noise, x);
-        let window = if self.learned { bins } else { self.window };
-        let visible = Visible::new(bins, window, &x.device());
         for layer in &self.layers {
-            x = layer.forward(x, &visible, precision, &mut noise);
+            x = layer.forward(x, visible, precision, &mut noise);
         }
         let state = taken_in(self.norm.forward(x), precision);
         let velocity = self.velocity.as_ref().map(|velocity| velocity.forward(state.clone()));
-        Output { log_rates: self.rates.forward(noise::drop(&mut noise, state)), velocity }
+        let dropped = noise::drop(&mut noise, state.clone());
+        let forward = self.forward.as_ref().map(|forward| forward.forward(dropped.clone()));
+        Output { log_rates: self.rates.forward(dropped), velocity, forward, state }
     }
 
     /// All weights by the names of a bundle.
@@ -354,30 +311,10 @@ impl NeuralDataTransformer {
         if let Some(velocity) = &mut self.velocity {
             linear("velocity", velocity, &mut named);
         }
+        if let Some(forward) = &mut self.forward {
+            linear(FORWARD, forward, &mut named);
+        }
         named
-    }
-}
-
-/// What a layer takes in, rounded where [`ndt_protocol::precision`] defines it to be.
-fn taken_in(x: Tensor<3>, precision: Precision) -> Tensor<3> {
-    if precision == Precision::Bf16 { rounded(x, precision) } else { x }
-}
-
-/// Rows, the last dimension, rounded as [`ndt_protocol::precision`] defines: keys or values `[B, H, T, d/H]` have one for each
-/// bin and head.
-fn rounded<const D: usize>(x: Tensor<D>, precision: Precision) -> Tensor<D> {
-    match precision {
-        Precision::F32 => x,
-        // Dekker's split: 16 of the 24 significant bits are rounded away.
-        Precision::Bf16 => {
-            let apart = x.clone().mul_scalar(65_537.0);
-            apart.clone() - (apart - x)
-        }
-        Precision::Int8 => {
-            let highest = x.clone().abs().max_dim(D - 1).clamp_min(f64::from(NOTHING));
-            let scale = highest.div_scalar(f64::from(BYTE_LEVELS));
-            (x / scale.clone()).round() * scale
-        }
     }
 }
 

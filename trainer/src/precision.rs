@@ -7,8 +7,9 @@ use crate::dataset::{Dataset, Trial};
 use crate::inference::Reference;
 use crate::metrics::{BitsPerSpike, R2};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Positions;
+use ndt_protocol::manifest::{Positions, Velocity};
 use ndt_protocol::precision::{Loss, Precision, ValidationLoss};
+use ndt_protocol::readout;
 
 /// Writes into the bundle's manifest what fewer bits lose on its golden stream and, where there are any, on the validation
 /// trials of `data`. Learned positions are always computed in 32.
@@ -33,7 +34,10 @@ fn golden(bundle: &Bundle, precision: Precision) -> Loss {
     let (log_rates, velocity) = reference.stream(values("counts"), values("missing"));
     Loss {
         golden_log_rates: largest(&log_rates, values("log_rates")),
-        golden_velocity: largest(&velocity, values("velocity")),
+        golden_velocity: largest(
+            &velocity,
+            &readout::joined(&bundle.manifest, values("velocity"), values("further"), bundle.golden_bins()),
+        ),
         validation: None,
     }
 }
@@ -54,7 +58,11 @@ impl Validation {
     /// Every trial from a cold start, in one pass: causal attention makes it the same as bin after bin.
     fn of(bundle: &Bundle, data: &Dataset, precision: Precision) -> Validation {
         let reference = Reference::rounded(&bundle.manifest, &bundle.weights, precision);
-        let (units, dims) = (data.units(), data.velocity_dims);
+        let (units, dims) = (data.units(), bundle.manifest.velocity_dims());
+        let columns = data.velocity_dims();
+        // The dataset has its readouts in the order in which they were asked for.
+        let is_before = |readout: &&Velocity| Some(*readout) != bundle.manifest.velocity.as_ref();
+        let first: usize = data.readouts.iter().take_while(is_before).map(|readout| readout.dims).sum();
         let scores_all = !data.heldout.contains(&true);
         let scored: Vec<usize> = (0..units).filter(|unit| scores_all || data.heldout[*unit]).collect();
         let channels: Vec<usize> = data.channels().collect();
@@ -70,8 +78,8 @@ impl Validation {
                 }
             }
             if dims > 0 {
-                let pairs = trial.velocity.chunks_exact(dims).zip(velocity.chunks_exact(dims));
-                pairs.for_each(|(truth, decoded)| r2.add(truth, decoded));
+                let pairs = trial.velocity.chunks_exact(columns).zip(velocity.chunks_exact(columns));
+                pairs.for_each(|(truth, decoded)| r2.add(&truth[first..][..dims], &decoded[..dims]));
             }
             all.extend(log_rates);
         }

@@ -75,6 +75,11 @@ pub fn fit(x: &[f64], columns: usize, y: &[f64], dims: usize, alpha: f64) -> Res
 }
 
 impl Ridge {
+    /// The map with `weights [columns, dims]`, row-major, and `intercept [dims]`; neither may be empty.
+    pub(crate) fn of(weights: Vec<f64>, intercept: Vec<f64>) -> Ridge {
+        Ridge { weights, intercept }
+    }
+
     /// Weights `[columns, dims]`, row-major.
     pub fn weights(&self) -> &[f64] {
         &self.weights

@@ -4,18 +4,21 @@
 //! draws its order and masks from a generator of its own (seed and epoch), so that a resumed fit goes on as if it had never
 //! stopped.
 
+use crate::behavior;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, Checkpoints};
 use crate::config::Config;
 use crate::dataset::{Dataset, Trial};
 use crate::device::ComputeDevice;
 use crate::export::VelocityScale;
 use crate::gradients;
-use crate::loss::{IGNORED, poisson_loss, velocity_loss};
-use crate::masking::{self, Batch};
+use crate::loss::{IGNORED, forward_loss, poisson_loss, velocity_loss};
+use crate::masking::{self, Batch, Masking};
 use crate::metrics::{BitsPerSpike, R2};
-use crate::model::{ModelShape, NeuralDataTransformer};
+use crate::model::{ModelShape, NeuralDataTransformer, Output};
 use crate::noise::Noise;
+use crate::refit::{self, ReadoutScore};
 use crate::shards::{self, Workers};
+use crate::teacher;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -23,13 +26,16 @@ use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::manifest::{Architecture, Positions};
 use ndt_protocol::tensors::Tensors;
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// What the fit says after each epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
+    /// 1 for a teacher's first generation, and so on; 0 for the model itself.
+    pub generation: usize,
     /// Epochs done.
     pub epoch: usize,
     /// Epochs at most.
@@ -65,6 +71,8 @@ pub struct Fit {
     pub scores: Scores,
     /// What `bits_per_spike` is called: `co-bps` or `masked-bps`.
     pub selection: &'static str,
+    /// How good each readout is, in the order of the dataset's.
+    pub readouts: Vec<ReadoutScore>,
 }
 
 /// Why a fit cannot go on.
@@ -132,37 +140,44 @@ pub fn fit_on(
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Fit, FitError> {
     let shape = shape(data, config)?;
+    let data = &teacher::taught(compute, data, config, progress)?;
     let mut trainer = Trainer::new(data, config, shape, compute);
     let (mut epoch, mut best) = (0, None);
     if let Some(checkpoint) = checkpoints.map_or(Ok(None), |checkpoints| trainer.resume(checkpoints))? {
         (epoch, best) = (checkpoint.epoch, Some(checkpoint.best));
     }
-    let patience = config.optimiser.patience_epochs;
-    let impatient =
-        |best: &Option<Best>, epoch: usize| best.as_ref().is_some_and(|best| epoch >= best.epoch + patience);
-    while epoch < config.optimiser.epochs && !impatient(&best, epoch) {
-        let loss = trainer.epoch(epoch);
-        epoch += 1;
-        if !loss.is_finite() {
-            return Err(FitError::Diverged { loss, epoch });
-        }
-        let scores = trainer.validate().ok_or(FitError::NoSpikes)?;
-        let better = best.as_ref().is_none_or(|best| scores.bits_per_spike > best.scores.bits_per_spike);
-        let now = better.then(|| Best { epoch, scores, weights: trainer.model.tensors() });
-        let Some(highest) = now.or(best.take()) else { return Err(FitError::NoSpikes) };
-        let epochs = config.optimiser.epochs;
-        progress(&Progress { epoch, epochs, loss, scores, best: highest.scores.bits_per_spike });
-        if let Some(checkpoints) =
-            checkpoints.filter(|checkpoints| epoch % checkpoints.every_epochs.max(1) == 0)
-        {
-            trainer.keep(checkpoints, epoch, highest.clone())?;
-        }
-        best = Some(highest);
-    }
-    let best = best.ok_or(FitError::NoSpikes)?;
+    let best = trainer.fit((epoch, best), checkpoints, progress)?;
     let selection = if data.heldout.contains(&true) { "co-bps" } else { "masked-bps" };
     let (epoch, scores) = (best.epoch, best.scores);
-    Ok(Fit { weights: best.weights, shape, velocity: trainer.velocity, epoch, scores, selection })
+    let velocity = trainer.velocity;
+    let mut fit =
+        Fit { weights: best.weights, shape, velocity, epoch, scores, selection, readouts: Vec::new() };
+    refit::refit(&mut fit, data, config.velocity.refit);
+    Ok(fit)
+}
+
+/// Fits a teacher of this generation, and gives its expected counts `[T, N]` of each training trial.
+///
+/// # Errors
+/// As [`fit`].
+pub(crate) fn teacher_rates(
+    compute: ComputeDevice,
+    data: &Dataset,
+    config: &Config,
+    generation: usize,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Vec<Vec<f32>>, FitError> {
+    let shape = ModelShape { causal: false, ..shape(data, config)? };
+    let mut trainer = Trainer::new(data, config, shape, compute);
+    trainer.generation = generation + 1;
+    let best = trainer.fit((0, None), None, progress)?;
+    let model = NeuralDataTransformer::from_tensors(&shape, &best.weights, &compute.device());
+    let rates = |trial: &Trial| {
+        let batch = masking::unmasked(&[trial], &data.heldout);
+        let output = trainer.run(&model, &batch, &compute.device(), None);
+        values(output.log_rates.exp())
+    };
+    Ok(data.train.iter().map(rates).collect())
 }
 
 /// The model's shape for this data, or why there is none.
@@ -188,7 +203,9 @@ fn shape(data: &Dataset, config: &Config) -> Result<ModelShape, FitError> {
         },
         channels: data.channels().count(),
         units: data.units(),
-        velocity_dims: data.velocity_dims,
+        velocity_dims: data.velocity_dims(),
+        causal: true,
+        forward_bins: config.objective.forward_bins,
     })
 }
 
@@ -201,6 +218,12 @@ struct Shard {
     rates_share: f64,
     /// Part of the batch's known velocities.
     velocity_share: f64,
+    /// Part of the batch's bins.
+    bins_share: f64,
+    /// Part of the batch's pairs of a bin and a later one.
+    ahead_share: f64,
+    /// A teacher's rates `[B, T, N]`; empty without one.
+    rates: Vec<f32>,
     /// Of its dropout.
     seed: u64,
 }
@@ -215,6 +238,8 @@ struct Trainer<'a> {
     optimiser: ModuleOptimizer,
     velocity: Vec<VelocityScale>,
     workers: Workers,
+    /// As in [`Progress`].
+    generation: usize,
 }
 
 impl<'a> Trainer<'a> {
@@ -225,9 +250,39 @@ impl<'a> Trainer<'a> {
             .with_beta_2(config.optimiser.beta2 as f32)
             .init();
         let model = NeuralDataTransformer::new(&shape, &data.mean_counts(), config.optimiser.seed, &device);
-        let velocity = velocity_scales(data);
+        let velocity = behavior::scales(data);
         let workers = Workers::new();
-        Trainer { data, config, shape, compute, device, model, optimiser, velocity, workers }
+        Trainer { data, config, shape, compute, device, model, optimiser, velocity, workers, generation: 0 }
+    }
+
+    /// Epochs from where it stands to the last, or until there has been nothing better for too long.
+    fn fit(
+        &mut self,
+        (mut epoch, mut best): (usize, Option<Best>),
+        checkpoints: Option<&Checkpoints>,
+        progress: &mut dyn FnMut(&Progress),
+    ) -> Result<Best, FitError> {
+        let (epochs, patience) = (self.config.optimiser.epochs, self.config.optimiser.patience_epochs);
+        let impatient =
+            |best: &Option<Best>, epoch| best.as_ref().is_some_and(|best| epoch >= best.epoch + patience);
+        while epoch < epochs && !impatient(&best, epoch) {
+            let loss = self.epoch(epoch);
+            epoch += 1;
+            if !loss.is_finite() {
+                return Err(FitError::Diverged { loss, epoch });
+            }
+            let scores = self.validate().ok_or(FitError::NoSpikes)?;
+            let better = best.as_ref().is_none_or(|best| scores.bits_per_spike > best.scores.bits_per_spike);
+            let now = better.then(|| Best { epoch, scores, weights: self.model.tensors() });
+            let Some(highest) = now.or(best.take()) else { return Err(FitError::NoSpikes) };
+            let (generation, best_score) = (self.generation, highest.scores.bits_per_spike);
+            progress(&Progress { generation, epoch, epochs, loss, scores, best: best_score });
+            if let Some(checkpoints) = checkpoints.filter(|keep| epoch % keep.every_epochs.max(1) == 0) {
+                self.keep(checkpoints, epoch, highest.clone())?;
+            }
+            best = Some(highest);
+        }
+        best.ok_or(FitError::NoSpikes)
     }
 
     /// Goes on from a checkpoint, where there is one and it is wanted.
@@ -254,13 +309,16 @@ impl<'a> Trainer<'a> {
         let config = &self.config.optimiser;
         let mut random = ChaCha8Rng::seed_from_u64(config.seed);
         random.set_stream(1 + epoch as u64);
-        let mut order: Vec<&Trial> = self.data.train.iter().collect();
+        let entered: Vec<Cow<Trial>> =
+            self.data.train.iter().map(|trial| self.entered(trial, &mut random)).collect();
+        let mut order: Vec<&Trial> = entered.iter().map(AsRef::as_ref).collect();
         order.shuffle(&mut random);
+        let masking = self.config.masking(self.data.bin_width_ms, epoch);
         let batches = order.chunks(config.batch_trials);
         let count = batches.len();
         let mut sum = 0.0;
         for (at, trials) in batches.enumerate() {
-            let batch = masking::masked(trials, &self.data.heldout, &self.config.masking(), &mut random);
+            let batch = masking::masked(trials, &self.data.heldout, &masking, &mut random);
             let shards = self.shards(&batch, trials, &mut random);
             let loss = |model: &_, at: usize| self.loss(model, &shards[at]);
             let (loss, gradients) = self.workers.gradients(&self.model, &self.device, shards.len(), loss);
@@ -270,6 +328,14 @@ impl<'a> Trainer<'a> {
             self.model = self.optimiser.step(rate, self.model.clone(), gradients);
         }
         sum / count.max(1) as f64
+    }
+
+    /// The trial, now and then from a random bin on, as after a gap or a start.
+    fn entered<'t>(&self, trial: &'t Trial, random: &mut ChaCha8Rng) -> Cow<'t, Trial> {
+        if trial.bins < 2 || !random.random_bool(self.config.objective.random_start) {
+            return Cow::Borrowed(trial);
+        }
+        Cow::Owned(trial.part(random.random_range(0..trial.bins)..trial.bins))
     }
 
     /// Linear warm-up, then half a cosine to zero.
@@ -297,55 +363,69 @@ impl<'a> Trainer<'a> {
     /// Some trials of a batch, with their share of what counts in it, so that the losses of all parts add up to its mean.
     fn shard(&self, batch: &Batch, trials: &[&Trial], part: Range<usize>, random: &mut ChaCha8Rng) -> Shard {
         let known = |known: &[f32]| known.iter().map(|known| f64::from(*known)).sum::<f64>();
-        let (labelled, (_, all_known)) = (batch.labelled(), self.velocity_target(batch, trials));
+        let bins = |batch: &Batch| batch.lengths.iter().sum::<usize>() as f64;
+        let ahead = |batch: &Batch| batch.pairs_ahead(self.shape.forward_bins) as f64;
+        let (labelled, all_bins, all_ahead) = (batch.labelled(), bins(batch), ahead(batch));
+        let (_, all_known) = behavior::targets(batch, trials, &self.velocity);
         let batch = batch.part(part.clone());
-        let target = self.velocity_target(&batch, &trials[part]);
+        let trials = &trials[part];
+        let target = behavior::targets(&batch, trials, &self.velocity);
         let rates_share = batch.labelled() as f64 / labelled.max(1) as f64;
         let velocity_share = known(&target.1) / known(&all_known).max(1.0);
-        Shard { batch, target, rates_share, velocity_share, seed: random.next_u64() }
+        let bins_share = bins(&batch) / all_bins.max(1.0);
+        let ahead_share = ahead(&batch) / all_ahead.max(1.0);
+        let wants_rates = self.config.objective.teacher_weight > 0.0;
+        let rates = if wants_rates { batch.taught(trials, &self.data.heldout) } else { Vec::new() };
+        Shard {
+            batch,
+            target,
+            rates_share,
+            velocity_share,
+            bins_share,
+            ahead_share,
+            rates,
+            seed: random.next_u64(),
+        }
     }
 
     /// What a shard adds to the loss of its batch.
     fn loss(&self, model: &NeuralDataTransformer, shard: &Shard) -> Tensor<1> {
-        let batch = &shard.batch;
+        let (batch, objective) = (&shard.batch, &self.config.objective);
         let mut noise = Noise::new(shard.seed, self.config.optimiser.dropout);
-        let output = model.forward(
-            tensor(&batch.inputs, batch, &self.device),
-            tensor(&batch.missing, batch, &self.device).squeeze_dim::<2>(2),
-            Some(&mut noise),
-        );
-        let rates = poisson_loss(output.log_rates, tensor(&batch.labels, batch, &self.device));
-        let rates = rates.mul_scalar(shard.rates_share);
-        let Some(velocity) = output.velocity else { return rates };
+        let output = self.run(model, batch, &self.device, Some(&mut noise));
+        let labels = tensor(&batch.labels, batch, &self.device);
+        let mut loss = poisson_loss(output.log_rates.clone(), labels).mul_scalar(shard.rates_share);
+        if !shard.rates.is_empty() {
+            let rates = tensor(&shard.rates, batch, &self.device);
+            let taught = poisson_loss(output.log_rates, rates);
+            loss = loss + taught.mul_scalar(objective.teacher_weight * shard.bins_share);
+        }
+        if let Some(forward) = output.forward {
+            let counts = tensor(&batch.counts, batch, &self.device);
+            let ahead = forward_loss(forward, counts, objective.forward_bins);
+            loss = loss + ahead.mul_scalar(objective.forward_weight * shard.ahead_share);
+        }
+        let Some(velocity) = output.velocity else { return loss };
         let target = tensor(&shard.target.0, batch, &self.device);
         let known = tensor(&shard.target.1, batch, &self.device);
-        let weight = self.config.objective.velocity_weight * shard.velocity_share;
-        rates + velocity_loss(velocity, target, known).mul_scalar(weight)
+        let weight = objective.velocity_weight * shard.velocity_share;
+        loss + velocity_loss(velocity, target, known).mul_scalar(weight)
     }
 
-    /// Standardised velocity `[B, T, V]` and where it is known `[B, T, 1]`.
-    fn velocity_target(&self, batch: &Batch, trials: &[&Trial]) -> (Vec<f32>, Vec<f32>) {
-        let dims = self.velocity.len();
-        let mut target = vec![0.0; batch.trials * batch.bins * dims];
-        let mut known = vec![0.0; batch.trials * batch.bins];
-        if dims == 0 {
-            return (target, known);
+    /// The model's answer to a batch, causal or not as its shape is.
+    fn run(
+        &self,
+        model: &NeuralDataTransformer,
+        batch: &Batch,
+        device: &Device,
+        noise: Option<&mut Noise>,
+    ) -> Output {
+        let counts = tensor(&batch.inputs, batch, device);
+        let missing = tensor(&batch.missing, batch, device).squeeze_dim::<2>(2);
+        match self.shape.causal {
+            true => model.forward(counts, missing, noise),
+            false => model.forward_acausal(counts, missing, &batch.lengths, noise),
         }
-        for (at, trial) in trials.iter().enumerate() {
-            for (bin, velocity) in trial.velocity.chunks_exact(dims).enumerate() {
-                if velocity.iter().any(|value| value.is_nan()) {
-                    continue;
-                }
-                let row = at * batch.bins + bin;
-                known[row] = 1.0;
-                for ((target, velocity), scale) in
-                    target[row * dims..].iter_mut().zip(velocity).zip(&self.velocity)
-                {
-                    *target = ((f64::from(*velocity) - scale.mean) / scale.deviation) as f32;
-                }
-            }
-        }
-        (target, known)
     }
 
     /// Scores on the validation trials; `None` without a spike in them.
@@ -353,29 +433,26 @@ impl<'a> Trainer<'a> {
         let model = self.model.valid();
         let device = self.compute.device();
         let heldout = &self.data.heldout;
-        let (units, dims) = (self.data.units(), self.velocity.len());
+        let units = self.data.units();
+        let dims = self.data.readouts.first().map_or(0, |readout| readout.dims);
         let has_heldout = heldout.contains(&true);
         let mut bits = BitsPerSpike::new(units);
         let mut r2 = R2::new(dims);
         // The same mask in each epoch, so that epochs compare.
+        let masking = Masking { jitter_bins: 0, ..self.config.masking(self.data.bin_width_ms, 0) };
         let mut random = ChaCha8Rng::seed_from_u64(self.config.optimiser.seed);
         let trials: Vec<&Trial> = self.data.val.iter().collect();
         for trials in trials.chunks(self.config.optimiser.batch_trials) {
             let shown = masking::unmasked(trials, heldout);
-            let run = |batch: &Batch| {
-                model.forward(
-                    tensor(&batch.inputs, batch, &device),
-                    tensor(&batch.missing, batch, &device).squeeze_dim::<2>(2),
-                    None,
-                )
-            };
+            let run = |batch: &Batch| self.run(&model, batch, &device, None);
             let output = run(&shown);
-            let velocity = output.velocity.map(values).unwrap_or_default();
-            self.score_velocity(&shown, trials, &velocity, &mut r2);
+            if let Some(velocity) = output.velocity {
+                behavior::score(&shown, trials, &values(velocity), &self.velocity, dims, &mut r2);
+            }
             let (batch, log_rates) = if has_heldout {
                 (shown, values(output.log_rates))
             } else {
-                let masked = masking::masked(trials, heldout, &self.config.masking(), &mut random);
+                let masked = masking::masked(trials, heldout, &masking, &mut random);
                 let log_rates = values(run(&masked).log_rates);
                 (masked, log_rates)
             };
@@ -387,24 +464,6 @@ impl<'a> Trainer<'a> {
         }
         Some(Scores { bits_per_spike: bits.score()?, velocity_r2: r2.mean() })
     }
-
-    fn score_velocity(&self, batch: &Batch, trials: &[&Trial], velocity: &[f32], r2: &mut R2) {
-        let dims = self.velocity.len();
-        if dims == 0 {
-            return;
-        }
-        let mut decoded = vec![0.0; dims];
-        for (at, trial) in trials.iter().enumerate() {
-            for (bin, truth) in trial.velocity.chunks_exact(dims).enumerate() {
-                let row = (at * batch.bins + bin) * dims;
-                for ((decoded, value), scale) in decoded.iter_mut().zip(&velocity[row..]).zip(&self.velocity)
-                {
-                    *decoded = (f64::from(*value) * scale.deviation + scale.mean) as f32;
-                }
-                r2.add(truth, &decoded);
-            }
-        }
-    }
 }
 
 /// `[B, T, *]` from a flat array.
@@ -415,21 +474,6 @@ fn tensor(values: &[f32], batch: &Batch, device: &Device) -> Tensor<3> {
 
 fn values(x: Tensor<3>) -> Vec<f32> {
     x.into_data().iter::<f32>().collect()
-}
-
-fn velocity_scales(data: &Dataset) -> Vec<VelocityScale> {
-    let dims = data.velocity_dims;
-    let scale = |axis: usize| {
-        let rows = data.train.iter().flat_map(|trial| trial.velocity.chunks_exact(dims));
-        let known: Vec<f64> =
-            rows.map(|row| f64::from(row[axis])).filter(|value| value.is_finite()).collect();
-        let count = known.len().max(1) as f64;
-        let mean = known.iter().sum::<f64>() / count;
-        let deviation = (known.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
-        // A hand that never moved is not scaled.
-        VelocityScale { mean, deviation: if deviation > 0.0 { deviation } else { 1.0 } }
-    };
-    (0..dims).map(scale).collect()
 }
 
 #[cfg(test)]

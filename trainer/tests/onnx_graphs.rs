@@ -71,6 +71,7 @@ fn manifest(positions: Positions, sizes: [usize; 5], ends: [usize; 3]) -> Manife
         architecture: Architecture { width, layers, heads, feedforward, window_bins, positions },
         linear: None,
         velocity: (dims > 0).then_some(velocity),
+        further: Vec::new(),
         training: Training {
             by: "a test".to_owned(),
             data: vec![],

@@ -53,6 +53,7 @@ pub fn bundle(model: Model) -> Bundle {
         },
         linear: None,
         velocity: Some(Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }),
+        further: Vec::new(),
         training: Training {
             by: "a benchmark".into(),
             data: Vec::new(),

@@ -132,6 +132,9 @@ pub enum EngineError {
         /// What was asked for.
         found: &'static str,
     },
+    /// The graphs compute the bundle's first velocity.
+    #[error("expected the native engine for a velocity that is not the bundle's first, found onnx")]
+    Readout,
     /// The engine's numbers are not the trainer's.
     #[error(
         "expected the bundle's golden {what} within {tolerance:e}, found a difference of {found:e} at bin {bin}"
@@ -183,6 +186,9 @@ pub fn load_and_compare(
         let tolerance = tolerance(Precision::F32, bundle)?;
         let found = reproduce_golden(&mut engine, bundle, tolerance)?;
         return Ok((Box::new(engine), found));
+    }
+    if choice.kind == EngineKind::Onnx && bundle.step_onnx.is_empty() {
+        return Err(EngineError::Readout);
     }
     let set = choice.instruction_set();
     if !set.is_there() {

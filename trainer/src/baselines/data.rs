@@ -80,12 +80,12 @@ impl Data {
         let lags = LAGS_MS.map(|lag_ms| Dataset::new(sessions, bin_width_ms, lag_ms));
         let [now, ahead] = lags;
         let (now, ahead) = (now?, ahead?);
-        if now.velocity_dims == 0 {
+        if now.readouts.is_empty() {
             return Err(DataError::NoVelocity);
         }
         let cut = |now: &[dataset::Trial], ahead: &[dataset::Trial], heldout: &[bool]| {
             let runs = now.iter().zip(ahead);
-            runs.map(|(now, ahead)| Run::new(now, ahead, heldout, bin_width_ms)).collect::<Vec<_>>()
+            runs.map(|(now, ahead)| Run::new(now, ahead, heldout)).collect::<Vec<_>>()
         };
         let shown: Vec<bool> = now.heldout.iter().map(|heldout| units == Units::All || !heldout).collect();
         let scored = if split == "val" {
@@ -98,7 +98,7 @@ impl Data {
         Ok(Data {
             channel_ids: ids.map(|(id, _)| *id).collect(),
             hidden: shown.iter().filter(|shown| !**shown).count(),
-            dims: now.velocity_dims,
+            dims: now.velocity_dims(),
             bin_width_ms,
             train: cut(&now.train, &ahead.train, &shown),
             val: cut(&now.val, &ahead.val, &shown),
@@ -124,7 +124,7 @@ impl Data {
 }
 
 impl Run {
-    fn new(now: &dataset::Trial, ahead: &dataset::Trial, shown: &[bool], bin_width_ms: f64) -> Run {
+    fn new(now: &dataset::Trial, ahead: &dataset::Trial, shown: &[bool]) -> Run {
         let columns = |wanted: bool| {
             let rows = now.counts.chunks_exact(shown.len());
             let of_row = |row: &'_ [f32]| {
@@ -133,17 +133,11 @@ impl Run {
             };
             rows.flat_map(of_row).collect::<Vec<f32>>()
         };
-        let dims = now.velocity.len() / now.bins.max(1);
-        let mut ahead = ahead.velocity.clone();
-        // What the hand does after the run is another run's; peers leave it out, too.
-        let beyond = (LAGS_MS[1] / bin_width_ms).ceil() as usize;
-        let first = now.bins.saturating_sub(beyond);
-        ahead[first * dims..].fill(f32::NAN);
         Run {
             bins: now.bins,
             counts: columns(true),
             hidden: columns(false),
-            velocity: [now.velocity.clone(), ahead],
+            velocity: [now.velocity.clone(), ahead.velocity.clone()],
         }
     }
 }
@@ -153,7 +147,7 @@ fn trials_of(sessions: &[Session], data: &Dataset, split: &str) -> Result<Vec<da
     let mut trials = Vec::new();
     for session in sessions {
         let intervals = session.segments(Some(split))?;
-        trials.extend(dataset::trials(session, &intervals, binner, data.velocity_dims, data.lag_ms));
+        trials.extend(dataset::trials(session, &intervals, binner, &data.readouts));
     }
     Ok(trials)
 }

@@ -102,6 +102,7 @@ impl LinearFilter {
                 lag_ms: LAGS_MS[self.lag],
                 series: VELOCITY_SERIES.to_owned(),
             }),
+            further: Vec::new(),
             training,
             scores: BTreeMap::from([("velocity-r2".to_owned(), self.validation_r2)]),
             precisions: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use burn::module::{ModuleVisitor, Param};
+use ndt_protocol::manifest::Velocity;
 use rand::RngExt;
 
 /// Trials of unlike lengths, with a held-out unit; the hand's velocity is not always known.
@@ -12,14 +13,14 @@ fn data(trials: usize) -> Dataset {
         let mut velocity: Vec<f32> = (0..bins * 2).map(|_| random.random_range(-1.0..1.0)).collect();
         velocity[..at % 3 * 2].fill(f32::NAN);
         let counts = (0..bins * 4).map(|_| random.random_range(0..4u8).into()).collect();
-        Trial { bins, counts, velocity }
+        let rates = (0..bins * 4).map(|_| random.random_range(0.1..2.0)).collect();
+        Trial { bins, counts, velocity, rates }
     };
     Dataset {
         unit_ids: vec![1, 2, 3, 4],
         heldout: vec![false, false, true, false],
         bin_width_ms: 20.0,
-        velocity_dims: 2,
-        lag_ms: 0.0,
+        readouts: vec![Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
         train: (0..trials).map(&mut trial).collect(),
         val: vec![trial(0)],
         notes: Vec::new(),
@@ -31,6 +32,9 @@ fn config(dropout: f64) -> Config {
     (config.model.width, config.model.layers, config.model.feedforward) = (8, 2, 16);
     config.model.window_ms = 80.0;
     config.objective.velocity_weight = 1.0;
+    // Every part of the loss counts.
+    (config.objective.forward_bins, config.objective.forward_weight) = (2, 0.5);
+    (config.objective.teacher_weight, config.objective.redrawn) = (0.5, 0.3);
     config.optimiser.dropout = dropout;
     config
 }
@@ -51,7 +55,7 @@ fn gradient(data: &Dataset, dropout: f64, workers: usize, whole: bool) -> (f64, 
     trainer.workers = Workers::of(workers);
     let mut random = ChaCha8Rng::seed_from_u64(3);
     let trials: Vec<&Trial> = data.train.iter().collect();
-    let batch = masking::masked(&trials, &data.heldout, &config.masking(), &mut random);
+    let batch = masking::masked(&trials, &data.heldout, &config.masking(data.bin_width_ms, 0), &mut random);
     let shards = if whole {
         vec![trainer.shard(&batch, &trials, 0..trials.len(), &mut random)]
     } else {
@@ -84,5 +88,41 @@ fn any_number_of_workers_gives_the_same_gradient() {
     assert!(one.1.iter().any(|value| *value != 0.0));
     for workers in [2, 3, 8] {
         assert_eq!(one, gradient(&data, 0.3, workers, false), "{workers} workers");
+    }
+}
+
+/// Log rates `[T, N]` of the first of two trials of unlike lengths, whose counts are those of `data` with one changed.
+fn log_rates(causal: bool, changed: Option<(usize, usize)>) -> Vec<f32> {
+    let (data, config) = (data(4), config(0.0));
+    let mut shown = data.train.clone();
+    if let Some((trial, bin)) = changed {
+        shown[trial].counts[bin * 4] += 3.0;
+    }
+    let shape = ModelShape { causal, ..shape(&data, &config).expect("a shape") };
+    let trainer = Trainer::new(&data, &config, shape, ComputeDevice::Cpu);
+    let trials: Vec<&Trial> = shown.iter().collect();
+    let batch = masking::unmasked(&trials, &data.heldout);
+    let log_rates = values(trainer.run(&trainer.model, &batch, &trainer.device, None).log_rates);
+    log_rates[..shown[0].bins * 4].to_vec()
+}
+
+#[test]
+fn a_teacher_sees_its_trial_as_a_whole_and_nothing_behind_it_and_a_student_nothing_to_come() {
+    // The first trial has 5 bins, the batch 8; the window of 4 bins in 2 layers reaches 6 bins either way.
+    let rows = |changed: &[f32], before: &[f32]| -> Vec<bool> {
+        changed.chunks_exact(4).zip(before.chunks_exact(4)).map(|(a, b)| a != b).collect()
+    };
+    let (student, teacher) = (log_rates(true, None), log_rates(false, None));
+    assert_eq!(rows(&log_rates(true, Some((0, 2))), &student), [false, false, true, true, true]);
+    assert_eq!(rows(&log_rates(false, Some((0, 2))), &teacher), [true; 5]);
+    assert_eq!(rows(&log_rates(false, Some((1, 2))), &teacher), [false; 5]);
+    // Alone, without padding behind it, it gives the same.
+    let (data, config) = (data(4), config(0.0));
+    let shape = ModelShape { causal: false, ..shape(&data, &config).expect("a shape") };
+    let trainer = Trainer::new(&data, &config, shape, ComputeDevice::Cpu);
+    let alone = masking::unmasked(&[&data.train[0]], &data.heldout);
+    let alone = values(trainer.run(&trainer.model, &alone, &trainer.device, None).log_rates);
+    for (alone, padded) in alone.iter().zip(&teacher) {
+        assert!((alone - padded).abs() < 1e-5, "{alone} {padded}");
     }
 }

@@ -1,0 +1,137 @@
+//! Velocities at several lags, speed and position out of one model, and which of them is published.
+
+use ndt_daemon::engine::{self, Engine, EngineKind, Input, Output};
+use ndt_protocol::precision::Precision;
+use ndt_protocol::{Bundle, manifest::Training};
+use ndt_replay::session::Session;
+use ndt_replay::simulate::{Recipe, simulate};
+use ndt_trainer::config::{Config, Publish};
+use ndt_trainer::dataset::Dataset;
+use ndt_trainer::{export, inference, training};
+
+fn session() -> Session {
+    simulate(&Recipe { trials: 60, units: 40, heldout: 8, seed: 5 })
+}
+
+/// Every objective and every readout at once.
+fn config() -> Config {
+    let mut config = Config::default();
+    (config.model.width, config.model.layers, config.model.feedforward) = (24, 2, 32);
+    (config.optimiser.epochs, config.optimiser.batch_trials) = (12, 12);
+    config.teacher.epochs = vec![3, 3];
+    (config.objective.forward_bins, config.objective.random_start) = (2, 0.3);
+    (config.objective.jitter_ms, config.objective.velocity_weight) = (20.0, 0.3);
+    (config.velocity.speed, config.velocity.position) = (true, true);
+    config
+}
+
+fn bundle(session: &Session, config: &Config, generations: &mut Vec<usize>) -> Bundle {
+    let data = Dataset::reading(std::slice::from_ref(session), 20.0, &config.velocity.wanted()).unwrap();
+    let fit =
+        training::fit(&data, config, None, &mut |progress| generations.push(progress.generation)).unwrap();
+    let origin = Training {
+        by: "a test".into(),
+        data: Vec::new(),
+        data_sha256: "0".repeat(64),
+        seed: 1,
+        epochs: fit.epoch,
+    };
+    let bundle = export::fitted(&fit, &data, config, origin).unwrap();
+    bundle.check().unwrap();
+    bundle
+}
+
+/// The velocity that the native engine gives for the last bin of the golden stream.
+fn decoded(bundle: &Bundle, precision: Precision) -> Vec<f32> {
+    let set = engine::native::simd::InstructionSet::best();
+    let mut engine = engine::native::Native::with(bundle, set, precision);
+    let tolerance = engine::tolerance(precision, bundle).unwrap();
+    engine::reproduce_golden(&mut engine, bundle, tolerance).unwrap();
+    engine.reset();
+    let mut output = Output::for_bundle(bundle);
+    let channels = bundle.manifest.channels();
+    for (counts, missing) in bundle.golden["counts"].1.chunks_exact(channels).zip(&bundle.golden["missing"].1)
+    {
+        engine.step(Input { counts, missing: *missing != 0.0 }, &mut output).unwrap();
+    }
+    output.velocity
+}
+
+#[test]
+fn one_bundle_reads_out_several_lags_speed_and_position_and_any_velocity_can_be_published() {
+    let session = session();
+    let mut generations = Vec::new();
+    let bundle = bundle(&session, &config(), &mut generations);
+    generations.dedup();
+    assert_eq!(generations, [1, 2, 0], "two generations of teachers, then the model");
+
+    let evaluation = inference::evaluate(&bundle, &session, "val").unwrap();
+    let found: Vec<(&str, f64)> =
+        evaluation.readouts.iter().map(|readout| (readout.series.as_str(), readout.lag_ms)).collect();
+    let [vel, speed, pos] = ["hand_vel", "hand_speed", "hand_pos"];
+    assert_eq!(found, [(vel, 0.0), (vel, 100.0), (speed, 0.0), (speed, 100.0), (pos, 0.0), (pos, 100.0)]);
+    for readout in &evaluation.readouts {
+        println!("{} at {} ms: R2 {:?}", readout.series, readout.lag_ms, readout.r2);
+        let name = format!("{}-{}-ms-r2", readout.series.replace('_', "-"), readout.lag_ms);
+        let told = bundle.manifest.scores[&name];
+        assert!((readout.mean.unwrap() - told).abs() < 1e-4, "{name}: {told} {:?}", readout.mean);
+    }
+    assert_eq!(bundle.manifest.scores["velocity-r2"], bundle.manifest.scores["hand-vel-0-ms-r2"]);
+
+    let ahead = bundle.clone().reading(100.0).unwrap();
+    ahead.check().unwrap();
+    assert_eq!(ahead.manifest.velocity.as_ref().map(|velocity| velocity.lag_ms), Some(100.0));
+    let last = |bundle: &Bundle, name: &str, columns: std::ops::Range<usize>| {
+        let (shape, values) = &bundle.golden[name];
+        values[(shape[0] - 1) * shape[1]..][columns].to_vec()
+    };
+    assert_eq!(last(&ahead, "velocity", 0..2), last(&bundle, "further", 0..2));
+    assert_eq!(last(&ahead, "further", 0..2), last(&bundle, "velocity", 0..2));
+    for precision in Precision::ALL {
+        assert_ne!(decoded(&bundle, precision), decoded(&ahead, precision));
+    }
+    assert_eq!(inference::evaluate(&ahead, &session, "val").unwrap().readouts[0], evaluation.readouts[1]);
+    assert_eq!(ahead.reading(0.0).unwrap().weights, bundle.weights);
+}
+
+#[test]
+fn what_a_bundle_does_not_read_out_is_refused_in_one_sentence() {
+    let session = session();
+    let mut config = config();
+    config.optimiser.epochs = 1;
+    config.teacher.epochs = vec![1];
+    let bundle = bundle(&session, &config, &mut Vec::new());
+    let error = bundle.clone().reading(60.0).unwrap_err().to_string();
+    let expected = "expected a velocity for 60 ms after the bin's centre in the bundle, found 0 ms, 100 ms";
+    assert!(error.starts_with(expected), "{error}");
+    let ahead = bundle.reading(100.0).unwrap();
+    let choice = engine::Choice {
+        kind: EngineKind::Onnx,
+        instruction_set: None,
+        precision: None,
+        onnxruntime_library: None,
+        onnx: engine::onnx::Settings::default(),
+    };
+    let error = engine::load(&choice, &ahead).err().expect("the graphs compute another velocity").to_string();
+    assert_eq!(error, "expected the native engine for a velocity that is not the bundle's first, found onnx");
+}
+
+#[test]
+fn the_lag_that_validates_best_is_published_where_that_is_wanted() {
+    let session = session();
+    let mut config = config();
+    config.objective.redrawn = 0.0;
+    config.objective.teacher_weight = 0.0;
+    config.velocity = ndt_trainer::config::Velocity {
+        lags_ms: vec![-300.0, 60.0, 400.0],
+        publish: Publish::Best,
+        ..Default::default()
+    };
+    let bundle = bundle(&session, &config, &mut Vec::new());
+    let scores = &bundle.manifest.scores;
+    println!("{scores:?}");
+    let lag = bundle.manifest.velocity.as_ref().unwrap().lag_ms;
+    let best = scores[&format!("hand-vel-{lag}-ms-r2")];
+    assert!([-300, 60, 400].iter().all(|lag| scores[&format!("hand-vel-{lag}-ms-r2")] <= best));
+    assert_eq!((best, bundle.manifest.further.len()), (scores["velocity-r2"], 2));
+}
