@@ -56,8 +56,7 @@ pub(crate) struct Course<'a> {
 
 /// Simulates `count` units over all trials; none is held out yet.
 pub(crate) fn population(count: usize, seed: u64, courses: &[Course]) -> Vec<Unit> {
-    let mut drifts = generator(seed, DRIFT_STREAM);
-    let latents: Vec<Latents> = courses.iter().map(|course| Latents::of(course, &mut drifts)).collect();
+    let latents = latents(seed, courses);
     let mut rates = Vec::new();
     let unit = |index: usize| {
         let mut random = generator(seed, UNITS_STREAM + index as u64);
@@ -75,6 +74,22 @@ pub(crate) fn population(count: usize, seed: u64, courses: &[Course]) -> Vec<Uni
         Unit { id: area * 10_000 + index as i64 + 1, heldout: false, spike_times }
     };
     (0..count).map(unit).collect()
+}
+
+/// The rates that [`population`] fires at: of each unit, spikes/s at every millisecond of all trials, one after the other.
+pub(crate) fn rates(count: usize, seed: u64, courses: &[Course]) -> Vec<Vec<f64>> {
+    let latents = latents(seed, courses);
+    let unit = |index: usize| {
+        let mut rates = Vec::new();
+        Tuning::draw(&mut generator(seed, UNITS_STREAM + index as u64)).rates(&latents, &mut rates);
+        rates
+    };
+    (0..count).map(unit).collect()
+}
+
+fn latents(seed: u64, courses: &[Course]) -> Vec<Latents> {
+    let mut drifts = generator(seed, DRIFT_STREAM);
+    courses.iter().map(|course| Latents::of(course, &mut drifts)).collect()
 }
 
 /// The latents of one trial at every millisecond.

@@ -6,7 +6,7 @@
 //! **The same recipe gives the same session**; a trial's course does not depend on the number of units, nor
 //! a unit's tuning on the number of trials.
 
-use crate::population::{Course, population};
+use crate::population::{self, Course, population};
 use crate::reach::Reach;
 use crate::session::{Interval, Series, Session, Trial, Value};
 use rand::seq::SliceRandom;
@@ -104,6 +104,14 @@ pub fn simulate(recipe: &Recipe) -> Session {
         trials: plans.iter().enumerate().map(|(id, plan)| plan.trial(id)).collect(),
         behavior: hand(&plans),
     }
+}
+
+/// The rates behind the spikes of [`simulate`], which no recording has: of each unit, spikes/s at every millisecond of all
+/// trials, one trial after the other.
+pub fn rates(recipe: &Recipe) -> Vec<Vec<f64>> {
+    let plans = plans(recipe);
+    let courses: Vec<Course> = plans.iter().map(Plan::course).collect();
+    population::rates(recipe.units, recipe.seed, &courses)
 }
 
 /// The generator of one purpose.

@@ -245,17 +245,28 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks a configuration.
+    /// Reads and checks a configuration; keys that it does not have are the defaults'.
     ///
     /// # Errors
     /// [`ConfigError`], one sentence.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        Config::read_over(path, &Config::default())
+    }
+
+    /// As [`Config::read`], with other defaults.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn read_over(path: &Path, defaults: &Config) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Io { path: path.to_owned(), error })?;
-        let config: Config = toml::from_str(&text).map_err(|error| ConfigError::Format {
-            path: path.to_owned(),
-            found: error.message().replace('\n', " "),
-        })?;
+        let format = |found: String| ConfigError::Format { path: path.to_owned(), found };
+        let broken = |error: toml::de::Error| format(error.message().replace('\n', " "));
+        // By itself first, so that an unknown key is named as it stands.
+        toml::from_str::<Config>(&text).map_err(broken)?;
+        let mut table = toml::Table::try_from(defaults).map_err(|error| format(error.to_string()))?;
+        lay_over(&mut table, toml::from_str(&text).map_err(broken)?);
+        let config: Config = table.try_into().map_err(broken)?;
         config.check()?;
         Ok(config)
     }
@@ -343,5 +354,46 @@ impl Config {
             jitter_bins: (objective.jitter_ms / bin_width_ms).round() as usize,
             redrawn: objective.redrawn,
         }
+    }
+}
+
+/// Values of `upper` in the place of those of `lower`, table by table.
+fn lay_over(lower: &mut toml::Table, upper: toml::Table) {
+    for (key, value) in upper {
+        match (lower.get_mut(&key), value) {
+            (Some(toml::Value::Table(lower)), toml::Value::Table(upper)) => lay_over(lower, upper),
+            (_, value) => {
+                lower.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_a_file_does_not_have_are_those_of_the_given_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fit.toml");
+        let mut defaults = Config::default();
+        (defaults.objective.coordinated_dropout, defaults.optimiser.batch_trials) = (0.5, 8);
+        std::fs::write(&path, "[objective]\nredrawn = 0.0\n[velocity]\nlags-ms = [60.0]\n").unwrap();
+        let read = Config::read_over(&path, &defaults).unwrap();
+        let mut expected = defaults.clone();
+        expected.objective.redrawn = 0.0;
+        expected.velocity.lags_ms = vec![60.0];
+        assert_eq!(read, expected);
+
+        std::fs::write(&path, "[objective]\nredrawm = 0.0\n").unwrap();
+        let error = Config::read_over(&path, &defaults).unwrap_err().to_string();
+        assert!(
+            error.contains("expected a training configuration, found unknown field `redrawm`"),
+            "{error}"
+        );
+        std::fs::write(&path, "[objective]\nredrawn = 2.0\n[model]\nlayers = 0\n").unwrap();
+        let error = Config::read_over(&path, &defaults).unwrap_err().to_string();
+        assert!(error.contains("model.layers") && error.contains("objective.redrawn"), "{error}");
     }
 }

@@ -11,6 +11,7 @@ pub mod behavior;
 pub mod checkpoint;
 pub mod config;
 pub mod dataset;
+pub mod defaults;
 pub mod device;
 pub mod export;
 pub mod fetch;

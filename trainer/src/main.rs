@@ -14,6 +14,7 @@ use ndt_replay::nwb;
 use ndt_trainer::checkpoint::Checkpoints;
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::Dataset;
+use ndt_trainer::defaults::{self, Kind};
 use ndt_trainer::device::ComputeDevice;
 use ndt_trainer::training::{self, Progress};
 use ndt_trainer::{export, inference};
@@ -61,9 +62,15 @@ struct Fit {
     /// Where the bundle goes: a folder, or a file that ends in .ndt.
     #[arg(long)]
     out: PathBuf,
-    /// Training configuration (TOML); every key has a default.
+    /// Training configuration (TOML); every key has a default, which follows from the data or is the preset's.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Defaults of a name: ndt is the original transformer's masking and positions.
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Units that go in: heldin leaves out those that the recording marks as held out, all does not.
+    #[arg(long, value_enum, default_value = "heldin")]
+    units: Units,
     /// Width of a bin, ms.
     #[arg(long, default_value_t = 20.0)]
     bin_ms: f64,
@@ -88,6 +95,19 @@ struct Fit {
     /// Print JSON at the end.
     #[arg(long)]
     json: bool,
+}
+
+/// A configuration of a name.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Preset {
+    Ndt,
+}
+
+/// Which units go in.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Units {
+    Heldin,
+    All,
 }
 
 /// How progress is told.
@@ -132,13 +152,8 @@ fn main() -> ExitCode {
 }
 
 fn fit(command: &Fit) -> anyhow::Result<()> {
-    let mut config = command.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
-    config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
-    config.optimiser.epochs = command.epochs.unwrap_or(config.optimiser.epochs);
-    config.check()?;
-    let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let data = Dataset::reading(&sessions, command.bin_ms, &config.velocity.wanted())?;
-    for note in &data.notes {
+    let (data, config, decided) = prepare(command)?;
+    for note in data.notes.iter().chain(&decided) {
         eprintln!("note: {note}");
     }
     eprintln!(
@@ -192,6 +207,29 @@ fn fit(command: &Fit) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The recordings in bins, the configuration for them, and what was decided on the way.
+fn prepare(command: &Fit) -> anyhow::Result<(Dataset, Config, Vec<String>)> {
+    let read = |defaults: &Config| match &command.config {
+        Some(path) => Config::read_over(path, defaults),
+        None => Ok(defaults.clone()),
+    };
+    let mut sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
+    if command.units == Units::All {
+        sessions.iter_mut().flat_map(|session| &mut session.units).for_each(|unit| unit.heldout = false);
+    }
+    let wanted = read(&Config::default())?.velocity.wanted();
+    let data = Dataset::reading(&sessions, command.bin_ms, &wanted)?;
+    let (defaults, decided) = match command.preset {
+        Some(Preset::Ndt) => (defaults::ndt(), vec!["defaults of the preset ndt".to_owned()]),
+        None => defaults::for_data(Kind::of(&data)),
+    };
+    let mut config = read(&defaults)?;
+    config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
+    config.optimiser.epochs = command.epochs.unwrap_or(config.optimiser.epochs);
+    config.check()?;
+    Ok((data, config, decided))
+}
+
 fn evaluate(command: &Evaluate) -> anyhow::Result<()> {
     let bundle =
         Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
@@ -239,7 +277,7 @@ impl Bar {
     fn show(&self, progress: &Progress) {
         if self.form == ProgressForm::Json {
             let line = serde_json::json!({
-                "epoch": progress.epoch, "epochs": progress.epochs, "loss": progress.loss,
+                "generation": progress.generation, "epoch": progress.epoch, "epochs": progress.epochs, "loss": progress.loss,
                 "bits-per-spike": progress.scores.bits_per_spike, "velocity-r2": progress.scores.velocity_r2,
                 "best": progress.best, "seconds": self.started.elapsed().as_secs_f64(),
             });
@@ -251,11 +289,16 @@ impl Bar {
             "loss {:.4}  bits/spike {:.4} (best {:.4}){velocity}",
             progress.loss, progress.scores.bits_per_spike, progress.best
         );
+        let who = match progress.generation {
+            0 => String::new(),
+            generation => format!("teacher {generation}  "),
+        };
         if self.for_person {
+            self.bar.set_length(progress.epochs as u64);
             self.bar.set_position(progress.epoch as u64);
-            self.bar.set_message(line);
+            self.bar.set_message(format!("{who}{line}"));
         } else if progress.epoch == 1 || progress.epoch.is_multiple_of((progress.epochs / 10).max(1)) {
-            eprintln!("epoch {}/{}  {line}", progress.epoch, progress.epochs);
+            eprintln!("{who}epoch {}/{}  {line}", progress.epoch, progress.epochs);
         }
     }
 }

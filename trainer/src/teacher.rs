@@ -21,10 +21,27 @@ pub fn taught(
     config: &Config,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Dataset, FitError> {
-    let mut data = data.clone();
     if config.objective.redrawn == 0.0 && config.objective.teacher_weight == 0.0 {
-        return Ok(data);
+        return Ok(data.clone());
     }
+    let rates = rates(compute, data, config, &data.train, progress)?;
+    let trials = data.train.iter().zip(rates).map(|(trial, rates)| Trial { rates, ..trial.clone() });
+    Ok(Dataset { train: trials.collect(), ..data.clone() })
+}
+
+/// What a teacher that is fitted to `data` says of `trials`: expected counts `[T, N]` of each, from all of its bins.
+///
+/// # Errors
+/// [`FitError`] as of a fit.
+pub fn rates(
+    compute: ComputeDevice,
+    data: &Dataset,
+    config: &Config,
+    trials: &[Trial],
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Vec<Vec<f32>>, FitError> {
+    let mut data = data.clone();
+    let mut answers = Vec::new();
     for (generation, epochs) in config.teacher.epochs.iter().enumerate() {
         let mut config = config.clone();
         config.optimiser.epochs = *epochs;
@@ -35,10 +52,12 @@ pub fn taught(
         if generation == 0 {
             config.objective.redrawn = 0.0;
         }
-        let rates = training::teacher_rates(compute, &data, &config, generation, progress)?;
+        let teacher = training::acausal(compute, &data, &config, generation, progress)?;
+        answers = trials.iter().map(&teacher).collect();
+        let rates: Vec<Vec<f32>> = data.train.iter().map(teacher).collect();
         for (trial, rates) in data.train.iter_mut().zip(rates) {
-            *trial = Trial { rates, ..std::mem::take(trial) };
+            trial.rates = rates;
         }
     }
-    Ok(data)
+    Ok(answers)
 }

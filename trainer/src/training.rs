@@ -156,28 +156,27 @@ pub fn fit_on(
     Ok(fit)
 }
 
-/// Fits a teacher of this generation, and gives its expected counts `[T, N]` of each training trial.
+/// Fits an acausal model, a teacher of this generation; what it gives answers a trial with its expected counts `[T, N]`.
 ///
 /// # Errors
 /// As [`fit`].
-pub(crate) fn teacher_rates(
+pub(crate) fn acausal(
     compute: ComputeDevice,
     data: &Dataset,
     config: &Config,
     generation: usize,
     progress: &mut dyn FnMut(&Progress),
-) -> Result<Vec<Vec<f32>>, FitError> {
+) -> Result<impl Fn(&Trial) -> Vec<f32>, FitError> {
     let shape = ModelShape { causal: false, ..shape(data, config)? };
     let mut trainer = Trainer::new(data, config, shape, compute);
     trainer.generation = generation + 1;
     let best = trainer.fit((0, None), None, progress)?;
-    let model = NeuralDataTransformer::from_tensors(&shape, &best.weights, &compute.device());
-    let rates = |trial: &Trial| {
-        let batch = masking::unmasked(&[trial], &data.heldout);
-        let output = trainer.run(&model, &batch, &compute.device(), None);
-        values(output.log_rates.exp())
-    };
-    Ok(data.train.iter().map(rates).collect())
+    let (device, heldout) = (compute.device(), data.heldout.clone());
+    let model = NeuralDataTransformer::from_tensors(&shape, &best.weights, &device);
+    Ok(move |trial: &Trial| {
+        let batch = masking::unmasked(&[trial], &heldout);
+        values(answer(&model, false, &batch, &device, None).log_rates.exp())
+    })
 }
 
 /// The model's shape for this data, or why there is none.
@@ -392,7 +391,7 @@ impl<'a> Trainer<'a> {
     fn loss(&self, model: &NeuralDataTransformer, shard: &Shard) -> Tensor<1> {
         let (batch, objective) = (&shard.batch, &self.config.objective);
         let mut noise = Noise::new(shard.seed, self.config.optimiser.dropout);
-        let output = self.run(model, batch, &self.device, Some(&mut noise));
+        let output = answer(model, self.shape.causal, batch, &self.device, Some(&mut noise));
         let labels = tensor(&batch.labels, batch, &self.device);
         let mut loss = poisson_loss(output.log_rates.clone(), labels).mul_scalar(shard.rates_share);
         if !shard.rates.is_empty() {
@@ -412,22 +411,6 @@ impl<'a> Trainer<'a> {
         loss + velocity_loss(velocity, target, known).mul_scalar(weight)
     }
 
-    /// The model's answer to a batch, causal or not as its shape is.
-    fn run(
-        &self,
-        model: &NeuralDataTransformer,
-        batch: &Batch,
-        device: &Device,
-        noise: Option<&mut Noise>,
-    ) -> Output {
-        let counts = tensor(&batch.inputs, batch, device);
-        let missing = tensor(&batch.missing, batch, device).squeeze_dim::<2>(2);
-        match self.shape.causal {
-            true => model.forward(counts, missing, noise),
-            false => model.forward_acausal(counts, missing, &batch.lengths, noise),
-        }
-    }
-
     /// Scores on the validation trials; `None` without a spike in them.
     fn validate(&self) -> Option<Scores> {
         let model = self.model.valid();
@@ -444,7 +427,7 @@ impl<'a> Trainer<'a> {
         let trials: Vec<&Trial> = self.data.val.iter().collect();
         for trials in trials.chunks(self.config.optimiser.batch_trials) {
             let shown = masking::unmasked(trials, heldout);
-            let run = |batch: &Batch| self.run(&model, batch, &device, None);
+            let run = |batch: &Batch| answer(&model, self.shape.causal, batch, &device, None);
             let output = run(&shown);
             if let Some(velocity) = output.velocity {
                 behavior::score(&shown, trials, &values(velocity), &self.velocity, dims, &mut r2);
@@ -463,6 +446,22 @@ impl<'a> Trainer<'a> {
             }
         }
         Some(Scores { bits_per_spike: bits.score()?, velocity_r2: r2.mean() })
+    }
+}
+
+/// The model's answer to a batch, from what came before each bin or from all of its trial.
+fn answer(
+    model: &NeuralDataTransformer,
+    causal: bool,
+    batch: &Batch,
+    device: &Device,
+    noise: Option<&mut Noise>,
+) -> Output {
+    let counts = tensor(&batch.inputs, batch, device);
+    let missing = tensor(&batch.missing, batch, device).squeeze_dim::<2>(2);
+    match causal {
+        true => model.forward(counts, missing, noise),
+        false => model.forward_acausal(counts, missing, &batch.lengths, noise),
     }
 }
 

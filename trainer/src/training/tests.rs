@@ -102,7 +102,7 @@ fn log_rates(causal: bool, changed: Option<(usize, usize)>) -> Vec<f32> {
     let trainer = Trainer::new(&data, &config, shape, ComputeDevice::Cpu);
     let trials: Vec<&Trial> = shown.iter().collect();
     let batch = masking::unmasked(&trials, &data.heldout);
-    let log_rates = values(trainer.run(&trainer.model, &batch, &trainer.device, None).log_rates);
+    let log_rates = values(answer(&trainer.model, causal, &batch, &trainer.device, None).log_rates);
     log_rates[..shown[0].bins * 4].to_vec()
 }
 
@@ -121,7 +121,7 @@ fn a_teacher_sees_its_trial_as_a_whole_and_nothing_behind_it_and_a_student_nothi
     let shape = ModelShape { causal: false, ..shape(&data, &config).expect("a shape") };
     let trainer = Trainer::new(&data, &config, shape, ComputeDevice::Cpu);
     let alone = masking::unmasked(&[&data.train[0]], &data.heldout);
-    let alone = values(trainer.run(&trainer.model, &alone, &trainer.device, None).log_rates);
+    let alone = values(answer(&trainer.model, false, &alone, &trainer.device, None).log_rates);
     for (alone, padded) in alone.iter().zip(&teacher) {
         assert!((alone - padded).abs() < 1e-5, "{alone} {padded}");
     }
