@@ -127,6 +127,7 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
         data_sha256: ndt_protocol::bundle::digest_files(&[path.to_owned()])?,
         seed: config.optimiser.seed,
         epochs: fit.epoch,
+        parent: None,
     };
     let folder = demo.folder.join("model");
     let manifest = export::fitted(&fit, &data, &config, training)?.write(&folder)?;

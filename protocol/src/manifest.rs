@@ -102,6 +102,9 @@ pub struct Training {
     pub seed: u64,
     /// Epochs until the best weights.
     pub epochs: usize,
+    /// Id of the bundle that the fit began from; absent where it began from nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<String>,
 }
 
 /// The manifest.

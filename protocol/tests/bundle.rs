@@ -41,6 +41,7 @@ fn bundle(positions: Positions) -> Bundle {
             data_sha256: "0".repeat(64),
             seed: 1,
             epochs: 2,
+            parent: None,
         },
         scores: BTreeMap::from([("co-bps".to_owned(), 0.125)]),
         precisions: BTreeMap::from([(Precision::Int8, loss)]),

@@ -76,6 +76,7 @@ pub fn manifest(shape: Shape) -> Manifest {
             data_sha256: "0".repeat(64),
             seed: 0,
             epochs: 0,
+            parent: None,
         },
         scores: BTreeMap::new(),
         precisions: BTreeMap::new(),

@@ -30,7 +30,14 @@ fn data(session: &Session) -> Data {
 }
 
 fn origin() -> Training {
-    Training { by: "a test".into(), data: Vec::new(), data_sha256: "0".repeat(64), seed: 1, epochs: 0 }
+    Training {
+        by: "a test".into(),
+        data: Vec::new(),
+        data_sha256: "0".repeat(64),
+        seed: 1,
+        epochs: 0,
+        parent: None,
+    }
 }
 
 fn fitted(data: &Data) -> (LinearFilter, Bundle) {

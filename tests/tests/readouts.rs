@@ -35,6 +35,7 @@ fn bundle(session: &Session, config: &Config, generations: &mut Vec<usize>) -> B
         data_sha256: "0".repeat(64),
         seed: 1,
         epochs: fit.epoch,
+        parent: None,
     };
     let bundle = export::fitted(&fit, &data, config, origin).unwrap();
     bundle.check().unwrap();

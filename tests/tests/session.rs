@@ -41,7 +41,14 @@ fn config() -> Config {
 }
 
 fn origin() -> Training {
-    Training { by: "a test".into(), data: Vec::new(), data_sha256: "0".repeat(64), seed: 1, epochs: 0 }
+    Training {
+        by: "a test".into(),
+        data: Vec::new(),
+        data_sha256: "0".repeat(64),
+        seed: 1,
+        epochs: 0,
+        parent: None,
+    }
 }
 
 fn fit(data: &Dataset) -> Bundle {

@@ -155,6 +155,7 @@ fn main() {
         data_sha256: "0".repeat(64),
         seed: 1,
         epochs: fit.epoch,
+        parent: None,
     };
     let bundle = export::fitted(&fit, &data, &config, origin).expect("a bundle");
     let reference = Reference::new(&bundle.manifest, &bundle.weights);

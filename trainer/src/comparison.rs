@@ -116,6 +116,7 @@ fn export(
         data_sha256: ndt_protocol::bundle::digest_files(&command.data)?,
         seed: 0,
         epochs: 0,
+        parent: None,
     };
     let behind = if units == Units::All { "" } else { "-heldin" };
     let path = out.join(format!("{}{behind}", format!("{method:?}").to_lowercase()));

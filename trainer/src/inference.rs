@@ -94,7 +94,7 @@ impl Reference {
 }
 
 /// The weights with one head for all readouts.
-fn joined(manifest: &Manifest, weights: &Tensors) -> Tensors {
+pub(crate) fn joined(manifest: &Manifest, weights: &Tensors) -> Tensors {
     let mut joined = weights.clone();
     for part in ["weight", "bias"] {
         let Some((mut shape, further)) = joined.remove(&format!("further.{part}")) else { continue };

@@ -17,6 +17,7 @@ pub mod export;
 pub mod fetch;
 pub mod gradients;
 pub mod inference;
+pub mod interface;
 pub mod loss;
 pub mod masking;
 pub mod metrics;

@@ -3,6 +3,8 @@
 mod benchmark;
 mod comparison;
 mod download;
+mod finetuning;
+mod separate;
 mod sweeping;
 
 use anyhow::Context;
@@ -11,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ndt_protocol::Bundle;
 use ndt_protocol::manifest::Training;
 use ndt_replay::nwb;
+use ndt_replay::session::Session;
 use ndt_trainer::checkpoint::Checkpoints;
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::Dataset;
@@ -19,7 +22,7 @@ use ndt_trainer::device::ComputeDevice;
 use ndt_trainer::training::{self, Progress};
 use ndt_trainer::{export, inference};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Fits a causal Neural Data Transformer to recordings and exports it for ndtd.
@@ -35,6 +38,9 @@ enum Command {
     /// Fit a model and write its bundle.
     #[command(after_help = "Example: ndt-train fit --data session.nwb --bin-ms 20 --out model")]
     Fit(Fit),
+    /// Make a bundle fit a new session, whose units may be others.
+    #[command(after_help = finetuning::HELP)]
+    Finetune(finetuning::Finetune),
     /// Score a bundle, bin by bin as the daemon would.
     #[command(
         after_help = "Example: ndt-train evaluate --bundle model --data session.nwb --split val --json"
@@ -56,9 +62,12 @@ enum Command {
 
 #[derive(Args)]
 struct Fit {
-    /// NWB recordings of the same units.
+    /// NWB recordings.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
+    /// What several recordings are [default: together if their units are the same].
+    #[arg(long, value_enum)]
+    sessions: Option<separate::Sessions>,
     /// Where the bundle goes: a folder, or a file that ends in .ndt.
     #[arg(long)]
     out: PathBuf,
@@ -136,6 +145,7 @@ struct Evaluate {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fit(command) => fit(&command),
+        Command::Finetune(command) => finetuning::run(&command).map(|text| println!("{text}")),
         Command::Evaluate(command) => evaluate(&command),
         Command::Fetch(command) => download::run(&command).map(|text| println!("{text}")),
         Command::Sweep(command) => sweeping::run(&command).map(|text| println!("{text}")),
@@ -152,7 +162,11 @@ fn main() -> ExitCode {
 }
 
 fn fit(command: &Fit) -> anyhow::Result<()> {
-    let (data, config, decided) = prepare(command)?;
+    let sessions = read(command)?;
+    if separate::is_wanted(command, &sessions) {
+        return separate::fit(command, &sessions).map(|text| println!("{text}"));
+    }
+    let (data, config, decided) = prepare(command, &sessions)?;
     for note in data.notes.iter().chain(&decided) {
         eprintln!("note: {note}");
     }
@@ -176,13 +190,13 @@ fn fit(command: &Fit) -> anyhow::Result<()> {
         bar.show(progress)
     })?;
     bar.bar.finish_and_clear();
-    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let training = Training {
         by: concat!("ndt-train ", env!("CARGO_PKG_VERSION")).to_owned(),
-        data: command.data.iter().map(name).collect(),
+        data: command.data.iter().map(|path| name(path)).collect(),
         data_sha256: ndt_protocol::bundle::digest_files(&command.data)?,
         seed: config.optimiser.seed,
         epochs: fit.epoch,
+        parent: None,
     };
     let manifest = export::fitted(&fit, &data, &config, training)?.write(&command.out)?;
     // The bundle is there: what was kept in case of a cut has done its work.
@@ -207,18 +221,23 @@ fn fit(command: &Fit) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The recordings in bins, the configuration for them, and what was decided on the way.
-fn prepare(command: &Fit) -> anyhow::Result<(Dataset, Config, Vec<String>)> {
-    let read = |defaults: &Config| match &command.config {
-        Some(path) => Config::read_over(path, defaults),
-        None => Ok(defaults.clone()),
-    };
+/// The recordings, with all units to go in if that is wanted.
+fn read(command: &Fit) -> anyhow::Result<Vec<Session>> {
     let mut sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
     if command.units == Units::All {
         sessions.iter_mut().flat_map(|session| &mut session.units).for_each(|unit| unit.heldout = false);
     }
+    Ok(sessions)
+}
+
+/// The recordings in bins, the configuration for them, and what was decided on the way.
+fn prepare(command: &Fit, sessions: &[Session]) -> anyhow::Result<(Dataset, Config, Vec<String>)> {
+    let read = |defaults: &Config| match &command.config {
+        Some(path) => Config::read_over(path, defaults),
+        None => Ok(defaults.clone()),
+    };
     let wanted = read(&Config::default())?.velocity.wanted();
-    let data = Dataset::reading(&sessions, command.bin_ms, &wanted)?;
+    let data = Dataset::reading(sessions, command.bin_ms, &wanted)?;
     let (defaults, decided) = match command.preset {
         Some(Preset::Ndt) => (defaults::ndt(), vec!["defaults of the preset ndt".to_owned()]),
         None => defaults::for_data(Kind::of(&data)),
@@ -257,6 +276,11 @@ fn evaluate(command: &Evaluate) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A file's name without its folder, as provenance takes it.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// A bar for a person, a line each tenth of the way for a log.
 struct Bar {
     bar: ProgressBar,
@@ -293,12 +317,16 @@ impl Bar {
             0 => String::new(),
             generation => format!("teacher {generation}  "),
         };
+        self.show_line(progress.epoch, progress.epochs, &who, &line);
+    }
+
+    fn show_line(&self, epoch: usize, epochs: usize, who: &str, line: &str) {
         if self.for_person {
-            self.bar.set_length(progress.epochs as u64);
-            self.bar.set_position(progress.epoch as u64);
+            self.bar.set_length(epochs as u64);
+            self.bar.set_position(epoch as u64);
             self.bar.set_message(format!("{who}{line}"));
-        } else if progress.epoch == 1 || progress.epoch.is_multiple_of((progress.epochs / 10).max(1)) {
-            eprintln!("{who}epoch {}/{}  {line}", progress.epoch, progress.epochs);
+        } else if epoch == 1 || epoch.is_multiple_of((epochs / 10).max(1)) {
+            eprintln!("{who}epoch {epoch}/{epochs}  {line}");
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::attention::{MultiHeadAttention, Visible, taken_in};
 use crate::noise::{self, Noise};
-use burn::module::{Module, Param, ParamId};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use ndt_protocol::manifest::{Architecture, Positions};
@@ -283,6 +283,22 @@ impl NeuralDataTransformer {
         }
         model.number();
         model
+    }
+
+    /// Shows `visitor` the interface: read-in, rates' read-out and, if wanted, velocity head. They belong to a session's
+    /// units; all else is the body.
+    pub fn visit_interface(&self, velocity: bool, visitor: &mut impl ModuleVisitor) {
+        self.readin.visit(visitor);
+        self.rates.visit(visitor);
+        if velocity {
+            self.velocity.visit(visitor);
+        }
+    }
+
+    /// This interface on the body of `other`, whose architecture is the same.
+    pub fn on_body_of(&self, other: &NeuralDataTransformer) -> Self {
+        let NeuralDataTransformer { readin, rates, velocity, .. } = self.clone();
+        NeuralDataTransformer { readin, rates, velocity, ..other.clone() }
     }
 
     fn named(&mut self) -> Vec<(String, Weight<'_>)> {

@@ -4,6 +4,9 @@
 //! draws its order and masks from a generator of its own (seed and epoch), so that a resumed fit goes on as if it had never
 //! stopped.
 
+pub mod finetune;
+pub mod sessions;
+
 use crate::behavior;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, Checkpoints};
 use crate::config::Config;
@@ -20,7 +23,7 @@ use crate::refit::{self, ReadoutScore};
 use crate::shards::{self, Workers};
 use crate::teacher;
 use burn::module::Module;
-use burn::optim::{AdamWConfig, ModuleOptimizer};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::manifest::{Architecture, Positions};
@@ -147,7 +150,7 @@ pub fn fit_on(
         (epoch, best) = (checkpoint.epoch, Some(checkpoint.best));
     }
     let best = trainer.fit((epoch, best), checkpoints, progress)?;
-    let selection = if data.heldout.contains(&true) { "co-bps" } else { "masked-bps" };
+    let selection = selection(data);
     let (epoch, scores) = (best.epoch, best.scores);
     let velocity = trainer.velocity;
     let mut fit =
@@ -177,6 +180,11 @@ pub(crate) fn acausal(
         let batch = masking::unmasked(&[trial], &heldout);
         values(answer(&model, false, &batch, &device, None).log_rates.exp())
     })
+}
+
+/// What the score that chooses is called.
+fn selection(data: &Dataset) -> &'static str {
+    if data.heldout.contains(&true) { "co-bps" } else { "masked-bps" }
 }
 
 /// The model's shape for this data, or why there is none.
@@ -317,10 +325,7 @@ impl<'a> Trainer<'a> {
         let count = batches.len();
         let mut sum = 0.0;
         for (at, trials) in batches.enumerate() {
-            let batch = masking::masked(trials, &self.data.heldout, &masking, &mut random);
-            let shards = self.shards(&batch, trials, &mut random);
-            let loss = |model: &_, at: usize| self.loss(model, &shards[at]);
-            let (loss, gradients) = self.workers.gradients(&self.model, &self.device, shards.len(), loss);
+            let (loss, gradients) = self.gradients(trials, &masking, &mut random);
             sum += loss;
             let gradients = gradients::clipped(gradients, &self.model, config.gradient_norm_max);
             let rate = self.learning_rate(epoch as f64 + at as f64 / count as f64);
@@ -335,6 +340,19 @@ impl<'a> Trainer<'a> {
             return Cow::Borrowed(trial);
         }
         Cow::Owned(trial.part(random.random_range(0..trial.bins)..trial.bins))
+    }
+
+    /// Loss of a batch, masked anew, and its gradient.
+    fn gradients(
+        &self,
+        trials: &[&Trial],
+        masking: &Masking,
+        random: &mut ChaCha8Rng,
+    ) -> (f64, GradientsParams) {
+        let batch = masking::masked(trials, &self.data.heldout, masking, random);
+        let shards = self.shards(&batch, trials, random);
+        let loss = |model: &_, at: usize| self.loss(model, &shards[at]);
+        self.workers.gradients(&self.model, &self.device, shards.len(), loss)
     }
 
     /// Linear warm-up, then half a cosine to zero.

@@ -78,6 +78,7 @@ fn manifest(positions: Positions, sizes: [usize; 5], ends: [usize; 3]) -> Manife
             data_sha256: String::new(),
             seed: 0,
             epochs: 0,
+            parent: None,
         },
         scores: BTreeMap::new(),
         precisions: BTreeMap::new(),

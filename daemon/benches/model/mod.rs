@@ -60,6 +60,7 @@ pub fn bundle(model: Model) -> Bundle {
             data_sha256: "0".repeat(64),
             seed: 1,
             epochs: 0,
+            parent: None,
         },
         scores: BTreeMap::new(),
         precisions: BTreeMap::new(),

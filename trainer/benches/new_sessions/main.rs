@@ -1,0 +1,193 @@
+//! What a new session costs and gives: fine-tuning against a fit from nothing, the old bundle and a Wiener filter, on 8, 16, 32
+//! and all trials of days whose units were permuted, dropped, exchanged or have drifted.
+//!
+//! ```sh
+//! cargo bench -p ndt-trainer --bench new_sessions -- --data reach.nwb [part of a set-up's title]
+//! ```
+//!
+//! All are scored on the new day's validation trials. Fine-tuning chooses nothing by them; the fit from nothing keeps its
+//! best epoch on them, and the Wiener filter its penalty and history: both are flattered. Seconds are of the wall clock
+//! and of the processor, all threads together.
+
+mod days;
+
+use days::Days;
+use ndt_protocol::Bundle;
+use ndt_protocol::manifest::Training;
+use ndt_replay::session::Session;
+use ndt_trainer::baselines::data::{Data, Units, r2};
+use ndt_trainer::baselines::wiener::{HISTORIES, Wiener};
+use ndt_trainer::config::Config;
+use ndt_trainer::dataset::Dataset;
+use ndt_trainer::export;
+use ndt_trainer::training::finetune::{self, Settings};
+use ndt_trainer::training::{self, Scores};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const BIN_MS: f64 = 20.0;
+
+/// Trials of a calibration; `usize::MAX` for all.
+const TRIALS: [usize; 4] = [8, 16, 32, usize::MAX];
+
+/// Epochs of the fit from nothing on few trials, a step each.
+const SCRATCH_EPOCHS: usize = 300;
+
+/// A row of the table.
+struct Row {
+    method: &'static str,
+    trials: usize,
+    co_bps: Option<f64>,
+    velocity_r2: Option<f64>,
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let (mut recording, mut part) = (None, String::new());
+    while let Some(argument) = arguments.next() {
+        if argument == "--data" { recording = arguments.next().map(PathBuf::from) } else { part = argument }
+    }
+    let mut all = Vec::new();
+    match &recording {
+        Some(path) if path.exists() => all.extend(days::recorded(path)),
+        Some(path) => println!("skipped the recorded days: no {}", path.display()),
+        None => println!("skipped the recorded days: no --data reach.nwb"),
+    }
+    all.extend(days::simulated(250));
+    let mut report = Vec::new();
+    println!("| set-up | trials | method | co-bps | velocity R2 | s | CPU s |");
+    println!("|---|---|---|---|---|---|---|");
+    for days in all.iter().filter(|days| days.title.contains(&part)) {
+        for row in rows(days) {
+            print(days.title, &row);
+            report.push(json!({
+                "set-up": days.title, "trials": row.trials, "method": row.method, "co-bps": row.co_bps,
+                "velocity-r2": row.velocity_r2, "seconds": row.seconds, "cpu-seconds": row.cpu_seconds,
+            }));
+        }
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    std::fs::create_dir_all(&folder).expect("target/bench can be made");
+    std::fs::write(folder.join("new_sessions.json"), format!("{:#}\n", json!(report)))
+        .expect("new_sessions.json can be written");
+}
+
+fn rows(days: &Days) -> Vec<Row> {
+    let data = |session: &Session| {
+        Dataset::new(std::slice::from_ref(session), BIN_MS, 0.0).expect("a day can be binned")
+    };
+    let first = data(&days.first);
+    let mut rows = Vec::new();
+    let (bundle, row) = timed("day 1: the bundle", first.train.len(), || {
+        let config = Config::default();
+        let fit = training::fit(&first, &config, None, &mut |_| {}).expect("day 1 can be fitted");
+        let scores = fit.scores;
+        (export::fitted(&fit, &first, &config, origin()).expect("a fit makes a bundle"), scores)
+    });
+    rows.push(row);
+    let second = data(&days.second);
+    let old = Settings { epochs: Some(0), ..Settings::default() };
+    rows.push(finetuned("day 1's bundle, no step", &bundle, &second, usize::MAX, old));
+    for trials in TRIALS {
+        for (method, interface_only) in [("finetune --interface-only", true), ("finetune", false)] {
+            let settings = Settings { interface_only, ..Settings::default() };
+            rows.push(finetuned(method, &bundle, &second, trials, settings));
+        }
+        rows.push(from_nothing(&second, trials));
+        rows.push(wiener(&days.second, trials));
+    }
+    rows
+}
+
+fn finetuned(method: &'static str, bundle: &Bundle, day: &Dataset, trials: usize, settings: Settings) -> Row {
+    let data = finetune::calibration(day.clone(), &bundle.manifest, Some(trials));
+    let fit = || {
+        let fit = finetune::finetune(bundle, &data, &Config::default(), settings, &mut |_, _, _| {})
+            .expect("a bundle can be fine-tuned");
+        ((), fit.scores)
+    };
+    timed(method, data.train.len(), fit).1
+}
+
+fn from_nothing(day: &Dataset, trials: usize) -> Row {
+    let mut data = day.clone();
+    data.train.truncate(trials);
+    let mut config = Config::default();
+    if trials != usize::MAX {
+        (config.optimiser.epochs, config.optimiser.patience_epochs) = (SCRATCH_EPOCHS, SCRATCH_EPOCHS);
+    }
+    let fit = || ((), training::fit(&data, &config, None, &mut |_| {}).expect("a day can be fitted").scores);
+    timed("fit from nothing, best epoch", data.train.len(), fit).1
+}
+
+/// The best of the histories; the held-in units, as the others see them.
+fn wiener(day: &Session, trials: usize) -> Row {
+    let mut data = Data::new(std::slice::from_ref(day), BIN_MS, "val", Units::Heldin).expect("a day");
+    data.train.truncate(trials);
+    let best = || {
+        let fits = HISTORIES.iter().map(|history| {
+            let fit = Wiener::fit(&data, 0, *history).expect("a Wiener filter has a solution");
+            r2(&data.scored, 0, data.dims, |counts| fit.decode(counts)).mean().unwrap_or(f64::NAN)
+        });
+        ((), fits.fold(f64::NEG_INFINITY, f64::max))
+    };
+    let started = (Instant::now(), cpu_seconds());
+    let ((), velocity_r2) = best();
+    Row {
+        method: "Wiener, best history",
+        trials: data.train.len(),
+        co_bps: None,
+        velocity_r2: Some(velocity_r2),
+        seconds: started.0.elapsed().as_secs_f64(),
+        cpu_seconds: cpu_seconds() - started.1,
+    }
+}
+
+fn timed<T>(method: &'static str, trials: usize, job: impl FnOnce() -> (T, Scores)) -> (T, Row) {
+    let (started, cpu) = (Instant::now(), cpu_seconds());
+    let (value, scores) = job();
+    let row = Row {
+        method,
+        trials,
+        co_bps: Some(scores.bits_per_spike),
+        velocity_r2: scores.velocity_r2,
+        seconds: started.elapsed().as_secs_f64(),
+        cpu_seconds: cpu_seconds() - cpu,
+    };
+    (value, row)
+}
+
+/// Processor time of this process so far, s: Linux counts it in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = behind_name.split_whitespace().skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+fn print(title: &str, row: &Row) {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+    println!(
+        "| {title} | {} | {} | {} | {} | {:.1} | {:.1} |",
+        row.trials,
+        row.method,
+        number(row.co_bps),
+        number(row.velocity_r2),
+        row.seconds,
+        row.cpu_seconds
+    );
+}
+
+fn origin() -> Training {
+    Training {
+        by: "a benchmark".to_owned(),
+        data: Vec::new(),
+        data_sha256: "0".repeat(64),
+        seed: 1,
+        epochs: 0,
+        parent: None,
+    }
+}

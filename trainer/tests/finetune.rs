@@ -1,0 +1,274 @@
+//! A bundle on a new session: known units keep their rows, a frozen body stays bit by bit, and others are learned.
+
+use ndt_protocol::Bundle;
+use ndt_protocol::manifest::{Architecture, Linear, Manifest, Training};
+use ndt_protocol::tensors::Tensors;
+use ndt_replay::nwb_write;
+use ndt_replay::session::Session;
+use ndt_replay::simulate::{Recipe, simulate};
+use ndt_trainer::config::Config;
+use ndt_trainer::dataset::Dataset;
+use ndt_trainer::training::finetune::{self, FinetuneError, Settings};
+use ndt_trainer::training::{self, Fit, FitError, sessions};
+use ndt_trainer::{export, interface};
+use std::path::Path;
+use std::process::Command;
+
+fn session(units: usize) -> Session {
+    simulate(&Recipe { trials: 60, units, heldout: 5, seed: 5 })
+}
+
+fn data(session: &Session) -> Dataset {
+    Dataset::new(std::slice::from_ref(session), 20.0, 0.0).unwrap()
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    (config.model.width, config.model.layers, config.model.feedforward) = (16, 2, 24);
+    config.model.window_ms = 200.0;
+    (config.optimiser.epochs, config.optimiser.batch_trials) = (8, 8);
+    config
+}
+
+fn origin() -> Training {
+    Training {
+        by: "a test".into(),
+        data: Vec::new(),
+        data_sha256: "0".repeat(64),
+        seed: 1,
+        epochs: 0,
+        parent: None,
+    }
+}
+
+fn bundle(session: &Session) -> Bundle {
+    let data = data(session);
+    let fit = training::fit(&data, &config(), None, &mut |_| {}).unwrap();
+    export::fitted(&fit, &data, &config(), origin()).unwrap()
+}
+
+fn tuned(bundle: &Bundle, session: &Session, settings: Settings) -> Result<Fit, FinetuneError> {
+    let data = finetune::calibration(data(session), &bundle.manifest, Some(12));
+    finetune::finetune(bundle, &data, &config(), settings, &mut |_, _, _| {})
+}
+
+fn epochs(epochs: usize, interface_only: bool) -> Settings {
+    Settings { interface_only, epochs: Some(epochs) }
+}
+
+/// The session with its units in another order.
+fn permuted(session: &Session) -> Session {
+    let mut permuted = session.clone();
+    permuted.units.rotate_left(7);
+    permuted.units.reverse();
+    permuted
+}
+
+/// Units that the bundle does not know.
+fn strangers(mut session: Session) -> Session {
+    session.units.iter_mut().for_each(|unit| unit.id += 100_000);
+    session
+}
+
+#[test]
+fn permuted_units_give_the_old_scores_without_a_step() {
+    let session = session(24);
+    let bundle = bundle(&session);
+    let fit = tuned(&bundle, &permuted(&session), epochs(0, false)).unwrap();
+    assert!((fit.scores.bits_per_spike - bundle.manifest.scores["co-bps"]).abs() < 1e-5, "{:?}", fit.scores);
+    let r2 = fit.scores.velocity_r2.unwrap();
+    assert!((r2 - bundle.manifest.scores["velocity-r2"]).abs() < 1e-4, "{r2}");
+    let lost = tuned(&bundle, &strangers(permuted(&session)), epochs(0, false)).unwrap();
+    assert!(lost.scores.velocity_r2.unwrap() < r2 - 0.1, "without ids there is nothing to match");
+}
+
+fn body(weights: &Tensors) -> Tensors {
+    let body = weights.iter().filter(|(name, _)| !interface::is_interface(name));
+    body.map(|(name, weight)| (name.clone(), weight.clone())).collect()
+}
+
+#[test]
+fn a_frozen_body_stays_bit_by_bit_and_a_free_one_does_not() {
+    let session = session(24);
+    let bundle = bundle(&session);
+    let day = strangers(session);
+    let frozen = tuned(&bundle, &day, epochs(6, true)).unwrap();
+    assert_eq!(body(&frozen.weights), body(&bundle.weights));
+    let start = tuned(&bundle, &day, epochs(0, true)).unwrap();
+    for name in ["readin.weight", "readin.bias", "rates.weight", "rates.bias", "velocity.weight"] {
+        assert_ne!(frozen.weights[name], start.weights[name], "{name} moves");
+    }
+    let free = tuned(&bundle, &day, epochs(6, false)).unwrap();
+    for ((name, free), (_, old)) in body(&free.weights).into_iter().zip(body(&bundle.weights)) {
+        // A learned lag bias far from the diagonal may be out of reach; all else moves.
+        assert!(free != old, "{name} moves");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let session = session(24);
+    let bundle = bundle(&session);
+    let written = |seed: u64, path: &Path| {
+        let mut config = config();
+        config.optimiser.seed = seed;
+        let config = finetune::configured(&bundle.manifest, &config);
+        let data = finetune::calibration(data(&strangers(session.clone())), &bundle.manifest, Some(8));
+        let fit = finetune::finetune(&bundle, &data, &config, epochs(4, false), &mut |_, _, _| {}).unwrap();
+        finetune::bundle(&bundle, &fit, &data, &config, origin()).unwrap().write(path).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.ndt");
+    let first = written(3, &path);
+    assert!(first == written(3, &path));
+    assert!(first != written(4, &path));
+}
+
+#[test]
+fn training_teaches_strangers_on_a_frozen_body() {
+    let session = session(40);
+    let bundle = bundle(&session);
+    let day = strangers(simulate(&Recipe { trials: 60, units: 30, heldout: 3, seed: 9 }));
+    let before = tuned(&bundle, &day, epochs(0, true)).unwrap();
+    let after = tuned(&bundle, &day, epochs(60, true)).unwrap();
+    let r2 = |fit: &Fit| fit.scores.velocity_r2.unwrap();
+    assert!(r2(&after) > r2(&before) + 0.1, "{:?} {:?}", before.scores, after.scores);
+    assert!(after.scores.bits_per_spike > before.scores.bits_per_spike);
+}
+
+#[test]
+fn without_behaviour_the_velocity_head_stays_the_bundles() {
+    let session = session(24);
+    let bundle = bundle(&session);
+    let mut silent = session.clone();
+    silent.behavior.clear();
+    let fit = tuned(&bundle, &silent, epochs(4, true)).unwrap();
+    assert_eq!(fit.scores.velocity_r2, None);
+    for name in ["velocity.weight", "velocity.bias"] {
+        assert_eq!(fit.weights[name], bundle.weights[name]);
+    }
+}
+
+#[test]
+fn sessions_of_other_units_share_a_body() {
+    let (first, second) =
+        (session(24), strangers(simulate(&Recipe { trials: 40, units: 18, heldout: 2, seed: 6 })));
+    let data = [data(&first), data(&second)];
+    let mut bits = Vec::new();
+    let fits = sessions::fit_sessions(&data, &config(), &mut |progress| {
+        bits.push(progress.scores.bits_per_spike);
+    })
+    .unwrap();
+    assert_eq!(body(&fits[0].weights), body(&fits[1].weights));
+    let of_first = &fits[0].weights["readin.weight"];
+    assert_eq!((of_first.0[0], fits[1].weights["readin.weight"].0[0]), (19, 16));
+    assert!(bits.iter().copied().fold(f64::MIN, f64::max) > bits[0], "{bits:?}");
+    for (fit, data) in fits.iter().zip(&data) {
+        export::fitted(fit, data, &config(), origin()).unwrap().check().unwrap();
+    }
+    let again = sessions::fit_sessions(&data, &config(), &mut |_| {}).unwrap();
+    assert_eq!(of_first, &again[0].weights["readin.weight"]);
+}
+
+fn sentence(result: Result<Fit, FinetuneError>) -> String {
+    result.err().expect("bad input is refused").to_string()
+}
+
+#[test]
+fn bad_input_is_one_sentence() {
+    let session = session(24);
+    let bundle = bundle(&session);
+    let mut silent = session.clone();
+    silent.units.iter_mut().for_each(|unit| unit.spike_times.clear());
+    let expected = "expected spikes in the training trials, found none";
+    assert_eq!(sentence(tuned(&bundle, &silent, epochs(1, true))), expected);
+
+    let none = finetune::calibration(data(&session), &bundle.manifest, Some(0));
+    let on = |bundle: &Bundle, data: &Dataset| {
+        finetune::finetune(bundle, data, &config(), epochs(1, true), &mut |_, _, _| {})
+    };
+    assert_eq!(sentence(on(&bundle, &none)), "expected at least one training trial, found none");
+
+    let wide = Dataset::new(std::slice::from_ref(&session), 25.0, 0.0).unwrap();
+    let expected = "expected trials in the bundle's bins of 20 ms, found 25 ms";
+    assert_eq!(sentence(on(&bundle, &wide)), expected);
+
+    let linear = Manifest {
+        architecture: Architecture::NONE,
+        linear: Some(Linear { window_bins: 5 }),
+        ..bundle.manifest.clone()
+    };
+    let linear = Bundle { manifest: linear, ..bundle.clone() };
+    assert!(
+        sentence(on(&linear, &data(&session))).starts_with("expected the bundle of a transformer, found a")
+    );
+
+    let nothing = on(&bundle, &Dataset { val: Vec::new(), ..data(&session) });
+    assert!(matches!(nothing, Err(FinetuneError::Fit(FitError::NoSpikes))));
+}
+
+/// Runs ndt-train; gives whether it went well, and what it said.
+fn ndt_train(arguments: &[&str]) -> (bool, String, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_ndt-train")).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (done.status.success(), text(done.stdout), text(done.stderr))
+}
+
+#[test]
+fn on_the_command_line_days_become_bundles_and_one_becomes_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    nwb_write::write(&session(24), Path::new(&path("day1.nwb"))).unwrap();
+    let day2 = strangers(simulate(&Recipe { trials: 40, units: 18, heldout: 2, seed: 6 }));
+    nwb_write::write(&day2, Path::new(&path("day2.nwb"))).unwrap();
+    std::fs::write(path("small.toml"), toml::to_string(&config()).unwrap()).unwrap();
+
+    let (day1, day2, days) = (path("day1.nwb"), path("day2.nwb"), path("days"));
+    let fit = [
+        "fit",
+        "--data",
+        &day1,
+        &day2,
+        "--out",
+        &days,
+        "--config",
+        &path("small.toml"),
+        "--epochs",
+        "2",
+        "--json",
+    ];
+    let (good, said, error) = ndt_train(&fit);
+    assert!(good, "{error}");
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["sessions"].as_array().unwrap().len(), 2, "units that differ make separate sessions");
+    let parent = Bundle::read(&folder.path().join("days/day1")).unwrap();
+    let other = Bundle::read(&folder.path().join("days/day2")).unwrap();
+    assert_eq!(body(&parent.weights), body(&other.weights));
+
+    let (model, out) = (path("days/day1"), path("new.ndt"));
+    let tune =
+        ["finetune", "--bundle", &model, "--data", &day2, "--out", &out, "--interface-only", "--trials", "8"];
+    let (good, said, error) = ndt_train(&[&tune[..], &["--epochs", "3", "--json"]].concat());
+    assert!(good, "{error}");
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((report["trials"].as_u64(), report["known-units"].as_u64()), (Some(8), Some(0)));
+    let new = Bundle::read(Path::new(&out)).unwrap();
+    assert_eq!(new.manifest.training.parent.as_ref(), Some(&parent.manifest.id));
+    assert_eq!(new.manifest.training.data, ["day2.nwb"]);
+    assert!(new.manifest.count_max >= parent.manifest.count_max);
+    assert_eq!((new.manifest.units(), new.manifest.channels()), (18, 16));
+
+    // A second fit that cannot be leaves the bundle that is there.
+    let (good, _, error) =
+        ndt_train(&["finetune", "--bundle", &model, "--data", &day2, "--out", &out, "--trials", "0"]);
+    assert!(
+        !good && error.ends_with("ndt-train: expected at least one training trial, found none\n"),
+        "{error}"
+    );
+    assert_eq!(Bundle::read(Path::new(&out)).unwrap(), new);
+    let (good, _, error) = ndt_train(&[&fit[..], &["--resume"]].concat());
+    assert!(!good && error.contains("expected sessions of the same units with --resume"), "{error}");
+    let (good, _, error) = ndt_train(&[&fit[..], &["--sessions", "together"]].concat());
+    assert!(!good && error.contains("expected the unit ids of the first recording in each"), "{error}");
+}
