@@ -21,6 +21,8 @@ model.width = 16
 model.layers = 1
 model.feedforward = 16
 optimiser.batch-trials = 16
+objective.redrawn = 0.0
+objective.teacher-weight = 0.0
 ";
 
 /// A folder with a small session and a sweep over it.

@@ -16,7 +16,7 @@ use ndt_trainer::{export, ridge, teacher, training};
 
 const BIN_MS: f64 = 20.0;
 const HISTORY_BINS: usize = 15;
-const WIDTHS_BINS: [f64; 7] = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0];
+const WIDTHS_BINS: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 32.0];
 const PENALTIES: [f64; 6] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5];
 
 /// Trials of a split and the true rates of their bins, expected counts `[T, N]`.

@@ -51,8 +51,10 @@ pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
     config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
     config.optimiser.epochs = command.epochs.unwrap_or(config.optimiser.epochs);
     config.check()?;
+    // Heads for later bins would have to be each session's own.
+    config.objective.forward_bins = 0;
     let config = &config;
-    eprintln!("note: separate sessions have no teacher: nothing is redrawn");
+    eprintln!("note: separate sessions have no teacher and no heads for later bins");
     let wanted = config.velocity.wanted();
     let dataset = |session| Dataset::reading(std::slice::from_ref(session), command.bin_ms, &wanted);
     let mut data = sessions.iter().map(dataset).collect::<Result<Vec<_>, _>>()?;

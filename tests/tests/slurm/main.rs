@@ -25,6 +25,7 @@ fn write(folder: &Path, rates: &str, epochs: usize) {
     let text = format!(
         "data = [\"session.nwb\"]\nseeds = [1, 2]\n[base]\nmodel.width = 16\nmodel.layers = 1\nmodel.feedforward = 16\n\
          optimiser.batch-trials = 16\noptimiser.epochs = {epochs}\noptimiser.patience-epochs = {epochs}\n\
+         objective.redrawn = 0.0\nobjective.teacher-weight = 0.0\n\
          [space]\noptimiser.learning-rate = [{rates}]\n"
     );
     std::fs::write(folder.join("sweep.toml"), text).unwrap();

@@ -94,7 +94,9 @@ pub fn configured(manifest: &Manifest, config: &Config) -> Config {
         warmup_ms: in_ms(manifest.warmup_bins),
         max_gap_ms: in_ms(manifest.max_gap_bins),
     };
-    Config { model, ..config.clone() }
+    // A bundle has no heads for later bins to go on from.
+    let objective = config::Objective { forward_bins: 0, ..config.objective.clone() };
+    Config { model, objective, ..config.clone() }
 }
 
 /// Makes `data` a calibration of `bundle`: its first `trials` training trials, all of them for `None`. A session without
