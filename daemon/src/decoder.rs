@@ -178,18 +178,15 @@ impl Decoder {
     }
 
     fn take(&mut self, bin: &Bin, step: Step, emit: &mut dyn FnMut(&mut Estimate)) {
-        let is_filled = !self.absent.is_empty() && (!self.mask.is_empty() || bin.invalid_channels() > 0);
-        let counts = if is_filled {
-            for (channel, (masked, count)) in self.masked.iter_mut().zip(bin.counts()).enumerate() {
-                let is_count = bin.is_valid(channel) && self.mask.get(channel) != Some(&0.0);
-                *masked = if is_count { *count } else { self.absent[channel] };
-            }
-            &self.masked
-        } else if self.mask.is_empty() {
+        // A channel without a count carries 0, which is what a transformer takes for it.
+        let is_as_sent = self.mask.is_empty() && (self.absent.is_empty() || bin.invalid_channels() == 0);
+        let counts = if is_as_sent {
             bin.counts()
         } else {
-            let masked = self.masked.iter_mut().zip(bin.counts()).zip(&self.mask);
-            masked.for_each(|((masked, count), mask)| *masked = count * mask);
+            for (channel, (masked, count)) in self.masked.iter_mut().zip(bin.counts()).enumerate() {
+                let is_count = bin.is_valid(channel) && self.mask.get(channel) != Some(&0.0);
+                *masked = if is_count { *count } else { self.absent.get(channel).copied().unwrap_or(0.0) };
+            }
             &self.masked
         };
         let input = Input { counts, missing: step.missing };

@@ -107,6 +107,14 @@ pub struct Training {
     pub parent: Option<String>,
 }
 
+impl Training {
+    /// Of no recording: for models that are made up.
+    pub fn of_nothing(by: &str) -> Training {
+        let (data, data_sha256) = (Vec::new(), "0".repeat(64));
+        Training { by: by.to_owned(), data, data_sha256, seed: 0, epochs: 0, parent: None }
+    }
+}
+
 /// The manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

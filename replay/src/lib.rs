@@ -21,5 +21,6 @@ mod reach;
 mod score;
 pub mod session;
 pub mod simulate;
+pub mod stop;
 pub mod summary;
 pub mod zeromq;

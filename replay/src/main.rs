@@ -12,14 +12,11 @@ use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
 use ndt_replay::play::{self, Channels, Plan, Speed};
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::{inspect, lsl, nwb, nwb_write};
+use ndt_replay::{inspect, lsl, nwb, nwb_write, stop};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// A rig that isn't there: looks into NWB recordings, makes them up, plays them out, and listens to a decoder.
 #[derive(Parser)]
@@ -323,7 +320,7 @@ fn run_listen(command: &Listen) -> anyhow::Result<()> {
     let live = std::io::stderr().is_terminal();
     let mut shown = Instant::now();
     let mut refused = 0;
-    let stop = stop_on_signal()?;
+    let stop = stop::on_signal()?;
     let mut each = |tally: &Tally, estimate: &Estimate| {
         if shown.elapsed() < Duration::from_secs(1) {
             return true;
@@ -371,24 +368,6 @@ fn say(line: &dyn std::fmt::Display) -> anyhow::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
         _ => Ok(()),
     }
-}
-
-/// A flag that Ctrl-C or SIGTERM sets, so that listening ends with its summary.
-fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let (mut interrupt, mut terminate) = {
-        let _on_runtime = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        });
-        flag.store(true, Ordering::Relaxed);
-    });
-    Ok(stop)
 }
 
 fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {

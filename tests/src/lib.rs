@@ -1,6 +1,7 @@
 //! Fixtures that several tests share: models of random weights, and where other programs are.
 
 pub mod lsl;
+pub mod rig;
 
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::simd::InstructionSet;
@@ -70,14 +71,7 @@ pub fn manifest(shape: Shape) -> Manifest {
         linear: None,
         velocity: (shape.dims > 0).then_some(velocity),
         further: Vec::new(),
-        training: Training {
-            by: "a test".to_owned(),
-            data: Vec::new(),
-            data_sha256: "0".repeat(64),
-            seed: 0,
-            epochs: 0,
-            parent: None,
-        },
+        training: Training::of_nothing("a test"),
         scores: BTreeMap::new(),
         precisions: BTreeMap::new(),
         files: BTreeMap::new(),

@@ -20,8 +20,7 @@ fn data(session: &Session) -> Dataset {
 }
 
 fn origin(parent: Option<String>) -> Training {
-    let digest = "0".repeat(64);
-    Training { by: "a test".into(), data: Vec::new(), data_sha256: digest, seed: 1, epochs: 0, parent }
+    Training { seed: 1, parent, ..Training::of_nothing("a test") }
 }
 
 fn config() -> Config {

@@ -1,25 +1,21 @@
 //! A linear decoder from the fit to the answer: the daemon's numbers are the trainer's, and what is missing is no silence.
 
+use ndt_daemon::decode;
 use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::linear_decoder::LinearDecoder;
 use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
-use ndt_daemon::{decode, pipeline};
 use ndt_protocol::manifest::Training;
 use ndt_protocol::precision::Precision;
 use ndt_protocol::tensors::{self, Tensors};
 use ndt_protocol::{Bin, Bundle, Estimate, Quality};
-use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
-use ndt_replay::play::{self, Channels, Plan, Speed};
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_tests::on_loopback;
+use ndt_tests::{on_loopback, rig};
 use ndt_trainer::baselines::data::{Data, Units};
 use ndt_trainer::baselines::linear::LinearFilter;
 use ndt_trainer::baselines::table::{Method, Row, rows};
 use ndt_trainer::baselines::{gru, wiener::Wiener};
 use std::num::NonZeroUsize;
-use std::sync::mpsc;
-use std::time::Duration;
 
 fn session() -> Session {
     simulate(&Recipe { trials: 60, units: 30, heldout: 6, seed: 5 })
@@ -30,14 +26,7 @@ fn data(session: &Session) -> Data {
 }
 
 fn origin() -> Training {
-    Training {
-        by: "a test".into(),
-        data: Vec::new(),
-        data_sha256: "0".repeat(64),
-        seed: 1,
-        epochs: 0,
-        parent: None,
-    }
+    Training { seed: 1, ..Training::of_nothing("a test") }
 }
 
 fn fitted(data: &Data) -> (LinearFilter, Bundle) {
@@ -196,27 +185,8 @@ fn what_is_heard_scores_as_the_table_says() {
     let path = folder.path().join("wiener.ndt");
     row.filter.unwrap().bundle(&data, origin()).unwrap().write(&path).unwrap();
     let bundle = Bundle::read(&path).unwrap();
-    let plan = Plan::new(&session, Some("val"), 20.0, Channels::HeldIn).unwrap();
-    // None is to be missed because the machine is busy.
-    let config =
-        ndt_daemon::config::Config { deadline_ms: Some(5_000.0), stale_after_bins: 200, ..on_loopback() };
-    let engine = engine::load(&config.engine(), &bundle).unwrap();
-    let pipeline = pipeline::start(&config, &bundle, engine).unwrap();
-    let rig = format!("connect:{}", pipeline.input()).parse().unwrap();
-    let output = pipeline.output().parse().unwrap();
-    let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());
-    let until = Until { count: Some(plan.bins() as u64), idle: None, first: Duration::from_secs(30) };
-    let (go, gone) = mpsc::channel();
-    std::thread::scope(|scope| {
-        let plan = &plan;
-        scope.spawn(move || {
-            gone.recv().unwrap();
-            play::run(plan, None, &rig, Speed::Times(10.0), Duration::from_secs(30), &mut |_| {}).unwrap();
-        });
-        listen::run(&output, &mut tally, until, &mut || go.send(()).unwrap(), &mut |_, _| true).unwrap();
-    });
-    pipeline.stop();
-    let summary = tally.summary();
+    let engine = engine::load(&on_loopback().engine(), &bundle).unwrap();
+    let (plan, summary) = rig::heard(&bundle, &session, engine).unwrap();
     let (heard, scored) = (summary.velocity_r2_mean.unwrap(), row.velocity[0].mean);
     println!("heard {heard}, scored {scored}");
     assert!(scored > 0.2, "{scored}");

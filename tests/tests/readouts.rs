@@ -29,14 +29,7 @@ fn bundle(session: &Session, config: &Config, generations: &mut Vec<usize>) -> B
     let data = Dataset::reading(std::slice::from_ref(session), 20.0, &config.velocity.wanted()).unwrap();
     let fit =
         training::fit(&data, config, None, &mut |progress| generations.push(progress.generation)).unwrap();
-    let origin = Training {
-        by: "a test".into(),
-        data: Vec::new(),
-        data_sha256: "0".repeat(64),
-        seed: 1,
-        epochs: fit.epoch,
-        parent: None,
-    };
+    let origin = Training { seed: 1, epochs: fit.epoch, ..Training::of_nothing("a test") };
     let bundle = export::fitted(&fit, &data, config, origin).unwrap();
     bundle.check().unwrap();
     bundle

@@ -2,23 +2,20 @@
 //! daemon, and heard again.
 
 use ndt_daemon::engine::{self, EngineKind};
-use ndt_daemon::pipeline;
 use ndt_protocol::Bundle;
 use ndt_protocol::manifest::Training;
 use ndt_protocol::precision::Precision;
-use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
-use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::listen::Summary;
+use ndt_replay::play::Plan;
 use ndt_replay::session::{Interval, Session};
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::{nwb, nwb_write};
-use ndt_tests::{on_loopback, onnxruntime_library};
+use ndt_tests::{onnxruntime_library, rig};
 use ndt_trainer::checkpoint::Checkpoints;
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::{Dataset, Trial};
 use ndt_trainer::{export, inference, training};
 use std::path::Path;
-use std::sync::mpsc;
-use std::time::Duration;
 
 /// A session that has been through a file.
 fn session(folder: &Path) -> Session {
@@ -41,14 +38,7 @@ fn config() -> Config {
 }
 
 fn origin() -> Training {
-    Training {
-        by: "a test".into(),
-        data: Vec::new(),
-        data_sha256: "0".repeat(64),
-        seed: 1,
-        epochs: 0,
-        parent: None,
-    }
+    Training { seed: 1, ..Training::of_nothing("a test") }
 }
 
 fn fit(data: &Dataset) -> Bundle {
@@ -62,7 +52,6 @@ fn fit(data: &Dataset) -> Bundle {
 }
 
 fn stream(bundle: &Bundle, session: &Session, kind: EngineKind, precision: Precision) -> (Plan, Summary) {
-    let plan = Plan::new(session, Some("val"), 20.0, Channels::HeldIn).unwrap();
     let choice = engine::Choice {
         kind,
         instruction_set: None,
@@ -71,27 +60,7 @@ fn stream(bundle: &Bundle, session: &Session, kind: EngineKind, precision: Preci
         onnx: engine::onnx::Settings::default(),
     };
     let engine = engine::load(&choice, bundle).unwrap();
-    // The scores are those of computed values: none is to be missed because the machine is busy.
-    let config =
-        ndt_daemon::config::Config { deadline_ms: Some(5_000.0), stale_after_bins: 200, ..on_loopback() };
-    let pipeline = pipeline::start(&config, bundle, engine).unwrap();
-    let rig = format!("connect:{}", pipeline.input()).parse().unwrap();
-    let output = pipeline.output().parse().unwrap();
-    let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());
-    let until = Until { count: Some(plan.bins() as u64), idle: None, first: Duration::from_secs(30) };
-    let (go, gone) = mpsc::channel();
-    std::thread::scope(|scope| {
-        let plan = &plan;
-        scope.spawn(move || {
-            gone.recv().unwrap();
-            play::run(plan, None, &rig, Speed::Times(10.0), Duration::from_secs(30), &mut |_| {}).unwrap();
-        });
-        listen::run(&output, &mut tally, until, &mut || go.send(()).unwrap(), &mut |_, _| true).unwrap();
-    });
-    let stats = pipeline.stats();
-    pipeline.stop();
-    assert_eq!((stats.refused, stats.overflowed), (0, 0), "{stats:?}");
-    (plan, tally.summary())
+    rig::heard(bundle, session, engine).unwrap()
 }
 
 #[test]

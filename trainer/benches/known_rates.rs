@@ -149,14 +149,7 @@ fn main() {
     let (config, notes) = defaults::for_data(Kind::of(&data));
     notes.iter().for_each(|note| println!("note: {note}"));
     let fit = training::fit(&data, &config, None, &mut |_| {}).expect("a fit");
-    let origin = Training {
-        by: "a benchmark".into(),
-        data: Vec::new(),
-        data_sha256: "0".repeat(64),
-        seed: 1,
-        epochs: fit.epoch,
-        parent: None,
-    };
+    let origin = Training { seed: 1, epochs: fit.epoch, ..Training::of_nothing("a benchmark") };
     let bundle = export::fitted(&fit, &data, &config, origin).expect("a bundle");
     let reference = Reference::new(&bundle.manifest, &bundle.weights);
     let causal = test.trials.iter().map(|trial| {

@@ -1,9 +1,9 @@
 //! `ndt-train baselines`: what a transformer has to be better than, as a table.
 
+use crate::provenance;
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use ndt_protocol::manifest::Training;
 use ndt_replay::nwb;
 use ndt_trainer::baselines::data::{Data, Units};
 use ndt_trainer::baselines::gru;
@@ -109,15 +109,7 @@ fn export(
     let Some(best) = filters.max_by(|a, b| a.validation_r2.total_cmp(&b.validation_r2)) else {
         return Ok(());
     };
-    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let training = Training {
-        by: concat!("ndt-train ", env!("CARGO_PKG_VERSION")).to_owned(),
-        data: command.data.iter().map(name).collect(),
-        data_sha256: ndt_protocol::bundle::digest_files(&command.data)?,
-        seed: 0,
-        epochs: 0,
-        parent: None,
-    };
+    let training = provenance(&command.data, 0, 0, None)?;
     let behind = if units == Units::All { "" } else { "-heldin" };
     let path = out.join(format!("{}{behind}", format!("{method:?}").to_lowercase()));
     std::fs::create_dir_all(out).with_context(|| format!("folder {}", out.display()))?;

@@ -8,6 +8,7 @@ use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::manifest::Velocity;
 use ndt_replay::session::{Interval, SelectError, Session};
+use std::ops::Range;
 
 /// Behaviour series that the velocity head is fitted on.
 pub const VELOCITY_SERIES: &str = "hand_vel";
@@ -42,11 +43,8 @@ pub struct Trial {
 
 impl Trial {
     /// Some of its bins, as a trial.
-    pub fn part(&self, bins: std::ops::Range<usize>) -> Trial {
-        let part = |values: &[f32]| {
-            let each = values.len() / self.bins.max(1);
-            values[bins.start * each..bins.end * each].to_vec()
-        };
+    pub fn part(&self, bins: Range<usize>) -> Trial {
+        let part = |values: &[f32]| rows(values, self.bins, &bins);
         Trial {
             bins: bins.len(),
             counts: part(&self.counts),
@@ -54,6 +52,12 @@ impl Trial {
             rates: part(&self.rates),
         }
     }
+}
+
+/// Some rows of a flat array of `count` rows.
+pub(crate) fn rows(values: &[f32], count: usize, wanted: &Range<usize>) -> Vec<f32> {
+    let each = values.len() / count.max(1);
+    values[wanted.start * each..wanted.end * each].to_vec()
 }
 
 /// Recordings, ready for training.

@@ -1,10 +1,9 @@
 //! `ndt-train finetune`: a bundle made to fit a new session.
 
-use crate::{Bar, ProgressForm, name};
+use crate::{Bar, ProgressForm, provenance};
 use anyhow::Context;
 use clap::Args;
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Training;
 use ndt_protocol::readout;
 use ndt_replay::nwb;
 use ndt_trainer::config::Config;
@@ -79,14 +78,7 @@ pub fn run(command: &Finetune) -> anyhow::Result<String> {
         bar.show_line(epoch, epochs, "", &format!("loss {loss:.4}"));
     })?;
     bar.bar.finish_and_clear();
-    let training = Training {
-        by: concat!("ndt-train ", env!("CARGO_PKG_VERSION")).to_owned(),
-        data: command.data.iter().map(|path| name(path)).collect(),
-        data_sha256: ndt_protocol::bundle::digest_files(&command.data)?,
-        seed: config.optimiser.seed,
-        epochs: fit.epoch,
-        parent: Some(manifest.id.clone()),
-    };
+    let training = provenance(&command.data, config.optimiser.seed, fit.epoch, Some(manifest.id.clone()))?;
     let written = finetune::bundle(&parent, &fit, &data, &config, training)?.write(&command.out)?;
     let seconds = started.elapsed().as_secs_f64();
     if command.json {

@@ -11,11 +11,12 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndt_protocol::Bundle;
+use ndt_protocol::bundle::{self, BundleError};
 use ndt_protocol::manifest::Training;
 use ndt_replay::nwb;
 use ndt_replay::session::Session;
 use ndt_trainer::checkpoint::Checkpoints;
-use ndt_trainer::config::Config;
+use ndt_trainer::config::{Config, ConfigError};
 use ndt_trainer::dataset::Dataset;
 use ndt_trainer::defaults::{self, Kind};
 use ndt_trainer::device::ComputeDevice;
@@ -190,14 +191,7 @@ fn fit(command: &Fit) -> anyhow::Result<()> {
         bar.show(progress)
     })?;
     bar.bar.finish_and_clear();
-    let training = Training {
-        by: concat!("ndt-train ", env!("CARGO_PKG_VERSION")).to_owned(),
-        data: command.data.iter().map(|path| name(path)).collect(),
-        data_sha256: ndt_protocol::bundle::digest_files(&command.data)?,
-        seed: config.optimiser.seed,
-        epochs: fit.epoch,
-        parent: None,
-    };
+    let training = provenance(&command.data, config.optimiser.seed, fit.epoch, None)?;
     let manifest = export::fitted(&fit, &data, &config, training)?.write(&command.out)?;
     // The bundle is there: what was kept in case of a cut has done its work.
     if checkpoints.folder.exists() {
@@ -230,22 +224,27 @@ fn read(command: &Fit) -> anyhow::Result<Vec<Session>> {
     Ok(sessions)
 }
 
+/// The configuration: the command line comes before the file, and that before the defaults.
+fn configuration(command: &Fit, defaults: &Config) -> Result<Config, ConfigError> {
+    let mut config = match &command.config {
+        Some(path) => Config::read_over(path, defaults)?,
+        None => defaults.clone(),
+    };
+    config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
+    config.optimiser.epochs = command.epochs.unwrap_or(config.optimiser.epochs);
+    config.check()?;
+    Ok(config)
+}
+
 /// The recordings in bins, the configuration for them, and what was decided on the way.
 fn prepare(command: &Fit, sessions: &[Session]) -> anyhow::Result<(Dataset, Config, Vec<String>)> {
-    let read = |defaults: &Config| match &command.config {
-        Some(path) => Config::read_over(path, defaults),
-        None => Ok(defaults.clone()),
-    };
-    let wanted = read(&Config::default())?.velocity.wanted();
+    let wanted = configuration(command, &Config::default())?.velocity.wanted();
     let data = Dataset::reading(sessions, command.bin_ms, &wanted)?;
     let (defaults, decided) = match command.preset {
         Some(Preset::Ndt) => (defaults::ndt(), vec!["defaults of the preset ndt".to_owned()]),
         None => defaults::for_data(Kind::of(&data)),
     };
-    let mut config = read(&defaults)?;
-    config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
-    config.optimiser.epochs = command.epochs.unwrap_or(config.optimiser.epochs);
-    config.check()?;
+    let config = configuration(command, &defaults)?;
     Ok((data, config, decided))
 }
 
@@ -279,6 +278,23 @@ fn evaluate(command: &Evaluate) -> anyhow::Result<()> {
 /// A file's name without its folder, as provenance takes it.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Where a model that this program has fitted to `data` comes from.
+fn provenance(
+    data: &[PathBuf],
+    seed: u64,
+    epochs: usize,
+    parent: Option<String>,
+) -> Result<Training, BundleError> {
+    Ok(Training {
+        by: concat!("ndt-train ", env!("CARGO_PKG_VERSION")).to_owned(),
+        data: data.iter().map(|path| name(path)).collect(),
+        data_sha256: bundle::digest_files(data)?,
+        seed,
+        epochs,
+        parent,
+    })
 }
 
 /// A bar for a person, a line each tenth of the way for a log.

@@ -8,7 +8,7 @@
 //! few trials of a session become many. What is asked for stays what was recorded.
 //! **A visible count of a held-in unit is never a label**: a model that may copy its input learns nothing.
 
-use crate::dataset::Trial;
+use crate::dataset::{self, Trial};
 use crate::loss::IGNORED;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -199,10 +199,7 @@ impl Batch {
 
     /// Some of its trials, as a batch.
     pub fn part(&self, trials: Range<usize>) -> Batch {
-        let part = |values: &[f32]| {
-            let each = values.len() / self.trials.max(1);
-            values[trials.start * each..trials.end * each].to_vec()
-        };
+        let part = |values: &[f32]| dataset::rows(values, self.trials, &trials);
         Batch {
             trials: trials.len(),
             bins: self.bins,

@@ -1,9 +1,8 @@
 //! `ndt-train fit` of several sessions at once: one body, and for each session an interface and a bundle.
 
-use super::{Bar, Fit, name};
+use super::{Bar, Fit, configuration, provenance};
 use anyhow::ensure;
 use clap::ValueEnum;
-use ndt_protocol::manifest::Training;
 use ndt_replay::session::Session;
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::Dataset;
@@ -47,10 +46,7 @@ pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
         anyhow::bail!("expected recordings of different names, found {} twice", twice[0]);
     }
     let started = std::time::Instant::now();
-    let mut config = command.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
-    config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
-    config.optimiser.epochs = command.epochs.unwrap_or(config.optimiser.epochs);
-    config.check()?;
+    let mut config = configuration(command, &Config::default())?;
     // Heads for later bins would have to be each session's own.
     config.objective.forward_bins = 0;
     let config = &config;
@@ -71,14 +67,8 @@ pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
     bar.bar.finish_and_clear();
     let mut bundles = Vec::new();
     for ((fit, data), path) in fits.iter().zip(&data).zip(&command.data) {
-        let training = Training {
-            by: concat!("ndt-train ", env!("CARGO_PKG_VERSION")).to_owned(),
-            data: vec![name(path)],
-            data_sha256: ndt_protocol::bundle::digest_files(std::slice::from_ref(path))?,
-            seed: config.optimiser.seed,
-            epochs: fit.epoch,
-            parent: None,
-        };
+        let data_path = std::slice::from_ref(path);
+        let training = provenance(data_path, config.optimiser.seed, fit.epoch, None)?;
         bundles.push(export::fitted(fit, data, config, training)?);
     }
     // All are made before the first is written.

@@ -3,6 +3,7 @@
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use ndt_replay::stop;
 use ndt_trainer::sweep::local::{self, Local};
 use ndt_trainer::sweep::plan::Plan;
 use ndt_trainer::sweep::plot;
@@ -13,9 +14,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::atomic::Ordering;
 
 pub const HELP: &str = "\
 The file says what is fitted; paths are relative to it, and each key but data and space may be left out:
@@ -117,7 +116,7 @@ fn here(command: &Sweep, plan: &Plan) -> anyhow::Result<Vec<State>> {
     ensure!(queued == 0, "expected no run in Slurm's queue, found {queued}; --executor slurm waits for them");
     let jobs = command.jobs.map_or_else(local::cores, |jobs| jobs as usize);
     let local = Local { program: local::this_program()?, jobs };
-    let stop = stop_on_signal()?;
+    let stop = stop::on_signal()?;
     let mut table = Table::new(plan);
     let states = local.work(plan, &stop, &mut |states| table.show(states))?;
     table.clear();
@@ -164,7 +163,7 @@ fn on_slurm(command: &Sweep, plan: &Plan) -> anyhow::Result<Waited> {
         let jobs: Vec<_> = submission.jobs.iter().map(job).collect();
         return Ok(Waited::Left(format!("{:#}", json!({ "jobs": jobs, "queued": submission.queued }))));
     }
-    let stop = stop_on_signal()?;
+    let stop = stop::on_signal()?;
     let mut table = Table::new(plan);
     let states = submission.wait(plan, &stop, &mut |states| table.show(states))?;
     table.clear();
@@ -333,22 +332,4 @@ fn label(plan: &Plan, at: usize) -> String {
     let values = plan.keys.iter().zip(&plan.points[*point]);
     let values: Vec<String> = values.map(|(key, value)| format!("{} {}", short(key), plain(value))).collect();
     format!("{name}  {}  seed {seed}", values.join("  "))
-}
-
-/// A flag that Ctrl-C or SIGTERM sets, so that a sweep ends its runs and says how to go on.
-fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let (mut interrupt, mut terminate) = {
-        let _on_runtime = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        });
-        flag.store(true, Ordering::Relaxed);
-    });
-    Ok(stop)
 }

@@ -5,6 +5,7 @@
 //! stopped.
 
 pub mod finetune;
+mod objective;
 pub mod sessions;
 
 use crate::behavior;
@@ -14,13 +15,13 @@ use crate::dataset::{Dataset, Trial};
 use crate::device::ComputeDevice;
 use crate::export::VelocityScale;
 use crate::gradients;
-use crate::loss::{IGNORED, forward_loss, poisson_loss, velocity_loss};
+use crate::loss::IGNORED;
 use crate::masking::{self, Batch, Masking};
 use crate::metrics::{BitsPerSpike, R2};
 use crate::model::{ModelShape, NeuralDataTransformer, Output};
 use crate::noise::Noise;
 use crate::refit::{self, ReadoutScore};
-use crate::shards::{self, Workers};
+use crate::shards::Workers;
 use crate::teacher;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
@@ -29,10 +30,9 @@ use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::manifest::{Architecture, Positions};
 use ndt_protocol::tensors::Tensors;
 use rand::seq::SliceRandom;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::borrow::Cow;
-use std::ops::Range;
 
 /// What the fit says after each epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,6 +182,13 @@ pub(crate) fn acausal(
     })
 }
 
+/// The generator of one epoch: a resumed fit draws what an uninterrupted one would have.
+fn epoch_random(seed: u64, epoch: usize) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(1 + epoch as u64);
+    random
+}
+
 /// What the score that chooses is called.
 fn selection(data: &Dataset) -> &'static str {
     if data.heldout.contains(&true) { "co-bps" } else { "masked-bps" }
@@ -214,25 +221,6 @@ fn shape(data: &Dataset, config: &Config) -> Result<ModelShape, FitError> {
         causal: true,
         forward_bins: config.objective.forward_bins,
     })
-}
-
-/// Part of a batch.
-struct Shard {
-    batch: Batch,
-    /// Velocity and where it is known.
-    target: (Vec<f32>, Vec<f32>),
-    /// Part of the batch's labels.
-    rates_share: f64,
-    /// Part of the batch's known velocities.
-    velocity_share: f64,
-    /// Part of the batch's bins.
-    bins_share: f64,
-    /// Part of the batch's pairs of a bin and a later one.
-    ahead_share: f64,
-    /// A teacher's rates `[B, T, N]`; empty without one.
-    rates: Vec<f32>,
-    /// Of its dropout.
-    seed: u64,
 }
 
 struct Trainer<'a> {
@@ -314,8 +302,7 @@ impl<'a> Trainer<'a> {
     /// One pass over the training trials; gives the mean loss.
     fn epoch(&mut self, epoch: usize) -> f64 {
         let config = &self.config.optimiser;
-        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
-        random.set_stream(1 + epoch as u64);
+        let mut random = epoch_random(config.seed, epoch);
         let entered: Vec<Cow<Trial>> =
             self.data.train.iter().map(|trial| self.entered(trial, &mut random)).collect();
         let mut order: Vec<&Trial> = entered.iter().map(AsRef::as_ref).collect();
@@ -364,69 +351,6 @@ impl<'a> Trainer<'a> {
         }
         let part = (epoch - warmup) / (config.epochs as f64 - warmup).max(1.0);
         config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
-    }
-
-    /// The batch in parts.
-    fn shards(&self, batch: &Batch, trials: &[&Trial], random: &mut ChaCha8Rng) -> Vec<Shard> {
-        let parts = match self.compute {
-            ComputeDevice::Cpu => shards::split(batch.trials, batch.bins),
-            // A graphics card takes the whole batch at once.
-            #[cfg(feature = "wgpu")]
-            ComputeDevice::Wgpu => std::iter::once(0..batch.trials).collect(),
-        };
-        parts.into_iter().map(|part| self.shard(batch, trials, part, random)).collect()
-    }
-
-    /// Some trials of a batch, with their share of what counts in it, so that the losses of all parts add up to its mean.
-    fn shard(&self, batch: &Batch, trials: &[&Trial], part: Range<usize>, random: &mut ChaCha8Rng) -> Shard {
-        let known = |known: &[f32]| known.iter().map(|known| f64::from(*known)).sum::<f64>();
-        let bins = |batch: &Batch| batch.lengths.iter().sum::<usize>() as f64;
-        let ahead = |batch: &Batch| batch.pairs_ahead(self.shape.forward_bins) as f64;
-        let (labelled, all_bins, all_ahead) = (batch.labelled(), bins(batch), ahead(batch));
-        let (_, all_known) = behavior::targets(batch, trials, &self.velocity);
-        let batch = batch.part(part.clone());
-        let trials = &trials[part];
-        let target = behavior::targets(&batch, trials, &self.velocity);
-        let rates_share = batch.labelled() as f64 / labelled.max(1) as f64;
-        let velocity_share = known(&target.1) / known(&all_known).max(1.0);
-        let bins_share = bins(&batch) / all_bins.max(1.0);
-        let ahead_share = ahead(&batch) / all_ahead.max(1.0);
-        let wants_rates = self.config.objective.teacher_weight > 0.0;
-        let rates = if wants_rates { batch.taught(trials, &self.data.heldout) } else { Vec::new() };
-        Shard {
-            batch,
-            target,
-            rates_share,
-            velocity_share,
-            bins_share,
-            ahead_share,
-            rates,
-            seed: random.next_u64(),
-        }
-    }
-
-    /// What a shard adds to the loss of its batch.
-    fn loss(&self, model: &NeuralDataTransformer, shard: &Shard) -> Tensor<1> {
-        let (batch, objective) = (&shard.batch, &self.config.objective);
-        let mut noise = Noise::new(shard.seed, self.config.optimiser.dropout);
-        let output = answer(model, self.shape.causal, batch, &self.device, Some(&mut noise));
-        let labels = tensor(&batch.labels, batch, &self.device);
-        let mut loss = poisson_loss(output.log_rates.clone(), labels).mul_scalar(shard.rates_share);
-        if !shard.rates.is_empty() {
-            let rates = tensor(&shard.rates, batch, &self.device);
-            let taught = poisson_loss(output.log_rates, rates);
-            loss = loss + taught.mul_scalar(objective.teacher_weight * shard.bins_share);
-        }
-        if let Some(forward) = output.forward {
-            let counts = tensor(&batch.counts, batch, &self.device);
-            let ahead = forward_loss(forward, counts, objective.forward_bins);
-            loss = loss + ahead.mul_scalar(objective.forward_weight * shard.ahead_share);
-        }
-        let Some(velocity) = output.velocity else { return loss };
-        let target = tensor(&shard.target.0, batch, &self.device);
-        let known = tensor(&shard.target.1, batch, &self.device);
-        let weight = objective.velocity_weight * shard.velocity_share;
-        loss + velocity_loss(velocity, target, known).mul_scalar(weight)
     }
 
     /// Scores on the validation trials; `None` without a spike in them.

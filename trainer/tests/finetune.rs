@@ -31,14 +31,7 @@ fn config() -> Config {
 }
 
 fn origin() -> Training {
-    Training {
-        by: "a test".into(),
-        data: Vec::new(),
-        data_sha256: "0".repeat(64),
-        seed: 1,
-        epochs: 0,
-        parent: None,
-    }
+    Training { seed: 1, ..Training::of_nothing("a test") }
 }
 
 fn bundle(session: &Session) -> Bundle {

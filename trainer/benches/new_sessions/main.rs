@@ -182,12 +182,5 @@ fn print(title: &str, row: &Row) {
 }
 
 fn origin() -> Training {
-    Training {
-        by: "a benchmark".to_owned(),
-        data: Vec::new(),
-        data_sha256: "0".repeat(64),
-        seed: 1,
-        epochs: 0,
-        parent: None,
-    }
+    Training { seed: 1, ..Training::of_nothing("a benchmark") }
 }

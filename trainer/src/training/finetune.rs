@@ -3,7 +3,7 @@
 //! With few trials there is nothing to choose the best epoch by, so that a fine-tuning takes a fixed number of steps and keeps
 //! the last weights. **The same bundle, data and seed give the same weights.**
 
-use super::{FitError, Scores, Trainer, shape};
+use super::{FitError, Scores, Trainer, epoch_random, shape};
 use crate::config::{self, Config};
 use crate::dataset::{Dataset, Trial};
 use crate::device::ComputeDevice;
@@ -20,9 +20,7 @@ use ndt_protocol::Bundle;
 use ndt_protocol::bundle::BundleError;
 use ndt_protocol::manifest::{Manifest, Training};
 use ndt_protocol::readout;
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 
 /// Steps that a fine-tuning takes at least, where nothing else is asked for.
 const STEPS: usize = 300;
@@ -195,8 +193,7 @@ impl Trainer<'_> {
     /// One pass over the training trials, the body at a pace of its own or not at all; gives the mean loss.
     fn paced_epoch(&mut self, epoch: usize, body_moves: bool) -> f64 {
         let config = &self.config.optimiser;
-        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
-        random.set_stream(1 + epoch as u64);
+        let mut random = epoch_random(config.seed, epoch);
         let mut order: Vec<&Trial> = self.data.train.iter().collect();
         order.shuffle(&mut random);
         let masking = self.config.masking(self.data.bin_width_ms, epoch);

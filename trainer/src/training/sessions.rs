@@ -4,7 +4,7 @@
 //! it is of; an interface moves in its own session's steps alone.
 
 use super::finetune::split;
-use super::{Fit, FitError, Progress, Scores, Trainer, selection, shape};
+use super::{Fit, FitError, Progress, Scores, Trainer, epoch_random, selection, shape};
 use crate::config::Config;
 use crate::dataset::{Dataset, Trial};
 use crate::device::ComputeDevice;
@@ -13,9 +13,7 @@ use crate::model::NeuralDataTransformer;
 use crate::refit;
 use burn::optim::ModuleOptimizer;
 use ndt_protocol::tensors::Tensors;
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 
 /// One body for all of `data`; gives a fit for each, in order. The best epoch is that of the best mean score. Sessions are
 /// either all with a velocity or all without: [`alike`] sees to it.
@@ -101,8 +99,7 @@ impl Body {
     /// One pass over the training trials of all sessions, their batches in random order; gives the mean loss.
     fn epoch(&mut self, trainers: &mut [Trainer], epoch: usize) -> f64 {
         let config = trainers[0].config.optimiser.clone();
-        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
-        random.set_stream(1 + epoch as u64);
+        let mut random = epoch_random(config.seed, epoch);
         let mut batches: Vec<(usize, Vec<&Trial>)> = Vec::new();
         for (session, trainer) in trainers.iter().enumerate() {
             let mut order: Vec<&Trial> = trainer.data.train.iter().collect();

@@ -57,7 +57,7 @@ fn gradient(data: &Dataset, dropout: f64, workers: usize, whole: bool) -> (f64, 
     let trials: Vec<&Trial> = data.train.iter().collect();
     let batch = masking::masked(&trials, &data.heldout, &config.masking(data.bin_width_ms, 0), &mut random);
     let shards = if whole {
-        vec![trainer.shard(&batch, &trials, 0..trials.len(), &mut random)]
+        vec![trainer.shard(&trainer.asked(&batch, &trials), 0..trials.len(), &mut random)]
     } else {
         trainer.shards(&batch, &trials, &mut random)
     };

@@ -1,0 +1,57 @@
+//! A whole rig on loopback: a session's validation trials go through a running daemon, and what it says is scored.
+
+use crate::on_loopback;
+use ndt_daemon::config::Config;
+use ndt_daemon::engine::Engine;
+use ndt_daemon::pipeline;
+use ndt_protocol::Bundle;
+use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::session::Session;
+use std::error::Error;
+use std::sync::mpsc;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Plays the 20 ms bins of split `val` ten times as fast as they were, and gives the plan and what was heard.
+///
+/// # Errors
+/// When any part of the rig fails, or the daemon refuses or drops a bin.
+pub fn heard(
+    bundle: &Bundle,
+    session: &Session,
+    engine: Box<dyn Engine>,
+) -> Result<(Plan, Summary), Box<dyn Error>> {
+    let plan = Plan::new(session, Some("val"), 20.0, Channels::HeldIn)?;
+    // The scores are those of computed values: none is to be missed because the machine is busy.
+    let config = Config { deadline_ms: Some(5_000.0), stale_after_bins: 200, ..on_loopback() };
+    let pipeline = pipeline::start(&config, bundle, engine)?;
+    let rig = format!("connect:{}", pipeline.input()).parse()?;
+    let output = pipeline.output().parse()?;
+    let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());
+    let until = Until { count: Some(plan.bins() as u64), idle: None, first: PATIENCE };
+    let (go, gone) = mpsc::channel();
+    std::thread::scope(|scope| -> Result<(), Box<dyn Error>> {
+        let plan = &plan;
+        let played = scope.spawn(move || {
+            // A listener that failed never says go.
+            gone.recv().map_or(Ok(()), |()| {
+                play::run(plan, None, &rig, Speed::Times(10.0), PATIENCE, &mut |_| {}).map(drop)
+            })
+        });
+        let mut go = Some(go);
+        // The player waits for it, or has failed and says so below.
+        let mut start = || go.take().into_iter().for_each(|go| go.send(()).unwrap_or_default());
+        let listened = listen::run(&output, &mut tally, until, &mut start, &mut |_, _| true);
+        drop(go);
+        played.join().map_err(|_| "the player panicked")??;
+        Ok(listened.map(drop)?)
+    })?;
+    let stats = pipeline.stats();
+    pipeline.stop();
+    if (stats.refused, stats.overflowed) != (0, 0) {
+        return Err(format!("expected no bin refused or dropped, found {stats:?}").into());
+    }
+    Ok((plan, tally.summary()))
+}
