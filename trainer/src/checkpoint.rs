@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Version of the folder's files. Rises with every change, added fields included.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const PROGRESS: &str = "progress.toml";
 const WEIGHTS: &str = "weights.safetensors";
 const BEST: &str = "best.safetensors";
 const OPTIMISER: &str = "optimiser.burnpack";
+const TEACHER: &str = "teacher.safetensors";
 
 /// Where and how often a fit is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Checkpoint {
     pub weights: Tensors,
     /// The best weights so far.
     pub best: Best,
+    /// What the teacher said of each training trial, `[T, N]`, so that it need not be fitted again; nothing without one.
+    pub rates: Vec<Vec<f32>>,
 }
 
 /// The best weights so far.
@@ -127,6 +130,7 @@ impl Checkpoint {
                 (WEIGHTS, tensors::to_bytes(&self.weights)),
                 (BEST, tensors::to_bytes(&self.best.weights)),
                 (OPTIMISER, optimiser.to_vec()),
+                (TEACHER, tensors::to_bytes(&by_trial(&self.rates))),
             ],
         )?;
         Ok(())
@@ -177,8 +181,16 @@ impl Checkpoint {
             },
             weights: array(BEST)?,
         };
+        let rates = array(TEACHER)?.into_values().map(|(_, rates)| rates).collect();
         let state = burn::tensor::Bytes::from_bytes_vec(bytes(OPTIMISER)?);
         let optimiser = optimiser.from_bytes(state).map_err(|error| damaged(OPTIMISER, error.to_string()))?;
-        Ok(Some((Checkpoint { epoch: progress.epoch, weights, best }, optimiser)))
+        Ok(Some((Checkpoint { epoch: progress.epoch, weights, best, rates }, optimiser)))
     }
+}
+
+/// Under names that sort as the trials do.
+fn by_trial(rates: &[Vec<f32>]) -> Tensors {
+    let named =
+        |(trial, rates): (usize, &Vec<f32>)| (format!("{trial:06}"), (vec![rates.len()], rates.clone()));
+    rates.iter().enumerate().map(named).collect()
 }

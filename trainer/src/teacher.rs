@@ -25,8 +25,14 @@ pub fn taught(
         return Ok(data.clone());
     }
     let rates = rates(compute, data, config, &data.train, progress)?;
-    let trials = data.train.iter().zip(rates).map(|(trial, rates)| Trial { rates, ..trial.clone() });
-    Ok(Dataset { train: trials.collect(), ..data.clone() })
+    Ok(with_rates(data, &rates))
+}
+
+/// The data with what a teacher said of each training trial.
+pub fn with_rates(data: &Dataset, rates: &[Vec<f32>]) -> Dataset {
+    let trials =
+        data.train.iter().zip(rates).map(|(trial, rates)| Trial { rates: rates.clone(), ..trial.clone() });
+    Dataset { train: trials.collect(), ..data.clone() }
 }
 
 /// What a teacher that is fitted to `data` says of `trials`: expected counts `[T, N]` of each, from all of its bins.

@@ -143,13 +143,14 @@ pub fn fit_on(
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Fit, FitError> {
     let shape = shape(data, config)?;
-    let data = &teacher::taught(compute, data, config, progress)?;
+    let kept = kept(data, config, checkpoints)?;
+    let data = &match &kept {
+        Some((checkpoint, _)) => teacher::with_rates(data, &checkpoint.rates),
+        None => teacher::taught(compute, data, config, progress)?,
+    };
     let mut trainer = Trainer::new(data, config, shape, compute);
-    let (mut epoch, mut best) = (0, None);
-    if let Some(checkpoint) = checkpoints.map_or(Ok(None), |checkpoints| trainer.resume(checkpoints))? {
-        (epoch, best) = (checkpoint.epoch, Some(checkpoint.best));
-    }
-    let best = trainer.fit((epoch, best), checkpoints, progress)?;
+    let stands = kept.map_or((0, None), |(checkpoint, optimiser)| trainer.go_on(checkpoint, optimiser));
+    let best = trainer.fit(stands, checkpoints, progress)?;
     let selection = selection(data);
     let (epoch, scores) = (best.epoch, best.scores);
     let velocity = trainer.velocity;
@@ -180,6 +181,23 @@ pub(crate) fn acausal(
         let batch = masking::unmasked(&[trial], &heldout);
         values(answer(&model, false, &batch, &device, None).log_rates.exp())
     })
+}
+
+/// What was kept of this fit and is to be gone on from, with the optimiser's state.
+fn kept(
+    data: &Dataset,
+    config: &Config,
+    checkpoints: Option<&Checkpoints>,
+) -> Result<Option<(Checkpoint, ModuleOptimizer)>, CheckpointError> {
+    let Some(checkpoints) = checkpoints.filter(|checkpoints| checkpoints.resume) else { return Ok(None) };
+    Checkpoint::read(&checkpoints.folder, optimiser(config), config, &data.fingerprint())
+}
+
+fn optimiser(config: &Config) -> ModuleOptimizer {
+    AdamWConfig::new()
+        .with_weight_decay(config.optimiser.weight_decay as f32)
+        .with_beta_2(config.optimiser.beta2 as f32)
+        .init()
 }
 
 /// The generator of one epoch: a resumed fit draws what an uninterrupted one would have.
@@ -240,10 +258,7 @@ struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     fn new(data: &'a Dataset, config: &'a Config, shape: ModelShape, compute: ComputeDevice) -> Self {
         let device = compute.device().autodiff();
-        let optimiser = AdamWConfig::new()
-            .with_weight_decay(config.optimiser.weight_decay as f32)
-            .with_beta_2(config.optimiser.beta2 as f32)
-            .init();
+        let optimiser = optimiser(config);
         let model = NeuralDataTransformer::new(&shape, &data.mean_counts(), config.optimiser.seed, &device);
         let velocity = behavior::scales(data);
         let workers = Workers::new();
@@ -280,22 +295,16 @@ impl<'a> Trainer<'a> {
         best.ok_or(FitError::NoSpikes)
     }
 
-    /// Goes on from a checkpoint, where there is one and it is wanted.
-    fn resume(&mut self, checkpoints: &Checkpoints) -> Result<Option<Checkpoint>, CheckpointError> {
-        if !checkpoints.resume {
-            return Ok(None);
-        }
-        let data = self.data.fingerprint();
-        let found = Checkpoint::read(&checkpoints.folder, self.optimiser.clone(), self.config, &data)?;
-        Ok(found.map(|(checkpoint, optimiser)| {
-            self.optimiser = optimiser;
-            self.model = NeuralDataTransformer::from_tensors(&self.shape, &checkpoint.weights, &self.device);
-            checkpoint
-        }))
+    /// Goes on from a checkpoint; gives its epoch and the best weights so far.
+    fn go_on(&mut self, checkpoint: Checkpoint, optimiser: ModuleOptimizer) -> (usize, Option<Best>) {
+        self.optimiser = optimiser;
+        self.model = NeuralDataTransformer::from_tensors(&self.shape, &checkpoint.weights, &self.device);
+        (checkpoint.epoch, Some(checkpoint.best))
     }
 
     fn keep(&self, checkpoints: &Checkpoints, epoch: usize, best: Best) -> Result<(), CheckpointError> {
-        let checkpoint = Checkpoint { epoch, weights: self.model.tensors(), best };
+        let rates = self.data.train.iter().map(|trial| trial.rates.clone()).collect();
+        let checkpoint = Checkpoint { epoch, weights: self.model.tensors(), best, rates };
         checkpoint.write(&checkpoints.folder, &self.optimiser, self.config, &self.data.fingerprint())
     }
 
