@@ -61,13 +61,13 @@ fn main() {
     println!("| set-up | trials | method | co-bps | velocity R2 | s | CPU s |");
     println!("|---|---|---|---|---|---|---|");
     for days in all.iter().filter(|days| days.title.contains(&part)) {
-        for row in rows(days) {
+        compare(days, &mut |row| {
             print(days.title, &row);
             report.push(json!({
                 "set-up": days.title, "trials": row.trials, "method": row.method, "co-bps": row.co_bps,
                 "velocity-r2": row.velocity_r2, "seconds": row.seconds, "cpu-seconds": row.cpu_seconds,
             }));
-        }
+        });
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
     std::fs::create_dir_all(&folder).expect("target/bench can be made");
@@ -75,31 +75,30 @@ fn main() {
         .expect("new_sessions.json can be written");
 }
 
-fn rows(days: &Days) -> Vec<Row> {
+/// All methods on the second day; `tell` hears of each as it ends.
+fn compare(days: &Days, tell: &mut dyn FnMut(Row)) {
     let data = |session: &Session| {
         Dataset::new(std::slice::from_ref(session), BIN_MS, 0.0).expect("a day can be binned")
     };
     let first = data(&days.first);
-    let mut rows = Vec::new();
     let (bundle, row) = timed("day 1: the bundle", first.train.len(), || {
         let config = Config::default();
         let fit = training::fit(&first, &config, None, &mut |_| {}).expect("day 1 can be fitted");
         let scores = fit.scores;
         (export::fitted(&fit, &first, &config, origin()).expect("a fit makes a bundle"), scores)
     });
-    rows.push(row);
+    tell(row);
     let second = data(&days.second);
     let old = Settings { epochs: Some(0), ..Settings::default() };
-    rows.push(finetuned("day 1's bundle, no step", &bundle, &second, usize::MAX, old));
+    tell(finetuned("day 1's bundle, no step", &bundle, &second, usize::MAX, old));
     for trials in TRIALS {
         for (method, interface_only) in [("finetune --interface-only", true), ("finetune", false)] {
             let settings = Settings { interface_only, ..Settings::default() };
-            rows.push(finetuned(method, &bundle, &second, trials, settings));
+            tell(finetuned(method, &bundle, &second, trials, settings));
         }
-        rows.push(from_nothing(&second, trials));
-        rows.push(wiener(&days.second, trials));
+        tell(from_nothing(&second, trials));
+        tell(wiener(&days.second, trials));
     }
-    rows
 }
 
 fn finetuned(method: &'static str, bundle: &Bundle, day: &Dataset, trials: usize, settings: Settings) -> Row {
