@@ -41,6 +41,9 @@ pub struct Config {
     /// Which of the bundle's velocities is published, by the ms from a bin's centre to the instant that it is for; the
     /// bundle's first where not set.
     pub velocity_lag_ms: Option<f64>,
+    /// A linear bundle, whose velocity is said of a bin that came and has no result of the model's; the policy's where
+    /// not set.
+    pub fallback_bundle: Option<PathBuf>,
     /// From a bin's arrival to its answer at the latest; the width of a bin where not set.
     pub deadline_ms: Option<f64>,
     /// Silence after which the decode thread has the engine run a step for nothing, again and again; 0 for never.
@@ -106,6 +109,7 @@ impl Default for Config {
             instruction_set: None,
             precision: None,
             velocity_lag_ms: None,
+            fallback_bundle: None,
             deadline_ms: None,
             keep_warm_ms: 2,
             policy: Policy::Decay,
@@ -302,6 +306,7 @@ mod tests {
         let whole = read(&whole.join("\n")).unwrap();
         assert_eq!((whole.deadline_ms, whole.speed_max_m_per_s), (Some(20.0), Some(1.5)));
         assert!(whole.acceleration_max_m_per_s2.is_some() && whole.onnxruntime_library.is_some());
+        assert_eq!(whole.fallback_bundle, Some("/var/lib/ndtd/linear".into()));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! same code runs live, in replay and in the simulation of `tests/`.
 //!
 //! * A result in time is published as it is. One that comes later is not: its bin has been answered.
-//! * A bin without a result at `arrival + deadline` is answered by the policy, flagged `late`.
+//! * A bin without a result at `arrival + deadline` is answered with the velocity that the fallback decoder has for it,
+//!   where it has one (`degraded`), else by the policy; either way flagged `late`.
 //! * A bin that never came is answered when a later one is (`gap`), or once the source has been silent for
 //!   `stale-after-bins`: from then on each period of the source's grid is answered at its own deadline, flagged
 //!   `stale`, and numbered as the source would have numbered it.
@@ -55,7 +56,7 @@ pub struct Guard {
     velocity_offset_ns: i64,
     /// The last estimate that was given; the next answer is written over it.
     last: Estimate,
-    /// The velocity of the last one that was computed, and how many answers there were since.
+    /// The velocity of the last one that was computed, by either decoder, and how many answers there were since.
     computed: Velocity,
     since_computed: u64,
     /// The velocity that was published last.
@@ -165,8 +166,10 @@ impl Guard {
             self.begin(result.stream, first);
         }
         self.fill_to(result.seq, emit);
+        let is_its = |bin: &&Arrival| bin.stream == result.stream && bin.seq == result.seq;
+        let degraded = self.waiting.iter().find(is_its).and_then(|bin| bin.velocity);
         self.waiting.retain(|arrival| arrival.stream != result.stream || arrival.seq > result.seq);
-        self.publish(result, emit);
+        self.publish(result, degraded, emit);
     }
 
     /// When `tick` has something to do if nothing comes before, `CLOCK_MONOTONIC` ns; `None` before the first bin.
@@ -280,16 +283,13 @@ impl Guard {
         let Estimate { seq: last_seq, source_ns, arrival_ns, .. } = self.last;
         let known = match self.grid.stream == stream {
             true => self.grid,
-            false => Arrival { seq: last_seq, stream, source_ns, arrival_ns },
+            false => Arrival { seq: last_seq, stream, source_ns, arrival_ns, velocity: None },
         };
         let bins = i64::try_from(i128::from(seq) - i128::from(known.seq)).unwrap_or(0);
         let shift_ns = bins.saturating_mul(self.bin_width_ns as i64);
-        Arrival {
-            seq,
-            stream,
-            source_ns: known.source_ns.saturating_add(shift_ns),
-            arrival_ns: known.arrival_ns.saturating_add_signed(shift_ns),
-        }
+        let source_ns = known.source_ns.saturating_add(shift_ns);
+        let arrival_ns = known.arrival_ns.saturating_add_signed(shift_ns);
+        Arrival { seq, stream, source_ns, arrival_ns, velocity: None }
     }
 
     /// Whether the source turns out to have been paused: bins come, but for some periods in a row with numbers
@@ -327,7 +327,7 @@ impl Guard {
         true
     }
 
-    /// Gives the policy's answer to a bin.
+    /// Answers a bin without a result.
     fn answer(
         &mut self,
         bin: Arrival,
@@ -342,38 +342,52 @@ impl Guard {
         self.last.arrival_ns = bin.arrival_ns;
         self.last.decoded_ns = 0;
         self.last.lag_bins = u16::try_from(self.waiting.len()).unwrap_or(u16::MAX);
-        let limited = self.fall_back();
-        self.give(quality, reasons.with(limited), emit);
+        let why = self.fall_back(bin.velocity);
+        self.give(quality, reasons.with(why), emit);
     }
 
-    /// Publishes a result; one that is a fault with the policy's values.
-    fn publish(&mut self, result: &Estimate, emit: &mut dyn FnMut(&mut Estimate)) {
-        let mut reasons = result.reasons;
-        if result.quality == Quality::Fault {
+    /// Publishes a result; one that is a fault with what is said instead.
+    fn publish(
+        &mut self,
+        result: &Estimate,
+        degraded: Option<Velocity>,
+        emit: &mut dyn FnMut(&mut Estimate),
+    ) {
+        let why = if result.quality == Quality::Fault {
             self.last.copy_stamps(result);
-            reasons = reasons.with(self.fall_back());
+            self.fall_back(degraded)
         } else {
-            let before = self.published;
             self.last.copy_from(result);
-            reasons = reasons.with(self.limit(&before));
-            self.computed[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
-            self.since_computed = 0;
-        }
-        self.give(result.quality, reasons, emit);
+            self.take_computed()
+        };
+        self.give(result.quality, result.reasons.with(why), emit);
     }
 
-    fn fall_back(&mut self) -> Reasons {
+    /// Says the fallback decoder's velocity, or the policy's where there is none; rates are held.
+    fn fall_back(&mut self, degraded: Option<Velocity>) -> Reasons {
+        let velocity = self.last.velocity_mut();
+        if let Some(degraded) = degraded {
+            velocity.copy_from_slice(&degraded[..velocity.len()]);
+            return self.take_computed().with(Reasons::DEGRADED);
+        }
         self.since_computed += 1;
         let factor = self.settings.fallback.factor(self.since_computed);
-        for (velocity, computed) in self.last.velocity_mut().iter_mut().zip(&self.computed) {
+        for (velocity, computed) in velocity.iter_mut().zip(&self.computed) {
             *velocity = computed * factor;
         }
-        let before = self.published;
-        self.limit(&before)
+        self.limit()
     }
 
-    fn limit(&mut self, before: &Velocity) -> Reasons {
-        match self.settings.limits.apply(before, self.last.velocity_mut()) {
+    /// The velocity was computed: the policy starts from it.
+    fn take_computed(&mut self) -> Reasons {
+        let limited = self.limit();
+        self.computed[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
+        self.since_computed = 0;
+        limited
+    }
+
+    fn limit(&mut self) -> Reasons {
+        match self.settings.limits.apply(&self.published, self.last.velocity_mut()) {
             true => Reasons::VELOCITY_LIMITED,
             false => Reasons::default(),
         }

@@ -5,6 +5,7 @@
 //!    rebin, source::Intake                                                          deadline, policy
 //! ```
 //!
+//! [`degraded`] has a linear decoder's velocity ready on the source thread, for bins without a result.
 //! [`lsl`] has a source and publishers of its own; [`outputs`] gives an estimate to all publishers.
 //!
 //! [`pipeline`] gives each its thread and the bounded queues between them; [`config`] says what to run;
@@ -16,6 +17,7 @@ pub mod config;
 pub mod counts;
 pub mod decode;
 pub mod decoder;
+pub mod degraded;
 pub mod doctor;
 pub mod engine;
 pub mod guard;

@@ -102,6 +102,9 @@ struct Run {
     /// Which of the bundle's velocities is published: ms from a bin's centre to the instant that it is for, e.g. 100.
     #[arg(long, allow_negative_numbers = true)]
     velocity_lag_ms: Option<f64>,
+    /// A linear bundle that answers a bin whose result is late or a fault, e.g. linear/wiener; else the policy does.
+    #[arg(long)]
+    fallback_bundle: Option<PathBuf>,
     /// ONNX Runtime's shared library.
     #[arg(long)]
     onnxruntime_library: Option<PathBuf>,
@@ -216,6 +219,7 @@ fn run(run: Run) -> anyhow::Result<()> {
     config.engine = run.engine.unwrap_or(config.engine);
     config.precision = run.precision.or(config.precision);
     config.velocity_lag_ms = run.velocity_lag_ms.or(config.velocity_lag_ms);
+    config.fallback_bundle = run.fallback_bundle.or(config.fallback_bundle);
     config.onnxruntime_library = run.onnxruntime_library.or(config.onnxruntime_library);
     config.check()?;
     service::start_logging(&config.log);
@@ -244,6 +248,9 @@ fn run(run: Run) -> anyhow::Result<()> {
         pipeline.input(),
         pipeline.outputs().join(" and "),
     );
+    if let Some(path) = &config.fallback_bundle {
+        info!("late and faulty bins are answered by the linear decoder in {}", path.display());
+    }
     Ok(service::supervise(pipeline)?)
 }
 

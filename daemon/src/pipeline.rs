@@ -7,12 +7,13 @@
 //!
 //! Each queue holds [`QUEUE_BINS`] and drops its **oldest** when full: after a stall the newest bin matters most, and
 //! the decoder sees the missing numbers as a gap. The guard hears of a bin before the decoder gets it, so that it
-//! keeps the deadline whatever the decoder does. Counters are plain atomics: the control plane reads them, the
-//! real-time threads never wait for it.
+//! keeps the deadline whatever the decoder does, and with the bin what the fallback decoder says of it. Counters are
+//! plain atomics: the control plane reads them, the real-time threads never wait for it.
 
 use crate::config::{Config, ConfigError};
 use crate::counts::{Shared, Stats};
 use crate::decoder::Decoder;
+use crate::degraded::{Degraded, DegradedError};
 use crate::engine::Engine;
 use crate::guard::Guard;
 use crate::keep_warm::KeepWarm;
@@ -66,6 +67,9 @@ pub enum PipelineError {
     /// The configuration does not fit the bundle.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The fallback bundle.
+    #[error(transparent)]
+    Degraded(#[from] DegradedError),
     /// A socket.
     #[error(transparent)]
     Zeromq(#[from] ZeromqError),
@@ -122,7 +126,8 @@ pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Resul
     Ok(pipeline)
 }
 
-/// Starts the threads on any source, with `say` for whatever is published.
+/// Loads the fallback bundle, if one is configured, and starts the threads on any source, with `say` for whatever is
+/// published.
 ///
 /// # Errors
 /// [`PipelineError`]; nothing is left running then.
@@ -135,6 +140,8 @@ pub fn start_with(
 ) -> Result<Pipeline, PipelineError> {
     let settings = config.guard(&bundle.manifest)?;
     let guard = Guard::new(bundle, settings);
+    let degraded = config.fallback_bundle.as_deref();
+    let degraded = degraded.map(|path| Degraded::load(path, bundle, &config.mask_channels)).transpose()?;
     let look_every_ns = settings.deadline_ns / 2;
     let decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
     let shared = Arc::new(Shared::default());
@@ -157,12 +164,8 @@ pub fn start_with(
         let warmth = KeepWarm::new(config.keep_warm_ms, monotonic_ns());
         move || run_decode(decoder, warmth, queued_bins, &estimates, &shared)
     })?;
-    pipeline.spawn(
-        "ndt-source",
-        &config.realtime,
-        || (),
-        move || run_source(source, &heard, &bins, &shared),
-    )?;
+    let run = move || run_source(source, degraded, &heard, &bins, &shared);
+    pipeline.spawn("ndt-source", &config.realtime, || (), run)?;
     Ok(pipeline)
 }
 
@@ -288,7 +291,13 @@ fn sleep_once<T: Send + 'static>(queue: &Receiver<T>) -> impl FnOnce() + Send + 
 }
 
 /// Runs on the source thread until stopped, once a bin. Must not allocate, lock or log for a good bin.
-fn run_source(mut source: impl Source, heard: &Queue<Heard>, bins: &Queue<Bin>, shared: &Shared) {
+fn run_source(
+    mut source: impl Source,
+    mut degraded: Option<Degraded>,
+    heard: &Queue<Heard>,
+    bins: &Queue<Bin>,
+    shared: &Shared,
+) {
     let mut intake = Intake::default();
     let mut bin = Bin::empty();
     let mut is_gone = false;
@@ -300,7 +309,8 @@ fn run_source(mut source: impl Source, heard: &Queue<Heard>, bins: &Queue<Bin>, 
         is_gone = received == Received::Gone || (is_gone && received == Received::Nothing);
         match received {
             Received::Bin => match intake.take(&mut bin) {
-                Some(arrival) => {
+                Some(mut arrival) => {
+                    arrival.velocity = degraded.as_mut().and_then(|degraded| degraded.velocity(&bin));
                     shared.received(bin.invalid_channels());
                     shared.overflowed(heard.push(Heard::Bin(arrival)));
                     shared.overflowed(bins.push(bin.clone()));

@@ -1,6 +1,7 @@
 //! Where bins come from. One implementation for each transport, and one for tests.
 
 use ndt_protocol::Bin;
+use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::wire::WireError;
 
 /// What a source has to say. Only after `Bin` is there something in `bin` that may be looked at.
@@ -34,7 +35,7 @@ impl Source for Box<dyn Source> {
 }
 
 /// That a bin has come: all of it that the guard needs, which holds the deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Arrival {
     /// The bin's number.
     pub seq: u64,
@@ -44,6 +45,8 @@ pub struct Arrival {
     pub source_ns: i64,
     /// When it was complete on this machine, `CLOCK_MONOTONIC` ns.
     pub arrival_ns: u64,
+    /// What the fallback decoder says of it, m/s, where there is one and it knows.
+    pub velocity: Option<[f32; VELOCITY_DIMS_MAX]>,
 }
 
 /// Which run of its source a bin belongs to. A source that counts from the start again under its old stream id
@@ -119,7 +122,7 @@ impl Intake {
         }
         self.runs.tell(bin);
         let Bin { seq, stream, source_ns, arrival_ns, .. } = *bin;
-        Some(Arrival { seq, stream, source_ns, arrival_ns })
+        Some(Arrival { seq, stream, source_ns, arrival_ns, velocity: None })
     }
 }
 

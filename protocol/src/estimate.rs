@@ -13,11 +13,11 @@ pub enum Quality {
     /// The bin never came; computed from the bins before it, or the policy's answer where they are too far away
     /// (`decoded_ns` is then 0).
     Gap = 2,
-    /// Not computed in time; the policy's answer.
+    /// Not computed in time; the fallback decoder's velocity, or the policy's answer.
     Late = 3,
     /// The source is silent; the policy's answer.
     Stale = 4,
-    /// Computed, but not usable (not finite); the policy's answer.
+    /// Computed, but not usable (not finite); the fallback decoder's velocity, or the policy's answer.
     Fault = 5,
 }
 
@@ -70,8 +70,10 @@ impl Reasons {
     pub const VELOCITY_LIMITED: Reasons = Reasons(1 << 12);
     /// The source went on with numbers that had been answered as stale: numbering follows it from here.
     pub const RENUMBERED: Reasons = Reasons(1 << 13);
+    /// The velocity is the fallback bundle's, a linear decoder's, computed from this bin; the rates are held.
+    pub const DEGRADED: Reasons = Reasons(1 << 14);
 
-    const NAMES: [&'static str; 14] = [
+    const NAMES: [&'static str; 15] = [
         "segment-start",
         "short-history",
         "missing-bin",
@@ -86,6 +88,7 @@ impl Reasons {
         "clock-jump",
         "velocity-limited",
         "renumbered",
+        "degraded",
     ];
 
     /// Both sets together.
@@ -116,7 +119,7 @@ pub struct Estimate {
     /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns; of a bin that never came, when it should
     /// have been.
     pub arrival_ns: u64,
-    /// When the decoder was done, `CLOCK_MONOTONIC` ns; 0 where nothing was computed.
+    /// When the model was done, `CLOCK_MONOTONIC` ns; 0 where it computed nothing in time.
     pub decoded_ns: u64,
     /// When the estimate was handed to the transport, `CLOCK_MONOTONIC` ns; 0 before.
     pub published_ns: u64,

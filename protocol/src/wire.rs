@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Version of the bytes below. Rises with every change, added fields included.
+/// Version of the bytes below. Rises with every change, added fields included; a new bit of the reasons is none.
 pub const VERSION: u16 = 2;
 /// First four bytes of every header.
 pub const MAGIC: [u8; 4] = *b"NDTW";

@@ -152,6 +152,16 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
     );
 }
 
+#[test]
+fn a_reason_that_is_not_known_yet_is_kept_and_has_no_name() {
+    let mut sent = estimate();
+    sent.reasons = Reasons(1 << 31).with(Reasons::DEGRADED);
+    let header = wire::estimate_header(&sent);
+    let read = wire::read_estimate(&[wire::TOPIC_ESTIMATE, &header, &[0; 12], &[0; 8]]).unwrap();
+    assert_eq!((read.reasons, read.quality), (sent.reasons, sent.quality));
+    assert!(read.reasons.names().eq(["degraded"]));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused_but_never_panic(

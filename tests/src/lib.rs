@@ -4,10 +4,11 @@ pub mod lsl;
 pub mod rig;
 
 use ndt_daemon::config::Config;
+use ndt_daemon::engine::linear_decoder::LinearDecoder;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::Endpoint;
-use ndt_protocol::manifest::{Architecture, Manifest, Training, Velocity};
+use ndt_protocol::manifest::{Architecture, Linear, Manifest, Training, Velocity};
 use ndt_protocol::tensors::Tensors;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -97,6 +98,36 @@ pub fn weights_only(shape: Shape, seed: u64) -> Bundle {
     let manifest = manifest(shape);
     let weights = random_weights(&manifest, seed);
     Bundle { manifest, weights, step_onnx: Vec::new(), window_onnx: Vec::new(), golden: Tensors::new() }
+}
+
+/// A linear decoder of random weights and means that looks at so many bins, of 20 ms, with its golden vectors; its warm-up
+/// and longest gap are those of [`manifest`].
+pub fn linear(channels: usize, dims: usize, window_bins: usize, seed: u64) -> Bundle {
+    const BINS: usize = 40;
+    let shape = Shape { channels, units: 0, dims, architecture: Architecture::NONE };
+    let mut manifest = manifest(shape);
+    manifest.linear = Some(Linear { window_bins });
+    let mut weights = random_weights(&manifest, seed);
+    // Means of counts, as a fit has them.
+    weights.entry("missing".to_owned()).and_modify(|(_, means)| {
+        means.iter_mut().for_each(|mean| *mean = mean.abs());
+    });
+    let counts = random_counts(BINS, channels, seed);
+    let golden = Tensors::new();
+    let (step_onnx, window_onnx) = (Vec::new(), Vec::new());
+    let mut bundle = Bundle { manifest, weights, step_onnx, window_onnx, golden };
+    let mut decoder = LinearDecoder::new(&bundle).unwrap_or_else(|| panic!("the manifest is linear"));
+    let mut velocity = Vec::new();
+    for counts in counts.chunks_exact(channels) {
+        decoder.push(counts);
+        velocity.extend_from_slice(decoder.velocity());
+    }
+    bundle.golden = Tensors::from([
+        ("counts".to_owned(), (vec![BINS, channels], counts)),
+        ("missing".to_owned(), (vec![BINS], vec![0.0; BINS])),
+        ("velocity".to_owned(), (vec![BINS, dims], velocity)),
+    ]);
+    bundle
 }
 
 /// Poisson-like counts for `bins` bins of `channels` channels: mostly zeros, a few ones, rarely more.

@@ -9,7 +9,7 @@ use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::manifest::Architecture;
 use ndt_protocol::{Bin, Bundle, Quality, wire};
 use ndt_replay::zeromq::{Receiver, Sender};
-use ndt_tests::{Positions, Shape, on_loopback, random_counts, weights_only};
+use ndt_tests::{Positions, Shape, linear, on_loopback, random_counts, weights_only};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -194,7 +194,15 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
         }
     };
     // Long enough that the publish thread sleeps, and does not only spin, on a machine that is busy.
-    let config = Config { deadline_ms: Some(1_000.0), stale_after_bins: 50, ..Config::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let fallback = folder.path().join("linear.ndt");
+    linear(CHANNELS, 2, 15, 5).write(&fallback).unwrap();
+    let config = Config {
+        deadline_ms: Some(1_000.0),
+        stale_after_bins: 50,
+        fallback_bundle: Some(fallback),
+        ..Config::default()
+    };
     let pipeline = pipeline::start_with(&config, &bundle, Box::new(engine), source, say).unwrap();
     let [checksum, allocations, frees] = finished.recv().unwrap();
     assert_ne!(checksum, 0);

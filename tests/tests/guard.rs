@@ -63,7 +63,15 @@ impl Bench {
 
     fn arrive_of(&mut self, stream: u64, seq: u64) {
         let source_ns = 20 * MS as i64 * (seq as i64 + 1);
-        self.guard.arrived(Arrival { seq, stream, source_ns, arrival_ns: self.now_ms * MS });
+        let arrival_ns = self.now_ms * MS;
+        self.guard.arrived(Arrival { seq, stream, source_ns, arrival_ns, velocity: None });
+    }
+
+    /// Bin `seq` comes now, and the fallback decoder says `velocity` of it, m/s along x.
+    fn arrive_degraded(&mut self, seq: u64, velocity: f32) {
+        let (source_ns, arrival_ns) = (20 * MS as i64 * (seq as i64 + 1), self.now_ms * MS);
+        let velocity = Some([velocity, 0.0, f32::NAN]);
+        self.guard.arrived(Arrival { seq, stream: 1, source_ns, arrival_ns, velocity });
     }
 
     /// The result of bin `seq` comes now; its velocity is `seq + 1` m/s.
@@ -328,4 +336,80 @@ fn a_publish_thread_that_was_stopped_for_an_hour_does_not_answer_an_hour() {
     assert_eq!(given.last(), Some(&(179_998, Stale)));
     assert!(bench.guard.counters().skipped > 179_000);
     assert_eq!(first, ["long-gap", "peer-silent"], "the first after the jump says so");
+}
+
+#[test]
+fn a_late_bin_and_a_fault_are_answered_with_the_fallback_decoders_velocity() {
+    let zero = Fallback { policy: Policy::Zero, time_constant_bins: 1.0 };
+    let mut bench = Bench::new(Settings { fallback: zero, ..SETTINGS });
+    bench.bin(0);
+    bench.until(40);
+    bench.arrive_degraded(1, 0.25);
+    bench.until(60);
+    assert_eq!(bench.published()[1..], [(60, 1, Late, 0.25)]);
+    assert_eq!(bench.reasons(), ["deadline-missed", "degraded"]);
+    assert_eq!(bench.last.as_ref().unwrap().decoded_ns, 0);
+    bench.arrive_degraded(2, 0.5);
+    bench.result_of(1, 2, Fault);
+    assert_eq!((bench.published(), bench.reasons()), (vec![(60, 2, Fault, 0.5)], vec!["degraded"]));
+    // A result is published as it is, whatever the other decoder says.
+    bench.until(80);
+    bench.arrive_degraded(3, 0.75);
+    bench.result(3);
+    assert_eq!((bench.published(), bench.reasons()), (vec![(80, 3, Good, 4.0)], vec![]));
+    // Where it says nothing, and of bins that never came, the policy does.
+    bench.until(100);
+    bench.arrive(4);
+    bench.result_of(1, 4, Fault);
+    bench.until(150);
+    bench.arrive_degraded(7, 0.75);
+    bench.result_of(1, 5, Fault);
+    bench.until(170);
+    let expected = [(100, 4, Fault, 0.0), (150, 5, Fault, 0.0), (170, 6, Gap, 0.0), (170, 7, Late, 0.75)];
+    assert_eq!(bench.published(), expected);
+    bench.until(300);
+    assert!(bench.published().iter().all(|published| (published.2, published.3) == (Stale, 0.0)));
+    assert_eq!(bench.reasons(), ["peer-silent"]);
+    // A stream that ends before its last bin has a result.
+    bench.arrive_degraded(30, 0.125);
+    bench.arrive_of(2, 0);
+    bench.result_of(2, 0, Good);
+    let published = bench.published();
+    assert_eq!(published[published.len() - 2..], [(300, 30, Late, 0.125), (300, 0, Good, 1.0)]);
+}
+
+#[test]
+fn the_policy_goes_on_from_the_fallback_decoders_velocity() {
+    let fallback = Fallback { policy: Policy::Decay, time_constant_bins: 2.5 };
+    let mut bench = Bench::new(Settings { fallback, ..SETTINGS });
+    bench.bin(4);
+    bench.until(120);
+    bench.arrive_degraded(5, -2.0);
+    bench.until(140);
+    bench.arrive_degraded(6, -3.0);
+    bench.until(250);
+    let published = bench.published();
+    assert_eq!(published[..3], [(101, 4, Good, 5.0), (140, 5, Late, -2.0), (160, 6, Late, -3.0)]);
+    for (bins, stale) in published[3..].iter().enumerate() {
+        assert_eq!((stale.2, stale.3), (Stale, -3.0 * fallback.factor(bins as u64 + 1)), "{published:?}");
+    }
+    assert!(published.len() > 5);
+}
+
+#[test]
+fn the_fallback_decoders_velocity_is_limited_like_any_other() {
+    let limits = VelocityLimits { speed_max: Some(5.0), change_max: Some(2.0) };
+    let mut bench = Bench::new(Settings { limits, ..SETTINGS });
+    bench.bin(0);
+    for (seq, velocity) in [(1, 9.0), (2, 9.0), (3, 9.0), (4, 4.5)] {
+        bench.until(20 * (seq + 1));
+        bench.arrive_degraded(seq, velocity);
+    }
+    bench.until(119);
+    let velocities: Vec<f32> = bench.published().iter().map(|published| published.3).collect();
+    assert_eq!(velocities, [1.0, 3.0, 5.0, 5.0], "as the first, then two changes to the highest speed");
+    assert_eq!(bench.reasons(), ["deadline-missed", "velocity-limited", "degraded"]);
+    // What is held is what was said.
+    bench.until(181);
+    assert_eq!(bench.published()[..2], [(120, 4, Late, 4.5), (160, 5, Stale, 4.5)]);
 }

@@ -18,20 +18,23 @@ const SEEDS: u64 = 2_000;
 fn the_contract_holds_whatever_happens() {
     let only: Option<u64> = std::env::var("CONTRACT_SEED").ok().map(|seed| seed.parse().unwrap());
     let (mut qualities, mut failed) = ([0u64; 6], Vec::new());
-    for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
+    let seeds = only.map_or(0..SEEDS, |seed| seed..seed + 1);
+    for (seed, has_fallback) in seeds.flat_map(|seed| [(seed, false), (seed, true)]) {
         let plan = Plan::random(&mut ChaCha8Rng::seed_from_u64(seed));
-        let trace = world::run(&plan, seed);
+        let trace = world::run(&plan, seed, has_fallback);
         if only.is_some() {
             tell(&plan, &trace);
         }
         let broken = check(&plan, &trace);
         if !broken.is_empty() {
-            failed.push(format!("CONTRACT_SEED={seed}, {plan:?}:\n{}", broken.join("\n")));
+            let fallback = if has_fallback { "with" } else { "without" };
+            let broken = broken.join("\n");
+            failed.push(format!("CONTRACT_SEED={seed} {fallback} a fallback, {plan:?}:\n{broken}"));
         }
         trace.published.iter().for_each(|estimate| qualities[estimate.quality as usize] += 1);
     }
     let counted: BTreeMap<&str, u64> = Quality::ALL.iter().map(|q| q.name()).zip(qualities).collect();
-    println!("{SEEDS} seeds: {counted:?}");
+    println!("{SEEDS} seeds, without and with a fallback decoder: {counted:?}");
     assert!(
         failed.is_empty(),
         "{} seeds fail, such as\n{}",
@@ -137,6 +140,7 @@ fn check(plan: &Plan, trace: &Trace) -> Vec<String> {
         let values = estimate.rates().iter().chain(estimate.velocity());
         breach(values.into_iter().all(|value| value.is_finite()), estimate, "not finite");
         explained(&known, estimate, &mut breach);
+        stood_in(&known, estimate, &mut breach);
         let Some((_, bin)) = known.bin(estimate) else { continue };
         // One that never came is answered with the next that does, or as stale.
         if !matches!(estimate.quality, Quality::Stale | Quality::Gap) {
@@ -223,6 +227,21 @@ fn explained(known: &Known<'_>, estimate: &Estimate, breach: &mut Breach) {
     }
 }
 
+/// Whether the fallback decoder's velocity is given of a bin that came and has no result, where it has one, and of no other.
+fn stood_in(known: &Known<'_>, estimate: &Estimate, breach: &mut Breach) {
+    let came = known.bin(estimate).filter(|_| matches!(estimate.quality, Quality::Late | Quality::Fault));
+    // The oldest of more than a queue holds is forgotten.
+    let came = came.filter(|(at, _)| known.until(*at, estimate).len() <= QUEUE_BINS);
+    let said = came.and_then(|(_, bin)| bin.arrival.velocity);
+    let is_degraded = estimate.reasons.contains(Reasons::DEGRADED);
+    breach(is_degraded == said.is_some(), estimate, "a fallback untold, or told of none");
+    breach(
+        said.is_none_or(|said| said[..2] == *estimate.velocity()),
+        estimate,
+        "the fallback of another bin",
+    );
+}
+
 /// A bin of the model has the sum of its parts and, but for what segments give up, their number.
 fn made(plan: &Plan, trace: &Trace) -> Vec<String> {
     let invalid = plan.has(|fault| matches!(fault, Fault::Invalid { .. }));
@@ -247,7 +266,8 @@ fn fading(trace: &Trace) -> Vec<String> {
     let mut broken = Vec::new();
     let (mut in_a_row, mut before) = (0, f32::INFINITY);
     for estimate in &trace.published {
-        let is_computed = estimate.decoded_ns > 0 && estimate.quality != Quality::Fault;
+        let is_degraded = estimate.reasons.contains(Reasons::DEGRADED);
+        let is_computed = (estimate.decoded_ns > 0 && estimate.quality != Quality::Fault) || is_degraded;
         in_a_row = if is_computed { 0 } else { in_a_row + 1 };
         let speed = estimate.velocity().iter().map(|part| part.abs()).sum::<f32>();
         let fades = if in_a_row < 10 { speed < before || speed == 0.0 } else { speed == 0.0 };

@@ -88,12 +88,13 @@ struct World {
     results: VecDeque<Estimate>,
     looks_ns: u64,
     guard: Guard,
+    has_fallback: bool,
     random: ChaCha8Rng,
     trace: Trace,
 }
 
-/// Runs the plan to its end.
-pub fn run(plan: &Plan, seed: u64) -> Trace {
+/// Runs the plan to its end, without or with a fallback decoder, which says the bin's count and number.
+pub fn run(plan: &Plan, seed: u64, has_fallback: bool) -> Trace {
     let architecture = Architecture {
         width: 4,
         layers: 1,
@@ -126,6 +127,7 @@ pub fn run(plan: &Plan, seed: u64) -> Trace {
         results: VecDeque::new(),
         looks_ns: 0,
         guard: Guard::new(&bundle, settings),
+        has_fallback,
         random: ChaCha8Rng::seed_from_u64(seed),
         trace: Trace::default(),
     };
@@ -162,7 +164,8 @@ impl World {
         if !self.rebin.push(&mut bin, (plan.width_ns() / 1_000) as u32).unwrap() {
             return;
         }
-        let Some(arrival) = self.intake.take(&mut bin) else { return };
+        let Some(mut arrival) = self.intake.take(&mut bin) else { return };
+        arrival.velocity = self.has_fallback.then(|| [bin.counts()[0], bin.seq as f32, 0.0]);
         self.trace.came.push(Came { arrival, nth, source_seq, count: bin.counts()[0] });
         push(&mut self.heard, arrival);
         push(&mut self.bins, (nth, bin));
