@@ -3,13 +3,15 @@
 use burn::tensor::Device;
 use std::str::FromStr;
 
-/// Where a fit is computed. The weights of a seed differ from one to the other by rounding.
+/// Where a fit is computed. The weights of a seed differ from one to the other: by rounding, and by what is drawn, for a
+/// graphics card takes a batch whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ComputeDevice {
     /// All cores of the processor.
     #[default]
     Cpu,
-    /// The graphics card that wgpu likes best. Never run: no such card was at hand.
+    /// The graphics card that wgpu likes best. Run on Vulkan in software alone (llvmpipe), where it learns what the
+    /// processor does: no card was at hand.
     #[cfg(feature = "wgpu")]
     Wgpu,
 }

@@ -93,7 +93,7 @@ struct Fit {
     /// Epochs from one checkpoint (in OUT.checkpoint) to the next.
     #[arg(long, default_value_t = 10)]
     checkpoint_epochs: usize,
-    /// Where to compute: cpu, or wgpu (a graphics card; built with `--features wgpu`, never run so far).
+    /// Where to compute: cpu, or wgpu (a graphics card; built with `--features wgpu`, run in software Vulkan alone so far).
     #[arg(long, default_value = "cpu")]
     device: ComputeDevice,
     /// Go on from OUT.checkpoint, if it is there.

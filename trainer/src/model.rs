@@ -295,6 +295,20 @@ impl NeuralDataTransformer {
         }
     }
 
+    /// The same, but that no gradient is computed for the body. A weight that gradients are computed for and that never
+    /// moves costs more with each step: all graphs that it was ever in stay tied to it.
+    pub fn with_body_at_rest(&self) -> Self {
+        let NeuralDataTransformer { missing, position, layers, norm, .. } = self.clone();
+        let (missing, position) = (missing.no_grad(), position.no_grad());
+        NeuralDataTransformer {
+            missing,
+            position,
+            layers: layers.no_grad(),
+            norm: norm.no_grad(),
+            ..self.clone()
+        }
+    }
+
     /// This interface on the body of `other`, whose architecture is the same.
     pub fn on_body_of(&self, other: &NeuralDataTransformer) -> Self {
         let NeuralDataTransformer { readin, rates, velocity, .. } = self.clone();

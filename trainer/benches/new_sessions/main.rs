@@ -2,9 +2,10 @@
 //! and all trials of days whose units were permuted, dropped, exchanged or have drifted.
 //!
 //! ```sh
-//! cargo bench -p ndt-trainer --bench new_sessions -- --data reach.nwb [part of a set-up's title]
+//! cargo bench -p ndt-trainer --bench new_sessions -- --data reach.nwb [--quick] [part of a set-up's title]
 //! ```
 //!
+//! With `--quick` nothing is fitted from nothing, which takes most of the time.
 //! All are scored on the new day's validation trials. Fine-tuning chooses nothing by them; the fit from nothing keeps its
 //! best epoch on them, and the Wiener filter its penalty and history: both are flattered. Seconds are of the wall clock
 //! and of the processor, all threads together.
@@ -46,9 +47,13 @@ struct Row {
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (mut recording, mut part) = (None, String::new());
+    let (mut recording, mut quick, mut part) = (None, false, String::new());
     while let Some(argument) = arguments.next() {
-        if argument == "--data" { recording = arguments.next().map(PathBuf::from) } else { part = argument }
+        match argument.as_str() {
+            "--data" => recording = arguments.next().map(PathBuf::from),
+            "--quick" => quick = true,
+            _ => part = argument,
+        }
     }
     let mut all = Vec::new();
     match &recording {
@@ -58,16 +63,24 @@ fn main() {
     }
     all.extend(days::simulated(250));
     let mut report = Vec::new();
+    let mut known: Option<(Session, Bundle)> = None;
     println!("| set-up | trials | method | co-bps | velocity R2 | s | CPU s |");
     println!("|---|---|---|---|---|---|---|");
     for days in all.iter().filter(|days| days.title.contains(&part)) {
-        compare(days, &mut |row| {
+        let mut tell = |row: Row| {
             print(days.title, &row);
             report.push(json!({
                 "set-up": days.title, "trials": row.trials, "method": row.method, "co-bps": row.co_bps,
                 "velocity-r2": row.velocity_r2, "seconds": row.seconds, "cpu-seconds": row.cpu_seconds,
             }));
-        });
+        };
+        // Set-ups with the same first day share its bundle.
+        let bundle = match known.take_if(|(first, _)| *first == days.first) {
+            Some((_, bundle)) => bundle,
+            None => first_bundle(&days.first, &mut tell),
+        };
+        compare(&bundle, &days.second, quick, &mut tell);
+        known = Some((days.first.clone(), bundle));
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
     std::fs::create_dir_all(&folder).expect("target/bench can be made");
@@ -75,12 +88,13 @@ fn main() {
         .expect("new_sessions.json can be written");
 }
 
-/// All methods on the second day; `tell` hears of each as it ends.
-fn compare(days: &Days, tell: &mut dyn FnMut(Row)) {
-    let data = |session: &Session| {
-        Dataset::new(std::slice::from_ref(session), BIN_MS, 0.0).expect("a day can be binned")
-    };
-    let first = data(&days.first);
+fn data(session: &Session) -> Dataset {
+    Dataset::new(std::slice::from_ref(session), BIN_MS, 0.0).expect("a day can be binned")
+}
+
+/// What the first day leaves.
+fn first_bundle(day: &Session, tell: &mut dyn FnMut(Row)) -> Bundle {
+    let first = data(day);
     let (bundle, row) = timed("day 1: the bundle", first.train.len(), || {
         let config = Config::default();
         let fit = training::fit(&first, &config, None, &mut |_| {}).expect("day 1 can be fitted");
@@ -88,16 +102,23 @@ fn compare(days: &Days, tell: &mut dyn FnMut(Row)) {
         (export::fitted(&fit, &first, &config, origin()).expect("a fit makes a bundle"), scores)
     });
     tell(row);
-    let second = data(&days.second);
+    bundle
+}
+
+/// All methods on the second day; `tell` hears of each as it ends.
+fn compare(bundle: &Bundle, day: &Session, quick: bool, tell: &mut dyn FnMut(Row)) {
+    let second = data(day);
     let old = Settings { epochs: Some(0), ..Settings::default() };
-    tell(finetuned("day 1's bundle, no step", &bundle, &second, usize::MAX, old));
+    tell(finetuned("day 1's bundle, no step", bundle, &second, usize::MAX, old));
     for trials in TRIALS {
         for (method, interface_only) in [("finetune --interface-only", true), ("finetune", false)] {
             let settings = Settings { interface_only, ..Settings::default() };
-            tell(finetuned(method, &bundle, &second, trials, settings));
+            tell(finetuned(method, bundle, &second, trials, settings));
         }
-        tell(from_nothing(&second, trials));
-        tell(wiener(&days.second, trials));
+        if !quick {
+            tell(from_nothing(&second, trials));
+        }
+        tell(wiener(day, trials));
     }
 }
 

@@ -134,10 +134,15 @@ pub fn finetune(
     let seed = config.optimiser.seed;
     let weights = interface::warm_start(bundle, data, &shape, &trainer.velocity, seed);
     trainer.model = NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device);
-    let unfrozen_from =
-        if settings.interface_only { epochs } else { (epochs as f64 * INTERFACE_FIRST) as usize };
+    let alone = if settings.interface_only { epochs } else { (epochs as f64 * INTERFACE_FIRST) as usize };
     for epoch in 0..epochs {
-        let loss = trainer.paced_epoch(epoch, epoch >= unfrozen_from);
+        if epoch == 0 && alone > 0 {
+            trainer.model = trainer.model.with_body_at_rest();
+        } else if epoch == alone {
+            trainer.model =
+                NeuralDataTransformer::from_tensors(&shape, &trainer.model.tensors(), &trainer.device);
+        }
+        let loss = trainer.paced_epoch(epoch, epoch >= alone);
         if !loss.is_finite() {
             return Err(FitError::Diverged { loss, epoch: epoch + 1 }.into());
         }
