@@ -12,7 +12,6 @@
 
 mod days;
 
-use days::Days;
 use ndt_protocol::Bundle;
 use ndt_protocol::manifest::Training;
 use ndt_replay::session::Session;
