@@ -14,7 +14,8 @@ use std::path::PathBuf;
 
 pub const HELP: &str = "\
 Units are told apart by their ids: those that the bundle knows keep their rows, others begin anew; any number of either. Bins,
-window and width are the bundle's. Fitted are read-in, read-out and velocity head, then, at a lower rate, the body.
+window and width are the bundle's. Fitted are read-in, read-out and velocity head, then, at a lower rate, the body: with 32
+trials or fewer leave it as it is (--interface-only), and where all units are known look first at what --epochs 0 scores.
 Steps and not epochs are fixed, and the last weights are kept: validation trials are scored and choose nothing.
 
 Examples:
