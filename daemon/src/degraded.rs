@@ -3,8 +3,9 @@
 //! It runs on the source thread, so that nothing the model does can hold it up, and its answer goes to the guard with the
 //! news of the bin. No clock: what it says follows from the bins that were taken in, in a replay as in real time.
 
+use crate::config::Config;
 use crate::decoder::Decoder;
-use crate::engine::{self, EngineError, EngineKind};
+use crate::engine::{self, EngineError};
 use ndt_protocol::bundle::BundleError;
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::manifest::{Manifest, Velocity};
@@ -74,15 +75,9 @@ impl Degraded {
         let refuse = |problem: Problem| DegradedError { path: path.to_owned(), problem };
         let bundle = Bundle::read(path).map_err(|error| refuse(error.into()))?;
         fits(&bundle.manifest, &model.manifest).map_err(refuse)?;
-        // Whatever the model is run by: a linear decoder has no other engine.
-        let choice = engine::Choice {
-            kind: EngineKind::Native,
-            instruction_set: None,
-            precision: None,
-            onnxruntime_library: None,
-            onnx: engine::onnx::Settings::default(),
-        };
-        let engine = engine::load(&choice, &bundle).map_err(|error| refuse(error.into()))?;
+        // Whatever the model is run by: a linear decoder has no other engine than the default.
+        let engine =
+            engine::load(&Config::default().engine(), &bundle).map_err(|error| refuse(error.into()))?;
         // It is asked for each bin as it comes, and the guard keeps the deadline: no bin is too late for it.
         Ok(Degraded { decoder: Decoder::new(&bundle, engine, masked_ids, u64::MAX) })
     }

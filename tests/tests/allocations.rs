@@ -193,10 +193,10 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
             done.send([checksum, counted[0], counted[1]]).unwrap();
         }
     };
-    // Long enough that the publish thread sleeps, and does not only spin, on a machine that is busy.
     let folder = tempfile::tempdir().unwrap();
     let fallback = folder.path().join("linear.ndt");
     linear(CHANNELS, 2, 15, 5).write(&fallback).unwrap();
+    // Long enough that the publish thread sleeps, and does not only spin, on a machine that is busy.
     let config = Config {
         deadline_ms: Some(1_000.0),
         stale_after_bins: 50,

@@ -12,9 +12,10 @@ use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 use ndt_tests::{SMALL, Shape, linear, random_counts, weights_only};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
+use tempfile::TempDir;
 
 const CHANNELS: usize = 6;
 const WINDOW: usize = 4;
@@ -182,12 +183,18 @@ fn said_alone(bundle: &Bundle) -> BTreeMap<u64, Vec<f32>> {
     said
 }
 
-#[test]
-fn late_and_faulty_bins_carry_what_the_linear_decoder_says_of_them() {
+/// A linear bundle of the model's bins, and where it lies, as long as its folder is kept.
+fn written() -> (TempDir, PathBuf, Bundle) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("linear.ndt");
     let bundle = linear(CHANNELS, 2, WINDOW, 7);
     bundle.write(&path).unwrap();
+    (folder, path, bundle)
+}
+
+#[test]
+fn late_and_faulty_bins_carry_what_the_linear_decoder_says_of_them() {
+    let (_folder, path, bundle) = written();
     let alone = said_alone(&bundle);
     let estimates = published(Some(&path));
     let mut degraded = Vec::new();
@@ -227,10 +234,7 @@ fn late_and_faulty_bins_carry_what_the_linear_decoder_says_of_them() {
 /// Order, gaps, segments and streams: what it says is the sum over the bins that it should know, or nothing.
 #[test]
 fn the_decoder_says_the_velocity_of_a_new_bin_with_history_enough_and_of_no_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("linear.ndt");
-    let bundle = linear(CHANNELS, 2, WINDOW, 7);
-    bundle.write(&path).unwrap();
+    let (_folder, path, bundle) = written();
     let means = &bundle.weights["missing"].1;
     let mut degraded = Degraded::load(&path, &model(), &[MASKED as i64]).unwrap();
     let mut alone = LinearDecoder::new(&bundle).unwrap();

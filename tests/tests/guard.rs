@@ -3,6 +3,7 @@
 use ndt_daemon::guard::{Guard, Settings};
 use ndt_daemon::policy::{Fallback, Policy, VelocityLimits};
 use ndt_daemon::source::Arrival;
+use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::manifest::Architecture;
 use ndt_protocol::{Estimate, Quality};
 use ndt_tests::{Positions, Shape, weights_only};
@@ -62,16 +63,17 @@ impl Bench {
     }
 
     fn arrive_of(&mut self, stream: u64, seq: u64) {
-        let source_ns = 20 * MS as i64 * (seq as i64 + 1);
-        let arrival_ns = self.now_ms * MS;
-        self.guard.arrived(Arrival { seq, stream, source_ns, arrival_ns, velocity: None });
+        self.arrive_with(stream, seq, None);
     }
 
     /// Bin `seq` comes now, and the fallback decoder says `velocity` of it, m/s along x.
     fn arrive_degraded(&mut self, seq: u64, velocity: f32) {
+        self.arrive_with(1, seq, Some([velocity, 0.0, f32::NAN]));
+    }
+
+    fn arrive_with(&mut self, stream: u64, seq: u64, velocity: Option<[f32; VELOCITY_DIMS_MAX]>) {
         let (source_ns, arrival_ns) = (20 * MS as i64 * (seq as i64 + 1), self.now_ms * MS);
-        let velocity = Some([velocity, 0.0, f32::NAN]);
-        self.guard.arrived(Arrival { seq, stream: 1, source_ns, arrival_ns, velocity });
+        self.guard.arrived(Arrival { seq, stream, source_ns, arrival_ns, velocity });
     }
 
     /// The result of bin `seq` comes now; its velocity is `seq + 1` m/s.

@@ -295,17 +295,15 @@ impl NeuralDataTransformer {
         }
     }
 
-    /// The same, but that no gradient is computed for the body. A weight that gradients are computed for and that never
-    /// moves costs more with each step: all graphs that it was ever in stay tied to it.
-    pub fn with_body_at_rest(&self) -> Self {
-        let NeuralDataTransformer { missing, position, layers, norm, .. } = self.clone();
-        let (missing, position) = (missing.no_grad(), position.no_grad());
+    /// The same, but that no gradient is computed for the body. To compute them and move only the interface gives the same
+    /// numbers, but in Burn 0.22 each step then takes longer than the one before: 600 small ones 139 s, these 10.
+    pub fn with_body_at_rest(self) -> Self {
         NeuralDataTransformer {
-            missing,
-            position,
-            layers: layers.no_grad(),
-            norm: norm.no_grad(),
-            ..self.clone()
+            missing: self.missing.no_grad(),
+            position: self.position.no_grad(),
+            layers: self.layers.no_grad(),
+            norm: self.norm.no_grad(),
+            ..self
         }
     }
 

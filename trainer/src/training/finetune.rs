@@ -133,16 +133,15 @@ pub fn finetune(
     let mut trainer = Trainer::new(data, &config, shape, ComputeDevice::Cpu);
     let seed = config.optimiser.seed;
     let weights = interface::warm_start(bundle, data, &shape, &trainer.velocity, seed);
-    trainer.model = NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device);
+    trainer.model =
+        NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device).with_body_at_rest();
     let alone = if settings.interface_only { epochs } else { (epochs as f64 * INTERFACE_FIRST) as usize };
     for epoch in 0..epochs {
-        if epoch == 0 && alone > 0 {
-            trainer.model = trainer.model.with_body_at_rest();
-        } else if epoch == alone {
-            trainer.model =
-                NeuralDataTransformer::from_tensors(&shape, &trainer.model.tensors(), &trainer.device);
+        if epoch == alone {
+            let weights = trainer.model.tensors();
+            trainer.model = NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device);
         }
-        let loss = trainer.paced_epoch(epoch, epoch >= alone);
+        let loss = trainer.paced_epoch(epoch);
         if !loss.is_finite() {
             return Err(FitError::Diverged { loss, epoch: epoch + 1 }.into());
         }
@@ -195,8 +194,8 @@ fn check(bundle: &Bundle, data: &Dataset) -> Result<(), FinetuneError> {
 }
 
 impl Trainer<'_> {
-    /// One pass over the training trials, the body at a pace of its own or not at all; gives the mean loss.
-    fn paced_epoch(&mut self, epoch: usize, body_moves: bool) -> f64 {
+    /// One pass over the training trials, the body at a pace of its own, unless it is at rest; gives the mean loss.
+    fn paced_epoch(&mut self, epoch: usize) -> f64 {
         let config = &self.config.optimiser;
         let mut random = epoch_random(config.seed, epoch);
         let mut order: Vec<&Trial> = self.data.train.iter().collect();
@@ -214,10 +213,8 @@ impl Trainer<'_> {
             let norm_max = config.gradient_norm_max;
             let interface = gradients::clipped(interface, &self.model, norm_max);
             self.model = self.optimiser.step(rate, self.model.clone(), interface);
-            if body_moves {
-                let body = gradients::clipped(body, &self.model, norm_max);
-                self.model = self.optimiser.step(rate * BODY_PACE, self.model.clone(), body);
-            }
+            let body = gradients::clipped(body, &self.model, norm_max);
+            self.model = self.optimiser.step(rate * BODY_PACE, self.model.clone(), body);
         }
         sum / count.max(1) as f64
     }
