@@ -13,8 +13,8 @@ use ndt_daemon::engine;
 use ndt_daemon::pipeline;
 use ndt_protocol::Bundle;
 use ndt_protocol::binner::Binner;
-use ndt_protocol::endpoint::Endpoint;
-use ndt_protocol::manifest::Training;
+use ndt_protocol::bundle::manifest::Training;
+use ndt_protocol::endpoint::SocketAddress;
 use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
 use ndt_replay::play::{self, Channels, Plan, Speed};
 use ndt_replay::session::{Interval, Session};
@@ -137,12 +137,13 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
 
 /// Plays `plan` into a daemon on this machine and counts what it publishes.
 fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
-    let any: Endpoint = "bind:tcp://127.0.0.1:0".parse()?;
-    let config = ndt_daemon::config::Config { input: any.clone(), outputs: vec![any], ..Default::default() };
+    let any = "bind:tcp://127.0.0.1:0";
+    let (input, outputs) = (any.parse()?, vec![any.parse()?]);
+    let config = ndt_daemon::config::Config { input, outputs, ..Default::default() };
     let engine = engine::load(&config.engine(), bundle)?;
     let pipeline = pipeline::start(&config, bundle, engine)?;
-    let rig: Endpoint = format!("connect:{}", pipeline.input()).parse()?;
-    let output: Endpoint = pipeline.output().parse()?;
+    let rig: SocketAddress = format!("connect:{}", pipeline.input()).parse()?;
+    let output: SocketAddress = pipeline.output().parse()?;
     let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());
     let until = Until {
         count: Some(plan.bins() as u64),

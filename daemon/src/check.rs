@@ -2,8 +2,8 @@
 
 use crate::engine::{self, Choice, EngineError, EngineKind};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::{Architecture, Velocity};
-use ndt_protocol::precision::{Precision, ValidationLoss};
+use ndt_protocol::bundle::manifest::{Architecture, Velocity};
+use ndt_protocol::bundle::precision::{Precision, ValidationLoss};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;

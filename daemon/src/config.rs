@@ -9,8 +9,8 @@ use crate::lsl;
 use crate::policy::{Fallback, Policy, VelocityLimits};
 use crate::realtime;
 use ndt_protocol::Manifest;
-use ndt_protocol::endpoint::Endpoint;
-use ndt_protocol::precision::Precision;
+use ndt_protocol::bundle::precision::Precision;
+use ndt_protocol::endpoint::{Endpoint, Input, Output, SocketAddress};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
@@ -28,10 +28,10 @@ pub struct Config {
     /// The model: a bundle folder or `.ndt` file. Empty where none is set.
     pub bundle: PathBuf,
     /// Where bins come from; connects unless it says `bind:`.
-    pub input: Endpoint,
+    pub input: Input,
     /// Where estimates go, one or several; a socket binds unless it says `connect:`.
     #[serde(rename = "output", deserialize_with = "one_or_several")]
-    pub outputs: Vec<Endpoint>,
+    pub outputs: Vec<Output>,
     /// What computes.
     pub engine: EngineKind,
     /// Vector instructions of the native engine; the best that the CPU has where not set.
@@ -98,13 +98,11 @@ pub enum ConfigError {
 
 impl Default for Config {
     fn default() -> Self {
-        let local = |port: u16| format!("tcp://127.0.0.1:{port}").parse();
-        let endpoint =
-            |port| local(port).unwrap_or_else(|error| panic!("the default endpoint is one: {error}"));
+        let local = |port: u16| SocketAddress { role: None, address: format!("tcp://127.0.0.1:{port}") };
         Config {
             bundle: PathBuf::new(),
-            input: endpoint(5570),
-            outputs: vec![endpoint(5571)],
+            input: Input::Zeromq(local(5570)),
+            outputs: vec![Output::Zeromq(local(5571))],
             engine: EngineKind::Native,
             instruction_set: None,
             precision: None,
@@ -181,24 +179,29 @@ impl Config {
         if self.outputs.is_empty() {
             problems.push("expected at least one output, found none".to_owned());
         }
-        let mut seen = vec![self.input.address()];
-        for output in &self.outputs {
+        let mut seen = Vec::new();
+        for endpoint in self.endpoints() {
+            let address = endpoint.address();
             // Port 0 is any that is free.
-            if seen.contains(&output.address()) && !output.address().ends_with(":0") {
-                problems
-                    .push(format!("expected different addresses for input and output, found {output} twice"));
+            if seen.contains(&address) && !address.ends_with(":0") {
+                problems.push(format!(
+                    "expected different addresses for input and output, found {endpoint} twice"
+                ));
             }
-            seen.push(output.address());
-            if output.lsl().is_some_and(|query| !query.is_any() && query.only_name().is_none()) {
-                problems.push(format!("expected lsl:NAME as an output, found {output}"));
-            }
+            seen.push(address);
         }
         problems
     }
 
+    /// The input and then the outputs, in the order of the configuration.
+    pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
+        let outputs = self.outputs.iter().cloned().map(Endpoint::from);
+        std::iter::once(Endpoint::from(self.input.clone())).chain(outputs)
+    }
+
     /// Whether an endpoint is a stream of Lab Streaming Layer.
     pub fn uses_lsl(&self) -> bool {
-        std::iter::once(&self.input).chain(&self.outputs).any(|endpoint| endpoint.lsl().is_some())
+        self.endpoints().any(|endpoint| matches!(endpoint, Endpoint::Lsl(_)))
     }
 
     /// Which engine, and with what.
@@ -250,21 +253,21 @@ impl Config {
 }
 
 /// An endpoint, or a list of them.
-fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Endpoint>, D::Error> {
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Output>, D::Error> {
     struct OneOrSeveral;
 
     impl<'de> Visitor<'de> for OneOrSeveral {
-        type Value = Vec<Endpoint>;
+        type Value = Vec<Output>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("an endpoint or a list of them")
         }
 
-        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<Endpoint>, E> {
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<Output>, E> {
             Ok(vec![text.parse().map_err(E::custom)?])
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Endpoint>, A::Error> {
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Output>, A::Error> {
             let mut endpoints = Vec::new();
             while let Some(endpoint) = list.next_element()? {
                 endpoints.push(endpoint);
@@ -328,7 +331,7 @@ mod tests {
     #[test]
     fn one_output_or_several_are_read_and_a_stream_among_them_has_only_a_name() {
         let outputs =
-            |text: &str| read(text).unwrap().outputs.iter().map(Endpoint::to_string).collect::<Vec<_>>();
+            |text: &str| read(text).unwrap().outputs.iter().map(Output::to_string).collect::<Vec<_>>();
         assert_eq!(outputs("output = \"tcp://a:1\"\n"), ["tcp://a:1"]);
         assert_eq!(outputs("output = [\"tcp://a:1\", \"lsl:arm\"]\n"), ["tcp://a:1", "lsl:arm"]);
         assert!(sentence("output = 3\n").contains("expected an endpoint or a list of them"));

@@ -6,9 +6,9 @@
 use crate::engine::linear_decoder::LinearDecoder;
 use crate::engine::native::batch::{Answers, Batch, BatchError, Trials};
 use crate::engine::{self, EngineError};
+use ndt_protocol::bundle::precision::Precision;
+use ndt_protocol::bundle::tensors::{self, Tensors, TensorsError};
 use ndt_protocol::files::{self, FileError};
-use ndt_protocol::precision::Precision;
-use ndt_protocol::tensors::{self, Tensors, TensorsError};
 use ndt_protocol::{Bundle, Manifest};
 use serde::Serialize;
 use std::num::NonZeroUsize;

@@ -6,7 +6,7 @@
 
 use crate::engine::{Engine, Input, Output};
 use crate::source_clock::SourceClock;
-use ndt_protocol::folded;
+use ndt_protocol::bundle::folded;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 

@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::engine::{self, EngineError};
 use ndt_protocol::bundle::BundleError;
+use ndt_protocol::bundle::manifest::{Manifest, Velocity};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
-use ndt_protocol::manifest::{Manifest, Velocity};
 use ndt_protocol::{Bin, Bundle, Estimate, Quality};
 use std::path::{Path, PathBuf};
 

@@ -11,8 +11,8 @@ use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::{self, EngineKind};
 use ndt_daemon::{bench, check, decode, doctor, pipeline, realtime, service};
 use ndt_protocol::Bundle;
-use ndt_protocol::endpoint::Endpoint;
-use ndt_protocol::precision::Precision;
+use ndt_protocol::bundle::precision::Precision;
+use ndt_protocol::endpoint::{Endpoint, Input, Output};
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -89,10 +89,10 @@ struct Run {
     bundle: Option<PathBuf>,
     /// Where bins come from, e.g. tcp://127.0.0.1:5570, bind:tcp://127.0.0.1:5570 or lsl:NAME.
     #[arg(long)]
-    input: Option<Endpoint>,
+    input: Option<Input>,
     /// Where estimates go, e.g. tcp://127.0.0.1:5571 or lsl:NAME; may be given several times.
     #[arg(long)]
-    output: Vec<Endpoint>,
+    output: Vec<Output>,
     /// What computes.
     #[arg(long)]
     engine: Option<EngineKind>,
@@ -225,11 +225,11 @@ fn run(run: Run) -> anyhow::Result<()> {
     service::start_logging(&config.log);
     let bundle = bundle(&config)?;
     let engine = engine::load(&config.engine(), &bundle)?;
-    for endpoint in std::iter::once(&config.input).chain(&config.outputs) {
-        let reached = match endpoint.lsl() {
-            Some(_) => "may be found from other machines, as far as lsl_api.cfg lets",
-            None if endpoint.is_local() => continue,
-            None => "is reached from other machines",
+    for endpoint in config.endpoints() {
+        let reached = match &endpoint {
+            Endpoint::Lsl(_) => "may be found from other machines, as far as lsl_api.cfg lets",
+            Endpoint::Zeromq(socket) if socket.is_local() => continue,
+            Endpoint::Zeromq(_) => "is reached from other machines",
         };
         warn!("{endpoint} {reached}, and nothing on it is authenticated or encrypted");
     }

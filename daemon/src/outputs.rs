@@ -5,7 +5,8 @@ use crate::lsl::outlets::LslPublisher;
 use crate::pipeline::{PipelineError, Say};
 use crate::zeromq::ZeromqPublisher;
 use ndt_protocol::Bundle;
-use ndt_protocol::lsl::{self, Library};
+use ndt_protocol::endpoint::Output;
+use ndt_protocol::lsl::Library;
 use tokio::runtime::Runtime;
 
 /// The publishers of all outputs.
@@ -29,15 +30,15 @@ impl Outputs {
         let mut outputs = Outputs { zeromq: Vec::new(), lsl: Vec::new() };
         let mut addresses = Vec::new();
         for endpoint in &config.outputs {
-            match (endpoint.lsl(), library) {
-                (Some(query), Some(library)) => {
-                    let name = query.only_name().unwrap_or(lsl::NAME_DAEMON);
+            match (endpoint, library) {
+                (Output::Lsl { name }, Some(library)) => {
                     outputs.lsl.push(LslPublisher::open(library, name, bundle, engine, &config.realtime)?);
                     addresses.push(format!("lsl:{name}"));
                 }
-                _ => {
+                (Output::Lsl { .. }, None) => {}
+                (Output::Zeromq(socket), _) => {
                     let (publisher, address) =
-                        ZeromqPublisher::open(runtime, endpoint, bundle, engine.to_owned())?;
+                        ZeromqPublisher::open(runtime, socket, bundle, engine.to_owned())?;
                     outputs.zeromq.push(publisher);
                     addresses.push(address);
                 }

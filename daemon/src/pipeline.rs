@@ -24,6 +24,7 @@ use crate::source::{Arrival, Intake, Received, Source};
 use crate::zeromq::{ZeromqError, ZeromqSource};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use ndt_protocol::clock::monotonic_ns;
+use ndt_protocol::endpoint::Input;
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::lsl::{Library, LslError};
 use ndt_protocol::wire::WireError;
@@ -108,14 +109,15 @@ enum Heard {
 pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Result<Pipeline, PipelineError> {
     let runtime = crate::zeromq::runtime(&config.realtime)?;
     let library = config.uses_lsl().then(|| Library::load(config.lsl.library.as_deref())).transpose()?;
-    let (source, input): (Box<dyn Source>, String) = match (config.input.lsl(), &library) {
-        (Some(query), Some(library)) => {
+    let (source, input): (Box<dyn Source>, String) = match (&config.input, &library) {
+        (Input::Lsl(query), Some(library)) => {
             let source = LslSource::open(library, query, &config.lsl, bundle, config.stale_after_bins);
             let source = source.map_err(|error| PipelineError::Thread { name: "lsl-search", error })?;
             (Box::new(source), config.input.to_string())
         }
-        _ => {
-            let (source, input) = ZeromqSource::open(&runtime, &config.input, bundle)?;
+        (Input::Lsl(_), None) => return Err(LslError::Lost.into()),
+        (Input::Zeromq(socket), _) => {
+            let (source, input) = ZeromqSource::open(&runtime, socket, bundle)?;
             (Box::new(source), input)
         }
     };

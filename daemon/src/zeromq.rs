@@ -9,7 +9,7 @@ use crate::rebin::Rebin;
 use crate::source::{Received, Source};
 use bytes::Bytes;
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::endpoint::{Endpoint, Role};
+use ndt_protocol::endpoint::{Role, SocketAddress};
 use ndt_protocol::wire::{self, BinStamp, Description};
 use ndt_protocol::{Bin, Bundle, Estimate};
 use std::io;
@@ -75,7 +75,7 @@ struct Connection {
 /// Subscribes to bins.
 pub struct ZeromqSource {
     runtime: tokio::runtime::Handle,
-    endpoint: Endpoint,
+    endpoint: SocketAddress,
     channels: usize,
     count_max: f32,
     rebin: Rebin,
@@ -97,7 +97,7 @@ impl ZeromqSource {
     /// [`ZeromqError::Bind`] when the address cannot be bound.
     pub fn open(
         runtime: &Runtime,
-        endpoint: &Endpoint,
+        endpoint: &SocketAddress,
         bundle: &Bundle,
     ) -> Result<(Self, String), ZeromqError> {
         let (channels, count_max) = (bundle.manifest.channels(), bundle.manifest.count_max as f32);
@@ -113,12 +113,12 @@ impl ZeromqSource {
             bound: endpoint.role_or(Role::Connect) == Role::Bind,
             wrong_channels: false,
         };
-        let mut address = endpoint.address().to_owned();
+        let mut address = endpoint.address.clone();
         if source.bound {
             let mut socket = SubSocket::new();
             let events = socket.monitor();
             let bound = runtime.block_on(async {
-                let bound = socket.bind(endpoint.address()).await?;
+                let bound = socket.bind(&endpoint.address).await?;
                 socket.subscribe("ndt.").await?;
                 Ok::<_, zeromq::ZmqError>(bound)
             });
@@ -137,7 +137,7 @@ impl ZeromqSource {
         let events = socket.monitor();
         let connected = self.runtime.block_on(async {
             socket.subscribe("ndt.").await?;
-            socket.connect(self.endpoint.address()).await
+            socket.connect(&self.endpoint.address).await
         });
         match connected {
             Ok(()) => self.connection = Some(Connection { socket, events }),
@@ -227,14 +227,14 @@ impl ZeromqPublisher {
     /// [`ZeromqError::Bind`] when the address cannot be bound or reached.
     pub fn open(
         runtime: &Runtime,
-        endpoint: &Endpoint,
+        endpoint: &SocketAddress,
         bundle: &Bundle,
         engine: String,
     ) -> Result<(Self, String), ZeromqError> {
         // The library starts a task for each socket and looks for its runtime on this thread.
         let _on_runtime = runtime.enter();
         let mut socket = PubSocket::new();
-        let address = endpoint.address().to_owned();
+        let address = endpoint.address.clone();
         let opened = runtime.block_on(async {
             match endpoint.role_or(Role::Bind) {
                 Role::Bind => socket.bind(&address).await.map(|bound| bound.to_string()),

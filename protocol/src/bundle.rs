@@ -5,9 +5,15 @@
 //! half of one where a good one was. Reading it checks everything that can be checked without running the
 //! model; running it against the golden vectors is the engine's part.
 
+pub mod folded;
+pub mod manifest;
+pub mod precision;
+pub mod readouts;
+pub mod tensors;
+
+use self::manifest::{FORMAT_VERSION, Manifest};
+use self::tensors::Tensors;
 use crate::files::{self, FileError};
-use crate::manifest::{FORMAT_VERSION, Manifest};
-use crate::tensors::{self, Tensors};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Read;

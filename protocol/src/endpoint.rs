@@ -1,73 +1,126 @@
-//! Where a program meets its peers, as every command line and configuration of the project writes it.
+//! Where a program meets its peers, as command lines and configuration files write it.
 //!
-//! `tcp://127.0.0.1:5570` is a ZeroMQ socket, which takes the role that suits the program (the stable side binds);
-//! `bind:` or `connect:` in front of it says otherwise. `lsl:NAME`, `lsl:type=TYPE` and so on is a stream of Lab
-//! Streaming Layer, which is found by what it says of itself: see [`Query`]; `lsl` alone is the program's usual one.
+//! `tcp://127.0.0.1:5570` and `ipc:///run/ndtd/bins` are ZeroMQ sockets. Each program has a default [`Role`] for its
+//! sockets; `bind:` or `connect:` in front of the address overrides it. `lsl:NAME`, `lsl:type=TYPE` and so on select a
+//! stream of Lab Streaming Layer ([`Query`]); `lsl` alone selects the default stream of the program.
+//!
+//! [`Endpoint`] is the grammar, with one variant for each transport. What a program can do with a transport depends on
+//! the side it is on, so each side has a type of its own ([`Input`], [`Output`], [`PlayTarget`], [`ListenSource`]). They are made
+//! when the text is parsed: an endpoint that a side cannot use is refused there, and nowhere later.
+
+mod side;
+
+pub use side::{Input, ListenSource, Output, PlayTarget};
 
 use crate::lsl::{Query, QueryError};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Which side of a connection.
+/// Side of a ZeroMQ connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Waits for peers.
+    /// Binds the address and waits for peers.
     Bind,
-    /// Goes to a peer, and again whenever it comes back.
+    /// Connects to the address, and again whenever the peer comes back.
     Connect,
 }
 
-/// An address with an optional role, or a stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Endpoint {
-    role: Option<Role>,
-    address: String,
-    stream: Option<Query>,
+/// Address of a ZeroMQ socket, with the role that was written in front of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketAddress {
+    /// Role that was written; the program's default where none was.
+    pub role: Option<Role>,
+    /// `tcp://host:port` or `ipc://path`.
+    pub address: String,
 }
 
-/// A text that is no endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointError {
-    /// It is neither of the kinds.
-    #[error(
-        "expected an endpoint such as tcp://127.0.0.1:5570, bind:ipc:///run/ndtd/bins or lsl:NAME, found \"{found}\""
-    )]
-    Kind {
-        /// The text.
-        found: String,
-    },
-    /// It is a stream of Lab Streaming Layer, and does not say which.
-    #[error(transparent)]
-    Stream(#[from] QueryError),
-}
-
-impl Endpoint {
-    /// The role that was written, else `usual`.
-    pub fn role_or(&self, usual: Role) -> Role {
-        self.role.unwrap_or(usual)
+impl SocketAddress {
+    /// The role that was written, or else `default`.
+    pub fn role_or(&self, default: Role) -> Role {
+        self.role.unwrap_or(default)
     }
 
-    /// The ZeroMQ address, `tcp://host:port` or `ipc://path`; of a stream, the text.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// Which stream of Lab Streaming Layer is meant, where one is.
-    pub fn lsl(&self) -> Option<&Query> {
-        self.stream.as_ref()
-    }
-
-    /// Whether only programs of this machine can reach the address. A stream may be found from others: whether it is,
-    /// the library's own configuration says.
+    /// Whether only programs on this machine can reach the address.
     pub fn is_local(&self) -> bool {
-        if self.stream.is_some() {
-            return false;
-        }
         let host =
             self.address.strip_prefix("tcp://").and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host);
         host.is_none_or(|host| host.starts_with("127.") || host == "localhost" || host == "[::1]")
+    }
+}
+
+impl FromStr for SocketAddress {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let (role, address) = match text.split_once(':') {
+            Some(("bind", rest)) => (Some(Role::Bind), rest),
+            Some(("connect", rest)) => (Some(Role::Connect), rest),
+            _ => (None, text),
+        };
+        let is_usable = match address.split_once("://") {
+            Some(("tcp", rest)) => rest
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
+            Some(("ipc", path)) => !path.is_empty(),
+            _ => false,
+        };
+        match is_usable {
+            true => Ok(SocketAddress { role, address: address.to_owned() }),
+            false => Err(EndpointError::Unknown { found: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for SocketAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.role {
+            Some(Role::Bind) => write!(f, "bind:{}", self.address),
+            Some(Role::Connect) => write!(f, "connect:{}", self.address),
+            None => f.write_str(&self.address),
+        }
+    }
+}
+
+/// Any endpoint that this project can write down, on whichever side it may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A ZeroMQ socket.
+    Zeromq(SocketAddress),
+    /// One or more streams of Lab Streaming Layer.
+    Lsl(Query),
+}
+
+/// Why a text cannot be used as an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// No transport has endpoints of this form.
+    #[error(
+        "expected an endpoint such as tcp://127.0.0.1:5570, bind:ipc:///run/ndtd/bins or lsl:NAME, found \"{found}\""
+    )]
+    Unknown {
+        /// The text.
+        found: String,
+    },
+    /// It starts with `lsl:`, and what follows selects no stream.
+    #[error(transparent)]
+    Stream(#[from] QueryError),
+    /// The side that reads it cannot use this endpoint.
+    #[error("expected {expected}, found {found}")]
+    Side {
+        /// What the side can use.
+        expected: &'static str,
+        /// The text.
+        found: String,
+    },
+}
+
+impl Endpoint {
+    /// The text without its role: two endpoints with the same address meet the same peers.
+    pub fn address(&self) -> String {
+        match self {
+            Endpoint::Zeromq(socket) => socket.address.clone(),
+            Endpoint::Lsl(_) => self.to_string(),
+        }
     }
 }
 
@@ -75,46 +128,19 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let error = || EndpointError::Kind { found: text.to_owned() };
-        if let Some(query) = text.strip_prefix("lsl:").or((text == "lsl").then_some("")) {
-            return Ok(Endpoint { role: None, address: text.to_owned(), stream: Some(query.parse()?) });
+        match text.strip_prefix("lsl:").or((text == "lsl").then_some("")) {
+            Some(query) => Ok(Endpoint::Lsl(query.parse()?)),
+            None => Ok(Endpoint::Zeromq(text.parse()?)),
         }
-        let (role, address) = match text.split_once(':') {
-            Some(("bind", rest)) => (Some(Role::Bind), rest),
-            Some(("connect", rest)) => (Some(Role::Connect), rest),
-            _ => (None, text),
-        };
-        let usable = match address.split_once("://") {
-            Some(("tcp", rest)) => rest
-                .rsplit_once(':')
-                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
-            Some(("ipc", path)) => !path.is_empty(),
-            _ => false,
-        };
-        if usable { Ok(Endpoint { role, address: address.to_owned(), stream: None }) } else { Err(error()) }
-    }
-}
-
-impl TryFrom<String> for Endpoint {
-    type Error = EndpointError;
-
-    fn try_from(text: String) -> Result<Self, EndpointError> {
-        text.parse()
-    }
-}
-
-impl From<Endpoint> for String {
-    fn from(endpoint: Endpoint) -> String {
-        endpoint.to_string()
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.role {
-            Some(Role::Bind) => write!(f, "bind:{}", self.address),
-            Some(Role::Connect) => write!(f, "connect:{}", self.address),
-            None => f.write_str(&self.address),
+        match self {
+            Endpoint::Zeromq(socket) => socket.fmt(f),
+            Endpoint::Lsl(query) if query.is_any() => f.write_str("lsl"),
+            Endpoint::Lsl(query) => write!(f, "lsl:{query}"),
         }
     }
 }
@@ -134,12 +160,16 @@ mod tests {
             "lsl:rig",
             "lsl:type=Spikes,name=a:b",
         ] {
-            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint, "{text}");
         }
-        assert_eq!("lsl:rig".parse::<Endpoint>().unwrap().lsl(), Some(&Query::of_name("rig")));
-        assert!("tcp://a:1".parse::<Endpoint>().unwrap().lsl().is_none());
-        assert_eq!("bind:tcp://a:1".parse::<Endpoint>().unwrap().role_or(Role::Connect), Role::Bind);
-        assert_eq!("tcp://a:1".parse::<Endpoint>().unwrap().role_or(Role::Connect), Role::Connect);
+        assert_eq!("lsl:rig".parse(), Ok(Endpoint::Lsl(Query::of_name("rig"))));
+        let role = |text: &str, default| match text.parse().unwrap() {
+            Endpoint::Zeromq(socket) => socket.role_or(default),
+            Endpoint::Lsl(_) => panic!("{text}"),
+        };
+        assert_eq!(role("bind:tcp://a:1", Role::Connect), Role::Bind);
+        assert_eq!(role("tcp://a:1", Role::Connect), Role::Connect);
     }
 
     #[test]
@@ -161,15 +191,15 @@ mod tests {
 
     #[test]
     fn loopback_is_told_from_the_network() {
-        for (text, local) in [
+        for (address, is_local) in [
             ("tcp://127.0.0.1:1", true),
             ("tcp://localhost:1", true),
             ("ipc:///x", true),
             ("tcp://0.0.0.0:1", false),
             ("tcp://*:1", false),
-            ("lsl:rig", false),
         ] {
-            assert_eq!(text.parse::<Endpoint>().unwrap().is_local(), local, "{text}");
+            let socket = SocketAddress { role: None, address: address.to_owned() };
+            assert_eq!(socket.is_local(), is_local, "{address}");
         }
     }
 }

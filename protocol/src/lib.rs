@@ -12,16 +12,11 @@ pub mod clock;
 pub mod endpoint;
 pub mod estimate;
 pub mod files;
-pub mod folded;
 pub mod limits;
 pub mod lsl;
-pub mod manifest;
-pub mod precision;
-pub mod readout;
-pub mod tensors;
 pub mod wire;
 
 pub use bin::Bin;
 pub use bundle::Bundle;
+pub use bundle::manifest::{Manifest, Positions};
 pub use estimate::{Estimate, Quality, Reasons};
-pub use manifest::{Manifest, Positions};

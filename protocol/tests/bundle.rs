@@ -1,9 +1,11 @@
 //! Bundles: what is written is read, and what is damaged, newer or ill-fitting is refused with a sentence.
 
+use ndt_protocol::bundle::manifest::{
+    Architecture, FORMAT_VERSION, Linear, Manifest, Positions, Training, Velocity,
+};
+use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
+use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
-use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Positions, Training, Velocity};
-use ndt_protocol::precision::{Loss, Precision, ValidationLoss};
-use ndt_protocol::tensors::Tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 

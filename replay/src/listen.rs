@@ -10,7 +10,7 @@ pub use crate::summary::{Latency, Summary};
 use crate::zeromq::{Receiver, ZeromqError};
 use hdrhistogram::Histogram;
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire::{self, WireError};
 use ndt_protocol::{Estimate, Quality};
 use std::collections::BTreeMap;
@@ -235,7 +235,7 @@ pub struct Until {
 /// # Errors
 /// [`ListenError`] when the socket fails, or no estimate comes at first.
 pub fn run(
-    endpoint: &Endpoint,
+    endpoint: &SocketAddress,
     tally: &mut Tally,
     until: Until,
     ready: &mut dyn FnMut(),
@@ -250,7 +250,7 @@ pub fn run(
 /// As [`run`].
 pub fn run_unless(
     stop: &AtomicBool,
-    endpoint: &Endpoint,
+    endpoint: &SocketAddress,
     tally: &mut Tally,
     until: Until,
     ready: &mut dyn FnMut(),

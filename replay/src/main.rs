@@ -4,8 +4,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndt_protocol::Estimate;
-use ndt_protocol::endpoint::Endpoint;
-use ndt_protocol::lsl::{Library, NAME_REPLAY, Query};
+use ndt_protocol::endpoint::{Endpoint, ListenSource, PlayTarget};
+use ndt_protocol::lsl::Library;
 use ndt_replay::expect::Expectation;
 use ndt_replay::faults::{FaultPlan, Faults};
 use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
@@ -99,7 +99,7 @@ struct Play {
     file: PathBuf,
     /// Where bins go: a socket, which binds, or connects with connect: in front; or the stream lsl:NAME.
     #[arg(long)]
-    to: Endpoint,
+    to: PlayTarget,
     /// Width of a bin, ms.
     #[arg(long)]
     bin_ms: f64,
@@ -138,7 +138,7 @@ struct Play {
 #[derive(Args)]
 struct Listen {
     /// Where estimates are published; lsl:NAME for the streams of the daemon's output of that name.
-    endpoint: Endpoint,
+    endpoint: ListenSource,
     /// Recording whose hand velocity is the truth; of streams, lsl:NAME for that of the player of that name.
     #[arg(long)]
     truth: Option<PathBuf>,
@@ -204,9 +204,10 @@ fn run_play(command: &Play) -> anyhow::Result<()> {
     let wait = seconds("--wait-s", command.wait_s)?;
     let session = nwb::read(&command.file)?;
     let plan = Plan::new(&session, command.split.as_deref(), command.bin_ms, command.units)?;
-    if let Some(query) = command.to.lsl() {
-        return run_play_lsl(command, query, &session, &plan, wait);
-    }
+    let socket = match &command.to {
+        PlayTarget::Lsl { name } => return run_play_lsl(command, name, &session, &plan, wait),
+        PlayTarget::Zeromq(socket) => socket,
+    };
     if command.behavior.is_some() {
         bail!("expected a stream for --behavior, such as --to lsl:rig, found {}", command.to);
     }
@@ -230,7 +231,7 @@ fn run_play(command: &Play) -> anyhow::Result<()> {
     bar.set_message("waiting for a subscriber");
     bar.tick();
     let mut segment = 0;
-    let report = play::run(&plan, faults.as_ref(), &command.to, command.speed, wait, &mut |progress| {
+    let report = play::run(&plan, faults.as_ref(), socket, command.speed, wait, &mut |progress| {
         if segment != progress.segment {
             segment = progress.segment;
             bar.set_message(format!("segment {segment}/{}", plan.segments()));
@@ -244,19 +245,16 @@ fn run_play(command: &Play) -> anyhow::Result<()> {
 /// Plays a plan as streams: in real time, and without faults.
 fn run_play_lsl(
     command: &Play,
-    query: &Query,
+    name: &str,
     session: &Session,
     plan: &Plan,
     wait: Duration,
 ) -> anyhow::Result<()> {
-    let is_name = query.is_any() || query.only_name().is_some();
-    let is_plain = command.faults.is_none() && command.speed == Speed::Times(1.0);
-    if !is_name || !is_plain {
+    if command.faults.is_some() || command.speed != Speed::Times(1.0) {
         bail!(
             "expected lsl:NAME without --faults and --speed, as a stream's stamps are a clock's, found others"
         );
     }
-    let name = query.only_name().unwrap_or(NAME_REPLAY);
     let library = Library::load(command.lsl_library.as_deref())?;
     let series = |name: &String| {
         session.series(name).with_context(|| format!("expected a series {name} in the recording, found none"))
@@ -293,22 +291,25 @@ fn run_listen(command: &Listen) -> anyhow::Result<()> {
         idle: command.idle_s.map(|idle| seconds("--idle-s", idle)).transpose()?,
         first: seconds("--wait-s", command.wait_s)?,
     };
-    let truth_stream = command.truth.as_ref().and_then(|truth| truth.to_str()).map(str::parse::<Endpoint>);
-    let truth_stream = truth_stream.and_then(Result::ok).filter(|truth| truth.lsl().is_some());
-    let truth = match (&command.truth, &truth_stream, command.endpoint.lsl()) {
-        (Some(path), None, None) => {
+    let truth_stream = command.truth.as_ref().and_then(|truth| truth.to_str()?.parse::<Endpoint>().ok());
+    let truth_stream = truth_stream.and_then(|truth| match truth {
+        Endpoint::Lsl(query) => Some(query),
+        Endpoint::Zeromq(_) => None,
+    });
+    let truth = match (&command.truth, &truth_stream, &command.endpoint) {
+        (Some(path), None, ListenSource::Zeromq(_)) => {
             let session = nwb::read(path)?;
             let series = session.series(TRUTH_SERIES).cloned();
             Some(series.with_context(|| {
                 format!("expected a series {TRUTH_SERIES} in {}, found none", path.display())
             })?)
         }
-        (Some(_), None, Some(_)) => {
+        (Some(_), None, ListenSource::Lsl(_)) => {
             bail!(
                 "expected --truth lsl:NAME for estimates of a stream, whose times are a clock's, found a file"
             )
         }
-        (Some(_), Some(_), None) => {
+        (Some(_), Some(_), ListenSource::Zeromq(_)) => {
             bail!("expected a recording in --truth for estimates of a socket, found a stream")
         }
         _ => None,
@@ -340,16 +341,19 @@ fn run_listen(command: &Listen) -> anyhow::Result<()> {
         }
         true
     };
-    if let Some(query) = command.endpoint.lsl() {
-        if command.expect.is_some() {
-            bail!("expected a socket for --expect, found {}", command.endpoint);
+    match &command.endpoint {
+        ListenSource::Lsl(query) => {
+            if command.expect.is_some() {
+                bail!("expected a socket for --expect, found {}", command.endpoint);
+            }
+            let library = Library::load(command.lsl_library.as_deref())?;
+            let sources = lsl::Sources::new(query, truth_stream.as_ref());
+            let mut ready = || eprintln!("hearing {}", sources.estimates.predicate());
+            lsl::hear(&stop, &library, &sources, &mut tally, until, &mut ready, &mut each)?;
         }
-        let library = Library::load(command.lsl_library.as_deref())?;
-        let sources = lsl::Sources::new(query, truth_stream.as_ref().and_then(Endpoint::lsl));
-        let mut ready = || eprintln!("hearing {}", sources.estimates.predicate());
-        lsl::hear(&stop, &library, &sources, &mut tally, until, &mut ready, &mut each)?;
-    } else {
-        listen::run_unless(&stop, &command.endpoint, &mut tally, until, &mut || {}, &mut each)?;
+        ListenSource::Zeromq(socket) => {
+            listen::run_unless(&stop, socket, &mut tally, until, &mut || {}, &mut each)?;
+        }
     }
     if live {
         eprintln!();

@@ -12,7 +12,7 @@ use crate::session::{SelectError, Session};
 use crate::zeromq::{Sender, ZeromqError};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
-use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::limits::CHANNELS_MAX;
 use ndt_protocol::wire::{BinStamp, Description};
 use serde::Serialize;
@@ -233,7 +233,7 @@ fn sent_at_ns(start_ns: u64, played_ns: u64, times: f64) -> u64 {
 pub fn run(
     plan: &Plan,
     faults: Option<&FaultPlan>,
-    endpoint: &Endpoint,
+    endpoint: &SocketAddress,
     speed: Speed,
     wait: Duration,
     progress: &mut dyn FnMut(Progress),

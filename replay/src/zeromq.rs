@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::endpoint::{Endpoint, Role};
+use ndt_protocol::endpoint::{Role, SocketAddress};
 use ndt_protocol::wire::{self, BinStamp, Description};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,8 +72,8 @@ fn runtime() -> Result<Runtime, ZeromqError> {
 }
 
 /// Opens a socket on one side or the other; gives the address as bound or reached.
-async fn open(socket: &mut impl Socket, endpoint: &Endpoint, role: Role) -> Result<String, ZeromqError> {
-    let address = endpoint.address().to_owned();
+async fn open(socket: &mut impl Socket, endpoint: &SocketAddress, role: Role) -> Result<String, ZeromqError> {
+    let address = endpoint.address.clone();
     let opened = match role {
         Role::Bind => {
             remove_left_socket(&address);
@@ -111,7 +111,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`ZeromqError::Open`] when the address cannot be bound, or nobody is found there within 10 s.
-    pub fn open(endpoint: &Endpoint) -> Result<Sender, ZeromqError> {
+    pub fn open(endpoint: &SocketAddress) -> Result<Sender, ZeromqError> {
         let runtime = runtime()?;
         let mut options = SocketOptions::default();
         options.connect_timeout(CONNECT_PATIENCE);
@@ -261,10 +261,10 @@ impl Receiver {
     ///
     /// # Errors
     /// [`ZeromqError::Open`] when the address cannot be bound.
-    pub fn open(endpoint: &Endpoint) -> Result<Receiver, ZeromqError> {
+    pub fn open(endpoint: &SocketAddress) -> Result<Receiver, ZeromqError> {
         let runtime = runtime()?;
         let (sender, queue) = mpsc::channel(QUEUE_MESSAGES);
-        let mut address = endpoint.address().to_owned();
+        let mut address = endpoint.address.clone();
         if endpoint.role_or(Role::Connect) == Role::Bind {
             let mut socket = subscriber();
             address = runtime.block_on(async {
@@ -295,12 +295,12 @@ fn subscriber() -> SubSocket {
     SubSocket::with_options(options)
 }
 
-async fn receive_again_and_again(endpoint: Endpoint, queue: mpsc::Sender<Message>) {
+async fn receive_again_and_again(endpoint: SocketAddress, queue: mpsc::Sender<Message>) {
     while !queue.is_closed() {
         let mut socket = subscriber();
         // Without a peer this only notes the prefix, which is sent to each that is connected later.
         drop(socket.subscribe("ndt.").await);
-        match socket.connect(endpoint.address()).await {
+        match socket.connect(&endpoint.address).await {
             Ok(()) => forward(socket, &queue, true).await,
             // Some errors (an unknown host) come at once.
             Err(_) => sleep(PATIENCE).await,

@@ -1,7 +1,7 @@
 //! A faulted play over a real socket is its plan to the last bit, and a listener that has the plan judges by it.
 
 use bytes::Bytes;
-use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire::{self, BinStamp};
 use ndt_protocol::{Estimate, Quality};
 use ndt_replay::expect::Expectation;
@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(30);
 const FAULTS: &str = "drop=3%,dup=3%,reorder=4,jitter=3ms,burst=6,stall=700ms@2s,nan=5%,channels=+2@4s,\
                       channels=-3@6s,clock=-5s@3s,restart@5s,restart@7s";
 
-fn endpoint(folder: &tempfile::TempDir) -> Endpoint {
+fn endpoint(folder: &tempfile::TempDir) -> SocketAddress {
     format!("ipc://{}", folder.path().join("socket").display()).parse().unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire::{self, Description};
 use ndt_protocol::{Bin, Estimate, Quality};
 use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
@@ -20,7 +20,7 @@ fn session() -> Session {
     simulate(&Recipe { trials: 6, units: 12, heldout: 3, seed: 5 })
 }
 
-fn endpoint(folder: &tempfile::TempDir) -> Endpoint {
+fn endpoint(folder: &tempfile::TempDir) -> SocketAddress {
     format!("ipc://{}", folder.path().join("socket").display()).parse().unwrap()
 }
 

@@ -7,16 +7,16 @@ use ndt_daemon::config::Config;
 use ndt_daemon::engine::linear_decoder::LinearDecoder;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_protocol::Bundle;
-use ndt_protocol::endpoint::Endpoint;
-use ndt_protocol::manifest::{Architecture, Linear, Manifest, Training, Velocity};
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Training, Velocity};
+use ndt_protocol::bundle::tensors::Tensors;
+use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-pub use ndt_protocol::manifest::Positions;
+pub use ndt_protocol::bundle::manifest::Positions;
 
 /// The dimensions of a model.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ pub fn manifest(shape: Shape) -> Manifest {
     let velocity =
         Velocity { dims: shape.dims, unit: "m/s".to_owned(), lag_ms: 0.0, series: "hand_vel".to_owned() };
     Manifest {
-        format_version: ndt_protocol::manifest::FORMAT_VERSION,
+        format_version: ndt_protocol::bundle::manifest::FORMAT_VERSION,
         id: "0".repeat(64),
         bin_width_ms: 20.0,
         warmup_bins: 5,
@@ -139,8 +139,8 @@ pub fn random_counts(bins: usize, channels: usize, seed: u64) -> Vec<f32> {
 
 /// A daemon that waits for its rig and its subscribers on free ports of this machine.
 pub fn on_loopback() -> Config {
-    let any: Endpoint = "bind:tcp://127.0.0.1:0".parse().unwrap_or_else(|error| panic!("{error}"));
-    Config { input: any.clone(), outputs: vec![any], ..Config::default() }
+    let any = SocketAddress { role: Some(Role::Bind), address: "tcp://127.0.0.1:0".to_owned() };
+    Config { input: Input::Zeromq(any.clone()), outputs: vec![Output::Zeromq(any)], ..Config::default() }
 }
 
 /// One of the project's programs, built as the tests are: what belongs to a process cannot be tested in ours.

@@ -5,7 +5,7 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::native::batch::{Answers, Batch, BatchError, Trials};
 use ndt_daemon::engine::{Engine, EngineError, Input, Output};
 use ndt_protocol::Bundle;
-use ndt_protocol::precision::Precision;
+use ndt_protocol::bundle::precision::Precision;
 use ndt_tests::{Positions, Shape, manifest, random_counts, random_weights, weights_only};
 use ndt_trainer::inference::Reference;
 use std::num::NonZeroUsize;

@@ -8,7 +8,7 @@ use ndt_daemon::bench::tally::Stage;
 use ndt_daemon::bench::{self, Settings, Transport, steps};
 use ndt_daemon::config::Config;
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Architecture;
+use ndt_protocol::bundle::manifest::Architecture;
 use ndt_tests::{Positions, Shape, manifest, random_weights, weights_only};
 
 const SHAPE: Shape = Shape {

@@ -1,8 +1,8 @@
 //! `ndtd decode`: a file of trials in, a file of answers out, as Burn answers them; bad input is one sentence, and leaves
 //! what was there.
 
-use ndt_protocol::manifest::Architecture;
-use ndt_protocol::tensors::{self, Tensors};
+use ndt_protocol::bundle::manifest::Architecture;
+use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_tests::{
     Positions, Shape, manifest, program, python, random_counts, random_weights, weights_only, workspace,
 };

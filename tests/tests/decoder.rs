@@ -3,7 +3,7 @@
 use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_protocol::manifest::Architecture;
+use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 use ndt_tests::{Positions, Shape, weights_only};
 use std::sync::{Arc, Mutex};

@@ -2,8 +2,8 @@
 
 use ndt_daemon::engine::{self, Choice, EngineKind, Input, Output};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Training;
-use ndt_protocol::precision::Precision;
+use ndt_protocol::bundle::manifest::Training;
+use ndt_protocol::bundle::precision::Precision;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_trainer::config::Config;

@@ -3,8 +3,8 @@
 use ndt_daemon::guard::{Guard, Settings};
 use ndt_daemon::policy::{Fallback, Policy, VelocityLimits};
 use ndt_daemon::source::Arrival;
+use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
-use ndt_protocol::manifest::Architecture;
 use ndt_protocol::{Estimate, Quality};
 use ndt_tests::{Positions, Shape, weights_only};
 

@@ -4,7 +4,7 @@
 //!
 //! The bundle stays at `target/bench/model.ndt`, for `ndtd bench` in `.ci/run` and by hand.
 
-use ndt_protocol::manifest::Architecture;
+use ndt_protocol::bundle::manifest::Architecture;
 use ndt_tests::{Positions, Shape, manifest, random_weights, workspace};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

@@ -4,9 +4,9 @@
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::pipeline;
+use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 use ndt_protocol::lsl::{Channel, Description, Format, Inlet, Kind, Library, Outlet, Query, StreamInfo};
-use ndt_protocol::manifest::Architecture;
 use ndt_tests::lsl::{Session, liblsl};
 use ndt_tests::{Positions, Shape, random_counts, weights_only};
 use std::alloc::{GlobalAlloc, Layout, System};

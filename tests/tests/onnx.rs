@@ -5,7 +5,7 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::onnx::{OnnxStep, Provider, Settings};
 use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Architecture;
+use ndt_protocol::bundle::manifest::Architecture;
 use ndt_tests::{Positions, Shape, manifest, onnxruntime_library, random_counts, random_weights};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -6,7 +6,7 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::onnx::{OnnxStep, OnnxWindow};
 use ndt_daemon::engine::{self, Engine, GOLDEN_TOLERANCE, Input, Output, reproduce_golden};
 use ndt_protocol::Bundle;
-use ndt_protocol::precision::Precision;
+use ndt_protocol::bundle::precision::Precision;
 use ndt_tests::{
     Positions, Shape, instruction_sets, manifest, onnxruntime_library, python, random_counts, random_weights,
     workspace,

@@ -5,7 +5,7 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
 use ndt_protocol::Bundle;
-use ndt_protocol::precision::{Precision, ValidationLoss};
+use ndt_protocol::bundle::precision::{Precision, ValidationLoss};
 use ndt_tests::{Positions, Shape, instruction_sets, manifest, random_counts, random_weights};
 use ndt_trainer::inference::{Reference, reference_bundle};
 

@@ -1,8 +1,9 @@
 //! Velocities at several lags, speed and position out of one model, and which of them is published.
 
 use ndt_daemon::engine::{self, Engine, EngineKind, Input, Output};
-use ndt_protocol::precision::Precision;
-use ndt_protocol::{Bundle, manifest::Training};
+use ndt_protocol::Bundle;
+use ndt_protocol::bundle::manifest::Training;
+use ndt_protocol::bundle::precision::Precision;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_trainer::config::{Config, Publish};

@@ -3,8 +3,8 @@
 
 use ndt_daemon::engine::{self, EngineKind};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Training;
-use ndt_protocol::precision::Precision;
+use ndt_protocol::bundle::manifest::Training;
+use ndt_protocol::bundle::precision::Precision;
 use ndt_replay::listen::Summary;
 use ndt_replay::play::Plan;
 use ndt_replay::session::{Interval, Session};

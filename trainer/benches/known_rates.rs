@@ -5,7 +5,7 @@
 //! the rate itself. Each method is causal but where it says so.
 
 use ndt_protocol::binner::Binner;
-use ndt_protocol::manifest::Training;
+use ndt_protocol::bundle::manifest::Training;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{self, Recipe};
 use ndt_trainer::dataset::{self, Dataset, Trial};

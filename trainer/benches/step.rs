@@ -8,7 +8,7 @@
 //! trial, so that it costs next to nothing. It leaves `target/bench/step.json`; `tests/python/bench_training.py` runs it in
 //! turns with the same work in PyTorch. With an argument it measures the shapes alone whose titles have it in them.
 
-use ndt_protocol::manifest::Velocity;
+use ndt_protocol::bundle::manifest::Velocity;
 use ndt_trainer::config::{Config, Model, Objective, Optimiser};
 use ndt_trainer::dataset::{Dataset, Trial};
 use ndt_trainer::training;

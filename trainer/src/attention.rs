@@ -4,8 +4,8 @@ use crate::noise::{self, Noise};
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use ndt_protocol::manifest::{Architecture, Positions};
-use ndt_protocol::precision::{BYTE_LEVELS, NOTHING, Precision};
+use ndt_protocol::bundle::manifest::{Architecture, Positions};
+use ndt_protocol::bundle::precision::{BYTE_LEVELS, NOTHING, Precision};
 
 /// Attention of several heads over the visible bins, with a learned bias for each head and lag.
 #[derive(Module, Debug)]
@@ -134,12 +134,12 @@ impl MultiHeadAttention {
     }
 }
 
-/// What a layer takes in, rounded where [`ndt_protocol::precision`] defines it to be.
+/// What a layer takes in, rounded where [`ndt_protocol::bundle::precision`] defines it to be.
 pub fn taken_in(x: Tensor<3>, precision: Precision) -> Tensor<3> {
     if precision == Precision::Bf16 { rounded(x, precision) } else { x }
 }
 
-/// Rows, the last dimension, rounded as [`ndt_protocol::precision`] defines: keys or values `[B, H, T, d/H]` have one for each
+/// Rows, the last dimension, rounded as [`ndt_protocol::bundle::precision`] defines: keys or values `[B, H, T, d/H]` have one for each
 /// bin and head.
 pub fn rounded<const D: usize>(x: Tensor<D>, precision: Precision) -> Tensor<D> {
     match precision {

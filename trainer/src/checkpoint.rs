@@ -7,8 +7,8 @@
 use crate::config::Config;
 use crate::training::Scores;
 use burn::optim::ModuleOptimizer;
+use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_protocol::files::{self, FileError};
-use ndt_protocol::tensors::{self, Tensors};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@
 
 use crate::dataset::{POSITION_SERIES, SPEED_SERIES, VELOCITY_SERIES};
 use crate::masking::{Masking, SpanInput};
-use ndt_protocol::manifest::Positions;
+use ndt_protocol::bundle::manifest::Positions;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

@@ -5,8 +5,8 @@
 //! validate, whether there is a velocity) is said in [`Dataset::notes`].
 
 use ndt_protocol::binner::{BinError, Binner};
+use ndt_protocol::bundle::manifest::Velocity;
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
-use ndt_protocol::manifest::Velocity;
 use ndt_replay::session::{Interval, SelectError, Session};
 use std::ops::Range;
 

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::dataset::Dataset;
 use crate::masking::SpanInput;
-use ndt_protocol::manifest::Positions;
+use ndt_protocol::bundle::manifest::Positions;
 
 /// Mean spikes in a bin of a unit below which counts say so little that more of them are hidden at once.
 const SPARSE: f64 = 0.1;

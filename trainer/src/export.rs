@@ -11,11 +11,11 @@ use crate::model::FORWARD;
 use crate::onnx::{GraphShape, step_graph, window_graph};
 use crate::precision;
 use crate::training::Fit;
+use ndt_protocol::bundle::manifest::{FORMAT_VERSION, Manifest, Training};
+use ndt_protocol::bundle::readouts;
+use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use ndt_protocol::limits::COUNT_MAX;
-use ndt_protocol::manifest::{FORMAT_VERSION, Manifest, Training};
-use ndt_protocol::readout;
-use ndt_protocol::tensors::Tensors;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson};
@@ -98,7 +98,7 @@ pub fn fitted(fit: &Fit, data: &Dataset, config: &Config, training: Training) ->
     let mean_counts: Vec<f64> = channels.iter().map(|unit| means[*unit]).collect();
     let mut weights = fold(fit.weights.clone(), data.bin_width_ms, &fit.velocity);
     weights.retain(|name, _| !name.starts_with(FORWARD));
-    part_readouts(&mut weights, &manifest, &readout::columns(&data.readouts, &order));
+    part_readouts(&mut weights, &manifest, &readouts::columns(&data.readouts, &order));
     let mut bundle = reference_bundle(manifest, weights, &mean_counts)?;
     precision::measure(&mut bundle, Some(data));
     Ok(bundle)
@@ -119,7 +119,7 @@ fn published(fit: &Fit, config: &Config) -> usize {
 fn part_readouts(weights: &mut Tensors, manifest: &Manifest, columns: &[usize]) {
     for part in ["weight", "bias"] {
         let Some((shape, values)) = weights.remove(&format!("velocity.{part}")) else { continue };
-        let (velocity, further) = readout::parted(manifest, &readout::moved(&values, columns));
+        let (velocity, further) = readouts::parted(manifest, &readouts::moved(&values, columns));
         for (name, values, dims) in
             [("velocity", velocity, manifest.velocity_dims()), ("further", further, manifest.further_dims())]
         {
@@ -166,7 +166,7 @@ pub fn bundle(
         ("missing".to_owned(), (vec![GOLDEN_BINS], missing)),
         ("log_rates".to_owned(), (vec![GOLDEN_BINS, shape.units], log_rates)),
     ]);
-    let (velocity, further) = readout::parted(&manifest, &velocity);
+    let (velocity, further) = readouts::parted(&manifest, &velocity);
     for (name, values) in [("velocity", velocity), ("further", further)] {
         let dims = values.len() / GOLDEN_BINS;
         if dims > 0 {

@@ -4,7 +4,7 @@ use crate::{Bar, ProgressForm, provenance};
 use anyhow::Context;
 use clap::Args;
 use ndt_protocol::Bundle;
-use ndt_protocol::readout;
+use ndt_protocol::bundle::readouts;
 use ndt_replay::nwb;
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::Dataset;
@@ -63,7 +63,7 @@ pub fn run(command: &Finetune) -> anyhow::Result<String> {
     let manifest = &parent.manifest;
     let config = finetune::configured(manifest, &config);
     let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let readouts = readout::readouts(manifest);
+    let readouts = readouts::readouts(manifest);
     let wanted: Vec<(&str, f64)> =
         readouts.iter().map(|readout| (readout.series.as_str(), readout.lag_ms)).collect();
     let data = Dataset::reading(&sessions, manifest.bin_width_ms, &wanted)?;

@@ -9,12 +9,12 @@ use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::precision;
 use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::binner::{BinError, Binner};
+use ndt_protocol::bundle::folded;
+use ndt_protocol::bundle::manifest::{Manifest, Positions, Velocity};
+use ndt_protocol::bundle::precision::Precision;
+use ndt_protocol::bundle::readouts;
+use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
-use ndt_protocol::folded;
-use ndt_protocol::manifest::{Manifest, Positions, Velocity};
-use ndt_protocol::precision::Precision;
-use ndt_protocol::readout;
-use ndt_protocol::tensors::Tensors;
 use ndt_replay::session::{SelectError, Session};
 
 /// A bundle's model in Burn: ln(spikes/s) and all readouts come out, the published velocity (m/s) first.
@@ -100,7 +100,7 @@ pub(crate) fn joined(manifest: &Manifest, weights: &Tensors) -> Tensors {
         let Some((mut shape, further)) = joined.remove(&format!("further.{part}")) else { continue };
         let rows = further.len() / manifest.further_dims().max(1);
         let name = format!("velocity.{part}");
-        let all = readout::joined(manifest, folded::values(weights, &name), &further, rows);
+        let all = readouts::joined(manifest, folded::values(weights, &name), &further, rows);
         shape.last_mut().into_iter().for_each(|last| *last = all.len() / rows.max(1));
         joined.insert(name, (shape, all));
     }
@@ -203,7 +203,7 @@ pub fn evaluate(bundle: &Bundle, session: &Session, split: &str) -> Result<Evalu
     }
     let session = in_bundle_order(session, &manifest.unit_ids)?;
     let binner = Binner::new(manifest.bin_width_ms)?;
-    let readouts = readout::readouts(manifest);
+    let readouts = readouts::readouts(manifest);
     let dims: usize = readouts.iter().map(|readout| readout.dims).sum();
     let trials = dataset::trials(&session, &session.segments(Some(split))?, binner, &readouts);
     let heldout: Vec<bool> = manifest.unit_ids.iter().map(|id| !manifest.channel_ids.contains(id)).collect();

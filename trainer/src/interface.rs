@@ -10,8 +10,8 @@ use crate::inference;
 use crate::model::{ModelShape, NeuralDataTransformer};
 use burn::tensor::Device;
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Manifest;
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::manifest::Manifest;
+use ndt_protocol::bundle::tensors::Tensors;
 
 /// Whether the weight of this name belongs to a session.
 pub fn is_interface(name: &str) -> bool {

@@ -9,9 +9,9 @@ use crate::noise::{self, Noise};
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData, activation};
-use ndt_protocol::manifest::{Architecture, Positions};
-use ndt_protocol::precision::Precision;
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::manifest::{Architecture, Positions};
+use ndt_protocol::bundle::precision::Precision;
+use ndt_protocol::bundle::tensors::Tensors;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 

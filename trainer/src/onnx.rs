@@ -19,7 +19,7 @@ pub use window::window_graph;
 
 use crate::pb::{Dimension, FLOAT};
 use graph::Graph;
-use ndt_protocol::manifest::{Architecture, Manifest};
+use ndt_protocol::bundle::manifest::{Architecture, Manifest};
 
 /// The dimensions that decide what a graph looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,15 +1,15 @@
 //! What a fitted model loses in fewer bits, measured where it is exported and written into its bundle.
 //!
 //! The kernels that compute in fewer bits are the daemon's; here Burn computes what they are defined to compute
-//! ([`ndt_protocol::precision`]), and the project's tests hold the two together.
+//! ([`ndt_protocol::bundle::precision`]), and the project's tests hold the two together.
 
 use crate::dataset::{Dataset, Trial};
 use crate::inference::Reference;
 use crate::metrics::{BitsPerSpike, R2};
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::{Positions, Velocity};
-use ndt_protocol::precision::{Loss, Precision, ValidationLoss};
-use ndt_protocol::readout;
+use ndt_protocol::bundle::manifest::{Positions, Velocity};
+use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
+use ndt_protocol::bundle::readouts;
 
 /// Writes into the bundle's manifest what fewer bits lose on its golden stream and, where there are any, on the validation
 /// trials of `data`. Learned positions are always computed in 32.
@@ -36,7 +36,7 @@ fn golden(bundle: &Bundle, precision: Precision) -> Loss {
         golden_log_rates: largest(&log_rates, values("log_rates")),
         golden_velocity: largest(
             &velocity,
-            &readout::joined(&bundle.manifest, values("velocity"), values("further"), bundle.golden_bins()),
+            &readouts::joined(&bundle.manifest, values("velocity"), values("further"), bundle.golden_bins()),
         ),
         validation: None,
     }

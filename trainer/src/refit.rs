@@ -12,7 +12,7 @@ use crate::model::NeuralDataTransformer;
 use crate::ridge::{NormalEquations, Ridge};
 use crate::training::Fit;
 use burn::tensor::{Device, Tensor, TensorData};
-use ndt_protocol::manifest::Velocity;
+use ndt_protocol::bundle::manifest::Velocity;
 use serde::Serialize;
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! A bundle on a new session: known units keep their rows, a frozen body stays bit by bit, and others are learned.
 
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::{Architecture, Linear, Manifest, Training};
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Training};
+use ndt_protocol::bundle::tensors::Tensors;
 use ndt_replay::nwb_write;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};

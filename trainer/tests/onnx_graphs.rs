@@ -1,8 +1,8 @@
 //! The ONNX graphs of random models, run by ONNX Runtime in Python against the model in numpy
 //! (`tests/python/check_onnx.py`, which says what is compared).
 
-use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
-use ndt_protocol::tensors::{self, Tensors};
+use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
+use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_trainer::onnx::{GraphShape, step_graph, window_graph};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,8 +1,8 @@
 //! What the benchmarks have in common: models of random weights, counts, and where ONNX Runtime is.
 
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
+use ndt_protocol::bundle::tensors::Tensors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 use super::Cost;
 use super::model::{Model, REFERENCE};
 use ndt_daemon::engine::native::simd::InstructionSet;
-use ndt_protocol::manifest::Positions;
+use ndt_protocol::bundle::manifest::Positions;
 use plotters::prelude::*;
 use std::error::Error;
 use std::path::Path;

@@ -13,7 +13,7 @@ use crate::realtime;
 use crate::zeromq::{ZeromqError, ZeromqRig};
 use crossbeam_channel::Sender;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
-use ndt_protocol::endpoint::Endpoint;
+use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use ndt_protocol::wire::BinStamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -24,11 +24,8 @@ const THREAD: &str = "bench-rig";
 
 /// A configuration whose endpoints are bound to free ports of this computer.
 pub fn config(config: &Config) -> Config {
-    let any = || -> Endpoint {
-        let any = "bind:tcp://127.0.0.1:0".parse();
-        any.unwrap_or_else(|error| panic!("an endpoint of any port is one: {error}"))
-    };
-    Config { input: any(), outputs: vec![any()], ..config.clone() }
+    let any = || SocketAddress { role: Some(Role::Bind), address: "tcp://127.0.0.1:0".to_owned() };
+    Config { input: Input::Zeromq(any()), outputs: vec![Output::Zeromq(any())], ..config.clone() }
 }
 
 /// A running rig.

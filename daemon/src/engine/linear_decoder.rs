@@ -6,7 +6,7 @@
 
 use super::{Engine, Input, Output, StepFailed};
 use ndt_protocol::Bundle;
-use ndt_protocol::folded::values;
+use ndt_protocol::bundle::folded::values;
 
 /// The decoder with its state. Needs no thread: whoever has counts can ask for a velocity.
 #[derive(Debug, Clone)]

@@ -11,8 +11,8 @@ pub mod onnx;
 use linear_decoder::LinearDecoder;
 use native::simd::InstructionSet;
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Positions;
-use ndt_protocol::precision::{Loss, Precision};
+use ndt_protocol::bundle::manifest::Positions;
+use ndt_protocol::bundle::precision::{Loss, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -104,7 +104,7 @@ fn everything_sent_arrives_although_the_sender_is_gone() {
 #[test]
 fn a_receiver_outlives_its_peers() {
     let folder = tempfile::tempdir().unwrap();
-    let endpoint: Endpoint = format!("ipc://{}", folder.path().join("bins").display()).parse().unwrap();
+    let endpoint: SocketAddress = format!("ipc://{}", folder.path().join("bins").display()).parse().unwrap();
     // Nobody is there yet.
     let mut receiver = Receiver::open(&endpoint).unwrap();
     for seq in 0..3 {

@@ -13,7 +13,7 @@
 mod days;
 
 use ndt_protocol::Bundle;
-use ndt_protocol::manifest::Training;
+use ndt_protocol::bundle::manifest::Training;
 use ndt_replay::session::Session;
 use ndt_trainer::baselines::data::{Data, Units, r2};
 use ndt_trainer::baselines::wiener::{HISTORIES, Wiener};

@@ -5,9 +5,9 @@ use super::wiener::Wiener;
 use crate::dataset::VELOCITY_SERIES;
 use crate::export::{GOLDEN_BINS, count_max, golden_input};
 use crate::ridge::SmoothingDecoder;
+use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Training, Velocity};
+use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
-use ndt_protocol::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Training, Velocity};
-use ndt_protocol::tensors::Tensors;
 use std::collections::BTreeMap;
 
 /// Longest gap that is bridged, and history from which on estimates are called good: as of a transformer where nothing is

@@ -6,7 +6,7 @@
 
 use super::GraphShape;
 use super::graph::{Attribute, Graph};
-use ndt_protocol::manifest::Architecture;
+use ndt_protocol::bundle::manifest::Architecture;
 
 /// Added to the score of a bin that a query must not see: large enough that its softmax weight is exactly 0,
 /// and finite, so that a row that sees nothing (an empty slot of the window) is useless but never NaN.

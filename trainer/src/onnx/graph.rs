@@ -9,7 +9,7 @@ use crate::pb::{
     ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::tensors::Tensors;
 use prost::Message;
 use std::collections::BTreeSet;
 

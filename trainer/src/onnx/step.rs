@@ -7,8 +7,8 @@ use super::graph::{Attribute, Graph, fixed};
 use super::window::attend;
 use super::{GraphShape, declare_outputs};
 use crate::pb::{BOOL, FLOAT, INT64};
-use ndt_protocol::manifest::{Architecture, Positions};
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::manifest::{Architecture, Positions};
+use ndt_protocol::bundle::tensors::Tensors;
 
 /// The bytes of `step.onnx`: one bin in, its estimate and the next memory out.
 ///

@@ -4,8 +4,8 @@
 use super::graph::{IR_VERSION, OPSET};
 use super::{GraphShape, step_graph, window_graph};
 use crate::pb::{BOOL, Dimension, FLOAT, GraphProto, INT64, ModelProto, ValueInfoProto};
-use ndt_protocol::manifest::{Architecture, Positions};
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::manifest::{Architecture, Positions};
+use ndt_protocol::bundle::tensors::Tensors;
 use prost::Message;
 use std::collections::BTreeSet;
 

@@ -4,8 +4,8 @@ use super::encoder::{self, HIDDEN, Projected};
 use super::graph::{Attribute, Graph};
 use super::{GraphShape, declare_outputs};
 use crate::pb::{BOOL, Dimension, FLOAT};
-use ndt_protocol::manifest::{Architecture, Positions};
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::manifest::{Architecture, Positions};
+use ndt_protocol::bundle::tensors::Tensors;
 
 /// The bytes of `window.onnx`.
 ///

@@ -18,8 +18,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::BundleError;
-use ndt_protocol::manifest::{Manifest, Training};
-use ndt_protocol::readout;
+use ndt_protocol::bundle::manifest::{Manifest, Training};
+use ndt_protocol::bundle::readouts;
 use rand::seq::SliceRandom;
 
 /// Steps that a fine-tuning takes at least, where nothing else is asked for.
@@ -103,7 +103,7 @@ pub fn calibration(mut data: Dataset, manifest: &Manifest, trials: Option<usize>
     data.train.truncate(trials.unwrap_or(usize::MAX));
     let dims = manifest.velocity_dims() + manifest.further_dims();
     if data.readouts.is_empty() && dims > 0 {
-        data.readouts = readout::readouts(manifest);
+        data.readouts = readouts::readouts(manifest);
         for trial in data.train.iter_mut().chain(&mut data.val) {
             trial.velocity = vec![f32::NAN; trial.bins * dims];
         }

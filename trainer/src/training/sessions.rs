@@ -12,7 +12,7 @@ use crate::gradients;
 use crate::model::NeuralDataTransformer;
 use crate::refit;
 use burn::optim::ModuleOptimizer;
-use ndt_protocol::tensors::Tensors;
+use ndt_protocol::bundle::tensors::Tensors;
 use rand::seq::SliceRandom;
 
 /// One body for all of `data`; gives a fit for each, in order. The best epoch is that of the best mean score. Sessions are

@@ -2,7 +2,7 @@
 
 use super::*;
 use burn::module::{ModuleVisitor, Param};
-use ndt_protocol::manifest::Velocity;
+use ndt_protocol::bundle::manifest::Velocity;
 use rand::RngExt;
 
 /// Trials of unlike lengths, with a held-out unit; the hand's velocity is not always known.

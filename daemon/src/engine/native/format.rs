@@ -2,11 +2,11 @@
 //!
 //! A step reads every weight and every key and value in view once, so that halving their bytes nearly halves its time where
 //! memory is what it waits for. `f32` is the reference; what the others lose is measured when a bundle is exported
-//! ([`ndt_protocol::precision`] has their definition and the measure).
+//! ([`ndt_protocol::bundle::precision`] has their definition and the measure).
 
 use super::packed::Lines;
 use super::simd::Simd;
-use ndt_protocol::precision::{self, BYTE_LEVELS};
+use ndt_protocol::bundle::precision::{self, BYTE_LEVELS};
 
 /// A number without invalid bits.
 ///

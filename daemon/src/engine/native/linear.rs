@@ -167,7 +167,7 @@ mod tests {
     use super::super::format::{Byte, Half};
     use super::super::simd::{Compute, InstructionSet, with_instructions};
     use super::*;
-    use ndt_protocol::precision::{self, Precision};
+    use ndt_protocol::bundle::precision::{self, Precision};
     use proptest::prelude::*;
 
     struct Apply<'a, F: Format> {

@@ -274,7 +274,7 @@ pub fn with_instructions(set: InstructionSet, work: impl Compute) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndt_protocol::precision::upper_half;
+    use ndt_protocol::bundle::precision::upper_half;
 
     struct Exp<'a>(&'a [f32], &'a mut [f32]);
 

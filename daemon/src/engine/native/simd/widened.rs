@@ -1,7 +1,7 @@
 //! Products of bfloat16 and rounding to it where the machine has no instructions for them: most have none.
 
 use super::Simd;
-use ndt_protocol::precision::upper_half;
+use ndt_protocol::bundle::precision::upper_half;
 
 /// [`Simd::dot_halves`] where the machine has no instruction for it.
 ///

@@ -1,9 +1,13 @@
-//! Fences that are tests: which file may name which library, how long a file may be, what may not stand where.
+//! The rules that keep the project readable, as tests: which file may name which library, how long a file may be, how many
+//! names a folder shows, which files may import each other ([`imports`]), and how prose is worded ([`words`]).
+
+mod imports;
+mod words;
 
 use ndt_tests::workspace;
 use std::path::{Path, PathBuf};
 
-/// A library, and the one file in each crate that may name it.
+/// A library, and the only files and folders that may name it.
 const FENCES: [(&str, &[&str]); 5] = [
     ("ort::", &["daemon/src/engine/onnx.rs"]),
     ("hdf5::", &["replay/src/h5.rs"]),
@@ -14,23 +18,31 @@ const FENCES: [(&str, &[&str]); 5] = [
 
 const FILE_LINES_MAX: usize = 500;
 
-fn sources() -> Vec<(String, String)> {
+/// Names that `src/` of a crate may show side by side: what a reader takes in at one look.
+const SOURCE_ENTRIES_MAX: usize = 16;
+
+const CRATES: [&str; 5] = ["protocol", "daemon", "trainer", "replay", "tests"];
+
+/// The files of this ending in all crates, by their path from the top level, with their text.
+fn files(ending: &str) -> Vec<(String, String)> {
     let root = workspace();
-    let mut files = Vec::new();
-    for folder in ["protocol", "daemon", "trainer", "replay", "tests"] {
-        walk(&root.join(folder), &mut files);
-    }
+    let mut paths = Vec::new();
+    CRATES.iter().for_each(|folder| walk(&root.join(folder), ending, &mut paths));
     let name = |path: &Path| path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-    files.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+    paths.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
 }
 
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+fn sources() -> Vec<(String, String)> {
+    files("rs")
+}
+
+fn walk(folder: &Path, ending: &str, paths: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            walk(&path, files);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            files.push(path);
+            walk(&path, ending, paths);
+        } else if path.extension().is_some_and(|found| found == ending) {
+            paths.push(path);
         }
     }
 }
@@ -54,7 +66,7 @@ fn libraries_are_named_only_behind_their_fences() {
     let sources = sources();
     assert!(sources.len() > 30, "the walk found only {} files", sources.len());
     let mut found = Vec::new();
-    for (file, text) in sources.iter().filter(|(file, _)| !file.starts_with("tests/tests/tidy.rs")) {
+    for (file, text) in sources.iter().filter(|(file, _)| !file.starts_with("tests/tests/tidy/")) {
         for (library, allowed) in FENCES {
             if allowed.iter().any(|allowed| file.starts_with(allowed)) {
                 continue;
@@ -81,7 +93,8 @@ fn files_are_short_enough_to_have_one_job() {
 fn libraries_do_not_unwrap_or_print() {
     let mut found = Vec::new();
     for (file, text) in sources() {
-        let is_program = file.ends_with("main.rs") || file.contains("/examples/");
+        let is_program =
+            file.ends_with("main.rs") || file.contains("/src/cli") || file.contains("/examples/");
         if !file.contains("/src/") || file.starts_with("tests/") || file.ends_with("/tests.rs") {
             continue;
         }
@@ -94,4 +107,22 @@ fn libraries_do_not_unwrap_or_print() {
         }
     }
     assert!(found.is_empty(), "in code that must not:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_crate_shows_few_names_at_once() {
+    let mut full = Vec::new();
+    for name in CRATES {
+        let entries = std::fs::read_dir(workspace().join(name).join("src")).unwrap().flatten();
+        let mut entries: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().trim_end_matches(".rs").to_owned())
+            .collect();
+        // `decoder.rs` and `decoder/` are one name.
+        entries.sort();
+        entries.dedup();
+        if entries.len() > SOURCE_ENTRIES_MAX {
+            full.push(format!("{name}/src: {} names: {}", entries.len(), entries.join(" ")));
+        }
+    }
+    assert!(full.is_empty(), "folders with more than {SOURCE_ENTRIES_MAX} names:\n{}", full.join("\n"));
 }

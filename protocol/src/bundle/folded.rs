@@ -1,11 +1,11 @@
 //! A bundle's weights as a kernel wants them: what can be computed beforehand is folded in.
 //!
-//! It stands here and not beside the kernel because fewer bits are given to *these* weights ([`crate::precision`]), and the
+//! It stands here and not beside the kernel because fewer bits are given to *these* weights ([`crate::bundle::precision`]), and the
 //! trainer measures what that costs: [`rounded`] unfolds them again.
 
-use crate::manifest::Architecture;
-use crate::precision::{self, Precision};
-use crate::tensors::Tensors;
+use crate::bundle::manifest::Architecture;
+use crate::bundle::precision::{self, Precision};
+use crate::bundle::tensors::Tensors;
 
 /// `y = x W + b` before it is packed, `W` stored `[inputs, outputs]`.
 #[derive(Debug, Clone, PartialEq)]

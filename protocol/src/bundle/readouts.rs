@@ -4,8 +4,8 @@
 //! chosen when the bundle is loaded; everything behind that knows a single velocity.
 
 use crate::bundle::Bundle;
-use crate::manifest::{Manifest, Velocity};
-use crate::tensors::Tensors;
+use crate::bundle::manifest::{Manifest, Velocity};
+use crate::bundle::tensors::Tensors;
 
 /// Why a bundle has no such velocity.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -3,11 +3,11 @@
 //! Everything that a program must know before it runs the model stands here, so that a mistaken channel
 //! order or bin width is refused and not decoded.
 
+use crate::bundle::precision::{Loss, Precision};
 use crate::limits::{
     CHANNELS_MAX, COUNT_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
     WINDOW_BINS_MAX,
 };
-use crate::precision::{Loss, Precision};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
