@@ -8,10 +8,12 @@
 //! [`schedule`] says which bins are due when, [`tally`] counts what came of them, [`report`] tells it; none of them
 //! has a thread or a clock. [`memory`], [`loopback`] and [`lsl`] put bins into the pipeline, without a transport and with one.
 
+mod answers;
+mod golden_counts;
+mod in_process;
 pub mod load;
-pub mod loopback;
-pub mod lsl;
-pub mod memory;
+mod loopback;
+mod lsl;
 pub mod report;
 pub mod schedule;
 pub mod steps;
@@ -19,30 +21,20 @@ pub mod tally;
 
 use crate::config::Config;
 use crate::engine::{self, EngineError};
-use crate::pipeline::{self, Pipeline, PipelineError, Say};
-use crate::realtime;
+use crate::host::realtime;
+use crate::pipeline::PipelineError;
 use crate::zeromq::ZeromqError;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use golden_counts::GoldenCounts;
+use in_process::measure_in_process;
 use load::{Load, Stress};
-use loopback::Rig;
-use memory::{Counts, MemorySource};
+use loopback::measure_over_loopback;
+use lsl::measure_over_lsl;
 use ndt_protocol::Bundle;
 use report::{Measured, Report};
 use schedule::{Length, Schedule};
 use serde::Serialize;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tally::{Answer, Tally};
-
-/// Answers on their way to the tally: several seconds of any bundle's, although they are fetched 20 times a
-/// second, so that none is lost where the load leaves this thread no time.
-const QUEUE_ANSWERS: usize = 1 << 14;
-
-/// How often answers are fetched. The publish thread only ever leaves them: waking somebody would be work of
-/// the benchmark on the path that it measures.
-const FETCH_EVERY: Duration = Duration::from_millis(50);
-
-/// How long answers over a transport may take after the last bin was sent, beyond the deadline.
-const PATIENCE: Duration = Duration::from_secs(2);
+use std::time::{SystemTime, UNIX_EPOCH};
+use tally::Tally;
 
 /// What carries bins and estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -69,7 +61,7 @@ impl Transport {
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub struct BenchSettings {
     /// One measurement for each.
     pub transports: Vec<Transport>,
     /// What else the computer does.
@@ -119,15 +111,15 @@ pub enum BenchError {
 ///
 /// # Errors
 /// [`BenchError`]; nothing is left running then.
-pub fn run(
+pub fn measure(
     config: &Config,
     bundle: &Bundle,
-    settings: &Settings,
+    settings: &BenchSettings,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, BenchError> {
     let width_ns = bundle.manifest.bin_width_ns();
     let schedule = Schedule::new(width_ns, settings.load, settings.length);
-    let counts = Counts::of(bundle)?;
+    let counts = GoldenCounts::of(bundle)?;
     let deadline_ns = config.guard(&bundle.manifest).map_err(PipelineError::from)?.deadline_ns;
     let _stress = (settings.load == Load::Stress).then(Stress::start).transpose()?;
     let mut measured = Vec::new();
@@ -139,9 +131,9 @@ pub fn run(
         };
         let mut tally = Tally::new(schedule, deadline_ns);
         let pipeline = match transport {
-            Transport::InProcess => in_process(config, bundle, &counts, &mut tally, &mut tell)?,
-            Transport::Loopback => over_loopback(config, bundle, &counts, &mut tally, &mut tell)?,
-            Transport::Lsl => over_lsl(config, bundle, &counts, &mut tally, &mut tell)?,
+            Transport::InProcess => measure_in_process(config, bundle, &counts, &mut tally, &mut tell)?,
+            Transport::Loopback => measure_over_loopback(config, bundle, &counts, &mut tally, &mut tell)?,
+            Transport::Lsl => measure_over_lsl(config, bundle, &counts, &mut tally, &mut tell)?,
         };
         refused = realtime::once_each(pipeline.refused());
         measured.push(Measured::new(*transport, &tally, pipeline.stats().overflowed));
@@ -149,7 +141,7 @@ pub fn run(
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         date_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-        machine: crate::machine::Machine::read(),
+        machine: crate::host::machine::Machine::read(),
         engine: engine::load(&config.engine(), bundle)?.name(),
         bundle: bundle.manifest.id.clone(),
         bin_width_ms: bundle.manifest.bin_width_ms,
@@ -159,93 +151,4 @@ pub fn run(
         refused,
         measured,
     })
-}
-
-fn in_process(
-    config: &Config,
-    bundle: &Bundle,
-    counts: &Counts,
-    tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
-) -> Result<Pipeline, BenchError> {
-    let engine = engine::load(&config.engine(), bundle)?;
-    let (answers, answered) = bounded(QUEUE_ANSWERS);
-    let source = MemorySource::new(*tally.schedule(), counts.clone());
-    let say = move |say: Say<'_>| {
-        if let Say::Estimate(estimate) = say {
-            leave(&answers, Answer::of(estimate, None));
-        }
-    };
-    let pipeline = pipeline::start_with(config, bundle, engine, source, say)?;
-    // The source ends after its last bin, and every thread after the one before it.
-    while fetch(&answered, tally, tell) {
-        std::thread::sleep(FETCH_EVERY);
-    }
-    Ok(pipeline)
-}
-
-fn over_loopback(
-    config: &Config,
-    bundle: &Bundle,
-    counts: &Counts,
-    tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
-) -> Result<Pipeline, BenchError> {
-    let engine = engine::load(&config.engine(), bundle)?;
-    let (answers, answered) = bounded(QUEUE_ANSWERS);
-    let pipeline = pipeline::start(&loopback::config(config), bundle, engine)?;
-    let rig = Rig::start(config, &pipeline, counts.clone(), *tally.schedule(), answers)?;
-    fetch_all(&answered, tally, tell, &|| rig.has_sent());
-    rig.end()?;
-    Ok(pipeline)
-}
-
-fn over_lsl(
-    config: &Config,
-    bundle: &Bundle,
-    counts: &Counts,
-    tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
-) -> Result<Pipeline, BenchError> {
-    let (answers, answered) = bounded(QUEUE_ANSWERS);
-    let (pipeline, rig) = lsl::start(config, bundle, counts.clone(), *tally.schedule(), answers)?;
-    fetch_all(&answered, tally, tell, &|| rig.has_sent());
-    rig.end()?;
-    Ok(pipeline)
-}
-
-/// Takes answers that come over a transport until each bin has one, or none can come any more.
-fn fetch_all(
-    answered: &Receiver<Answer>,
-    tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
-    has_sent: &dyn Fn() -> bool,
-) {
-    let patience = PATIENCE + Duration::from_nanos(tally.deadline_ns());
-    let mut sent_at = None;
-    while fetch(answered, tally, tell) && !tally.is_complete() {
-        if has_sent() && sent_at.get_or_insert_with(Instant::now).elapsed() > patience {
-            break;
-        }
-        std::thread::sleep(FETCH_EVERY);
-    }
-}
-
-/// Leaves an answer for the tally. Runs on the publish thread, once an estimate, or on the rig's. Must not
-/// allocate or block: one that finds no room is lost, and its bin is reported as not answered.
-fn leave(answers: &Sender<Answer>, answer: Answer) {
-    let _ = answers.try_send(answer);
-}
-
-/// Takes what has been left; whether more may come.
-fn fetch(answered: &Receiver<Answer>, tally: &mut Tally, tell: &mut dyn FnMut(u64)) -> bool {
-    loop {
-        match answered.try_recv() {
-            Ok(answer) => tally.take(&answer),
-            Err(TryRecvError::Empty) => break,
-            Err(TryRecvError::Disconnected) => return false,
-        }
-    }
-    tell(tally.reached_ns());
-    true
 }

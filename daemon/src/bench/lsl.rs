@@ -4,16 +4,17 @@
 //! The way is the deployed one: source, search and clock threads, and a thread that pushes. A stream carries none of an
 //! estimate's stamps, so that they are kept here until their sample is heard.
 
-use super::memory::Counts;
+use super::BenchError;
+use super::answers::{self, QUEUE_ANSWERS};
+use super::golden_counts::GoldenCounts;
 use super::schedule::Schedule;
-use super::tally::Answer;
-use super::{BenchError, QUEUE_ANSWERS, leave};
+use super::tally::{Answer, Tally};
 use crate::config::Config;
 use crate::engine;
+use crate::host::realtime;
 use crate::lsl::outlets::LslPublisher;
 use crate::lsl::source::LslSource;
 use crate::pipeline::{self, Pipeline, PipelineError, Say};
-use crate::realtime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ndt_protocol::Bundle;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
@@ -35,8 +36,26 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// How long the hearing thread waits before it looks whether it should stop, s.
 const PATIENCE_S: f64 = 0.1;
 
+/// Measures the pipeline over Lab Streaming Layer, with a rig in this process.
+///
+/// # Errors
+/// [`BenchError`] when the library, the engine, the pipeline or the rig cannot be started.
+pub fn measure_over_lsl(
+    config: &Config,
+    bundle: &Bundle,
+    counts: &GoldenCounts,
+    tally: &mut Tally,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Pipeline, BenchError> {
+    let (answers, answered) = answers::queue();
+    let (pipeline, rig) = start(config, bundle, counts.clone(), *tally.schedule(), answers)?;
+    answers::take_until_answered(&answered, tally, tell, &|| rig.has_sent());
+    rig.end()?;
+    Ok(pipeline)
+}
+
 /// A running rig.
-pub struct Rig {
+pub struct LslRig {
     stop: Arc<AtomicBool>,
     sending: JoinHandle<Result<Outlet, LslError>>,
     hearing: JoinHandle<Result<(), LslError>>,
@@ -46,13 +65,13 @@ pub struct Rig {
 ///
 /// # Errors
 /// [`BenchError`]; without the library, how to get it.
-pub fn start(
+fn start(
     config: &Config,
     bundle: &Bundle,
-    counts: Counts,
+    counts: GoldenCounts,
     schedule: Schedule,
     answers: Sender<Answer>,
-) -> Result<(Pipeline, Rig), BenchError> {
+) -> Result<(Pipeline, LslRig), BenchError> {
     let library = Library::load(config.lsl.library.as_deref()).map_err(PipelineError::from)?;
     // No other program's, nor one of a measurement before.
     let name = format!("ndt-bench-{}-{}", std::process::id(), monotonic_ns());
@@ -65,7 +84,7 @@ pub fn start(
     let (keep, kept) = bounded(QUEUE_ANSWERS);
     let say = move |say: Say<'_>| {
         if let Say::Estimate(estimate) = say {
-            leave(&keep, Answer::of(estimate, None));
+            answers::put(&keep, Answer::of(estimate, None));
             publisher.publish(estimate);
         }
     };
@@ -86,14 +105,14 @@ pub fn start(
                 return Err(LslError::Timeout);
             }
             std::thread::sleep(SETTLE);
-            send(&outlet, &library, &counts, schedule, &stop)?;
+            send_all(&outlet, &library, &counts, schedule, &stop)?;
             Ok(outlet)
         }
     })?;
-    Ok((pipeline, Rig { stop, sending, hearing }))
+    Ok((pipeline, LslRig { stop, sending, hearing }))
 }
 
-impl Rig {
+impl LslRig {
     /// Whether the last bin was sent, or none can be.
     pub fn has_sent(&self) -> bool {
         self.sending.is_finished()
@@ -142,10 +161,10 @@ fn offer(library: &Library, name: &str, channel_ids: &[i64], width_ns: u64) -> R
 }
 
 /// Runs on the rig's thread until the last bin is sent.
-fn send(
+fn send_all(
     outlet: &Outlet,
     library: &Library,
-    counts: &Counts,
+    counts: &GoldenCounts,
     schedule: Schedule,
     stop: &AtomicBool,
 ) -> Result<(), LslError> {
@@ -184,7 +203,7 @@ fn hear(
         let number = sample.last().map_or(0, |number| *number as u64);
         // Those before it were dropped on the way.
         if let Some(answer) = kept.try_iter().find(|answer| answer.seq % BIN_MODULO == number) {
-            leave(answers, Answer { received_ns: Some(received_ns), ..answer });
+            answers::put(answers, Answer { received_ns: Some(received_ns), ..answer });
         }
     }
     Ok(())

@@ -3,8 +3,8 @@
 use super::Transport;
 use super::load::Load;
 use super::tally::{Bins, Percentiles, Stage, Tally};
-use crate::machine::Machine;
-use crate::realtime;
+use crate::host::machine::Machine;
+use crate::host::realtime;
 use ndt_protocol::Quality;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub struct Report {
     /// What else the computer did.
     pub load: Load,
     /// What the real-time threads asked of the system.
-    pub realtime: realtime::Settings,
+    pub realtime: realtime::RealtimeSettings,
     /// What it did not permit, and so was not in force.
     pub refused: Vec<String>,
     /// One for each transport.
@@ -83,7 +83,7 @@ pub struct Row {
 impl Measured {
     /// What `tally` has counted.
     pub fn new(transport: Transport, tally: &Tally, overflowed: u64) -> Measured {
-        let counts = tally.counts();
+        let outcomes = tally.outcomes();
         let row = |bins| {
             move |stage| {
                 let percentiles = tally.percentiles(stage, bins)?;
@@ -96,15 +96,15 @@ impl Measured {
         let carried = median(Stage::DueToArrival).zip(median(Stage::PublishedToReceived));
         Measured {
             transport,
-            bins: counts.due,
-            unanswered: counts.unanswered(),
-            repeated: counts.repeated,
+            bins: outcomes.due,
+            unanswered: outcomes.unanswered(),
+            repeated: outcomes.repeated,
             overflowed,
-            missed: counts.missed(),
-            miss_rate: counts.miss_rate(),
-            behind: counts.behind,
-            qualities: Quality::ALL.iter().map(|quality| quality.name()).zip(counts.qualities).collect(),
-            without_bin: counts.without_bin,
+            missed: outcomes.missed(),
+            miss_rate: outcomes.miss_rate(),
+            behind: outcomes.behind,
+            qualities: Quality::ALL.iter().map(|quality| quality.name()).zip(outcomes.qualities).collect(),
+            without_bin: outcomes.without_bin,
             latencies_us: after_gap.chain(steady).collect(),
             decoded_to_transport: median(Stage::ArrivalToDecoded)
                 .zip(carried)
@@ -125,7 +125,7 @@ impl fmt::Display for Report {
             known(governor),
             known(clocksource)
         )?;
-        let realtime::Settings { priority, cpus, lock_memory, .. } = &self.realtime;
+        let realtime::RealtimeSettings { priority, cpus, lock_memory, .. } = &self.realtime;
         let class =
             if *priority > 0 { format!("SCHED_FIFO {priority}") } else { "normal priority".to_owned() };
         let cpus = if cpus.is_empty() { "all CPUs".to_owned() } else { format!("CPUs {cpus:?}") };

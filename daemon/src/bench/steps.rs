@@ -2,7 +2,7 @@
 //! time, for programs that count instructions (valgrind, perf).
 
 use super::BenchError;
-use super::memory::Counts;
+use super::golden_counts::GoldenCounts;
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::engine;
@@ -26,14 +26,14 @@ pub struct Steps {
 ///
 /// # Errors
 /// [`BenchError`] when the engine cannot be loaded, the configuration does not fit the bundle, or that has no counts.
-pub fn run(config: &Config, bundle: &Bundle, steps: u64) -> Result<Steps, BenchError> {
+pub fn take_steps(config: &Config, bundle: &Bundle, steps: u64) -> Result<Steps, BenchError> {
     let settings = config.guard(&bundle.manifest).map_err(PipelineError::from)?;
     let engine = engine::load(&config.engine(), bundle)?;
     let name = engine.name();
     let mut decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
     let mut guard = Guard::new(bundle, settings);
     let mut intake = Intake::default();
-    let (counts, width_ns) = (Counts::of(bundle)?, bundle.manifest.bin_width_ns());
+    let (counts, width_ns) = (GoldenCounts::of(bundle)?, bundle.manifest.bin_width_ns());
     let mut bin = Bin::empty();
     let mut done = Steps { estimates: 0, checksum: 0, engine: name };
     for seq in 0..steps {

@@ -1,4 +1,4 @@
-//! What came of the bins that were due: latencies of each stage, in histograms of a fixed size, and counts.
+//! What came of the bins that were due: latencies of each stage, in histograms of a fixed size, and outcomes.
 //!
 //! **Every bin that was due counts**, whatever became of it: one that was answered by the guard has no decoding, so
 //! it is missing from the stages of decoding, but not from `due -> published`; one without an answer is counted.
@@ -124,9 +124,9 @@ pub struct Percentiles {
     pub max: f64,
 }
 
-/// Counts of bins and estimates.
+/// Outcomes of bins and estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub struct Outcomes {
     /// Bins that were due, after the warm-up.
     pub due: u64,
     /// Their answers, by quality.
@@ -140,7 +140,7 @@ pub struct Counts {
     pub without_bin: u64,
 }
 
-impl Counts {
+impl Outcomes {
     /// Answers to bins that were due.
     pub fn answered(&self) -> u64 {
         self.qualities.iter().sum()
@@ -171,7 +171,7 @@ pub struct Tally {
     deadline_ns: u64,
     /// For each stage: of steady bins, and of those after a gap.
     stages: [[Histogram<u64>; 2]; Stage::ALL.len()],
-    counts: Counts,
+    outcomes: Outcomes,
     /// The last answer's number and instant.
     last: Option<(u64, u64)>,
 }
@@ -184,8 +184,8 @@ impl Tally {
             empty.unwrap_or_else(|error| panic!("the bounds are constants that fit: {error}"))
         };
         let stages = std::array::from_fn(|_| [histogram(), histogram()]);
-        let counts = Counts { due: schedule.counted(), ..Counts::default() };
-        Tally { schedule, deadline_ns, stages, counts, last: None }
+        let outcomes = Outcomes { due: schedule.counted(), ..Outcomes::default() };
+        Tally { schedule, deadline_ns, stages, outcomes, last: None }
     }
 
     /// What is counted.
@@ -202,7 +202,7 @@ impl Tally {
     pub fn take(&mut self, answer: &Answer) {
         let before = self.last.filter(|(seq, _)| *seq + 1 == answer.seq);
         if self.last.is_some_and(|(seq, _)| answer.seq <= seq) {
-            self.counts.repeated += 1;
+            self.outcomes.repeated += 1;
             return;
         }
         self.last = Some((answer.seq, answer.published_ns));
@@ -210,11 +210,11 @@ impl Tally {
             return;
         }
         if !self.schedule.is_sent(answer.seq) {
-            self.counts.without_bin += 1;
+            self.outcomes.without_bin += 1;
             return;
         }
-        self.counts.qualities[answer.quality as usize] += 1;
-        self.counts.behind += u64::from(answer.published_ns > answer.due_ns + self.deadline_ns);
+        self.outcomes.qualities[answer.quality as usize] += 1;
+        self.outcomes.behind += u64::from(answer.published_ns > answer.due_ns + self.deadline_ns);
         self.take_stages(answer);
         // The answers of a gap come when they are found to be one: not jitter, but a promise kept.
         if let Some((_, published_ns)) = before.filter(|(seq, _)| self.schedule.is_sent(*seq)) {
@@ -258,8 +258,8 @@ impl Tally {
     }
 
     /// What was counted.
-    pub fn counts(&self) -> Counts {
-        self.counts
+    pub fn outcomes(&self) -> Outcomes {
+        self.outcomes
     }
 
     /// What a stage took; none where no bin went through it.

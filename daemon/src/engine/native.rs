@@ -4,22 +4,23 @@
 //! ([`window`]). Offline, whole trials are one pass ([`batch`]). [`simd`] chooses the machine's vector instructions at run
 //! time.
 
+mod affine;
+mod aligned;
 mod attention;
 pub mod batch;
 mod format;
 mod forward;
 mod gemm;
-mod linear;
+mod gemv;
 mod norm;
-mod packed;
+mod read_in;
 pub mod simd;
 mod streaming;
 mod window;
 
 use super::{Engine, Input, Output, StepFailed};
-use format::{Byte, Exact, Half};
+use format::{Bf16, F32, Int8};
 use ndt_protocol::Bundle;
-use ndt_protocol::bundle::folded as affine;
 use ndt_protocol::bundle::manifest::Positions;
 use ndt_protocol::bundle::precision::Precision;
 use simd::InstructionSet;
@@ -44,17 +45,17 @@ impl Native {
     /// A kernel for `bundle` with the instructions of `set`, where the machine has them. Allocates all that it will ever
     /// need. Learned positions are computed in 32 bits whatever `precision` says: a window is bound by its arithmetic.
     pub fn with(bundle: &Bundle, set: InstructionSet, precision: Precision) -> Native {
-        let set = if set.is_there() { set } else { InstructionSet::Portable };
+        let set = if set.is_available() { set } else { InstructionSet::Portable };
         let (set, precision, kernel): (_, _, Box<dyn Engine>) =
             match (bundle.manifest.architecture.positions, precision) {
                 (Positions::LagBias, Precision::F32) => {
-                    (set, precision, Box::new(Streaming::<Exact>::new(bundle, set)))
+                    (set, precision, Box::new(Streaming::<F32>::new(bundle, set)))
                 }
                 (Positions::LagBias, Precision::Bf16) => {
-                    (set, precision, Box::new(Streaming::<Half>::new(bundle, set)))
+                    (set, precision, Box::new(Streaming::<Bf16>::new(bundle, set)))
                 }
                 (Positions::LagBias, Precision::Int8) => {
-                    (set, precision, Box::new(Streaming::<Byte>::new(bundle, set)))
+                    (set, precision, Box::new(Streaming::<Int8>::new(bundle, set)))
                 }
                 (Positions::Learned, _) => {
                     let window = Window::new(bundle, set);

@@ -4,8 +4,9 @@
 //! row may see leave a weight of exactly zero, so that mask and bias are one. Keys are packed like the weights of a
 //! linear layer, one slot an output; values are read where they were computed.
 
+use super::aligned::Aligned;
 use super::gemm::{Begin, Product, Right, panel_registers};
-use super::packed::{Give, Lines};
+use super::gemv::Epilogue;
 use super::simd::{Compute, InstructionSet, Simd, with_instructions};
 use std::ops::Range;
 
@@ -56,7 +57,7 @@ impl Sizes {
 
 /// The biases of one head, for every lag that a block can meet.
 pub struct LagBias {
-    biases: Lines<f32>,
+    biases: Aligned<f32>,
     /// The place of lag 0; later lags lie before it, bins to come behind.
     now: usize,
 }
@@ -65,7 +66,7 @@ impl LagBias {
     /// Of `bias [window]`, or no bias where it is empty.
     pub fn new(bias: &[f32], sizes: Sizes) -> LagBias {
         let now = sizes.window + BLOCK + sizes.lanes;
-        let mut biases = Lines::zeros(now + BLOCK + sizes.lanes + 1);
+        let mut biases = Aligned::zeros(now + BLOCK + sizes.lanes + 1);
         biases.fill(UNSEEN);
         for lag in 0..sizes.window {
             biases[now - lag] = bias.get(lag).copied().unwrap_or(0.0);
@@ -75,38 +76,38 @@ impl LagBias {
 }
 
 /// Queries, keys and values of the rows in view, of one layer at a time.
-pub struct Memory {
+pub struct KeyValueCache {
     sizes: Sizes,
     slots: usize,
     /// The next free slot.
     free: usize,
     /// `[slots, 3 width]`.
-    projected: Lines<f32>,
+    projected: Aligned<f32>,
     /// Of each head, one slot an output.
-    keys: Lines<f32>,
+    keys: Aligned<f32>,
     /// `[BLOCK, slots in view]`.
-    scores: Lines<f32>,
+    scores: Aligned<f32>,
     scores_stride: usize,
-    nothing: Lines<f32>,
+    nothing: Aligned<f32>,
 }
 
-impl Memory {
+impl KeyValueCache {
     /// Room for `rows` rows that come at most `chunk` at a time.
-    pub fn new(sizes: Sizes, rows: usize, chunk: usize) -> Memory {
+    pub fn new(sizes: Sizes, rows: usize, chunk: usize) -> KeyValueCache {
         let panel = sizes.panel();
         // Making room keeps the window from the start of a panel on; two chunks go in between.
         let slots = rows.min(sizes.window + panel + 2 * chunk).next_multiple_of(panel);
         let scores_stride = sizes.filled(slots.min(sizes.window + BLOCK)) + 2 * sizes.lanes;
-        Memory {
+        KeyValueCache {
             sizes,
             slots,
             free: 0,
             // A head's last register may reach beyond the last row.
-            projected: Lines::zeros(slots * sizes.projected_stride() + sizes.lanes),
-            keys: Lines::zeros(sizes.width * slots),
-            scores: Lines::zeros(BLOCK * scores_stride),
+            projected: Aligned::zeros(slots * sizes.projected_stride() + sizes.lanes),
+            keys: Aligned::zeros(sizes.width * slots),
+            scores: Aligned::zeros(BLOCK * scores_stride),
             scores_stride,
-            nothing: Lines::zeros(sizes.filled(sizes.head_width())),
+            nothing: Aligned::zeros(sizes.filled(sizes.head_width())),
         }
     }
 
@@ -116,8 +117,8 @@ impl Memory {
     }
 
     /// Where the queries, keys and values of the next `rows` rows go, and from one to the next. Rows that these can no
-    /// longer see may give way.
-    pub fn room(&mut self, rows: usize) -> (&mut [f32], usize) {
+    /// longer see may epilogue way.
+    pub fn reserve(&mut self, rows: usize) -> (&mut [f32], usize) {
         let stride = self.sizes.projected_stride();
         if self.free + rows > self.slots {
             let panel = self.sizes.panel();
@@ -133,7 +134,7 @@ impl Memory {
     }
 
     /// Takes in the `rows` rows that were put into the room: packs their keys. Gives their slots.
-    pub fn take(&mut self, rows: usize) -> Range<usize> {
+    pub fn commit(&mut self, rows: usize) -> Range<usize> {
         let Sizes { lanes, width, .. } = self.sizes;
         let (stride, head_width, panel) =
             (self.sizes.projected_stride(), self.sizes.head_width(), self.sizes.panel());
@@ -197,7 +198,7 @@ impl Memory {
             right: Right { numbers: keys, panel_stride: panel * head_width, input_stride: panel },
             begin: Begin::Sliding(&lags.biases[lags.now + first + 1 - rows.end..]),
             y: (&mut self.scores, self.scores_stride),
-            give: Give::Sums,
+            epilogue: Epilogue::Store,
         };
         scores.compute(set);
         let scores = &mut self.scores[..rows.len() * self.scores_stride];
@@ -214,7 +215,7 @@ impl Memory {
             },
             begin: Begin::Same(&self.nothing),
             y: (&mut attended[head * head_width..], self.sizes.attended_stride()),
-            give: Give::Sums,
+            epilogue: Epilogue::Store,
         };
         values.compute(set);
     }
@@ -242,7 +243,7 @@ impl Compute for Softmax<'_> {
                 for register in 0..self.registers {
                     highest = simd.max(simd.load(row.add(at(register))), highest);
                 }
-                let highest = simd.splat(simd.highest(highest));
+                let highest = simd.splat(simd.max_lane(highest));
                 let mut sum = simd.splat(0.0);
                 for register in 0..self.registers {
                     let weight = simd.exp(simd.sub(simd.load(row.add(at(register))), highest));

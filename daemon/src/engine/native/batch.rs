@@ -1,18 +1,19 @@
-//! Whole trials at once, for offline use: faster than bin by bin, and the same function. Not for real-time threads.
+//! Integers trials at once, for offline use: faster than bin by bin, and the same function. Not for real-time threads.
 //!
 //! Each trial is a stream that starts cold. With lag biases it is one pass under the banded mask; a learned table has
 //! positions for one window, so that beyond it each bin is the newest of a window of its own. Every thread takes the
 //! next trial when it has done one; a trial's numbers do not depend on which thread that is, or how many there are.
 
+use super::aligned::Aligned;
 use super::forward::{Network, Pass, Wanted};
-use super::packed::Lines;
 use super::simd::InstructionSet;
-use crate::engine::{EngineError, GOLDEN_TOLERANCE, Input, difference};
+use crate::engine::golden::{GOLDEN_TOLERANCE, difference};
+use crate::engine::{EngineError, Input};
 use ndt_protocol::Bundle;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
-/// A bundle's model, ready for trials.
+/// A bundle's model, prepared for trials.
 pub struct Batch {
     network: Network,
     threads: NonZeroUsize,
@@ -93,7 +94,7 @@ impl Batch {
         }
     }
 
-    /// What computes; two of the same name give the same bits for the same bundle.
+    /// What computes; two of the same name epilogue the same bits for the same bundle.
     pub fn name(&self) -> String {
         format!("native batch {}", self.network.instruction_set().name())
     }
@@ -214,14 +215,14 @@ impl<'a> Queue<'a> {
 struct Worker {
     pass: Pass,
     /// Of a trial's bins, where a bin is seen at several positions: `[bins, width]`.
-    readins: Lines<f32>,
+    readins: Aligned<f32>,
 }
 
 impl Worker {
     fn new(network: &Network, bins: usize) -> Worker {
         let whole = if network.has_positions() { bins.min(network.window()) } else { bins };
         let readins = if network.has_positions() { bins * network.stride() } else { 0 };
-        Worker { pass: Pass::new(network, whole), readins: Lines::zeros(readins) }
+        Worker { pass: Pass::new(network, whole), readins: Aligned::zeros(readins) }
     }
 
     fn evaluate(&mut self, batch: &Batch, trials: Trials, task: Task) {

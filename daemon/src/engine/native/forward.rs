@@ -4,14 +4,15 @@
 //! second cache. Both position schemes are one pass: a learned table is added to the rows before it, biases of lags
 //! are part of the mask. A row's numbers depend on the rows that it sees and on its place, and on nothing else.
 
-use super::affine::{self, Affine, EncoderLayer, values};
-use super::attention::{LagBias, Memory, Sizes};
-use super::gemm::Layer;
+use super::aligned::Aligned;
+use super::attention::{KeyValueCache, LagBias, Sizes};
+use super::gemm::BlockedAffine;
+use super::gemv::Epilogue;
 use super::norm::Norm;
-use super::packed::{Give, Lines};
 use super::simd::{Compute, InstructionSet, Simd, with_instructions};
 use crate::engine::Input;
 use ndt_protocol::Bundle;
+use ndt_protocol::bundle::folded::{self, Affine, EncoderLayer, values};
 use std::ops::Range;
 
 /// Rows that go through a layer together: many enough to read its weights seldom.
@@ -25,24 +26,24 @@ pub struct Network {
     units: usize,
     dims: usize,
     /// `[channels, width]`, rows filled up.
-    readin: Lines<f32>,
-    readin_bias: Lines<f32>,
+    readin: Aligned<f32>,
+    readin_bias: Aligned<f32>,
     /// What stands for a bin that never came.
-    missing: Lines<f32>,
+    missing: Aligned<f32>,
     /// `[window, width]`, rows filled up; empty with lag biases.
     position: Vec<f32>,
-    layers: Vec<Encoder>,
+    layers: Vec<BlockedLayer>,
     norm: Norm,
     /// Log rates, then velocity.
-    readout: Layer,
+    readout: BlockedAffine,
 }
 
-struct Encoder {
+struct BlockedLayer {
     /// Query, key and value in one; the queries come scaled.
-    attention: Layer,
-    output: Layer,
-    up: Layer,
-    down: Layer,
+    attention: BlockedAffine,
+    output: BlockedAffine,
+    up: BlockedAffine,
+    down: BlockedAffine,
     /// Of each head.
     lags: Vec<LagBias>,
 }
@@ -50,7 +51,7 @@ struct Encoder {
 impl Network {
     /// Packs the weights of `bundle` for the instructions of `set`, or portable ones where the machine lacks them.
     pub fn new(bundle: &Bundle, set: InstructionSet) -> Network {
-        let set = if set.is_there() { set } else { InstructionSet::Portable };
+        let set = if set.is_available() { set } else { InstructionSet::Portable };
         let architecture = bundle.manifest.architecture;
         let weights = &bundle.weights;
         let sizes = Sizes {
@@ -71,10 +72,12 @@ impl Network {
             missing: filled_up(values(weights, "missing"), sizes),
             position: filled_up(values(weights, "position"), sizes).to_vec(),
             layers: (0..architecture.layers)
-                .map(|layer| Encoder::new(EncoderLayer::of(&architecture, &bundle.weights, layer), sizes))
+                .map(|layer| {
+                    BlockedLayer::new(EncoderLayer::of(&architecture, &bundle.weights, layer), sizes)
+                })
                 .collect(),
             norm: Norm::new(architecture.width, sizes.lanes),
-            readout: Layer::new(&affine::readout(weights), sizes.lanes),
+            readout: BlockedAffine::new(&folded::readout(weights), sizes.lanes),
         }
     }
 
@@ -105,7 +108,7 @@ impl Network {
             row.copy_from_slice(&self.missing[..row.len()]);
         } else {
             row.copy_from_slice(&self.readin_bias[..row.len()]);
-            with_instructions(self.set, ReadIn { counts: input.counts, weights: &self.readin, row });
+            with_instructions(self.set, AddActive { counts: input.counts, weights: &self.readin, row });
         }
     }
 
@@ -118,23 +121,23 @@ impl Network {
     }
 }
 
-impl Encoder {
-    fn new(layer: EncoderLayer, sizes: Sizes) -> Encoder {
+impl BlockedLayer {
+    fn new(layer: EncoderLayer, sizes: Sizes) -> BlockedLayer {
         let bias = |head: usize| layer.lag_bias.get(head * sizes.window..).unwrap_or(&[]);
-        Encoder {
+        BlockedLayer {
             lags: (0..sizes.heads).map(|head| LagBias::new(bias(head), sizes)).collect(),
-            attention: Layer::new(&layer.attention, sizes.lanes),
-            output: Layer::new(&layer.output, sizes.lanes),
-            up: Layer::new(&layer.up, sizes.lanes),
-            down: Layer::new(&layer.down, sizes.lanes),
+            attention: BlockedAffine::new(&layer.attention, sizes.lanes),
+            output: BlockedAffine::new(&layer.output, sizes.lanes),
+            up: BlockedAffine::new(&layer.up, sizes.lanes),
+            down: BlockedAffine::new(&layer.down, sizes.lanes),
         }
     }
 }
 
 /// Rows of the width, each filled up to whole registers with zeros.
-fn filled_up(rows: &[f32], sizes: Sizes) -> Lines<f32> {
+fn filled_up(rows: &[f32], sizes: Sizes) -> Aligned<f32> {
     let stride = sizes.width.next_multiple_of(sizes.lanes);
-    let mut filled = Lines::zeros(rows.len() / sizes.width * stride);
+    let mut filled = Aligned::zeros(rows.len() / sizes.width * stride);
     for (to, row) in filled.chunks_exact_mut(stride).zip(rows.chunks_exact(sizes.width)) {
         to[..sizes.width].copy_from_slice(row);
     }
@@ -156,14 +159,14 @@ pub type Answer<'a> = dyn FnMut(usize, &[f32], &[f32]) + 'a;
 /// One thread's room for a pass over rows.
 pub struct Pass {
     /// `[rows, stride]`.
-    rows: Lines<f32>,
+    rows: Aligned<f32>,
     capacity: usize,
     /// Of a chunk, as all below.
-    normed: Lines<f32>,
-    memory: Memory,
-    attended: Lines<f32>,
-    hidden: Lines<f32>,
-    readout: Lines<f32>,
+    normed: Aligned<f32>,
+    cache: KeyValueCache,
+    attended: Aligned<f32>,
+    hidden: Aligned<f32>,
+    readout: Aligned<f32>,
 }
 
 impl Pass {
@@ -173,13 +176,13 @@ impl Pass {
         let stride = network.stride();
         let chunk = CHUNK.min(capacity);
         Pass {
-            rows: Lines::zeros(capacity * stride),
+            rows: Aligned::zeros(capacity * stride),
             capacity,
-            normed: Lines::zeros(chunk * stride),
-            memory: Memory::new(sizes, capacity, chunk),
-            attended: Lines::zeros(chunk * sizes.attended_stride()),
-            hidden: Lines::zeros(chunk * network.feedforward.next_multiple_of(sizes.lanes)),
-            readout: Lines::zeros(chunk * network.readout.outputs()),
+            normed: Aligned::zeros(chunk * stride),
+            cache: KeyValueCache::new(sizes, capacity, chunk),
+            attended: Aligned::zeros(chunk * sizes.attended_stride()),
+            hidden: Aligned::zeros(chunk * network.feedforward.next_multiple_of(sizes.lanes)),
+            readout: Aligned::zeros(chunk * network.readout.outputs()),
         }
     }
 
@@ -198,7 +201,7 @@ impl Pass {
         let last_layer = network.layers.len() - 1;
         for (index, layer) in network.layers.iter().enumerate() {
             let wanted = if index == last_layer { wanted } else { Wanted::All };
-            self.memory.clear();
+            self.cache.clear();
             for from in (0..count).step_by(CHUNK) {
                 self.through(network, layer, from..(from + CHUNK).min(count), count, wanted);
             }
@@ -213,7 +216,7 @@ impl Pass {
     fn through(
         &mut self,
         network: &Network,
-        layer: &Encoder,
+        layer: &BlockedLayer,
         chunk: Range<usize>,
         count: usize,
         wanted: Wanted,
@@ -221,7 +224,7 @@ impl Pass {
         let Network { set, sizes, .. } = *network;
         let (width, stride, attended_stride) = (sizes.width, network.stride(), sizes.attended_stride());
         self.norm(network, chunk.clone());
-        let (projected, projected_stride) = self.memory.room(chunk.len());
+        let (projected, projected_stride) = self.cache.reserve(chunk.len());
         let mut first = chunk.start;
         if wanted == Wanted::Newest {
             // Rows before the newest are seen by it, and do not look themselves.
@@ -232,40 +235,40 @@ impl Pass {
                 width..3 * width,
                 (&self.normed, stride),
                 y,
-                Give::Sums,
+                Epilogue::Store,
             );
             first = chunk.end - 1;
             let newest = first - chunk.start;
             let y = (&mut projected[newest * projected_stride..], projected_stride);
             let x = (&self.normed[newest * stride..], stride);
-            layer.attention.apply_part(set, 1, 0..width, x, y, Give::Sums);
+            layer.attention.apply_part(set, 1, 0..width, x, y, Epilogue::Store);
         } else {
             let y = (projected, projected_stride);
-            layer.attention.apply(set, chunk.len(), (&self.normed, stride), y, Give::Sums);
+            layer.attention.apply(set, chunk.len(), (&self.normed, stride), y, Epilogue::Store);
         }
-        let taken = self.memory.take(chunk.len());
+        let taken = self.cache.commit(chunk.len());
         if wanted == Wanted::Newest && chunk.end < count {
             return;
         }
         let looking = first..chunk.end;
         let slots = taken.end - looking.len()..taken.end;
-        self.memory.attend(set, slots, &layer.lags, &mut self.attended);
+        self.cache.attend(set, slots, &layer.lags, &mut self.attended);
         let rows = &mut self.rows[looking.start * stride..];
         let n = looking.len();
-        layer.output.apply(set, n, (&self.attended, attended_stride), (rows, stride), Give::Added);
+        layer.output.apply(set, n, (&self.attended, attended_stride), (rows, stride), Epilogue::Add);
         self.norm(network, looking.clone());
         let hidden_stride = layer.up.outputs();
         let hidden = (&mut self.hidden[..], hidden_stride);
-        layer.up.apply(set, n, (&self.normed, stride), hidden, Give::Rectified);
+        layer.up.apply(set, n, (&self.normed, stride), hidden, Epilogue::Relu);
         let rows = &mut self.rows[looking.start * stride..];
-        layer.down.apply(set, n, (&self.hidden, hidden_stride), (rows, stride), Give::Added);
+        layer.down.apply(set, n, (&self.hidden, hidden_stride), (rows, stride), Epilogue::Add);
     }
 
     fn read_out(&mut self, network: &Network, chunk: Range<usize>, answer: &mut Answer) {
         self.norm(network, chunk.clone());
         let stride = network.readout.outputs();
         let y = (&mut self.readout[..], stride);
-        network.readout.apply(network.set, chunk.len(), (&self.normed, network.stride()), y, Give::Sums);
+        network.readout.apply(network.set, chunk.len(), (&self.normed, network.stride()), y, Epilogue::Store);
         for (row, values) in chunk.zip(self.readout.chunks_exact(stride)) {
             let (log_rates, velocity) = values.split_at(network.units);
             answer(row, log_rates, &velocity[..network.dims]);
@@ -286,14 +289,14 @@ impl Pass {
 }
 
 /// Adds the weights of the channels that have a count. Counts are mostly zeros: a silent channel costs nothing but a look.
-struct ReadIn<'a> {
+struct AddActive<'a> {
     counts: &'a [f32],
     /// `[channels, row]`.
     weights: &'a [f32],
     row: &'a mut [f32],
 }
 
-impl Compute for ReadIn<'_> {
+impl Compute for AddActive<'_> {
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S) {
         for (count, weights) in self.counts.iter().zip(self.weights.chunks_exact(self.row.len())) {

@@ -4,9 +4,10 @@
 //! itself. A weight is packed once, when a bundle is loaded, and a sum is taken input by input whatever rows are beside
 //! it: a row gives the same bits in any company.
 
-use super::affine::Affine;
-use super::packed::{Give, Lines};
+use super::aligned::Aligned;
+use super::gemv::Epilogue;
 use super::simd::{Compute, InstructionSet, Simd, with_instructions};
+use ndt_protocol::bundle::folded::Affine;
 use std::ops::Range;
 
 /// Rows of a tile.
@@ -55,7 +56,7 @@ pub struct Product<'a> {
     /// Where they go, and from a row to the next.
     pub y: (&'a mut [f32], usize),
     /// What becomes of them.
-    pub give: Give,
+    pub epilogue: Epilogue,
 }
 
 impl Product<'_> {
@@ -107,7 +108,7 @@ impl Compute for Product<'_> {
             slide,
             y: self.y.0.as_mut_ptr(),
             y_stride: self.y.1,
-            give: self.give,
+            epilogue: self.epilogue,
         };
         let panel = panel_registers(S::LANES);
         let mut register = self.registers.start;
@@ -146,7 +147,7 @@ struct Strip {
     slide: usize,
     y: *mut f32,
     y_stride: usize,
-    give: Give,
+    epilogue: Epilogue,
 }
 
 impl Strip {
@@ -186,7 +187,7 @@ impl Strip {
                 for register in 0..N {
                     let at = register * S::LANES;
                     sums[row][register] = simd.load(begin.add(at));
-                    if self.give == Give::Added {
+                    if self.epilogue == Epilogue::Add {
                         let before = simd.load(y.add(row * self.y_stride + at));
                         sums[row][register] = simd.add(sums[row][register], before);
                     }
@@ -208,7 +209,7 @@ impl Strip {
             for row in 0..M {
                 for register in 0..N {
                     let mut sum = sums[row][register];
-                    if self.give == Give::Rectified {
+                    if self.epilogue == Epilogue::Relu {
                         sum = simd.max(sum, simd.splat(0.0));
                     }
                     simd.store(y.add(row * self.y_stride + register * S::LANES), sum);
@@ -219,27 +220,27 @@ impl Strip {
 }
 
 /// A linear layer, packed.
-pub struct Layer {
+pub struct BlockedAffine {
     inputs: usize,
     registers: usize,
     lanes: usize,
-    weights: Lines<f32>,
-    bias: Lines<f32>,
+    weights: Aligned<f32>,
+    bias: Aligned<f32>,
 }
 
-impl Layer {
+impl BlockedAffine {
     /// Packs a layer for registers of `lanes` numbers.
-    pub fn new(affine: &Affine, lanes: usize) -> Layer {
+    pub fn new(affine: &Affine, lanes: usize) -> BlockedAffine {
         let Affine { weight, bias } = affine;
         let outputs = bias.len();
         let (inputs, registers) = (weight.len() / outputs.max(1), outputs.div_ceil(lanes));
         let panel = panel_registers(lanes) * lanes;
-        let mut layer = Layer {
+        let mut layer = BlockedAffine {
             inputs,
             registers,
             lanes,
-            weights: Lines::zeros(outputs.div_ceil(panel) * panel * inputs),
-            bias: Lines::zeros(registers * lanes),
+            weights: Aligned::zeros(outputs.div_ceil(panel) * panel * inputs),
+            bias: Aligned::zeros(registers * lanes),
         };
         layer.bias[..outputs].copy_from_slice(bias);
         for (input, row) in weight.chunks_exact(outputs.max(1)).enumerate() {
@@ -262,9 +263,9 @@ impl Layer {
         rows: usize,
         x: (&[f32], usize),
         y: (&mut [f32], usize),
-        give: Give,
+        epilogue: Epilogue,
     ) {
-        self.apply_part(set, rows, 0..self.outputs(), x, y, give);
+        self.apply_part(set, rows, 0..self.outputs(), x, y, epilogue);
     }
 
     /// Applies it for the outputs of `part` alone and those that share a register with them; `y` has room for all.
@@ -275,7 +276,7 @@ impl Layer {
         part: Range<usize>,
         x: (&[f32], usize),
         y: (&mut [f32], usize),
-        give: Give,
+        epilogue: Epilogue,
     ) {
         assert!(set.lanes() == self.lanes, "packed for these registers");
         let registers = part.start / self.lanes..part.end.div_ceil(self.lanes);
@@ -284,7 +285,7 @@ impl Layer {
         let right = Right { numbers: &self.weights, panel_stride: panel * self.inputs, input_stride: panel };
         let begin = Begin::Same(&self.bias[first..]);
         let y = (&mut y.0[first..], y.1);
-        Product { rows, inputs: self.inputs, registers, x, right, begin, y, give }.compute(set);
+        Product { rows, inputs: self.inputs, registers, x, right, begin, y, epilogue }.compute(set);
     }
 }
 
@@ -303,30 +304,30 @@ mod tests {
     proptest! {
         #[test]
         fn every_instruction_set_gives_the_product_and_a_row_the_same_bits_in_any_company(
-            rows in 1usize..20, inputs in 1usize..40, outputs in 1usize..200, seed in any::<u32>(), give in 0..3,
+            rows in 1usize..20, inputs in 1usize..40, outputs in 1usize..200, seed in any::<u32>(), epilogue in 0..3,
         ) {
-            let give = [Give::Sums, Give::Rectified, Give::Added][give as usize];
+            let epilogue = [Epilogue::Store, Epilogue::Relu, Epilogue::Add][epilogue as usize];
             let affine = Affine { weight: numbers(seed, inputs * outputs), bias: numbers(seed ^ 7, outputs) };
             let Affine { weight, bias } = &affine;
             let x = numbers(seed ^ 99, rows * (inputs + 3));
-            for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
-                let layer = Layer::new(&affine, set.lanes());
+            for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
+                let layer = BlockedAffine::new(&affine, set.lanes());
                 let stride = layer.outputs() + 5;
                 let before = numbers(seed ^ 1234, rows * stride);
                 let mut y = before.clone();
-                layer.apply(set, rows, (&x, inputs + 3), (&mut y, stride), give);
+                layer.apply(set, rows, (&x, inputs + 3), (&mut y, stride), epilogue);
                 for row in 0..rows {
                     let x = &x[row * (inputs + 3)..][..inputs];
                     let mut alone = before[row * stride..][..stride].to_vec();
-                    layer.apply(set, 1, (x, 0), (&mut alone, 0), give);
+                    layer.apply(set, 1, (x, 0), (&mut alone, 0), epilogue);
                     prop_assert!(alone == y[row * stride..][..stride], "{set:?}: row {row} of {rows}");
                     for output in 0..outputs {
                         let products = (0..inputs).map(|i| f64::from(x[i]) * f64::from(weight[i * outputs + output]));
                         let mut expected = products.sum::<f64>() + f64::from(bias[output]);
-                        match give {
-                            Give::Sums => {}
-                            Give::Rectified => expected = expected.max(0.0),
-                            Give::Added => expected += f64::from(before[row * stride + output]),
+                        match epilogue {
+                            Epilogue::Store => {}
+                            Epilogue::Relu => expected = expected.max(0.0),
+                            Epilogue::Add => expected += f64::from(before[row * stride + output]),
                         }
                         prop_assert!((f64::from(alone[output]) - expected).abs() < 1e-5, "{set:?} {row} {output}");
                     }
@@ -342,12 +343,12 @@ mod tests {
             let part = from.min(outputs - 1)..(from + count).min(outputs).max(from.min(outputs - 1) + 1);
             let affine = Affine { weight: numbers(seed, inputs * outputs), bias: numbers(seed ^ 7, outputs) };
             let x = numbers(seed ^ 99, rows * inputs);
-            for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
-                let layer = Layer::new(&affine, set.lanes());
+            for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
+                let layer = BlockedAffine::new(&affine, set.lanes());
                 let stride = layer.outputs();
                 let (mut whole, mut found) = (vec![0.0; rows * stride], vec![9.0; rows * stride]);
-                layer.apply(set, rows, (&x, inputs), (&mut whole, stride), Give::Sums);
-                layer.apply_part(set, rows, part.clone(), (&x, inputs), (&mut found, stride), Give::Sums);
+                layer.apply(set, rows, (&x, inputs), (&mut whole, stride), Epilogue::Store);
+                layer.apply_part(set, rows, part.clone(), (&x, inputs), (&mut found, stride), Epilogue::Store);
                 let lanes = set.lanes();
                 for (at, found) in found.iter().enumerate() {
                     let is_in = (part.start / lanes..part.end.div_ceil(lanes)).contains(&(at % stride / lanes));
@@ -359,7 +360,7 @@ mod tests {
 
     #[test]
     fn sums_slide_along_what_they_begin_with() {
-        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
             let lanes = set.lanes();
             let begin = numbers(1, 3 * lanes + 8);
             let mut y = vec![0.0; 9 * 2 * lanes];
@@ -371,7 +372,7 @@ mod tests {
                 right: Right { numbers: &vec![1.0; 8 * lanes], panel_stride: 0, input_stride: 0 },
                 begin: Begin::Sliding(&begin),
                 y: (&mut y, 2 * lanes),
-                give: Give::Sums,
+                epilogue: Epilogue::Store,
             };
             product.compute(set);
             for row in 0..9 {

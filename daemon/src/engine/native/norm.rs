@@ -1,6 +1,6 @@
 //! The norm before every layer, without its scale and shift, which are folded into the weights behind it.
 
-use super::packed::Lines;
+use super::aligned::Aligned;
 use super::simd::Simd;
 
 /// What is added to a variance, as in PyTorch and Burn.
@@ -10,13 +10,13 @@ const EPSILON: f32 = 1e-5;
 pub struct Norm {
     width: usize,
     /// 1 for the lanes of a row's last register that are its own, else 0.
-    tail: Lines<f32>,
+    tail: Aligned<f32>,
 }
 
 impl Norm {
     /// For rows of `width` numbers, filled up with zeros to whole registers of `lanes`.
     pub fn new(width: usize, lanes: usize) -> Norm {
-        let mut tail = Lines::zeros(lanes);
+        let mut tail = Aligned::zeros(lanes);
         tail[..width - (width.next_multiple_of(lanes) - lanes)].fill(1.0);
         Norm { width, tail }
     }

@@ -4,16 +4,16 @@
 //! each instruction set by the entry points of [`with_instructions`]: a plain build has them all, whatever
 //! machine it was made on. Results are the same to the bit on every run with the same instruction set.
 
+mod bf16;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
-mod widened;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use bf16::{dot_bf16_in_f32, store_bf16_by_lane};
 pub use portable::Portable;
 use serde::{Deserialize, Serialize};
-use widened::{dot_widened, store_upper_halves};
 
 /// Which vector instructions compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -46,21 +46,21 @@ impl InstructionSet {
 
     /// The best that this machine has.
     pub fn best() -> InstructionSet {
-        Self::ALL.into_iter().find(|set| set.is_there()).unwrap_or(InstructionSet::Portable)
+        Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(InstructionSet::Portable)
     }
 
     /// Whether this machine has it.
     #[cfg(target_arch = "x86_64")]
-    pub fn is_there(self) -> bool {
+    pub fn is_available(self) -> bool {
         match self {
             InstructionSet::Avx512Bf16 => {
-                InstructionSet::Avx512Vnni.is_there() && is_x86_feature_detected!("avx512bf16")
+                InstructionSet::Avx512Vnni.is_available() && is_x86_feature_detected!("avx512bf16")
             }
             InstructionSet::Avx512Vnni => {
-                InstructionSet::Avx512.is_there() && is_x86_feature_detected!("avx512vnni")
+                InstructionSet::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
             }
             InstructionSet::Avx512 => {
-                InstructionSet::Avx2.is_there()
+                InstructionSet::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512bw")
@@ -74,7 +74,7 @@ impl InstructionSet {
 
     /// Whether this machine has it.
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn is_there(self) -> bool {
+    pub fn is_available(self) -> bool {
         let neon = self == InstructionSet::Neon && cfg!(target_arch = "aarch64");
         neon || self == InstructionSet::Portable
     }
@@ -111,7 +111,7 @@ pub trait Simd: Copy {
     /// A register of `f32`.
     type Register: Copy;
     /// A register of `i32`.
-    type Whole: Copy;
+    type Integers: Copy;
     /// Numbers in a register.
     const LANES: usize;
 
@@ -138,18 +138,24 @@ pub trait Simd: Copy {
     /// The sum of all lanes, in a fixed order.
     unsafe fn sum(self, x: Self::Register) -> f32;
     /// The greatest lane.
-    unsafe fn highest(self, x: Self::Register) -> f32;
+    unsafe fn max_lane(self, x: Self::Register) -> f32;
     /// A bit for each lane, the first the lowest, set where the number is not zero.
-    unsafe fn nonzero(self, x: Self::Register) -> u32;
+    unsafe fn nonzero_mask(self, x: Self::Register) -> u32;
     /// Puts the numbers that are not zero one after the other, and beside them their lanes counted from `first`; how many.
     /// Both must be good for a register.
     #[inline(always)]
-    unsafe fn put_nonzero(self, first: u32, x: Self::Register, lanes: *mut u32, numbers: *mut f32) -> usize {
+    unsafe fn compress_nonzero(
+        self,
+        first: u32,
+        x: Self::Register,
+        lanes: *mut u32,
+        numbers: *mut f32,
+    ) -> usize {
         let mut found = 0;
         // SAFETY: the caller's; no more lanes are found than there are.
         unsafe {
             let mut all = [0.0; 16];
-            let mut there = self.nonzero(x);
+            let mut there = self.nonzero_mask(x);
             self.store(all.as_mut_ptr(), x);
             while there != 0 {
                 let lane = there.trailing_zeros();
@@ -163,32 +169,32 @@ pub trait Simd: Copy {
     }
 
     /// The first of each pair of bfloat16, the upper halves of `f32`, and the second.
-    unsafe fn halves(self, pairs: Self::Whole) -> (Self::Register, Self::Register);
+    unsafe fn split_bf16(self, pairs: Self::Integers) -> (Self::Register, Self::Register);
     /// `sums + weights[0] x[0] + weights[1] x[1]` of each lane, of pairs of bfloat16. Machines round a sum in between or do
     /// not, and AVX-512 takes numbers too small for full precision for zero; a set always does the same.
     #[inline(always)]
-    unsafe fn dot_halves(self, sums: Self::Register, weights: *const u16, x: Self::Whole) -> Self::Register {
+    unsafe fn dot_bf16(self, sums: Self::Register, weights: *const u16, x: Self::Integers) -> Self::Register {
         // SAFETY: the caller's.
-        unsafe { dot_widened(self, sums, weights, x) }
+        unsafe { dot_bf16_in_f32(self, sums, weights, x) }
     }
     /// Rounded to bfloat16, to memory.
     #[inline(always)]
-    unsafe fn store_halves(self, to: *mut i16, x: Self::Register) {
+    unsafe fn store_bf16(self, to: *mut i16, x: Self::Register) {
         // SAFETY: the caller's.
-        unsafe { store_upper_halves(self, to, x) }
+        unsafe { store_bf16_by_lane(self, to, x) }
     }
 
     /// From memory, aligned or not.
-    unsafe fn load_whole(self, from: *const i32) -> Self::Whole;
+    unsafe fn load_i32(self, from: *const i32) -> Self::Integers;
     /// The same whole number in all lanes, or the same pair of 16-bit numbers, the first in the lower bits.
-    unsafe fn splat_whole(self, value: i32) -> Self::Whole;
+    unsafe fn splat_i32(self, value: i32) -> Self::Integers;
     /// `sums + weights[0] x[0] + weights[1] x[1]` of each lane: `weights` are pairs of 8-bit numbers in memory, `x`
     /// pairs of 16-bit ones. Must not overflow.
-    unsafe fn dot(self, sums: Self::Whole, weights: *const i8, x: Self::Whole) -> Self::Whole;
+    unsafe fn dot_i8(self, sums: Self::Integers, weights: *const i8, x: Self::Integers) -> Self::Integers;
     /// As floating-point numbers.
-    unsafe fn to_floats(self, x: Self::Whole) -> Self::Register;
+    unsafe fn to_f32(self, x: Self::Integers) -> Self::Register;
     /// Rounded to the nearest, from -32,767 to 32,767, to memory.
-    unsafe fn store_short(self, to: *mut i16, x: Self::Register);
+    unsafe fn store_i16(self, to: *mut i16, x: Self::Register);
 
     /// `e` to the power of `x`, for `x` up to 88; 0 far below. Within 2 units in the last place (the polynomial is
     /// Cephes' `expf`).
@@ -255,10 +261,10 @@ pub fn with_instructions(set: InstructionSet, work: impl Compute) {
         }
         match set {
             // SAFETY: they are there.
-            InstructionSet::Avx512Bf16 if set.is_there() => return unsafe { avx512_bf16(work) },
-            InstructionSet::Avx512Vnni if set.is_there() => return unsafe { avx512_vnni(work) },
-            InstructionSet::Avx512 if set.is_there() => return unsafe { avx512(work) },
-            InstructionSet::Avx2 if set.is_there() => return unsafe { avx2(work) },
+            InstructionSet::Avx512Bf16 if set.is_available() => return unsafe { avx512_bf16(work) },
+            InstructionSet::Avx512Vnni if set.is_available() => return unsafe { avx512_vnni(work) },
+            InstructionSet::Avx512 if set.is_available() => return unsafe { avx512(work) },
+            InstructionSet::Avx2 if set.is_available() => return unsafe { avx2(work) },
             _ => {}
         }
     }
@@ -296,7 +302,7 @@ mod tests {
             // SAFETY: sixteen numbers are at least a register.
             unsafe {
                 let x = simd.load(self.0.as_ptr());
-                *self.1 = [simd.sum(x), simd.highest(x)];
+                *self.1 = [simd.sum(x), simd.max_lane(x)];
             }
         }
     }
@@ -304,7 +310,7 @@ mod tests {
     #[test]
     fn the_exponential_is_exact_to_a_few_units_in_the_last_place() {
         let x: Vec<f32> = (0..=16 * 6000).map(|i| i as f32 * -0.001 + 8.0).collect();
-        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
             let mut y = vec![1.0; x.len()];
             with_instructions(set, Exp(&x, &mut y));
             for (x, y) in x.iter().zip(&y).take(16 * 6000) {
@@ -319,7 +325,7 @@ mod tests {
     #[test]
     fn lanes_are_reduced() {
         let x: Vec<f32> = (0..16).map(|i| [3.0, -1.0, 0.5, 7.0, 2.0][i % 5] + i as f32).collect();
-        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
             let mut found = [0.0; 2];
             with_instructions(set, Reduce(&x, &mut found));
             let lanes = &x[..set.lanes()];
@@ -351,20 +357,20 @@ mod tests {
                 // SAFETY: registers within sixteen numbers or pairs.
                 unsafe {
                     let halves = halves.as_ptr().add(2 * first);
-                    let (low, high) = simd.halves(simd.load_whole(halves.cast()));
+                    let (low, high) = simd.split_bf16(simd.load_i32(halves.cast()));
                     simd.store(self.0.halves.as_mut_ptr().add(first), low);
                     simd.store(self.0.halves.as_mut_ptr().add(16 + first), high);
                     // 3 and -0.5 in bfloat16, the first in the lower bits.
-                    let x = simd.splat_whole(0xbf00_4040_u32.cast_signed());
-                    let sums = simd.dot_halves(simd.splat(0.25), halves, x);
+                    let x = simd.splat_i32(0xbf00_4040_u32.cast_signed());
+                    let sums = simd.dot_bf16(simd.splat(0.25), halves, x);
                     simd.store(self.0.half_dots.as_mut_ptr().add(first), sums);
-                    let x = simd.splat_whole((-300_i32 << 16) | 20_000);
-                    let sums = simd.dot(simd.splat_whole(5), bytes.as_ptr().add(2 * first), x);
-                    simd.store(self.0.dots.as_mut_ptr().add(first), simd.to_floats(sums));
+                    let x = simd.splat_i32((-300_i32 << 16) | 20_000);
+                    let sums = simd.dot_i8(simd.splat_i32(5), bytes.as_ptr().add(2 * first), x);
+                    simd.store(self.0.dots.as_mut_ptr().add(first), simd.to_f32(sums));
                     let numbers = simd.load(numbers.as_ptr().add(first));
-                    simd.store_short(self.0.shorts.as_mut_ptr().add(first), numbers);
-                    simd.store_halves(self.0.rounded.as_mut_ptr().add(first), numbers);
-                    self.0.there |= simd.nonzero(numbers) << first;
+                    simd.store_i16(self.0.shorts.as_mut_ptr().add(first), numbers);
+                    simd.store_bf16(self.0.rounded.as_mut_ptr().add(first), numbers);
+                    self.0.there |= simd.nonzero_mask(numbers) << first;
                 }
             }
         }
@@ -372,7 +378,7 @@ mod tests {
 
     #[test]
     fn pairs_of_short_numbers_are_taken_apart_and_multiplied() {
-        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
             let mut found = Pairs::default();
             with_instructions(set, Split(&mut found));
             for lane in 0..16 {

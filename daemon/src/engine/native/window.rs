@@ -1,8 +1,8 @@
 //! The window recomputed at each bin, for learned positions: every bin moves all of them, so that only the bins'
 //! read-ins can be kept. Rows go through the layers together ([`super::forward`]).
 
+use super::aligned::Aligned;
 use super::forward::{Network, Pass, Wanted};
-use super::packed::Lines;
 use super::simd::InstructionSet;
 use crate::engine::{Engine, Input, Output, StepFailed};
 use ndt_protocol::Bundle;
@@ -14,7 +14,7 @@ pub struct Window {
     /// Bins since the last reset.
     seen: usize,
     /// Read-ins of the last bins, a ring of `[window, width]`.
-    readins: Lines<f32>,
+    readins: Aligned<f32>,
 }
 
 impl Window {
@@ -24,7 +24,7 @@ impl Window {
         Window {
             pass: Pass::new(&network, network.window()),
             seen: 0,
-            readins: Lines::zeros(network.window() * network.stride()),
+            readins: Aligned::zeros(network.window() * network.stride()),
             network,
         }
     }

@@ -22,7 +22,7 @@ pub enum Provider {
 /// How the `onnx` engine runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Settings {
+pub struct OnnxSettings {
     /// What computes.
     pub provider: Provider,
     /// Which GPU, as `nvidia-smi` counts them.
@@ -35,9 +35,9 @@ pub struct Settings {
     pub warm_up_bins: usize,
 }
 
-impl Default for Settings {
+impl Default for OnnxSettings {
     fn default() -> Self {
-        Settings {
+        OnnxSettings {
             provider: Provider::Cpu,
             cuda_device: 0,
             intra_op_threads: 1,
@@ -47,7 +47,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl OnnxSettings {
     /// What cannot be, a sentence each.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -70,9 +70,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_all_at_once() {
-        assert_eq!(Settings::default().problems(), Vec::<String>::new());
-        let settings =
-            Settings { cuda_device: -1, intra_op_threads: 0, warm_up_bins: 1 << 20, ..Settings::default() };
+        assert_eq!(OnnxSettings::default().problems(), Vec::<String>::new());
+        let settings = OnnxSettings {
+            cuda_device: -1,
+            intra_op_threads: 0,
+            warm_up_bins: 1 << 20,
+            ..OnnxSettings::default()
+        };
         assert_eq!(
             settings.problems(),
             [

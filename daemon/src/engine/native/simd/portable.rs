@@ -13,7 +13,7 @@ fn each(f: impl Fn(usize) -> f32) -> [f32; 4] {
 
 impl Simd for Portable {
     type Register = [f32; 4];
-    type Whole = [i32; 4];
+    type Integers = [i32; 4];
     const LANES: usize = 4;
 
     #[inline(always)]
@@ -66,30 +66,30 @@ impl Simd for Portable {
         (x[0] + x[2]) + (x[1] + x[3])
     }
     #[inline(always)]
-    unsafe fn highest(self, x: [f32; 4]) -> f32 {
+    unsafe fn max_lane(self, x: [f32; 4]) -> f32 {
         x[0].max(x[2]).max(x[1].max(x[3]))
     }
     #[inline(always)]
-    unsafe fn nonzero(self, x: [f32; 4]) -> u32 {
+    unsafe fn nonzero_mask(self, x: [f32; 4]) -> u32 {
         let bit = |lane: usize| u32::from(x[lane] != 0.0) << lane;
         bit(0) | bit(1) | bit(2) | bit(3)
     }
     #[inline(always)]
-    unsafe fn halves(self, pairs: [i32; 4]) -> ([f32; 4], [f32; 4]) {
+    unsafe fn split_bf16(self, pairs: [i32; 4]) -> ([f32; 4], [f32; 4]) {
         let bits = pairs.map(i32::cast_unsigned);
         (each(|lane| f32::from_bits(bits[lane] << 16)), each(|lane| f32::from_bits(bits[lane] & 0xffff_0000)))
     }
     #[inline(always)]
-    unsafe fn load_whole(self, from: *const i32) -> [i32; 4] {
+    unsafe fn load_i32(self, from: *const i32) -> [i32; 4] {
         // SAFETY: the caller's.
         unsafe { from.cast::<[i32; 4]>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn splat_whole(self, value: i32) -> [i32; 4] {
+    unsafe fn splat_i32(self, value: i32) -> [i32; 4] {
         [value; 4]
     }
     #[inline(always)]
-    unsafe fn dot(self, sums: [i32; 4], weights: *const i8, x: [i32; 4]) -> [i32; 4] {
+    unsafe fn dot_i8(self, sums: [i32; 4], weights: *const i8, x: [i32; 4]) -> [i32; 4] {
         // SAFETY: the caller's.
         let pairs = unsafe { weights.cast::<[[i8; 2]; 4]>().read_unaligned() };
         let product = |lane: usize| {
@@ -99,11 +99,11 @@ impl Simd for Portable {
         [product(0), product(1), product(2), product(3)]
     }
     #[inline(always)]
-    unsafe fn to_floats(self, x: [i32; 4]) -> [f32; 4] {
+    unsafe fn to_f32(self, x: [i32; 4]) -> [f32; 4] {
         each(|lane| x[lane] as f32)
     }
     #[inline(always)]
-    unsafe fn store_short(self, to: *mut i16, x: [f32; 4]) {
+    unsafe fn store_i16(self, to: *mut i16, x: [f32; 4]) {
         // SAFETY: the caller's.
         unsafe {
             let x = self.round(x);

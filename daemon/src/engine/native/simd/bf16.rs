@@ -3,31 +3,31 @@
 use super::Simd;
 use ndt_protocol::bundle::precision::upper_half;
 
-/// [`Simd::dot_halves`] where the machine has no instruction for it.
+/// [`Simd::dot_bf16`] where the machine has no instruction for it.
 ///
 /// # Safety
 /// As of all methods of [`Simd`].
 #[inline(always)]
-pub unsafe fn dot_widened<S: Simd>(
+pub unsafe fn dot_bf16_in_f32<S: Simd>(
     simd: S,
     sums: S::Register,
     weights: *const u16,
-    x: S::Whole,
+    x: S::Integers,
 ) -> S::Register {
     // SAFETY: the caller's.
     unsafe {
-        let (first, second) = simd.halves(simd.load_whole(weights.cast()));
-        let (x_first, x_second) = simd.halves(x);
+        let (first, second) = simd.split_bf16(simd.load_i32(weights.cast()));
+        let (x_first, x_second) = simd.split_bf16(x);
         simd.mul_add(x_second, second, simd.mul_add(x_first, first, sums))
     }
 }
 
-/// [`Simd::store_halves`] where the machine has no instruction for it.
+/// [`Simd::store_bf16`] where the machine has no instruction for it.
 ///
 /// # Safety
 /// As of all methods of [`Simd`].
 #[inline(always)]
-pub unsafe fn store_upper_halves<S: Simd>(simd: S, to: *mut i16, x: S::Register) {
+pub unsafe fn store_bf16_by_lane<S: Simd>(simd: S, to: *mut i16, x: S::Register) {
     let mut all = [0.0; 16];
     // SAFETY: the caller's; no register has more lanes.
     unsafe {

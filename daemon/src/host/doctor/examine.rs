@@ -8,14 +8,14 @@ mod processors;
 use super::facts::Facts;
 use super::libraries::{Library, Loaded};
 use super::{Finding, Severity};
-use crate::machine::Preemption;
-use crate::realtime::Settings;
+use crate::host::machine::Preemption;
+use crate::host::realtime::RealtimeSettings;
 
 /// The oldest ONNX Runtime whose interface the engine speaks.
 const ONNXRUNTIME_MIN: (u32, u32) = (1, 23);
 
 /// Judges the facts, in the order in which a rig is set up.
-pub fn examine(facts: &Facts, settings: &Settings) -> Vec<Finding> {
+pub fn examine(facts: &Facts, settings: &RealtimeSettings) -> Vec<Finding> {
     vec![
         priority(facts, settings),
         locked_memory(facts, settings),
@@ -58,7 +58,7 @@ fn lift(limit: &str, value: &str, unit: &str) -> String {
     )
 }
 
-fn priority(facts: &Facts, settings: &Settings) -> Finding {
+fn priority(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "real-time priority",
         why: "with a SCHED_FIFO priority no other program delays a bin; a systemd unit has its own limit, \
@@ -81,7 +81,7 @@ fn priority(facts: &Facts, settings: &Settings) -> Finding {
     }
 }
 
-fn locked_memory(facts: &Facts, settings: &Settings) -> Finding {
+fn locked_memory(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "locked memory",
         why: "a page that was taken away costs a bin the time of a disk read; a systemd unit has its own \
@@ -100,7 +100,7 @@ fn locked_memory(facts: &Facts, settings: &Settings) -> Finding {
     }
 }
 
-fn throttling(facts: &Facts, settings: &Settings) -> Finding {
+fn throttling(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "real-time throttling",
         why: "the kernel stops real-time threads that take more than this share: a safety net, far above \
@@ -124,7 +124,7 @@ fn throttling(facts: &Facts, settings: &Settings) -> Finding {
     }
 }
 
-fn preemption(facts: &Facts, settings: &Settings) -> Finding {
+fn preemption(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "preemption",
         why: "a bin waits until the kernel lets go of the CPU: microseconds with PREEMPT_RT or full, \
@@ -150,7 +150,7 @@ fn preemption(facts: &Facts, settings: &Settings) -> Finding {
     }
 }
 
-fn swap(facts: &Facts, settings: &Settings) -> Finding {
+fn swap(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "swap",
         why: "a page that was swapped out is read back from disk within a bin; locked memory stays, other \

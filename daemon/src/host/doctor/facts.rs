@@ -1,7 +1,7 @@
 //! What is so on this machine, without a judgement.
 
 use super::libraries::Library;
-use crate::machine::{self, CAP_IPC_LOCK, CAP_SYS_NICE, Machine, cpu_list, text};
+use crate::host::machine::{self, CAP_IPC_LOCK, CAP_SYS_NICE, Machine, cpu_list, text};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 //! All of it lowers latency and none of it is needed to decode: what the system does not permit is left as it
 //! was, and comes back as a [`Refused`] that says what would permit it. `ndtd doctor` tells beforehand.
 
-use crate::machine;
+use crate::host::machine;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -19,7 +19,7 @@ const TIMER_SLACK_NS_MAX: u64 = 1_000_000_000;
 /// The table `[realtime]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Settings {
+pub struct RealtimeSettings {
     /// `SCHED_FIFO` priority of the source, decode and publish threads; 0 leaves them in the normal class.
     pub priority: i32,
     /// The CPUs that these threads may run on; empty leaves them on all.
@@ -81,9 +81,9 @@ pub enum Refused {
     },
 }
 
-impl Default for Settings {
+impl Default for RealtimeSettings {
     fn default() -> Self {
-        Settings {
+        RealtimeSettings {
             priority: 0,
             cpus: Vec::new(),
             lock_memory: false,
@@ -94,7 +94,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl RealtimeSettings {
     /// What cannot be, on this machine.
     pub fn problems(&self) -> Vec<String> {
         self.problems_on(&machine::online_cpus(Path::new("/")))
@@ -136,7 +136,7 @@ impl Settings {
 }
 
 /// Locks what this process has in memory and will have. Called once, before the real-time threads start.
-pub fn lock_memory(settings: &Settings) -> Vec<Refused> {
+pub fn lock_memory(settings: &RealtimeSettings) -> Vec<Refused> {
     let done = if settings.lock_memory { lock_all() } else { Ok(()) };
     done.err().into_iter().collect()
 }
@@ -144,7 +144,7 @@ pub fn lock_memory(settings: &Settings) -> Vec<Refused> {
 /// Makes the calling thread a real-time one. The first thing that the source, decode and publish threads do.
 ///
 /// What was refused is for the caller to log, before the first bin.
-pub fn enter(settings: &Settings) -> Vec<Refused> {
+pub fn enter(settings: &RealtimeSettings) -> Vec<Refused> {
     prefault_stack(settings.prefault_stack_kb);
     if settings.flush_to_zero {
         flush_to_zero();

@@ -4,52 +4,19 @@
 //! lie one input after the other. They are read once, in order, and nothing else is. The same product serves
 //! the linear layers, the scores of attention (the keys, one bin an output) and its sum (the values, one bin an input).
 
-use super::format::{Exact, Format, Plain};
+use super::format::{F32, Format};
 use super::simd::Simd;
-use std::marker::PhantomData;
 
 /// Registers that hold a panel's running sums: enough to hide the latency of a multiply-add, and to leave some.
 pub const REGISTERS: usize = 8;
 
-/// Numbers that begin at a cache line, so that no register is loaded across two.
-#[derive(Clone)]
-pub struct Lines<T>(Vec<Line>, PhantomData<T>);
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-impl<T: Plain> Lines<T> {
-    /// At least `count` zeros.
-    pub fn zeros(count: usize) -> Lines<T> {
-        Lines(vec![Line([0; 64]); (count * size_of::<T>()).div_ceil(64)], PhantomData)
-    }
-}
-
-impl<T: Plain> std::ops::Deref for Lines<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        // SAFETY: lines are bytes without padding, aligned beyond any number, and plain numbers have no invalid bits.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * (64 / size_of::<T>())) }
-    }
-}
-
-impl<T: Plain> std::ops::DerefMut for Lines<T> {
-    fn deref_mut(&mut self) -> &mut [T] {
-        let count = self.0.len() * (64 / size_of::<T>());
-        // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), count) }
-    }
-}
-
 /// Where the number of an input and an output lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Lanes that an output takes, one after the other: each has as many inputs as the format puts together.
+    /// Lanes that an output takes, one after the other: each has as many inputs as the format puts inputs_per_lane.
     pub groups: usize,
     /// Inputs in a lane.
-    pub together: usize,
+    pub inputs_per_lane: usize,
     /// Registers that a product gives out.
     pub registers: usize,
     /// Lanes of a register.
@@ -59,13 +26,18 @@ pub struct Layout {
 impl Layout {
     /// For registers of `lanes` numbers; inputs are filled up to whole lanes, outputs to whole registers.
     pub fn new<F: Format>(inputs: usize, outputs: usize, lanes: usize) -> Layout {
-        let together = F::TOGETHER;
-        Layout { groups: inputs.div_ceil(together), together, registers: outputs.div_ceil(lanes), lanes }
+        let inputs_per_lane = F::INPUTS_PER_LANE;
+        Layout {
+            groups: inputs.div_ceil(inputs_per_lane),
+            inputs_per_lane,
+            registers: outputs.div_ceil(lanes),
+            lanes,
+        }
     }
 
     /// Inputs, the filled up ones too.
     pub fn inputs(&self) -> usize {
-        self.groups * self.together
+        self.groups * self.inputs_per_lane
     }
 
     /// Outputs, the filled up ones too.
@@ -84,8 +56,8 @@ impl Layout {
         let panel = REGISTERS * self.lanes;
         let first = output / panel * panel;
         let width = panel.min(self.outputs() - first);
-        let lane = first * self.groups + input / self.together * width + (output - first);
-        lane * self.together + input % self.together
+        let lane = first * self.groups + input / self.inputs_per_lane * width + (output - first);
+        lane * self.inputs_per_lane + input % self.inputs_per_lane
     }
 
     /// Puts the numbers of one output, one for each input, into `numbers`.
@@ -94,27 +66,33 @@ impl Layout {
         &self,
         output: usize,
         column: &[f32],
-        finer: f32,
+        inverse_scale: f32,
         numbers: &mut [F::Number],
     ) {
         let first = self.place(0, output);
-        let stride = self.place(self.together, output) - first;
-        for (group, values) in column.chunks(F::TOGETHER).enumerate() {
+        let stride = self.place(self.inputs_per_lane, output) - first;
+        for (group, values) in column.chunks(F::INPUTS_PER_LANE).enumerate() {
             let at = first + group * stride;
             for (to, value) in numbers[at..at + values.len()].iter_mut().zip(values) {
-                *to = F::number(*value, finer);
+                *to = F::encode(*value, inverse_scale);
             }
         }
     }
 
     /// Puts the numbers of one input, one for each output, into `numbers`.
     #[inline(always)]
-    pub fn put_row<F: Format>(&self, input: usize, row: &[f32], finer: f32, numbers: &mut [F::Number]) {
+    pub fn put_row<F: Format>(
+        &self,
+        input: usize,
+        row: &[f32],
+        inverse_scale: f32,
+        numbers: &mut [F::Number],
+    ) {
         for (panel, values) in row.chunks(REGISTERS * self.lanes).enumerate() {
             let first = self.place(input, panel * REGISTERS * self.lanes);
-            let places = numbers[first..].iter_mut().step_by(F::TOGETHER);
+            let places = numbers[first..].iter_mut().step_by(F::INPUTS_PER_LANE);
             for (to, value) in places.zip(values) {
-                *to = F::number(*value, finer);
+                *to = F::encode(*value, inverse_scale);
             }
         }
     }
@@ -122,13 +100,13 @@ impl Layout {
 
 /// What a product begins with, and what becomes of its sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Give {
+pub enum Epilogue {
     /// `bias + x W`
-    Sums,
+    Store,
     /// `max(0, bias + x W)`
-    Rectified,
+    Relu,
     /// `y + bias + x W`
-    Added,
+    Add,
 }
 
 /// What a product takes in: the number of each lane and its values.
@@ -148,8 +126,8 @@ pub trait Inputs<F: Format>: Copy {
 pub struct Dense {
     /// The numbers.
     pub x: *const f32,
-    /// The same, made ready.
-    pub ready: *const i16,
+    /// The same, made prepared.
+    pub prepared: *const i16,
     /// Lanes.
     pub groups: usize,
 }
@@ -173,11 +151,11 @@ impl<F: Format> Inputs<F> for Dense {
     #[inline(always)]
     unsafe fn get(self, at: usize) -> (usize, F::Value) {
         // SAFETY: the caller's.
-        (at, unsafe { F::value(self.x, self.ready, at) })
+        (at, unsafe { F::value(self.x, self.prepared, at) })
     }
 }
 
-impl Inputs<Exact> for Sparse {
+impl Inputs<F32> for Sparse {
     #[inline(always)]
     fn count(self) -> usize {
         self.count
@@ -191,7 +169,7 @@ impl Inputs<Exact> for Sparse {
 
 /// A matrix in memory: good for all of its layout.
 #[derive(Clone, Copy)]
-pub struct Matrix<F: Format> {
+pub struct PackedMatrix<F: Format> {
     /// Where numbers lie.
     pub layout: Layout,
     /// They.
@@ -200,7 +178,7 @@ pub struct Matrix<F: Format> {
     pub scales: *const f32,
 }
 
-impl<F: Format> Matrix<F> {
+impl<F: Format> PackedMatrix<F> {
     /// The outputs from a panel's first on, with a bias that goes with them.
     ///
     /// # Safety
@@ -211,7 +189,7 @@ impl<F: Format> Matrix<F> {
         // SAFETY: the caller's; scales that nobody reads may be any.
         unsafe {
             let numbers = self.numbers.add(outputs * self.layout.inputs());
-            (Matrix { layout, numbers, scales: self.scales.add(outputs) }, bias.add(outputs))
+            (PackedMatrix { layout, numbers, scales: self.scales.add(outputs) }, bias.add(outputs))
         }
     }
 }
@@ -224,11 +202,11 @@ impl<F: Format> Matrix<F> {
 #[inline(always)]
 pub unsafe fn product<F: Format, S: Simd>(
     simd: S,
-    matrix: Matrix<F>,
+    matrix: PackedMatrix<F>,
     (x, scale): (impl Inputs<F>, f32),
     bias: *const f32,
     y: *mut f32,
-    give: Give,
+    epilogue: Epilogue,
 ) {
     let mut first = 0;
     while first < matrix.layout.registers {
@@ -238,7 +216,7 @@ pub unsafe fn product<F: Format, S: Simd>(
             let at = first * S::LANES;
             let numbers = matrix.numbers.add(at * matrix.layout.inputs());
             let scales = if F::SCALED { matrix.scales.add(at) } else { matrix.scales };
-            let panel = Panel { numbers, scales, bias: bias.add(at), y: y.add(at), give };
+            let panel = Panel { numbers, scales, bias: bias.add(at), y: y.add(at), epilogue };
             match registers {
                 1 => panel.compute::<F, S, 1>(simd, x, scale),
                 2 => panel.compute::<F, S, 2>(simd, x, scale),
@@ -260,7 +238,7 @@ struct Panel<T> {
     scales: *const f32,
     bias: *const f32,
     y: *mut f32,
-    give: Give,
+    epilogue: Epilogue,
 }
 
 impl<T> Panel<T> {
@@ -273,13 +251,13 @@ impl<T> Panel<T> {
     ) {
         // SAFETY: the caller's.
         unsafe {
-            let mut sums = [F::nothing(simd); N];
+            let mut sums = [F::zero(simd); N];
             for at in 0..x.count() {
                 let (group, value) = x.get(at);
-                let row = self.numbers.add(group * N * S::LANES * F::TOGETHER);
-                let value = F::spread(simd, value);
+                let row = self.numbers.add(group * N * S::LANES * F::INPUTS_PER_LANE);
+                let value = F::broadcast(simd, value);
                 for register in 0..N {
-                    let numbers = row.add(register * S::LANES * F::TOGETHER);
+                    let numbers = row.add(register * S::LANES * F::INPUTS_PER_LANE);
                     sums[register] = F::add(simd, sums[register], numbers, value);
                 }
             }
@@ -287,10 +265,10 @@ impl<T> Panel<T> {
                 let at = register * S::LANES;
                 let mut sum = F::finish(simd, sums[register], self.scales.add(at), scale);
                 sum = simd.add(sum, simd.load(self.bias.add(at)));
-                match self.give {
-                    Give::Sums => {}
-                    Give::Rectified => sum = simd.max(sum, simd.splat(0.0)),
-                    Give::Added => sum = simd.add(sum, simd.load(self.y.add(at))),
+                match self.epilogue {
+                    Epilogue::Store => {}
+                    Epilogue::Relu => sum = simd.max(sum, simd.splat(0.0)),
+                    Epilogue::Add => sum = simd.add(sum, simd.load(self.y.add(at))),
                 }
                 simd.store(self.y.add(at), sum);
             }

@@ -1,14 +1,22 @@
-//! What runs the model. Two kinds, one contract, the same numbers to 1e-4.
+//! The engine as the daemon sees it: one bin in, rates and velocity out. Two implementations give the same numbers to 1e-4.
 //!
-//! `native` is our own kernel and the default; `onnx` is ONNX Runtime. Both are loaded from the same
-//! bundle and must reproduce its golden vectors before they may answer a bin. A bundle of a linear decoder is run
-//! by [`linear_decoder`] whatever the kind, which can only be `native`.
+//! | module | what computes |
+//! |---|---|
+//! | [`native`] | our own kernels; the default |
+//! | [`onnx`] | ONNX Runtime, loaded at run time |
+//! | [`linear`] | the linear decoder of a bundle that holds one; counts as `native` in the configuration |
+//!
+//! All are loaded from the same bundle, and [`load`] refuses an engine that does not reproduce the bundle's golden vectors
+//! ([`golden`]).
 
-pub mod linear_decoder;
+pub mod golden;
+pub mod linear;
 pub mod native;
 pub mod onnx;
 
-use linear_decoder::LinearDecoder;
+pub use golden::{Difference, GOLDEN_TOLERANCE, reproduce_golden, tolerance};
+
+use linear::LinearDecoder;
 use native::simd::InstructionSet;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Positions;
@@ -101,7 +109,7 @@ pub struct Choice {
     /// ONNX Runtime's shared library, where it is not in its usual place.
     pub onnxruntime_library: Option<PathBuf>,
     /// How ONNX Runtime runs.
-    pub onnx: onnx::Settings,
+    pub onnx: onnx::OnnxSettings,
 }
 
 /// Why an engine cannot be used.
@@ -154,18 +162,6 @@ pub enum EngineError {
     Step(#[from] StepFailed),
 }
 
-/// Largest difference from the golden log rates and velocities in 32 bits, in ln(spikes/s) and m/s.
-pub const GOLDEN_TOLERANCE: f32 = 1e-4;
-
-/// How far an engine's answers are, or may be, from the golden ones.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Difference {
-    /// Of log rates, ln(spikes/s).
-    pub log_rates: f32,
-    /// Of velocities, m/s.
-    pub velocity: f32,
-}
-
 /// Loads the engine for `bundle` and has it reproduce the golden vectors. Not for real-time threads.
 ///
 /// # Errors
@@ -191,7 +187,7 @@ pub fn load_and_compare(
         return Err(EngineError::Readout);
     }
     let set = choice.instruction_set();
-    if !set.is_there() {
+    if !set.is_available() {
         return Err(EngineError::Instructions { expected: set.name(), found: InstructionSet::best().name() });
     }
     let precision = precision(choice, bundle);
@@ -249,61 +245,4 @@ pub fn precision(choice: &Choice, bundle: &Bundle) -> Precision {
         Some(configured) => configured,
         None => best.filter(|_| is_faster).unwrap_or(Precision::F32),
     }
-}
-
-/// How far an engine of this precision may be from the golden vectors of `bundle`: half as far again as the trainer
-/// computed, as a sum that is rounded elsewhere can fall on the other side of a level.
-///
-/// # Errors
-/// [`EngineError::Unmeasured`] when the trainer did not compute it.
-pub fn tolerance(precision: Precision, bundle: &Bundle) -> Result<Difference, EngineError> {
-    const MARGIN: f32 = 1.5;
-    if precision == Precision::F32 {
-        return Ok(Difference { log_rates: GOLDEN_TOLERANCE, velocity: GOLDEN_TOLERANCE });
-    }
-    let loss = bundle.manifest.precisions.get(&precision);
-    let loss = loss.ok_or(EngineError::Unmeasured { precision: precision.name() })?;
-    let room = |difference: f64| MARGIN * difference as f32 + GOLDEN_TOLERANCE;
-    Ok(Difference { log_rates: room(loss.golden_log_rates), velocity: room(loss.golden_velocity) })
-}
-
-/// The largest differences between an engine's answers and the golden vectors. Leaves the engine reset.
-///
-/// # Errors
-/// [`EngineError::Golden`] when a difference is above `tolerance`, [`EngineError::Step`] on a failure.
-pub fn reproduce_golden(
-    engine: &mut dyn Engine,
-    bundle: &Bundle,
-    tolerance: Difference,
-) -> Result<Difference, EngineError> {
-    let (channels, units, dims) =
-        (bundle.manifest.channels(), bundle.manifest.units(), bundle.manifest.velocity_dims());
-    let golden = |name: &str| bundle.golden.get(name).map_or(&[][..], |(_, values)| values.as_slice());
-    let mut output = Output::for_bundle(bundle);
-    let mut worst = Difference { log_rates: 0.0, velocity: 0.0 };
-    engine.reset();
-    for bin in 0..bundle.golden_bins() {
-        let counts = &golden("counts")[bin * channels..][..channels];
-        engine.step(Input { counts, missing: golden("missing")[bin] != 0.0 }, &mut output)?;
-        let rates = difference(&output.log_rates, golden("log_rates").get(bin * units..).unwrap_or(&[]));
-        let velocity = difference(&output.velocity, golden("velocity").get(bin * dims..).unwrap_or(&[]));
-        for (what, found, tolerance) in
-            [("log rates", rates, tolerance.log_rates), ("velocity", velocity, tolerance.velocity)]
-        {
-            // A NaN is in no range.
-            if !(0.0..=tolerance).contains(&found) {
-                return Err(EngineError::Golden { what, tolerance, found, bin });
-            }
-        }
-        worst.log_rates = worst.log_rates.max(rates);
-        worst.velocity = worst.velocity.max(velocity);
-    }
-    engine.reset();
-    Ok(worst)
-}
-
-/// NaN if any of the pairs is.
-fn difference(found: &[f32], expected: &[f32]) -> f32 {
-    let worse = |worst: f32, d: f32| if d > worst || d.is_nan() { d } else { worst };
-    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, worse)
 }

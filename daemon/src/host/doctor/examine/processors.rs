@@ -1,6 +1,6 @@
 //! The checks of the CPUs: how many, whose, how fast they run, how deep they sleep, how they tell the time.
 
-use super::{Check, Facts, Finding, Settings, Severity};
+use super::{Check, Facts, Finding, RealtimeSettings, Severity};
 
 /// A wake-up that takes longer stands out in the latency of bins that take tens of microseconds.
 const WAKE_US_MAX: u64 = 50;
@@ -8,7 +8,7 @@ const WAKE_US_MAX: u64 = 50;
 /// With fewer CPUs none can be spared for the decoder alone.
 const CPUS_TO_ISOLATE_MIN: usize = 4;
 
-pub(super) fn cpus(facts: &Facts, settings: &Settings) -> Finding {
+pub(super) fn cpus(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "cpus",
         why: "the decoder, the network and the rig's other programs run at once where there are several",
@@ -32,7 +32,7 @@ pub(super) fn cpus(facts: &Facts, settings: &Settings) -> Finding {
     check.ok(format!("{online} online"))
 }
 
-pub(super) fn isolated_cpus(facts: &Facts, settings: &Settings) -> Finding {
+pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "isolated cpus",
         why: "on a CPU of its own the decode thread finds its caches warm and waits for no other thread",

@@ -10,7 +10,7 @@ pub mod libraries;
 use crate::config::{Config, ConfigError};
 use crate::engine::EngineKind;
 use crate::engine::onnx::Provider;
-use crate::machine::Machine;
+use crate::host::machine::Machine;
 use facts::Facts;
 use libraries::Loaded;
 use serde::Serialize;
@@ -50,7 +50,7 @@ pub struct Finding {
 /// What `ndtd doctor` has to say. Its `Display` is for people, its JSON for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Report {
+pub struct Diagnosis {
     /// The version of ndtd.
     pub version: &'static str,
     /// The computer.
@@ -62,7 +62,7 @@ pub struct Report {
 /// Looks at this machine with the configuration in `config`, else with the defaults.
 ///
 /// A configuration that cannot be read is a finding like others: the machine is looked at all the same.
-pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<PathBuf>) -> Report {
+pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<PathBuf>) -> Diagnosis {
     let read = config.map_or_else(|| Ok(Config::default()), Config::read);
     let settings = read.as_ref().map(|config| config.realtime.clone()).unwrap_or_default();
     let configured = read.as_ref().ok().and_then(|config| config.onnxruntime_library.clone());
@@ -78,7 +78,7 @@ pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<P
     // Whether the CPUs exist is among the checks of the machine.
     let mut findings = vec![configuration(config, read.as_ref().err(), settings.problems_on(&[]))];
     findings.extend(examine::examine(&facts, &settings));
-    Report { version: env!("CARGO_PKG_VERSION"), machine: facts.machine, findings }
+    Diagnosis { version: env!("CARGO_PKG_VERSION"), machine: facts.machine, findings }
 }
 
 fn configuration(path: Option<&Path>, error: Option<&ConfigError>, problems: Vec<String>) -> Finding {
@@ -96,7 +96,7 @@ fn configuration(path: Option<&Path>, error: Option<&ConfigError>, problems: Vec
     }
 }
 
-impl Report {
+impl Diagnosis {
     /// The worst of the findings.
     pub fn severity(&self) -> Severity {
         self.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
@@ -123,7 +123,7 @@ impl fmt::Display for Severity {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine { cpu, cpus, virtual_machine, kernel, .. } = &self.machine;
         let place = if *virtual_machine { ", in a virtual machine" } else { "" };

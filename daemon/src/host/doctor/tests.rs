@@ -2,8 +2,8 @@ use super::examine::examine;
 use super::facts::{Facts, IdleState};
 use super::libraries::{self, Library, Loaded};
 use super::*;
-use crate::machine::Preemption;
-use crate::realtime::Settings;
+use crate::host::machine::Preemption;
+use crate::host::realtime::RealtimeSettings;
 
 /// A machine as a folder: what a person's program reads without a limit lifted.
 const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
@@ -81,8 +81,8 @@ fn facts(files: &[&[(&str, &str)]]) -> Facts {
     Facts::read(root.path(), onnxruntime, loaded("/usr/lib/liblsl.so", (1, 16)))
 }
 
-fn tuned() -> Settings {
-    Settings { priority: 60, cpus: vec![6, 7], lock_memory: true, ..Settings::default() }
+fn tuned() -> RealtimeSettings {
+    RealtimeSettings { priority: 60, cpus: vec![6, 7], lock_memory: true, ..RealtimeSettings::default() }
 }
 
 /// `severity name: found` of those that are not ok.
@@ -91,8 +91,8 @@ fn amiss(findings: &[Finding]) -> Vec<String> {
     amiss.map(|Finding { name, severity, found, .. }| format!("{severity} {name}: {found}")).collect()
 }
 
-fn report(findings: Vec<Finding>) -> Report {
-    Report { version: "0", machine: facts(&[RIG]).machine, findings }
+fn report(findings: Vec<Finding>) -> Diagnosis {
+    Diagnosis { version: "0", machine: facts(&[RIG]).machine, findings }
 }
 
 fn mend<'a>(findings: &'a [Finding], name: &str) -> &'a str {
@@ -113,7 +113,7 @@ fn a_tuned_rig_has_nothing_to_mend() {
 #[test]
 fn a_laptop_hears_what_makes_its_bins_late() {
     let facts = facts(&[RIG, LAPTOP]);
-    let findings = examine(&facts, &Settings::default());
+    let findings = examine(&facts, &RealtimeSettings::default());
     assert_eq!(
         amiss(&findings),
         [
@@ -140,7 +140,7 @@ fn a_laptop_hears_what_makes_its_bins_late() {
 #[test]
 fn what_is_asked_for_and_not_permitted_is_a_problem() {
     let facts = facts(&[RIG, LAPTOP]);
-    let findings = examine(&facts, &Settings { cpus: vec![7, 8], ..tuned() });
+    let findings = examine(&facts, &RealtimeSettings { cpus: vec![7, 8], ..tuned() });
     let problems = findings.iter().filter(|finding| finding.severity == Severity::Problem);
     let problems: Vec<_> = problems.map(|finding| finding.name).collect();
     assert_eq!(problems, ["real-time priority", "locked memory", "cpus"]);
@@ -161,7 +161,7 @@ fn a_virtual_machine_is_not_blamed_for_what_its_host_decides() {
     ];
     let facts = facts(&[VIRTUAL]);
     assert!(facts.machine.virtual_machine && facts.machine.governor.is_none());
-    let findings = examine(&facts, &Settings::default());
+    let findings = examine(&facts, &RealtimeSettings::default());
     assert_eq!(
         amiss(&findings),
         [
@@ -170,7 +170,7 @@ fn a_virtual_machine_is_not_blamed_for_what_its_host_decides() {
         ],
         "root's capabilities stand above its limits"
     );
-    let settings = Settings { priority: 60, lock_memory: true, ..Settings::default() };
+    let settings = RealtimeSettings { priority: 60, lock_memory: true, ..RealtimeSettings::default() };
     assert_eq!(amiss(&examine(&facts, &settings)), Vec::<String>::new());
 }
 
@@ -182,7 +182,7 @@ fn a_machine_that_says_nothing_is_no_error() {
 
 #[test]
 fn single_facts_are_judged() {
-    type Change = fn(&mut Facts, &mut Settings);
+    type Change = fn(&mut Facts, &mut RealtimeSettings);
     let cases: [(Change, &[&str]); 17] = [
         (
             |facts, _| facts.realtime_runtime_us = Some(-1),
