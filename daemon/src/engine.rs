@@ -24,91 +24,92 @@ use ndt_protocol::bundle::precision::{Loss, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// One bin of input: `counts` of all channels, or a missing bin, whose counts are not looked at.
+/// One bin of input.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// Spikes of each channel; 0 for an invalid channel.
+    /// Spikes of each channel, 0 for an invalid one. Not looked at when `missing` is set.
     pub counts: &'a [f32],
-    /// Whether the bin never came.
+    /// Whether the bin never arrived.
     pub missing: bool,
 }
 
-/// One bin of output.
+/// The engine's answer to one bin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
-    /// ln(spikes/s) of each unit.
+    /// Log firing rate of each unit, ln(spikes/s).
     pub log_rates: Vec<f32>,
-    /// m/s; empty without a velocity head.
+    /// Velocity, m/s; empty when the model has no velocity head.
     pub velocity: Vec<f32>,
 }
 
 impl Output {
-    /// Room for the outputs of `bundle`.
+    /// Allocates the buffers for the outputs of `bundle`.
     pub fn for_bundle(bundle: &Bundle) -> Self {
         let (units, dims) = (bundle.manifest.units(), bundle.manifest.velocity_dims());
         Output { log_rates: vec![0.0; units], velocity: vec![0.0; dims] }
     }
 }
 
-/// A causal model with its state: keys and values, or a window of bins.
+/// A causal model and its state: cached keys and values, or a window of bins.
 pub trait Engine: Send {
-    /// Takes in one bin and computes its output. Runs on the decode thread, once a bin.
-    /// Must not block, lock or log; the native engine does not allocate either.
+    /// Takes in one bin and computes its output. Runs on the decode thread, once a bin. Must not block, lock or log;
+    /// the native engine does not allocate either.
     ///
     /// # Errors
-    /// [`StepFailed`] when the library behind it fails; the bin then counts as not taken in.
+    /// [`StepFailed`] when the library behind the engine fails. The bin then counts as not taken in.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed>;
 
-    /// Takes in one bin without computing its output: the state is then, to the bit, as after [`Engine::step`].
-    /// Runs on the decode thread for bins whose answer would come too late; the same rules hold.
+    /// Takes in one bin without computing its output. The state is then the same, to the bit, as after
+    /// [`Engine::step`]. Runs on the decode thread for bins whose answer would come too late; the rules of
+    /// [`Engine::step`] hold.
     ///
     /// # Errors
     /// [`StepFailed`] as for [`Engine::step`].
     fn observe(&mut self, input: Input) -> Result<(), StepFailed>;
 
-    /// What computes, for logs and descriptions: two engines of the same name give the same bits.
+    /// Names what computes, for logs and stream descriptions: two engines of the same name give the same bits.
     fn name(&self) -> String {
         "unnamed".to_owned()
     }
 
-    /// Computes something that no later answer shows, so that caches and contexts stay hot while no bin comes; whether
-    /// the engine has such a step. Runs on the decode thread; the same rules hold as for [`Engine::step`], and it takes
-    /// no longer.
+    /// Runs a step that changes no later answer, so that caches stay warm while no bin comes. Returns whether the
+    /// engine has such a step. Runs on the decode thread; the rules of [`Engine::step`] hold, and it takes no longer.
     fn keep_warm(&mut self) -> bool {
         false
     }
 
-    /// Forgets all bins. Runs on the decode thread at a segment's start.
+    /// Forgets all bins. Runs on the decode thread at the start of a segment.
     fn reset(&mut self);
 }
 
-/// An engine could not compute a bin. Owns no memory: it arises on the decode thread.
+/// An engine failed to compute a bin. Owns no memory, because it arises on the decode thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected the engine to compute a bin, found a failure of its library")]
 pub struct StepFailed;
 
-/// Which engine.
+/// The kind of engine that the configuration asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
-    /// Our own kernel.
+    /// Our own kernels.
     Native,
     /// ONNX Runtime.
     Onnx,
 }
 
-/// Which engine, and with what.
+/// The engine that the configuration asks for, with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// Which.
+    /// Kind of engine.
     pub kind: EngineKind,
-    /// Vector instructions of the native engine; the best of the machine where not set.
+    /// Vector instructions of the native engine. Default: the best that this machine has.
     pub instruction_set: Option<InstructionSet>,
-    /// Bits of the native engine's numbers; the fewest that the bundle has been measured to stand where not set.
+    /// Number format of the native engine. Default: the smallest format whose measured loss is small (see
+    /// [`precision`]).
     pub precision: Option<Precision>,
-    /// ONNX Runtime's shared library, where it is not in its usual place.
+    /// Path of ONNX Runtime's shared library. Default: its usual place.
     pub onnxruntime_library: Option<PathBuf>,
-    /// How ONNX Runtime runs.
+    /// Options of ONNX Runtime.
     pub onnx: onnx::OnnxSettings,
 }
 
@@ -121,40 +122,40 @@ pub enum EngineError {
     /// The machine lacks the instructions that are configured.
     #[error("expected a CPU with {expected} instructions, found one with {found} at best")]
     Instructions {
-        /// What was asked for.
+        /// Instruction set that was asked for.
         expected: &'static str,
-        /// The best that there is.
+        /// Best instruction set of this machine.
         found: &'static str,
     },
-    /// Nobody knows what the bundle loses in so few bits.
+    /// The bundle does not say what it loses in this number format.
     #[error(
         "expected a bundle that was measured in {precision} when it was exported, found one that was not"
     )]
     Unmeasured {
-        /// What was asked for.
+        /// Number format that was asked for.
         precision: &'static str,
     },
-    /// A linear decoder has neither graphs nor a choice of bits.
+    /// A linear decoder has no ONNX graphs and one number format.
     #[error("expected the native engine in f32 for a linear decoder, found {found}")]
     Linear {
-        /// What was asked for.
+        /// Number format that was asked for.
         found: &'static str,
     },
-    /// The graphs compute the bundle's first velocity.
+    /// The ONNX graphs compute only the bundle's first velocity.
     #[error("expected the native engine for a velocity that is not the bundle's first, found onnx")]
     Readout,
-    /// The engine's numbers are not the trainer's.
+    /// The engine's numbers differ from the trainer's.
     #[error(
         "expected the bundle's golden {what} within {tolerance:e}, found a difference of {found:e} at bin {bin}"
     )]
     Golden {
         /// `log rates` or `velocity`.
         what: &'static str,
-        /// Largest difference allowed.
+        /// Largest allowed difference, ln(spikes/s) or m/s.
         tolerance: f32,
-        /// Largest difference found.
+        /// Largest difference that was found.
         found: f32,
-        /// Where.
+        /// Bin of the golden stream with that difference.
         bin: usize,
     },
     /// The engine failed on a golden bin.
@@ -162,18 +163,18 @@ pub enum EngineError {
     Step(#[from] StepFailed),
 }
 
-/// Loads the engine for `bundle` and has it reproduce the golden vectors. Not for real-time threads.
+/// Loads the engine for `bundle` and checks it against the golden vectors. Not for real-time threads.
 ///
 /// # Errors
-/// [`EngineError`] when the library is missing, or the numbers are not the trainer's.
+/// [`EngineError`] when the library is missing or the numbers differ from the trainer's.
 pub fn load(choice: &Choice, bundle: &Bundle) -> Result<Box<dyn Engine>, EngineError> {
     load_and_compare(choice, bundle).map(|(engine, _)| engine)
 }
 
-/// As [`load`], and how far its answers are from the golden vectors.
+/// Does what [`load`] does, and returns how far the engine's answers are from the golden vectors.
 ///
 /// # Errors
-/// As of [`load`].
+/// The same as for [`load`].
 pub fn load_and_compare(
     choice: &Choice,
     bundle: &Bundle,
@@ -202,7 +203,7 @@ pub fn load_and_compare(
     Ok((engine, found))
 }
 
-/// The linear decoder of a bundle that holds one.
+/// Returns the linear decoder of a bundle that holds one, unless `choice` asks for what it does not have.
 fn linear(choice: &Choice, bundle: &Bundle) -> Result<Option<LinearDecoder>, EngineError> {
     let decoder = LinearDecoder::new(bundle);
     match (choice.kind, choice.precision) {
@@ -221,9 +222,10 @@ impl Choice {
     }
 }
 
-/// Bits of the numbers of an engine: as configured, else the fewest whose loss has been measured and is small, where fewer
-/// bits are faster: with the wide registers of Intel's and AMD's CPUs. (Portable code takes 3 to 5 times as long with
-/// them; on ARM it has not been measured.)
+/// Number format of the engine that `choice` and `bundle` lead to: the configured one, or else the smallest whose
+/// measured loss is small, on instruction sets where a smaller format is faster. Those are the wide registers of
+/// Intel's and AMD's CPUs; portable code takes 3 to 5 times as long with small formats, and ARM has not been
+/// measured.
 pub fn precision(choice: &Choice, bundle: &Bundle) -> Precision {
     let is_faster = matches!(
         choice.instruction_set(),

@@ -1,26 +1,26 @@
-//! Whether an engine computes what the trainer computed: the bundle's golden vectors, and how close is close enough.
+//! Compares an engine with the golden vectors of its bundle, which the trainer computed.
 
 use super::{Engine, EngineError, Input, Output};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::precision::Precision;
 
-/// Largest difference from the golden log rates and velocities in 32 bits, in ln(spikes/s) and m/s.
+/// Largest allowed difference from the golden vectors in `f32`: ln(spikes/s) for log rates, m/s for velocities.
 pub const GOLDEN_TOLERANCE: f32 = 1e-4;
 
-/// How far an engine's answers are, or may be, from the golden ones.
+/// Largest differences of an engine's answers from the golden ones, found or allowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
-    /// Of log rates, ln(spikes/s).
+    /// Difference of log rates, ln(spikes/s).
     pub log_rates: f32,
-    /// Of velocities, m/s.
+    /// Difference of velocities, m/s.
     pub velocity: f32,
 }
 
-/// How far an engine of this precision may be from the golden vectors of `bundle`: half as far again as the trainer
-/// computed, as a sum that is rounded elsewhere can fall on the other side of a level.
+/// Largest allowed difference from the golden vectors of `bundle` in this number format: half as much again as the
+/// trainer computed, because a sum that is rounded in another order can fall to another level.
 ///
 /// # Errors
-/// [`EngineError::Unmeasured`] when the trainer did not compute it.
+/// [`EngineError::Unmeasured`] when the trainer did not measure this format.
 pub fn tolerance(precision: Precision, bundle: &Bundle) -> Result<Difference, EngineError> {
     const MARGIN: f32 = 1.5;
     if precision == Precision::F32 {
@@ -32,10 +32,11 @@ pub fn tolerance(precision: Precision, bundle: &Bundle) -> Result<Difference, En
     Ok(Difference { log_rates: room(loss.golden_log_rates), velocity: room(loss.golden_velocity) })
 }
 
-/// The largest differences between an engine's answers and the golden vectors. Leaves the engine reset.
+/// Runs the golden bins through `engine`, and returns the largest differences from the golden answers. Leaves the
+/// engine reset.
 ///
 /// # Errors
-/// [`EngineError::Golden`] when a difference is above `tolerance`, [`EngineError::Step`] on a failure.
+/// [`EngineError::Golden`] when a difference is above `tolerance`, [`EngineError::Step`] when the engine fails.
 pub fn reproduce_golden(
     engine: &mut dyn Engine,
     bundle: &Bundle,
@@ -55,7 +56,7 @@ pub fn reproduce_golden(
         for (what, found, tolerance) in
             [("log rates", rates, tolerance.log_rates), ("velocity", velocity, tolerance.velocity)]
         {
-            // A NaN is in no range.
+            // A NaN is in no range, so that it is refused too.
             if !(0.0..=tolerance).contains(&found) {
                 return Err(EngineError::Golden { what, tolerance, found, bin });
             }

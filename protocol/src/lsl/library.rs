@@ -24,7 +24,7 @@ macro_rules! functions {
             /// `library` must be liblsl, and must never be unloaded.
             unsafe fn find(library: &libloading::Library) -> Result<Functions, libloading::Error> {
                 Ok(Functions {
-                    // SAFETY: the caller's; the types are those of the header.
+                    // SAFETY: guaranteed by the caller; the types are those of the header.
                     $($name: unsafe { *library.get(stringify!($name))? },)*
                 })
             }
@@ -192,7 +192,7 @@ pub(super) unsafe fn read(string: *const c_char) -> String {
     if string.is_null() {
         return String::new();
     }
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
 }
 

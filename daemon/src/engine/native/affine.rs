@@ -1,4 +1,4 @@
-//! PackedAffine layers, packed for the registers of an instruction set.
+//! An affine map of the bundle, packed for one row at a time.
 
 use super::aligned::Aligned;
 use super::format::Format;
@@ -6,7 +6,7 @@ use super::gemv::{Dense, Epilogue, Inputs, Layout, PackedMatrix, REGISTERS, Spar
 use super::simd::{Portable, Simd};
 use ndt_protocol::bundle::folded::Affine;
 
-/// A affine layer.
+/// `y = x W + b` for one row, packed for the registers of an instruction set.
 pub struct PackedAffine<F: Format> {
     layout: Layout,
     inputs: usize,
@@ -16,7 +16,7 @@ pub struct PackedAffine<F: Format> {
 }
 
 impl<F: Format> PackedAffine<F> {
-    /// Packs a layer for registers of `lanes` numbers.
+    /// Packs a map for registers of `lanes` numbers.
     pub fn new(affine: &Affine, lanes: usize) -> PackedAffine<F> {
         let Affine { weight, bias } = affine;
         let outputs = bias.len();
@@ -39,12 +39,12 @@ impl<F: Format> PackedAffine<F> {
         packed
     }
 
-    /// Inputs of the map.
+    /// Number of inputs.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Outputs, rounded up to whole registers.
+    /// Number of outputs, padded to whole registers.
     pub fn outputs(&self) -> usize {
         self.layout.outputs()
     }
@@ -53,10 +53,10 @@ impl<F: Format> PackedAffine<F> {
         PackedMatrix { layout: self.layout, numbers: self.numbers.as_ptr(), scales: self.scales.as_ptr() }
     }
 
-    /// Inputs made prepared for a product, and the scale of what comes out.
+    /// Prepares the inputs of a product, and returns them with the scale of the product's sums.
     ///
     /// # Safety
-    /// As of [`PackedAffine::apply`].
+    /// The same as for [`PackedAffine::apply`].
     #[inline(always)]
     unsafe fn take_in<S: Simd>(&self, simd: S, x: &[f32], prepared: &mut Aligned<i16>) -> (Dense, f32) {
         assert!(S::LANES == self.layout.lanes);
@@ -67,11 +67,12 @@ impl<F: Format> PackedAffine<F> {
         (Dense { x: x.as_ptr(), prepared: prepared.as_ptr(), groups: self.layout.groups }, scale)
     }
 
-    /// As [`PackedAffine::apply`], to where the outputs are wanted: panels that have room in `y` go there, at the end of which
-    /// the others go to `rest`, which has room for all; how many are in `y`. Spares a copy of nearly all of them.
+    /// Applies the map and splits the outputs: whole panels that fit into `y` go there, all others go to `rest`,
+    /// which must have room for every output. Returns the number of outputs in `y`. This spares a copy of nearly all
+    /// outputs.
     ///
     /// # Safety
-    /// As of [`PackedAffine::apply`].
+    /// The same as for [`PackedAffine::apply`].
     #[inline(always)]
     pub unsafe fn apply_in_two<S: Simd>(
         &self,
@@ -96,8 +97,8 @@ impl<F: Format> PackedAffine<F> {
         first.outputs()
     }
 
-    /// Applies the layer. `x` has its inputs, filled up to whole registers with numbers that do not matter; `prepared` is
-    /// room for as many.
+    /// Applies the map to `x` and stores the outputs to `y` as `epilogue` says. `x` holds the inputs, padded to whole
+    /// registers with any numbers; `prepared` must have room for as many.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`, for whose registers this was packed.
@@ -118,7 +119,7 @@ impl<F: Format> PackedAffine<F> {
         }
     }
 
-    /// Applies the map to `active`, the inputs that are not zero, and writes the outputs to `y`.
+    /// Applies the map to `active`, the inputs that are not zero, and stores the outputs to `y`.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`, for whose registers this was packed. `active` must name inputs
@@ -129,7 +130,7 @@ impl<F: Format> PackedAffine<F> {
         Sparse: Inputs<F>,
     {
         assert!(y.len() >= self.layout.outputs());
-        // SAFETY: the lengths are those of the layout; the inputs are the caller's.
+        // SAFETY: the lengths are those of the layout; the caller guarantees the inputs.
         unsafe {
             product(simd, self.matrix(), (active, 1.0), self.bias.as_ptr(), y.as_mut_ptr(), Epilogue::Store)
         }
@@ -154,14 +155,14 @@ mod tests {
     impl<F: Format> Compute for Apply<'_, F> {
         #[inline(always)]
         unsafe fn compute<S: Simd>(self, simd: S) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 self.affine.apply(simd, self.x, &mut Aligned::zeros(self.x.len()), self.y, self.epilogue)
             }
         }
     }
 
-    /// Every instruction set against sums in 64 bits of weights as they are defined to be.
+    /// Compares every instruction set with sums in 64 bits of the weights as the format defines them.
     fn product_is_right<F: Format>(
         precision: Precision,
         affine: &Affine,
@@ -192,7 +193,7 @@ mod tests {
                     Epilogue::Relu => expected = expected.max(0.0),
                     Epilogue::Add => expected += f64::from(before[output]),
                 }
-                // What 8 bits are multiplied with has 16.
+                // The vector that 8-bit numbers are multiplied with has 16 bits.
                 let tolerance = if F::SCALED { 1e-5 + inputs as f64 * 2e-5 } else { 1e-5 };
                 assert!(
                     (f64::from(y[output]) - expected).abs() < tolerance,

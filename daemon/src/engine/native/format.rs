@@ -1,67 +1,68 @@
-//! How the numbers of a matrix are stored, and what a product makes of them: 32 bits, 16 or 8.
+//! Number formats of a matrix: how its numbers are stored and multiplied, in 32, 16 or 8 bits.
 //!
-//! A step reads every weight and every key and value in view once, so that halving their bytes nearly halves its time where
-//! memory is what it waits for. `f32` is the reference; what the others lose is measured when a bundle is exported
-//! ([`ndt_protocol::bundle::precision`] has their definition and the measure).
+//! A step reads every weight and every key and value in view once. Where it waits for memory, half as many bytes take
+//! nearly half the time. `f32` is the reference; what the other formats lose is measured when a bundle is exported
+//! ([`ndt_protocol::bundle::precision`] defines the formats and the measure).
 
 use super::aligned::{Aligned, Plain};
 use super::simd::Simd;
 use ndt_protocol::bundle::precision::{self, BYTE_LEVELS};
 
-/// A way to store the numbers of a matrix and to multiply with them.
+/// A number format: how to store the numbers of a matrix and multiply with them.
 pub trait Format: Copy + Send + 'static {
-    /// A stored number.
+    /// A stored number of the matrix.
     type Number: Plain;
-    /// What of a vector is multiplied with what of a matrix lies in one lane: the values of [`Format::INPUTS_PER_LANE`] inputs.
+    /// The values of [`Format::INPUTS_PER_LANE`] inputs of the vector, which are multiplied with the numbers of one
+    /// lane.
     type Value: Copy;
-    /// The same in a register.
+    /// The same values in every lane of a register.
     type Broadcast<S: Simd>: Copy;
-    /// A running sum of each lane.
+    /// Running sums, one in each lane.
     type Sum<S: Simd>: Copy;
-    /// Inputs whose numbers lie side by side in a lane.
+    /// Number of inputs whose numbers lie side by side in one lane.
     const INPUTS_PER_LANE: usize;
-    /// Whether stored numbers have to be multiplied by a scale of their row.
+    /// Whether stored numbers must be multiplied by the scale of their row.
     const SCALED: bool;
 
-    /// The scale of a row of numbers.
+    /// Returns the scale with which a row of numbers is stored.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`.
     unsafe fn scale<S: Simd>(simd: S, row: &[f32]) -> f32;
-    /// A number of a row, times the inverse of its scale.
+    /// Encodes one number of a row, given the inverse of the row's scale.
     fn encode(value: f32, inverse_scale: f32) -> Self::Number;
 
-    /// Makes a vector of `count` numbers prepared for a product; gives the scale of what comes out. What is beyond them
-    /// meets weights of zero.
+    /// Converts a vector of `count` numbers to the form that the product reads, and returns the scale of the
+    /// product's sums. Numbers beyond `count` meet weights of zero.
     ///
     /// # Safety
-    /// The machine must have the instruction set of `simd`; `x` and `prepared` must be good for whole registers.
+    /// The machine must have the instruction set of `simd`; `x` and `prepared` must be valid for whole registers.
     unsafe fn prepare<S: Simd>(simd: S, x: *const f32, count: usize, prepared: &mut Aligned<i16>) -> f32;
-    /// The values of the inputs of lane `at`, of a vector made prepared.
+    /// Returns the values of lane `at` of a prepared vector.
     ///
     /// # Safety
-    /// There must be so many.
+    /// `at` must be below the number of lanes.
     unsafe fn value(x: *const f32, prepared: *const i16, at: usize) -> Self::Value;
 
-    /// A sum of nothing.
+    /// Returns sums of 0.
     ///
     /// # Safety
-    /// Of this and what follows: the machine must have the instruction set of `simd`.
+    /// For this and all following methods: the machine must have the instruction set of `simd`.
     unsafe fn zero<S: Simd>(simd: S) -> Self::Sum<S>;
-    /// A value in all lanes.
+    /// Copies a value to all lanes.
     unsafe fn broadcast<S: Simd>(simd: S, value: Self::Value) -> Self::Broadcast<S>;
-    /// The sum with a register's products; `numbers` must be good for them.
+    /// Adds the products of one register of numbers to `sum`. `numbers` must be valid for a register.
     unsafe fn add<S: Simd>(
         simd: S,
         sum: Self::Sum<S>,
         numbers: *const Self::Number,
         value: Self::Broadcast<S>,
     ) -> Self::Sum<S>;
-    /// The sum as a number; `scales` must be good for a register.
+    /// Converts a sum to `f32` and scales it. `scales` must be valid for a register.
     unsafe fn finish<S: Simd>(simd: S, sum: Self::Sum<S>, scales: *const f32, scale: f32) -> S::Register;
 }
 
-/// 32 bits, as trained.
+/// 32-bit floating point, as trained.
 #[derive(Clone, Copy)]
 pub struct F32;
 
@@ -87,7 +88,7 @@ impl Format for F32 {
     }
     #[inline(always)]
     unsafe fn value(x: *const f32, _: *const i16, at: usize) -> f32 {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: guaranteed by the caller, here and below.
         unsafe { *x.add(at) }
     }
     #[inline(always)]
@@ -113,8 +114,8 @@ impl Format for F32 {
     }
 }
 
-/// bfloat16: the upper half of 32 bits. What it is multiplied with is rounded too, as AVX-512's own product of bfloat16 wants
-/// it; sums keep their 32.
+/// bfloat16, the upper half of an `f32`. The vector is rounded too, because AVX-512's product of bfloat16 needs it;
+/// sums are `f32`.
 #[derive(Clone, Copy)]
 pub struct Bf16;
 
@@ -137,14 +138,14 @@ impl Format for Bf16 {
     #[inline(always)]
     unsafe fn prepare<S: Simd>(simd: S, x: *const f32, count: usize, prepared: &mut Aligned<i16>) -> f32 {
         for first in (0..count).step_by(S::LANES) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { simd.store_bf16(prepared.as_mut_ptr().add(first), simd.load(x.add(first))) }
         }
         1.0
     }
     #[inline(always)]
     unsafe fn value(_: *const f32, prepared: *const i16, at: usize) -> i32 {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: guaranteed by the caller, here and below.
         unsafe { *prepared.cast::<i32>().add(at) }
     }
     #[inline(always)]
@@ -170,8 +171,8 @@ impl Format for Bf16 {
     }
 }
 
-/// 8-bit integers with a scale for each row. What they are multiplied with is rounded to 16 bits, sums are exact:
-/// the same on every machine.
+/// 8-bit integers with a scale for each row. The vector is rounded to 16 bits, and sums are exact, so that all
+/// machines give the same sums.
 #[derive(Clone, Copy)]
 pub struct Int8;
 
@@ -185,18 +186,18 @@ impl Format for Int8 {
 
     #[inline(always)]
     unsafe fn scale<S: Simd>(simd: S, row: &[f32]) -> f32 {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { max_abs(simd, row.as_ptr(), row.len()) / BYTE_LEVELS as f32 }
     }
     #[inline(always)]
     fn encode(value: f32, inverse_scale: f32) -> i8 {
         precision::byte(value, inverse_scale)
     }
-    /// The highest level is as high as sums in 32 bits allow.
+    /// The number of levels is as high as sums in 32 bits allow.
     #[inline(always)]
     unsafe fn prepare<S: Simd>(simd: S, x: *const f32, count: usize, prepared: &mut Aligned<i16>) -> f32 {
         let levels = (i32::MAX as usize / (BYTE_LEVELS as usize * (count + 1))).min(i16::MAX as usize) as f32;
-        // SAFETY: the caller's; beyond the last whole register everything is rounded that a register holds.
+        // SAFETY: guaranteed by the caller; beyond the last whole register everything is rounded that a register holds.
         unsafe {
             let highest = max_abs(simd, x, count);
             let inverse_scale = simd.splat(levels / highest);
@@ -211,7 +212,7 @@ impl Format for Int8 {
     }
     #[inline(always)]
     unsafe fn value(_: *const f32, prepared: *const i16, at: usize) -> i32 {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: guaranteed by the caller, here and below.
         unsafe { *prepared.cast::<i32>().add(at) }
     }
     #[inline(always)]
@@ -232,14 +233,14 @@ impl Format for Int8 {
     }
 }
 
-/// The greatest distance from zero; never quite none, so that it can be divided by.
+/// Returns the largest absolute value, but at least a tiny positive number, so that it can be divided by.
 ///
 /// # Safety
-/// The machine must have the instruction set of `simd`; `x` must be good for `count` numbers.
+/// The machine must have the instruction set of `simd`; `x` must be valid for `count` numbers.
 #[inline(always)]
 unsafe fn max_abs<S: Simd>(simd: S, x: *const f32, count: usize) -> f32 {
     let whole = count / S::LANES * S::LANES;
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut highest = simd.splat(precision::NOTHING);
         for first in (0..whole).step_by(S::LANES) {

@@ -1,8 +1,8 @@
-//! The model over many rows at once: a window, or a whole trial under its banded causal mask.
+//! A forward pass over many rows at once: a window, or a whole trial under its banded causal mask.
 //!
-//! All products are blocked ([`super::gemm`]), and rows go through a layer in chunks whose intermediate results stay in the
-//! second cache. Both position schemes are one pass: a learned table is added to the rows before it, biases of lags
-//! are part of the mask. A row's numbers depend on the rows that it sees and on its place, and on nothing else.
+//! All products are blocked ([`super::gemm`]), and rows go through a layer in chunks whose intermediate results stay
+//! in the second-level cache. Both position schemes use the same pass: a learned table is added to the rows before
+//! it, and lag biases are part of the mask. A row's numbers depend only on the rows that it sees and on its position.
 
 use super::aligned::Aligned;
 use super::attention::{KeyValueCache, LagBias, Sizes};
@@ -15,41 +15,41 @@ use ndt_protocol::Bundle;
 use ndt_protocol::bundle::folded::{self, Affine, EncoderLayer, values};
 use std::ops::Range;
 
-/// Rows that go through a layer together: many enough to read its weights seldom.
+/// Rows that go through a layer together: enough that its weights are read seldom.
 const CHUNK: usize = 128;
 
-/// A bundle's weights, packed; shared by the threads that compute with them.
+/// A bundle's weights, packed. Threads share one.
 pub struct Network {
     set: InstructionSet,
     sizes: Sizes,
     feedforward: usize,
     units: usize,
     dims: usize,
-    /// `[channels, width]`, rows filled up.
+    /// `[channels, width]`, rows padded to whole registers.
     readin: Aligned<f32>,
     readin_bias: Aligned<f32>,
-    /// What stands for a bin that never came.
+    /// The row of a missing bin, in place of its read-in.
     missing: Aligned<f32>,
-    /// `[window, width]`, rows filled up; empty with lag biases.
+    /// `[window, width]`, rows padded to whole registers; empty with lag biases.
     position: Vec<f32>,
     layers: Vec<BlockedLayer>,
     norm: Norm,
-    /// Log rates, then velocity.
+    /// Columns: log rates, then velocity.
     readout: BlockedAffine,
 }
 
 struct BlockedLayer {
-    /// Query, key and value in one; the queries come scaled.
+    /// Query, key and value as one map; the queries come out scaled by `1/sqrt(head width)`.
     attention: BlockedAffine,
     output: BlockedAffine,
     up: BlockedAffine,
     down: BlockedAffine,
-    /// Of each head.
+    /// Lag biases of each head.
     lags: Vec<LagBias>,
 }
 
 impl Network {
-    /// Packs the weights of `bundle` for the instructions of `set`, or portable ones where the machine lacks them.
+    /// Packs the weights of `bundle` for the instructions of `set`, or for portable ones when the machine lacks them.
     pub fn new(bundle: &Bundle, set: InstructionSet) -> Network {
         let set = if set.is_available() { set } else { InstructionSet::Portable };
         let architecture = bundle.manifest.architecture;
@@ -81,27 +81,27 @@ impl Network {
         }
     }
 
-    /// What computes.
+    /// Instruction set that computes.
     pub fn instruction_set(&self) -> InstructionSet {
         self.set
     }
 
-    /// Bins that a row sees, its own among them.
+    /// Bins that a row sees, its own included.
     pub fn window(&self) -> usize {
         self.sizes.window
     }
 
-    /// Numbers of a row: the width, filled up to whole registers.
+    /// Numbers from a row to the next: the width, padded to whole registers.
     pub fn stride(&self) -> usize {
         self.sizes.width.next_multiple_of(self.sizes.lanes)
     }
 
-    /// Whether rows need a position before they go through the layers.
+    /// Whether a position must be added to each row before the pass.
     pub fn has_positions(&self) -> bool {
         !self.position.is_empty()
     }
 
-    /// The row of one bin, without a position. Does not allocate.
+    /// Computes the row of one bin, without a position. Does not allocate.
     pub fn read_in(&self, input: Input, row: &mut [f32]) {
         let row = &mut row[..self.stride()];
         if input.missing {
@@ -112,7 +112,7 @@ impl Network {
         }
     }
 
-    /// `row` at the `place`-th position of the window. Does not allocate.
+    /// Adds the position `place` of the window to `from`, and writes the sum to `row`. Does not allocate.
     pub fn at_position(&self, place: usize, from: &[f32], row: &mut [f32]) {
         let position = &self.position[place * self.stride()..];
         for ((to, from), position) in row.iter_mut().zip(from).zip(position) {
@@ -134,7 +134,7 @@ impl BlockedLayer {
     }
 }
 
-/// Rows of the width, each filled up to whole registers with zeros.
+/// Pads each row to whole registers with zeros.
 fn filled_up(rows: &[f32], sizes: Sizes) -> Aligned<f32> {
     let stride = sizes.width.next_multiple_of(sizes.lanes);
     let mut filled = Aligned::zeros(rows.len() / sizes.width * stride);
@@ -144,24 +144,24 @@ fn filled_up(rows: &[f32], sizes: Sizes) -> Aligned<f32> {
     filled
 }
 
-/// Which rows are read out.
+/// The rows whose outputs are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// All.
+    /// All rows.
     All,
-    /// The newest; others are computed as far as it sees them.
+    /// The newest row only. Other rows are computed as far as the newest sees them.
     Newest,
 }
 
-/// Takes the answer to one row: its number, log rates and velocity.
+/// Receives the outputs of one row: the row's number, log rates and velocity.
 pub type Answer<'a> = dyn FnMut(usize, &[f32], &[f32]) + 'a;
 
-/// One thread's room for a pass over rows.
+/// The buffers of one thread for a pass over rows.
 pub struct Pass {
-    /// `[rows, stride]`.
+    /// Rows between the layers, `[rows, stride]`.
     rows: Aligned<f32>,
     capacity: usize,
-    /// Of a chunk, as all below.
+    /// Normalised rows of a chunk; all buffers below are of a chunk, too.
     normed: Aligned<f32>,
     cache: KeyValueCache,
     attended: Aligned<f32>,
@@ -170,7 +170,7 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Room for up to `capacity` rows. Nothing is allocated afterwards.
+    /// Allocates room for up to `capacity` rows. Nothing is allocated afterwards.
     pub fn new(network: &Network, capacity: usize) -> Pass {
         let sizes = network.sizes;
         let stride = network.stride();
@@ -186,16 +186,17 @@ impl Pass {
         }
     }
 
-    /// The `index`-th row, to be filled before a pass: [`Network::read_in`], and a position where there are any.
+    /// Returns row `index`, which must be filled before a pass: with [`Network::read_in`], and with a position if the
+    /// network has positions.
     pub fn row(&mut self, network: &Network, index: usize) -> &mut [f32] {
         &mut self.rows[index * network.stride()..][..network.stride()]
     }
 
-    /// Takes the first `count` rows through the layers, in their order from the oldest on, and gives what is `wanted`
-    /// to `answer`. Does not allocate.
+    /// Takes the first `count` rows, the oldest first, through the layers, and gives the `wanted` outputs to
+    /// `answer`. Does not allocate.
     ///
     /// # Panics
-    /// When there is no room for as many rows, which is a mistake of the caller.
+    /// When there is no room for `count` rows, which is a mistake of the caller.
     pub fn run(&mut self, network: &Network, count: usize, wanted: Wanted, answer: &mut Answer) {
         assert!(count <= self.capacity, "room for the rows");
         let last_layer = network.layers.len() - 1;
@@ -212,7 +213,7 @@ impl Pass {
         }
     }
 
-    /// One chunk through one layer.
+    /// Takes one chunk of rows through one layer.
     fn through(
         &mut self,
         network: &Network,
@@ -227,7 +228,7 @@ impl Pass {
         let (projected, projected_stride) = self.cache.reserve(chunk.len());
         let mut first = chunk.start;
         if wanted == Wanted::Newest {
-            // Rows before the newest are seen by it, and do not look themselves.
+            // The newest row attends to the rows before it; these need no queries.
             let y = (&mut projected[..], projected_stride);
             layer.attention.apply_part(
                 set,
@@ -275,7 +276,7 @@ impl Pass {
         }
     }
 
-    /// These rows with mean 0 and variance 1, to the start of the normed ones.
+    /// Normalises `rows` to mean 0 and variance 1, and writes them to the start of `normed`.
     fn norm(&mut self, network: &Network, rows: Range<usize>) {
         let stride = network.stride();
         let norm = NormRows {
@@ -288,10 +289,11 @@ impl Pass {
     }
 }
 
-/// Adds the weights of the channels that have a count. Counts are mostly zeros: a silent channel costs nothing but a look.
+/// Adds the read-in weights of the channels that have a count. Most counts are zero: a channel without a spike costs
+/// one comparison.
 struct AddActive<'a> {
     counts: &'a [f32],
-    /// `[channels, row]`.
+    /// `[channels, row length]`.
     weights: &'a [f32],
     row: &'a mut [f32],
 }
@@ -303,7 +305,7 @@ impl Compute for AddActive<'_> {
             if *count != 0.0 {
                 let weights = weights.chunks_exact(S::LANES);
                 for (sum, weight) in self.row.chunks_exact_mut(S::LANES).zip(weights) {
-                    // SAFETY: chunks of a register's length; the instruction set is the caller's.
+                    // SAFETY: chunks of a register's length; the caller guarantees the instruction set.
                     unsafe {
                         let before = simd.load(sum.as_ptr());
                         let weight = simd.load(weight.as_ptr());
@@ -315,7 +317,7 @@ impl Compute for AddActive<'_> {
     }
 }
 
-/// Rows to mean 0 and variance 1.
+/// Normalises rows to mean 0 and variance 1.
 struct NormRows<'a> {
     norm: &'a Norm,
     rows: &'a [f32],
@@ -328,7 +330,7 @@ impl Compute for NormRows<'_> {
     unsafe fn compute<S: Simd>(self, simd: S) {
         let rows = self.rows.chunks_exact(self.stride).zip(self.normed.chunks_exact_mut(self.stride));
         for (row, normed) in rows {
-            // SAFETY: the instruction set is the caller's.
+            // SAFETY: the caller guarantees the instruction set.
             unsafe { self.norm.apply(simd, row, normed) }
         }
     }

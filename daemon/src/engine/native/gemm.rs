@@ -1,8 +1,9 @@
-//! Products of many rows at once: each number that is loaded serves a whole tile, whose sums stay in registers.
+//! Matrix product of many rows at once: each number that is loaded serves a whole tile of rows, whose sums stay in
+//! registers.
 //!
-//! The crate `gemm` is as fast but cannot serve here: it allocates at every call, and chooses the instructions
-//! itself. A weight is packed once, when a bundle is loaded, and a sum is taken input by input whatever rows are beside
-//! it: a row gives the same bits in any company.
+//! The crate `gemm` is as fast, but it allocates at every call and chooses the instructions itself. Here a weight is
+//! packed once, when a bundle is loaded, and a sum is taken input by input whatever rows are beside it, so that a row
+//! gives the same bits in any company.
 
 use super::aligned::Aligned;
 use super::gemv::Epilogue;
@@ -10,57 +11,59 @@ use super::simd::{Compute, InstructionSet, Simd, with_instructions};
 use ndt_protocol::bundle::folded::Affine;
 use std::ops::Range;
 
-/// Rows of a tile.
+/// Rows in a tile.
 const ROWS: usize = 6;
 
-/// Registers of a tile's row. With [`ROWS`], all but a few of the machine's registers hold sums: 24 of 32 or 12 of 16.
+/// Registers in a row of a tile. With [`ROWS`], sums take all but a few of the machine's registers: 24 of 32, or 12
+/// of 16.
 pub const fn panel_registers(lanes: usize) -> usize {
     if lanes == 16 { 4 } else { 2 }
 }
 
-/// The right-hand side of a product: panels of [`panel_registers`] registers, in each of which one input lies after another.
+/// Right-hand side of a product: panels of [`panel_registers`] registers, in each of which one input lies after
+/// another.
 #[derive(Clone, Copy)]
 pub struct Right<'a> {
-    /// The numbers.
+    /// Numbers of all panels.
     pub numbers: &'a [f32],
-    /// From a panel to the next.
+    /// Numbers from the start of a panel to the start of the next.
     pub panel_stride: usize,
-    /// From an input to the next, within a panel.
+    /// Numbers from an input to the next within a panel.
     pub input_stride: usize,
 }
 
-/// What the sums of a row begin with.
+/// Initial values of the sums.
 #[derive(Clone, Copy)]
 pub enum Begin<'a> {
-    /// With these.
+    /// The same values for every row.
     Same(&'a [f32]),
-    /// The last row with these, and each before it with those one number later.
+    /// These values for the last row; each row before it starts one number later.
     Sliding(&'a [f32]),
 }
 
-/// `y [rows, outputs] = begin + x [rows, inputs] W`, to be computed. Outputs are counted in registers: `y` and what sums
-/// begin with are those of the first register of `registers`.
+/// `y [rows, outputs] = begin + x [rows, inputs] W`, to be computed. Outputs are counted in registers: `y` and
+/// `begin` start at the first register of `registers`.
 pub struct Product<'a> {
-    /// How many rows.
+    /// Number of rows.
     pub rows: usize,
-    /// How many numbers of each row are taken in.
+    /// Number of inputs in each row.
     pub inputs: usize,
-    /// Which outputs.
+    /// Registers of outputs to compute.
     pub registers: Range<usize>,
-    /// What is taken in, and from a row to the next.
+    /// Input rows, and the numbers from a row to the next.
     pub x: (&'a [f32], usize),
-    /// What it is multiplied with.
+    /// Matrix that the rows are multiplied with.
     pub right: Right<'a>,
-    /// What the sums begin with.
+    /// Initial values of the sums.
     pub begin: Begin<'a>,
-    /// Where they go, and from a row to the next.
+    /// Output rows, and the numbers from a row to the next.
     pub y: (&'a mut [f32], usize),
-    /// What becomes of them.
+    /// What is done with the sums when they are stored.
     pub epilogue: Epilogue,
 }
 
 impl Product<'_> {
-    /// Computes it with the instructions of `set`. Does not allocate.
+    /// Computes the product with the instructions of `set`. Does not allocate.
     ///
     /// # Panics
     /// When an array is too short, which is a mistake of the caller.
@@ -70,7 +73,7 @@ impl Product<'_> {
         }
     }
 
-    /// Nothing outside the arrays is touched.
+    /// Checks that the product stays within its arrays.
     fn check(&self, lanes: usize) {
         let outputs = self.registers.len() * lanes;
         let last = self.rows - 1;
@@ -114,7 +117,7 @@ impl Compute for Product<'_> {
         let mut register = self.registers.start;
         while register < self.registers.end {
             let registers = (panel - register % panel).min(self.registers.end - register);
-            // SAFETY: the arrays are long enough, which was checked; the instruction set is the caller's.
+            // SAFETY: the arrays are long enough, which was checked; the caller guarantees the instruction set.
             unsafe {
                 let panel_at = register / panel * self.right.panel_stride;
                 strip.right = self.right.numbers.as_ptr().add(panel_at + register % panel * S::LANES);
@@ -126,7 +129,7 @@ impl Compute for Product<'_> {
                     _ => {}
                 }
                 strip.begin = strip.begin.add(registers * S::LANES);
-                // Beyond the last register there may be no place.
+                // After the last register the pointer may lie outside the array.
                 strip.y = strip.y.wrapping_add(registers * S::LANES);
             }
             register += registers;
@@ -134,7 +137,7 @@ impl Compute for Product<'_> {
     }
 }
 
-/// A few registers of all rows.
+/// A few registers of outputs, for all rows.
 #[derive(Clone, Copy)]
 struct Strip {
     inputs: usize,
@@ -143,7 +146,7 @@ struct Strip {
     right: *const f32,
     right_stride: usize,
     begin: *const f32,
-    /// How much later the sums of a row begin than those of the next.
+    /// Numbers by which the initial values of a row start later than those of the next row.
     slide: usize,
     y: *mut f32,
     y_stride: usize,
@@ -152,11 +155,12 @@ struct Strip {
 
 impl Strip {
     /// # Safety
-    /// The machine must have the instruction set of `simd`, and the pointers be good for the rows, inputs and registers.
+    /// The machine must have the instruction set of `simd`, and the pointers must be valid for the rows, inputs and
+    /// registers.
     #[inline(always)]
     unsafe fn compute<S: Simd, const N: usize>(self, simd: S, rows: usize) {
         let mut row = 0;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             while row + ROWS <= rows {
                 self.tile::<S, ROWS, N>(simd, row, rows);
@@ -174,10 +178,10 @@ impl Strip {
     }
 
     /// # Safety
-    /// As of [`Strip::compute`].
+    /// The same as for [`Strip::compute`].
     #[inline(always)]
     unsafe fn tile<S: Simd, const M: usize, const N: usize>(self, simd: S, first: usize, rows: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (x, y) = (self.x.add(first * self.x_stride), self.y.add(first * self.y_stride));
             let begin = self.begin.add(self.slide * (rows - first - M));
@@ -219,7 +223,7 @@ impl Strip {
     }
 }
 
-/// A linear layer, packed.
+/// `y = x W + b` for many rows at a time, packed for the registers of an instruction set.
 pub struct BlockedAffine {
     inputs: usize,
     registers: usize,
@@ -229,7 +233,7 @@ pub struct BlockedAffine {
 }
 
 impl BlockedAffine {
-    /// Packs a layer for registers of `lanes` numbers.
+    /// Packs a map for registers of `lanes` numbers.
     pub fn new(affine: &Affine, lanes: usize) -> BlockedAffine {
         let Affine { weight, bias } = affine;
         let outputs = bias.len();
@@ -251,12 +255,12 @@ impl BlockedAffine {
         layer
     }
 
-    /// Outputs, filled up to whole registers.
+    /// Number of outputs, padded to whole registers.
     pub fn outputs(&self) -> usize {
         self.registers * self.lanes
     }
 
-    /// Applies the layer to `rows` rows; both arrays come with the way from a row to the next.
+    /// Applies the map to `rows` rows. `x` and `y` come with the numbers from a row to the next.
     pub fn apply(
         &self,
         set: InstructionSet,
@@ -268,7 +272,8 @@ impl BlockedAffine {
         self.apply_part(set, rows, 0..self.outputs(), x, y, epilogue);
     }
 
-    /// Applies it for the outputs of `part` alone and those that share a register with them; `y` has room for all.
+    /// Applies the map for the outputs of `part`, and for those that share a register with them. `y` must have room
+    /// for all outputs.
     pub fn apply_part(
         &self,
         set: InstructionSet,

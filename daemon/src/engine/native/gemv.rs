@@ -1,30 +1,34 @@
-//! Matrices in the order that a vector-matrix product reads them, and that product.
+//! Product of a vector and a packed matrix.
 //!
-//! Outputs are cut into panels of at most [`REGISTERS`] registers, whose running sums stay in registers; a panel's numbers
-//! lie one input after the other. They are read once, in order, and nothing else is. The same product serves
-//! the linear layers, the scores of attention (the keys, one bin an output) and its sum (the values, one bin an input).
+//! Outputs are cut into panels of at most [`REGISTERS`] registers, whose running sums stay in registers; the numbers
+//! of a panel lie one input after another. They are read once, in order. The same product serves the affine maps, the
+//! scores of attention (the keys, one bin an output) and the weighted sum of attention (the values, one bin an
+//! input).
 
 use super::format::{F32, Format};
 use super::simd::Simd;
 
-/// Registers that hold a panel's running sums: enough to hide the latency of a multiply-add, and to leave some.
+/// Registers that hold a panel's running sums: enough to hide the latency of a multiply-add, and few enough to leave
+/// some for loads.
 pub const REGISTERS: usize = 8;
 
-/// Where the number of an input and an output lies.
+/// Maps an input and an output of a matrix to the place of their number in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Lanes that an output takes, one after the other: each has as many inputs as the format puts inputs_per_lane.
+    /// Lanes that one output takes, one after another: the number of inputs, divided by [`Layout::inputs_per_lane`]
+    /// and rounded up.
     pub groups: usize,
-    /// Inputs in a lane.
+    /// Inputs whose numbers share a lane.
     pub inputs_per_lane: usize,
-    /// Registers that a product gives out.
+    /// Registers that hold the outputs.
     pub registers: usize,
-    /// Lanes of a register.
+    /// Lanes in a register.
     pub lanes: usize,
 }
 
 impl Layout {
-    /// For registers of `lanes` numbers; inputs are filled up to whole lanes, outputs to whole registers.
+    /// Makes the layout of a matrix for registers of `lanes` lanes. Inputs are padded to whole lanes, outputs to
+    /// whole registers.
     pub fn new<F: Format>(inputs: usize, outputs: usize, lanes: usize) -> Layout {
         let inputs_per_lane = F::INPUTS_PER_LANE;
         Layout {
@@ -35,22 +39,22 @@ impl Layout {
         }
     }
 
-    /// Inputs, the filled up ones too.
+    /// Number of inputs, padding included.
     pub fn inputs(&self) -> usize {
         self.groups * self.inputs_per_lane
     }
 
-    /// Outputs, the filled up ones too.
+    /// Number of outputs, padding included.
     pub fn outputs(&self) -> usize {
         self.registers * self.lanes
     }
 
-    /// Numbers, the filled up ones too.
+    /// Number of stored numbers, padding included.
     pub fn len(&self) -> usize {
         self.inputs() * self.outputs()
     }
 
-    /// The place of a number.
+    /// Index of the number of `input` and `output`.
     #[inline(always)]
     pub fn place(&self, input: usize, output: usize) -> usize {
         let panel = REGISTERS * self.lanes;
@@ -60,7 +64,7 @@ impl Layout {
         lane * self.inputs_per_lane + input % self.inputs_per_lane
     }
 
-    /// Puts the numbers of one output, one for each input, into `numbers`.
+    /// Encodes `column`, the values of one output (one for each input), and writes them to `numbers`.
     #[inline(always)]
     pub fn put_column<F: Format>(
         &self,
@@ -79,7 +83,7 @@ impl Layout {
         }
     }
 
-    /// Puts the numbers of one input, one for each output, into `numbers`.
+    /// Encodes `row`, the values of one input (one for each output), and writes them to `numbers`.
     #[inline(always)]
     pub fn put_row<F: Format>(
         &self,
@@ -98,48 +102,48 @@ impl Layout {
     }
 }
 
-/// What a product begins with, and what becomes of its sums.
+/// What is done with the sums of a product when they are stored to `y`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Epilogue {
-    /// `bias + x W`
+    /// `y = bias + x W`
     Store,
-    /// `max(0, bias + x W)`
+    /// `y = max(0, bias + x W)`
     Relu,
-    /// `y + bias + x W`
+    /// `y = y + bias + x W`
     Add,
 }
 
-/// What a product takes in: the number of each lane and its values.
+/// The vector of a product: pairs of a lane's number and the values that it is multiplied with.
 pub trait Inputs<F: Format>: Copy {
-    /// How many.
+    /// Number of pairs.
     fn count(self) -> usize;
 
-    /// The one at `at`.
+    /// Returns pair number `at`.
     ///
     /// # Safety
-    /// `at` must be below the count.
+    /// `at` must be below the number of pairs.
     unsafe fn get(self, at: usize) -> (usize, F::Value);
 }
 
-/// All inputs, in order, as they are and as [`Format::prepare`] left them.
+/// All inputs in order, both as they are and as [`Format::prepare`] left them.
 #[derive(Clone, Copy)]
 pub struct Dense {
-    /// The numbers.
+    /// The inputs as `f32`.
     pub x: *const f32,
-    /// The same, made prepared.
+    /// The inputs as [`Format::prepare`] left them.
     pub prepared: *const i16,
-    /// Lanes.
+    /// Number of lanes.
     pub groups: usize,
 }
 
-/// The inputs that are not zero.
+/// Only the inputs that are not zero.
 #[derive(Clone, Copy)]
 pub struct Sparse {
-    /// Which they are.
+    /// Numbers of these inputs.
     pub inputs: *const u32,
-    /// Their values.
+    /// Values of these inputs.
     pub values: *const f32,
-    /// How many.
+    /// Number of these inputs.
     pub count: usize,
 }
 
@@ -150,7 +154,7 @@ impl<F: Format> Inputs<F> for Dense {
     }
     #[inline(always)]
     unsafe fn get(self, at: usize) -> (usize, F::Value) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         (at, unsafe { F::value(self.x, self.prepared, at) })
     }
 }
@@ -162,31 +166,31 @@ impl Inputs<F32> for Sparse {
     }
     #[inline(always)]
     unsafe fn get(self, at: usize) -> (usize, f32) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { (*self.inputs.add(at) as usize, *self.values.add(at)) }
     }
 }
 
-/// A matrix in memory: good for all of its layout.
+/// Pointers to a matrix in memory, valid for all of its layout.
 #[derive(Clone, Copy)]
 pub struct PackedMatrix<F: Format> {
-    /// Where numbers lie.
+    /// Layout of the matrix.
     pub layout: Layout,
-    /// They.
+    /// Numbers of the matrix.
     pub numbers: *const F::Number,
-    /// What the sum of each output has to be multiplied with, where the format is scaled.
+    /// Scale of each output, by which its sum is multiplied. Read by scaled formats only.
     pub scales: *const f32,
 }
 
 impl<F: Format> PackedMatrix<F> {
-    /// The outputs from a panel's first on, with a bias that goes with them.
+    /// Returns the part of the matrix after its first `panels` panels, and the part of `bias` that goes with it.
     ///
     /// # Safety
-    /// There must be so many panels.
+    /// The matrix must have at least `panels` panels.
     pub unsafe fn after(self, panels: usize, bias: *const f32) -> (Self, *const f32) {
         let outputs = panels * REGISTERS * self.layout.lanes;
         let layout = Layout { registers: self.layout.registers - panels * REGISTERS, ..self.layout };
-        // SAFETY: the caller's; scales that nobody reads may be any.
+        // SAFETY: guaranteed by the caller; scales that nobody reads may be any.
         unsafe {
             let numbers = self.numbers.add(outputs * self.layout.inputs());
             (PackedMatrix { layout, numbers, scales: self.scales.add(outputs) }, bias.add(outputs))
@@ -194,11 +198,11 @@ impl<F: Format> PackedMatrix<F> {
     }
 }
 
-/// `scale x W` on top of `bias`, to `y`.
+/// Computes `scale x W + bias` and stores it to `y` as `epilogue` says.
 ///
 /// # Safety
-/// The machine must have the instruction set of `simd`, for whose registers `matrix` was laid out. `x` must be (of) its
-/// inputs; `bias` and `y` must be good for its outputs, the filled up ones too.
+/// The machine must have the instruction set of `simd`, for whose registers `matrix` was laid out. `x` must hold its
+/// inputs; `bias` and `y` must be valid for its outputs, padding included.
 #[inline(always)]
 pub unsafe fn product<F: Format, S: Simd>(
     simd: S,
@@ -232,7 +236,7 @@ pub unsafe fn product<F: Format, S: Simd>(
     }
 }
 
-/// The part of a product whose sums stay in registers.
+/// One panel of a product, whose sums stay in registers.
 struct Panel<T> {
     numbers: *const T,
     scales: *const f32,
@@ -249,7 +253,7 @@ impl<T> Panel<T> {
         x: impl Inputs<F>,
         scale: f32,
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut sums = [F::zero(simd); N];
             for at in 0..x.count() {

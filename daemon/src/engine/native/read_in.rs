@@ -48,7 +48,7 @@ impl ReadIn {
             count += 1;
         }
         let active = Sparse { inputs: self.active.as_ptr(), values: self.counts.as_ptr(), count };
-        // SAFETY: the instruction set is the caller's, and all channels are inputs of the map.
+        // SAFETY: the caller guarantees the instruction set, and all channels are inputs of the map.
         unsafe { self.affine.apply_sparse(simd, active, y) }
     }
 }
@@ -68,7 +68,7 @@ mod tests {
     impl Compute for Read<'_> {
         #[inline(always)]
         unsafe fn compute<S: Simd>(self, simd: S) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.readin.apply(simd, self.counts, self.y) }
         }
     }

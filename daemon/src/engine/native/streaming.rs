@@ -1,10 +1,10 @@
-//! The cached step: one bin in, one row of every layer computed. With lag biases a layer's keys and values never
-//! change once computed, so that a bin costs its own row and one look at those of the bins in view.
+//! The cached step: one bin in, one row of every layer computed. With lag biases, keys and values never change once
+//! they are computed, so that a bin costs its own row and one pass over the cached keys and values.
 //!
-//! All of it is one pass over memory in the order that it lies in: packed weights, the keys of a head with one bin
-//! a column, its values with one bin a row. What can be computed beforehand is folded into the weights: the scale
-//! and shift of a norm, and the scale of the scores. Every bin costs the same, whatever is in it and however many
-//! bins have been seen: bins that are not in view are there, with a weight of zero.
+//! Memory is read in the order in which it lies: packed weights, the keys of a head with one bin a column, its values
+//! with one bin a row. The scale and shift of each norm and the scale of the scores are folded into the weights.
+//! Every bin costs the same, whatever is in it and however many bins came before: slots that hold no bin are computed
+//! too, with a weight of zero.
 
 use super::affine::PackedAffine;
 use super::aligned::Aligned;
@@ -16,29 +16,27 @@ use super::simd::{Compute, InstructionSet, Simd, with_instructions};
 use crate::engine::{Engine, Input, Output, StepFailed};
 use ndt_protocol::bundle::Bundle;
 use ndt_protocol::bundle::folded::{self, Affine, EncoderLayer, values};
+use ndt_protocol::bundle::transformer::MASKED_SCORE;
 
-/// A score that leaves no weight beside any real one. Finite: infinities would make a NaN of an empty view.
-const UNSEEN: f32 = -1e30;
-
-/// The kernel with its weights and its state.
+/// The streaming kernel: its weights and its state.
 pub struct Streaming<F: Format> {
     set: InstructionSet,
     readin: ReadIn,
-    /// What stands for a bin that never came.
+    /// The row of a missing bin, in place of its read-in.
     missing: Aligned<f32>,
     layers: Vec<CachedLayer<F>>,
-    /// Log rates, then velocity.
+    /// Columns: log rates, then velocity.
     readout: PackedAffine<F>,
     /// Bins since the last reset.
     seen: usize,
     window: usize,
-    /// `UNSEEN` for slots without a bin, else 0; the filled up ones never have one.
+    /// [`MASKED_SCORE`] for slots that hold no bin, else 0. Padding slots never hold one.
     unseen: Aligned<f32>,
     scratch: Scratch,
 }
 
 struct CachedLayer<F: Format> {
-    /// Query, key and value in one; the queries come scaled.
+    /// Query, key and value as one map; the queries come out scaled by `1/sqrt(head width)`.
     attention: PackedAffine<F>,
     output: PackedAffine<F>,
     up: PackedAffine<F>,
@@ -46,21 +44,22 @@ struct CachedLayer<F: Format> {
     heads: Vec<HeadCache<F>>,
 }
 
-/// What one head remembers, in `window` slots, one after another and round again.
+/// Keys and values of one head: a ring of `window` slots, one for each bin in view.
 struct HeadCache<F: Format> {
-    /// One bin a column.
+    /// One bin a column, `[head width, window]`.
     keys: Aligned<F::Number>,
-    /// What a bin's score has to be multiplied with, where the format is scaled.
+    /// Scale of each bin's key, by which its score is multiplied. Used by scaled formats only.
     key_scales: Aligned<f32>,
-    /// One bin a row.
+    /// One bin a row, `[window, head width]`.
     values: Aligned<F::Number>,
-    /// What a bin's weight has to be multiplied with, where the format is scaled.
+    /// Scale of each bin's value, by which its weight is multiplied. Used by scaled formats only.
     value_scales: Aligned<f32>,
-    /// Bias of the lags, backwards and twice, so that those of the slots in their order are always in one piece.
+    /// Biases of the lags in reverse order, stored twice in a row, so that the biases of all slots in slot order are
+    /// always contiguous.
     lag_bias: Aligned<f32>,
 }
 
-/// One row's way.
+/// Intermediate results of one row.
 struct Scratch {
     row: Aligned<f32>,
     normed: Aligned<f32>,
@@ -71,19 +70,20 @@ struct Scratch {
     hidden: Aligned<f32>,
     readout: Aligned<f32>,
     nothing: Aligned<f32>,
-    /// 1 for every output of a sum of values, whose scales have gone into their weights.
+    /// 1 for each output: the scales of the values have already been multiplied into their weights.
     unscaled: Aligned<f32>,
-    /// What goes into a product, made prepared for it.
+    /// The input of a product in the form that its format reads.
     prepared: Aligned<i16>,
     width: usize,
     head_width: usize,
-    /// Keys of a head: its width in, a slot out; and values: a slot in, its width out.
+    /// Layout of a head's keys (inputs: head width; outputs: slots) and values (inputs: slots; outputs: head width).
     keys: Layout,
     values: Layout,
 }
 
 impl<F: Format> Streaming<F> {
-    /// A kernel for `bundle` with the instructions of `set`, reset. Allocates all that it will ever need.
+    /// Makes a kernel for `bundle` with the instructions of `set`, reset. Allocates everything that it will ever
+    /// need.
     pub fn new(bundle: &Bundle, set: InstructionSet) -> Self {
         let architecture = bundle.manifest.architecture;
         let (width, window, lanes) = (architecture.width, architecture.window_bins, set.lanes());
@@ -108,10 +108,11 @@ impl<F: Format> Streaming<F> {
                 row: Aligned::zeros(filled(width)),
                 normed: Aligned::zeros(filled(width)),
                 norm: Norm::new(width, lanes),
-                // A head's query is read in whole registers.
+                // The last head's query is read in whole registers, beyond its end.
                 projected: Aligned::zeros(filled(3 * width) + lanes),
                 scores: Aligned::zeros(filled(window)),
-                // A head's last register may reach beyond its own columns, into those that the next one then writes.
+                // A head's last register may reach beyond its own columns, into columns that the next head then
+                // overwrites.
                 attended: Aligned::zeros(filled(width) + lanes),
                 hidden: Aligned::zeros(filled(architecture.feedforward)),
                 readout: Aligned::zeros(readout.outputs()),
@@ -137,17 +138,17 @@ impl<F: Format> Streaming<F> {
     }
 }
 
-/// What a step is for.
+/// What a step is run for.
 enum Purpose<'a> {
-    /// The answer.
+    /// The answer to the bin.
     Answer(&'a mut Output),
-    /// What later bins need of this one.
+    /// Only the keys and values that later bins need.
     Memory,
-    /// Nothing, but that everything has been touched.
+    /// Nothing but touching all memory, so that it stays in the caches.
     Warmth,
 }
 
-/// One bin, to be computed.
+/// One bin to be computed.
 struct Step<'a, F: Format> {
     engine: &'a mut Streaming<F>,
     input: Input<'a>,
@@ -162,7 +163,7 @@ impl<F: Format> Compute for Step<'_, F> {
         let slot = engine.seen % engine.window;
         engine.unseen[slot] = 0.0;
         let last_layer = layers.len() - 1;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if input.missing {
                 scratch.row.copy_from_slice(&engine.missing);
@@ -173,7 +174,7 @@ impl<F: Format> Compute for Step<'_, F> {
                 let Scratch { normed, projected, prepared, .. } = scratch.norm(simd);
                 layer.attention.apply(simd, normed, prepared, projected, Epilogue::Store);
                 layer.remember(simd, slot, scratch);
-                // Of the last layer only the keys and values are needed by later bins.
+                // Later bins need only the keys and values of the last layer.
                 if index == last_layer && matches!(purpose, Purpose::Memory) {
                     break;
                 }
@@ -220,18 +221,18 @@ impl<F: Format> Engine for Streaming<F> {
         Ok(())
     }
 
-    /// A step with a missing bin that nothing counts: its key and value lie in the slot of the next bin, which overwrites
-    /// them before it looks.
+    /// Runs a step with a missing bin and does not count it: its key and value go to the slot of the next bin, which
+    /// overwrites them before it reads them.
     fn keep_warm(&mut self) -> bool {
         let input = Input { counts: &[], missing: true };
         with_instructions(self.set, Step { engine: self, input, purpose: Purpose::Warmth });
         true
     }
 
-    /// Clears what was remembered: a number that is not finite would spoil what follows even with a weight of zero.
+    /// Clears the cache too: a number that is not finite would spoil later bins even with a weight of zero.
     fn reset(&mut self) {
         self.seen = 0;
-        self.unseen.fill(UNSEEN);
+        self.unseen.fill(MASKED_SCORE);
         for head in self.layers.iter_mut().flat_map(|layer| &mut layer.heads) {
             head.keys.fill(F::Number::default());
             head.key_scales.fill(0.0);
@@ -242,13 +243,13 @@ impl<F: Format> Engine for Streaming<F> {
 }
 
 impl Scratch {
-    /// The row with mean 0 and variance 1.
+    /// Normalises the row to mean 0 and variance 1.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`.
     #[inline(always)]
     unsafe fn norm<S: Simd>(&mut self, simd: S) -> &mut Scratch {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.norm.apply(simd, &self.row, &mut self.normed) }
         self
     }
@@ -269,7 +270,7 @@ impl<F: Format> CachedLayer<F> {
         }
     }
 
-    /// Puts the row's key and value into their slot.
+    /// Writes the row's key and value of each head to `slot`.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`.
@@ -279,7 +280,7 @@ impl<F: Format> CachedLayer<F> {
         for (head, memory) in self.heads.iter_mut().enumerate() {
             let key = &scratch.projected[width + head * head_width..][..head_width];
             let value = &scratch.projected[2 * width + head * head_width..][..head_width];
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             let (key_scale, value_scale) = unsafe { (F::scale(simd, key), F::scale(simd, value)) };
             memory.key_scales[slot] = key_scale;
             memory.value_scales[slot] = value_scale;
@@ -288,7 +289,7 @@ impl<F: Format> CachedLayer<F> {
         }
     }
 
-    /// What the row's query sees in the bins in view.
+    /// Attends with the row's query to the bins in view, and writes the attended values of each head.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`.
@@ -345,20 +346,20 @@ impl<F: Format> CachedLayer<F> {
 #[inline(always)]
 unsafe fn multiply<S: Simd>(simd: S, registers: usize, x: *const f32, y: *mut f32) {
     for at in (0..registers).map(|register| register * S::LANES) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { simd.store(y.add(at), simd.mul(simd.load(y.add(at)), simd.load(x.add(at)))) }
     }
 }
 
-/// Turns scores into weights, which `scale` times make 1; gives that scale.
+/// Turns scores into weights, and returns the scale that makes the weights sum to 1.
 ///
 /// # Safety
 /// The machine must have the instruction set of `simd`; both pointers must be good for so many registers.
 #[inline(always)]
 unsafe fn softmax<S: Simd>(simd: S, registers: usize, unseen: *const f32, scores: *mut f32) -> f32 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        let mut highest = simd.splat(UNSEEN);
+        let mut highest = simd.splat(MASKED_SCORE);
         for register in 0..registers {
             let at = scores.add(register * S::LANES);
             let score = simd.add(simd.load(at), simd.load(unseen.add(register * S::LANES)));
@@ -382,7 +383,7 @@ impl<F: Format> HeadCache<F> {
         let window = bias.len();
         let keys = Layout::new::<F>(head_width, window, lanes);
         let values = Layout::new::<F>(window, head_width, lanes);
-        // Slot `s` is `(slot - s) mod window` bins back; the slice begins at `window - slot`.
+        // Slot `s` holds the bin `(slot - s) mod window` bins ago; the slice that is read starts at `window - slot`.
         let mut lag_bias = Aligned::zeros(2 * window + lanes);
         for at in 0..2 * window {
             lag_bias[at] = bias[(2 * window - at) % window];

@@ -1,12 +1,12 @@
-//! Products of bfloat16 and rounding to it where the machine has no instructions for them: most have none.
+//! Products of bfloat16 and rounding to it, for machines that have no instructions for them, which is most.
 
 use super::Simd;
 use ndt_protocol::bundle::precision::upper_half;
 
-/// [`Simd::dot_bf16`] where the machine has no instruction for it.
+/// Implements [`Simd::dot_bf16`] with `f32` instructions.
 ///
 /// # Safety
-/// As of all methods of [`Simd`].
+/// The same as for all methods of [`Simd`].
 #[inline(always)]
 pub unsafe fn dot_bf16_in_f32<S: Simd>(
     simd: S,
@@ -14,7 +14,7 @@ pub unsafe fn dot_bf16_in_f32<S: Simd>(
     weights: *const u16,
     x: S::Integers,
 ) -> S::Register {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let (first, second) = simd.split_bf16(simd.load_i32(weights.cast()));
         let (x_first, x_second) = simd.split_bf16(x);
@@ -22,14 +22,14 @@ pub unsafe fn dot_bf16_in_f32<S: Simd>(
     }
 }
 
-/// [`Simd::store_bf16`] where the machine has no instruction for it.
+/// Implements [`Simd::store_bf16`] lane by lane.
 ///
 /// # Safety
-/// As of all methods of [`Simd`].
+/// The same as for all methods of [`Simd`].
 #[inline(always)]
 pub unsafe fn store_bf16_by_lane<S: Simd>(simd: S, to: *mut i16, x: S::Register) {
     let mut all = [0.0; 16];
-    // SAFETY: the caller's; no register has more lanes.
+    // SAFETY: guaranteed by the caller; no register has more lanes.
     unsafe {
         simd.store(all.as_mut_ptr(), x);
         for (lane, number) in all.iter().enumerate().take(S::LANES) {

@@ -1,9 +1,9 @@
-//! ARM's registers.
+//! The vector registers of 64-bit ARM.
 
 use super::Simd;
 use std::arch::aarch64::*;
 
-/// Four lanes.
+/// Four lanes of NEON.
 #[derive(Clone, Copy)]
 pub struct Neon;
 
@@ -14,7 +14,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn splat(self, value: f32) -> float32x4_t {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: guaranteed by the caller, here and below.
         unsafe { vdupq_n_f32(value) }
     }
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::Simd;
 
-/// Four lanes in plain Rust, which every compiler turns into what the machine has.
+/// Four lanes in plain Rust, which the compiler maps to whatever the machine has.
 #[derive(Clone, Copy)]
 pub struct Portable;
 
@@ -22,12 +22,12 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> [f32; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[f32; 4]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, value: [f32; 4]) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(value) }
     }
     #[inline(always)]
@@ -44,7 +44,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn mul_add(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-        // Not `f32::mul_add`, which is a call where the machine has no such instruction.
+        // Not `f32::mul_add`, which is a function call on machines without that instruction.
         each(|lane| a[lane] * b[lane] + c[lane])
     }
     #[inline(always)]
@@ -53,7 +53,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn round(self, x: [f32; 4]) -> [f32; 4] {
-        // Adding and taking away 1.5 * 2^23 leaves no fraction; `round` would be a call.
+        // Adding and subtracting 1.5 * 2^23 removes the fraction; `round` would be a function call.
         const NO_FRACTION: f32 = 12_582_912.0;
         each(|lane| (x[lane] + NO_FRACTION) - NO_FRACTION)
     }
@@ -81,7 +81,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_i32(self, from: *const i32) -> [i32; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[i32; 4]>().read_unaligned() }
     }
     #[inline(always)]
@@ -90,7 +90,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn dot_i8(self, sums: [i32; 4], weights: *const i8, x: [i32; 4]) -> [i32; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let pairs = unsafe { weights.cast::<[[i8; 2]; 4]>().read_unaligned() };
         let product = |lane: usize| {
             let (first, second) = (i32::from(x[lane] as i16), x[lane] >> 16);
@@ -104,7 +104,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn store_i16(self, to: *mut i16, x: [f32; 4]) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let x = self.round(x);
             to.cast::<[i16; 4]>().write_unaligned([x[0] as i16, x[1] as i16, x[2] as i16, x[3] as i16]);

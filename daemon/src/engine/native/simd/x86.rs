@@ -1,10 +1,10 @@
-//! Intel's and AMD's registers.
+//! The vector registers of Intel's and AMD's processors.
 
 use super::Simd;
 use super::bf16::{dot_bf16_in_f32, store_bf16_by_lane};
 use std::arch::x86_64::*;
 
-/// Eight lanes.
+/// Eight lanes of AVX2.
 #[derive(Clone, Copy)]
 pub struct Avx2;
 
@@ -15,7 +15,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn splat(self, value: f32) -> __m256 {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: guaranteed by the caller, here and below.
         unsafe { _mm256_set1_ps(value) }
     }
     #[inline(always)]
@@ -113,7 +113,7 @@ impl Simd for Avx2 {
     }
 }
 
-/// Sixteen lanes, with or without dot products of short integers and of bfloat16.
+/// Sixteen lanes of AVX-512, with or without dot products of 16-bit integers (`VNNI`) and of bfloat16 (`BF16`).
 #[derive(Clone, Copy)]
 pub struct Avx512<const VNNI: bool, const BF16: bool>;
 
@@ -124,7 +124,7 @@ impl<const VNNI: bool, const BF16: bool> Simd for Avx512<VNNI, BF16> {
 
     #[inline(always)]
     unsafe fn splat(self, value: f32) -> __m512 {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: guaranteed by the caller, here and below.
         unsafe { _mm512_set1_ps(value) }
     }
     #[inline(always)]
