@@ -1,12 +1,15 @@
-//! `ndtd bench`: how long a bin takes through the production pipeline, on this computer, with this bundle.
+//! `ndtd bench`: measures how long a bin takes through the production pipeline, on this computer, with this bundle.
 //!
-//! **Open loop:** each bin is due at an absolute instant, at the bundle's rate, whether or not those before it
-//! are answered, and what is reported counts from the instant that the bin was *due*. A stall therefore counts
-//! for every bin behind it; a loop that waits for its answer would have left those out (coordinated omission).
-//! The due instant is the bin's source time, so that it travels with the bin and comes back with its estimate.
+//! **Open loop:** each bin is due at an absolute instant, at the bundle's rate, whether or not the bins before it
+//! have been answered, and every latency counts from the instant at which the bin was *due*. A stall therefore counts
+//! for every bin that waits behind it; a loop that sends a bin only after the previous answer would leave those out
+//! (coordinated omission). The due instant is the bin's source time, so that it travels with the bin and comes back
+//! with its estimate.
 //!
-//! [`schedule`] says which bins are due when, [`tally`] counts what came of them, [`report`] tells it; none of them
-//! has a thread or a clock. [`memory`], [`loopback`] and [`lsl`] put bins into the pipeline, without a transport and with one.
+//! [`schedule`] says which bins are due when, [`tally`] collects latencies and counts, and [`report`] writes them
+//! down; none of them has a thread or a clock. `in_process`, `loopback` and `lsl` each put the bins of
+//! `golden_counts` into the pipeline by one transport, and `answers` brings what comes out to the tally. [`load`] is
+//! what else the computer does, and [`steps`] runs bins without measuring time.
 
 mod answers;
 mod golden_counts;
@@ -36,20 +39,20 @@ use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tally::Tally;
 
-/// What carries bins and estimates.
+/// The transport of bins and estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// Nothing: bins are in memory, and an estimate has arrived where it is handed over.
+    /// No transport: bins come from memory, and an estimate has arrived when it is handed over.
     InProcess,
-    /// ZeroMQ over TCP on 127.0.0.1, with a rig's threads in this process.
+    /// ZeroMQ over TCP on 127.0.0.1, with a rig in this process.
     Loopback,
-    /// Lab Streaming Layer, with a rig's threads in this process.
+    /// Lab Streaming Layer, with a rig in this process.
     Lsl,
 }
 
 impl Transport {
-    /// As a table calls it.
+    /// The name used in tables.
     pub fn name(self) -> &'static str {
         match self {
             Transport::InProcess => "in-process",
@@ -62,55 +65,56 @@ impl Transport {
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BenchSettings {
-    /// One measurement for each.
+    /// Transports; each is measured in turn.
     pub transports: Vec<Transport>,
-    /// What else the computer does.
+    /// What else the computer does during the measurement.
     pub load: Load,
-    /// Of each measurement, after its warm-up.
+    /// Length of each measurement, without its warm-up.
     pub length: Length,
 }
 
-/// How far a measurement is.
+/// How far a measurement has come.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// Which.
+    /// Transport that is being measured.
     pub transport: Transport,
-    /// Since its first bin was due, s.
+    /// Seconds since the first bin was due.
     pub seconds: f64,
-    /// Until its last bin is due, s.
+    /// Seconds from the first bin to the instant at which the last one is due.
     pub seconds_total: f64,
 }
 
-/// Why nothing can be measured.
+/// Why the benchmark cannot measure.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// The engine.
+    /// The engine cannot be loaded.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The pipeline.
+    /// The pipeline cannot be started, or a stream is lost.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
-    /// The rig's sockets.
+    /// The sockets of the rig fail.
     #[error(transparent)]
     Zeromq(#[from] ZeromqError),
-    /// Nothing to send.
+    /// The bundle has no counts to send.
     #[error("expected golden vectors in the bundle, whose counts are sent, found none")]
     NoCounts,
-    /// The system has no thread left, or one of ours has ended in a panic.
+    /// The system gives no thread, or a thread of the benchmark has panicked.
     #[error("expected a thread \"{name}\", found {found}")]
     Thread {
-        /// Its name.
+        /// Name of the thread.
         name: &'static str,
-        /// What became of it.
+        /// What happened to the thread.
         found: String,
     },
 }
 
-/// Measures what `settings` say, with the pipeline of `config` but for its endpoints. Blocks for as long as it
-/// takes, and tells `progress` several times a second.
+/// Measures what `settings` say, with the pipeline of `config` but with endpoints of its own. Blocks until all is
+/// measured, and calls `progress` several times a second.
 ///
 /// # Errors
-/// [`BenchError`]; nothing is left running then.
+/// [`BenchError`] when the bundle has no counts, or the engine, the pipeline or the rig fails. Nothing is left
+/// running then.
 pub fn measure(
     config: &Config,
     bundle: &Bundle,

@@ -349,5 +349,5 @@ async fn meet(input: &str, output: &str) -> Result<(XPubSocket, SubSocket), zero
 }
 
 fn bin_width_us(bundle: &Bundle) -> u32 {
-    (bundle.manifest.bin_width_ns() / 1_000) as u32
+    bundle.manifest.bin_width_us()
 }

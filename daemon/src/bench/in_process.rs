@@ -1,4 +1,4 @@
-//! Bins out of memory, each at its instant: what the pipeline costs without a transport.
+//! The measurement without a transport: bins from memory, each at its instant.
 
 use super::BenchError;
 use super::answers;
@@ -12,7 +12,7 @@ use crate::source::{Received, Source};
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 use ndt_protocol::{Bin, Bundle};
 
-/// How long a source sleeps at most before it gives its thread a chance to end.
+/// Longest sleep of the source before it gives its thread a chance to end, ns.
 const PATIENCE_NS: u64 = 100_000_000;
 
 /// Measures the pipeline without a transport: bins come from memory, and an estimate has arrived when it is handed over.
@@ -40,17 +40,17 @@ pub fn measure_in_process(
     Ok(pipeline)
 }
 
-/// The source of the in-process measurement.
+/// A source that takes each bin from memory at its instant.
 pub struct InProcessSource {
     schedule: Schedule,
     counts: GoldenCounts,
-    /// When the pipeline first asked, and the number of the next bin: nothing is due before all threads run.
+    /// When the pipeline first asked for a bin, `CLOCK_MONOTONIC` ns: no bin is due before all threads run.
     start_ns: Option<u64>,
     next: u64,
 }
 
 impl InProcessSource {
-    /// A source that sends what `schedule` says, and then ends.
+    /// Makes a source that gives the bins of `schedule` and then ends.
     pub fn new(schedule: Schedule, counts: GoldenCounts) -> InProcessSource {
         InProcessSource { schedule, counts, start_ns: None, next: 0 }
     }
@@ -71,7 +71,7 @@ impl Source for InProcessSource {
         if due_ns > look_ns {
             return Received::Nothing;
         }
-        // Stamped before the counts are taken over, as over a transport: that is the daemon's time.
+        // The arrival is stamped before the counts are copied, as over a transport: copying is the daemon's time.
         self.counts.fill(self.next, due_ns, monotonic_ns(), bin);
         self.next += 1;
         Received::Bin

@@ -1,7 +1,7 @@
-//! A rig for the measurement over ZeroMQ, in this process: it sends each bin at its instant and hears the estimates.
+//! The measurement over ZeroMQ: a rig in this process sends each bin at its instant and receives the estimates.
 //!
-//! Its threads ask of the system what the pipeline's do: under load a rig that is late would be all that is seen,
-//! and a real one has a computer of its own.
+//! The rig's threads ask the system for the same real-time settings as the pipeline's threads. Otherwise, under load,
+//! the measurement would mostly show how late the rig is, and a real rig has a computer of its own.
 
 use super::BenchError;
 use super::answers;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
-/// The name of the rig's thread.
+/// Name of the rig's thread.
 const THREAD: &str = "bench-rig";
 
 /// Measures the pipeline over ZeroMQ on this computer, with a rig in this process.
@@ -45,7 +45,7 @@ pub fn measure_over_loopback(
     Ok(pipeline)
 }
 
-/// A configuration whose endpoints are bound to free ports of this computer.
+/// Returns `config` with endpoints that bind free ports of this computer.
 fn on_free_ports(config: &Config) -> Config {
     let any = || SocketAddress { role: Some(Role::Bind), address: "tcp://127.0.0.1:0".to_owned() };
     Config { input: Input::Zeromq(any()), outputs: vec![Output::Zeromq(any())], ..config.clone() }
@@ -54,15 +54,16 @@ fn on_free_ports(config: &Config) -> Config {
 /// A running rig.
 pub struct LoopbackRig {
     stop: Arc<AtomicBool>,
-    /// Gives its sockets back, so that estimates are still heard after the last bin.
+    /// Returns the sockets, so that estimates are still received after the last bin was sent.
     thread: JoinHandle<Result<ZeromqRig, ZeromqError>>,
 }
 
 impl LoopbackRig {
-    /// Starts a rig that finds `pipeline`, sends it what `schedule` says, and leaves what it hears in `answers`.
+    /// Starts a rig that connects to `pipeline`, sends it the bins of `schedule`, and puts the answers that it
+    /// receives into `answers`.
     ///
     /// # Errors
-    /// [`BenchError::Thread`] when the system gives none.
+    /// [`BenchError::Thread`] when the system gives no thread.
     pub fn start(
         config: &Config,
         pipeline: &Pipeline,
@@ -75,7 +76,7 @@ impl LoopbackRig {
         let settings = config.realtime.clone();
         let (input, output) = (pipeline.input().to_owned(), pipeline.output().to_owned());
         let play = move || {
-            // What is refused here was refused to the pipeline's threads too, and is reported of them.
+            // Settings that are refused here were refused to the pipeline's threads too, whose refusals are reported.
             drop(realtime::enter(&settings));
             let hear = move |estimate: &_, received_ns| {
                 answers::put(&answers, Answer::of(estimate, Some(received_ns)))
@@ -89,7 +90,7 @@ impl LoopbackRig {
         Ok(LoopbackRig { stop, thread })
     }
 
-    /// Whether the last bin was sent, or none can be.
+    /// Whether the last bin was sent, or the rig has failed.
     pub fn has_sent(&self) -> bool {
         self.thread.is_finished()
     }
@@ -97,7 +98,7 @@ impl LoopbackRig {
     /// Closes the sockets.
     ///
     /// # Errors
-    /// [`BenchError::Zeromq`] when the rig never found the pipeline.
+    /// [`BenchError::Zeromq`] when the rig could not reach the pipeline.
     pub fn end(self) -> Result<(), BenchError> {
         self.stop.store(true, Relaxed);
         let ended = self.thread.join();
@@ -106,7 +107,7 @@ impl LoopbackRig {
     }
 }
 
-/// Runs on the rig's thread until the last bin is sent.
+/// Sends each bin at its instant. Runs on the rig's thread until the last bin is sent.
 fn send_all(rig: &mut ZeromqRig, counts: &GoldenCounts, schedule: Schedule, stopping: &AtomicBool) {
     let start_ns = monotonic_ns();
     for seq in (0..schedule.periods()).filter(|seq| schedule.is_sent(*seq)) {
@@ -120,7 +121,7 @@ fn send_all(rig: &mut ZeromqRig, counts: &GoldenCounts, schedule: Schedule, stop
             stream: 1,
             source_ns: due_ns.cast_signed(),
             sent_ns: monotonic_ns(),
-            bin_width_us: (counts.bin_width_ns() / 1_000) as u32,
+            bin_width_us: counts.bin_width_us(),
             segment_start: false,
         };
         rig.send(&stamp, counts.of_bin(seq));

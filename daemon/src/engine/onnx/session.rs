@@ -1,25 +1,26 @@
 //! ONNX Runtime's shared library and the sessions that run its graphs.
 
 use super::settings::{OnnxSettings, Provider};
+use ndt_protocol::files::beside_executable;
 use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider};
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// Why ONNX Runtime cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
-    /// The shared library is not where it was looked for.
+    /// The shared library cannot be loaded.
     #[error(
         "expected ONNX Runtime in {looked_for}, found {found}; get it with `pip install onnxruntime` and set \
          onnxruntime-library to its onnxruntime/capi/libonnxruntime.so.*"
     )]
     Library {
-        /// Where.
+        /// Path that was tried.
         looked_for: String,
-        /// What the loader says.
+        /// Message of the loader.
         found: String,
     },
     /// The library or the machine has no CUDA.
@@ -29,9 +30,9 @@ pub enum OnnxError {
          beside which libonnxruntime_providers_cuda.so lies"
     )]
     Cuda {
-        /// Which GPU.
+        /// Number of the GPU.
         device: i32,
-        /// What the library says.
+        /// Message of the library.
         found: String,
     },
     /// The library refuses the graph.
@@ -39,12 +40,12 @@ pub enum OnnxError {
     Graph {
         /// `step.onnx` or `window.onnx`.
         graph: &'static str,
-        /// What it says.
+        /// Message of the library.
         found: String,
     },
 }
 
-/// One environment for each process: the library allows no second.
+/// The environment of this process: ONNX Runtime allows only one.
 static ENVIRONMENT: Mutex<Option<Arc<Environment>>> = Mutex::new(None);
 
 fn environment(configured: Option<&PathBuf>) -> Result<Arc<Environment>, OnnxError> {
@@ -65,18 +66,19 @@ fn environment(configured: Option<&PathBuf>) -> Result<Arc<Environment>, OnnxErr
     Ok(shared.insert(Arc::new(environment)).clone())
 }
 
-/// Beside the executable, else wherever the system's loader finds it.
+/// Path of ONNX Runtime when none is configured: beside the executable if it is there, or else wherever the system's
+/// loader finds it.
 pub fn usual_library() -> PathBuf {
     const NAME: &str = "libonnxruntime.so";
-    let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
-    beside.map(|folder| folder.join(NAME)).filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(NAME))
+    beside_executable(NAME).unwrap_or_else(|| PathBuf::from(NAME))
 }
 
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// All operators run one after the other: a bin has none that could run side by side and would gain by it.
+/// Loads a graph. Its operators run one after another: one bin has no operators that would gain from running side by
+/// side.
 pub(super) fn session(
     graph: &'static str,
     bytes: &[u8],
@@ -99,7 +101,7 @@ pub(super) fn session(
     builder.commit_from_memory(bytes).map_err(|error| refused(&error))
 }
 
-/// Has the CUDA provider compute what it can; the CPU computes the rest.
+/// Has the CUDA provider compute the operators that it supports; the CPU computes the rest.
 fn on_cuda(builder: SessionBuilder, device: i32) -> Result<SessionBuilder, OnnxError> {
     let cannot = |found: &str| OnnxError::Cuda { device, found: one_line(found) };
     if !CUDA::is_available().unwrap_or(false) {

@@ -1,4 +1,4 @@
-//! The cached step of ONNX Runtime, one bin at a time.
+//! The engine on ONNX Runtime: `step.onnx`, one bin at a time with its own cache.
 
 use super::session::{OnnxError, one_line, session};
 use super::settings::{OnnxSettings, Provider};
@@ -11,10 +11,10 @@ use ort::value::{DynTensor, Outlet, PrimitiveTensorElementType, ValueType};
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-/// The inputs of a run, in the graph's order: [`OWN_INPUTS`], then the memory.
+/// The inputs of a run in the graph's order: [`OWN_INPUTS`], then the cache.
 struct Feed(Vec<SessionInputValue<'static>>);
 
-/// The inputs that are new with each bin.
+/// Names of the inputs that are new with each bin.
 const OWN_INPUTS: [&str; 4] = ["counts", "missing", "slot", "lags"];
 
 impl Feed {
@@ -33,15 +33,15 @@ impl Feed {
     }
 }
 
-/// Which slot of the memory the next bin takes, and how many bins ago each was taken.
+/// The slot of the cache that the next bin takes, and the age of the bin in each slot.
 struct Ring {
     slot: usize,
-    /// As many as there are slots for one that holds no bin.
+    /// Age of the bin in each slot, bins; the number of slots for a slot that holds no bin.
     lags: Vec<i64>,
 }
 
 impl Ring {
-    /// Gives the next bin the slot of the oldest.
+    /// Takes the slot of the oldest bin for the next one, and returns it.
     fn take(&mut self) -> usize {
         let taken = self.slot;
         let none = self.lags.len() as i64;
@@ -51,7 +51,8 @@ impl Ring {
         taken
     }
 
-    /// The first slot is the next again: the same stream gives the same bits after every reset.
+    /// Empties all slots. The next bin takes the first slot, so that the same stream gives the same bits after every
+    /// reset.
     fn clear(&mut self) {
         self.slot = 0;
         let none = self.lags.len() as i64;
@@ -59,31 +60,31 @@ impl Ring {
     }
 }
 
-/// The cached step. All tensors are made once, and the memory's next is written over the memory itself: the two differ
-/// in one row, and ONNX Runtime's `ScatterND` copies the others only where input and output are two buffers. A runtime
-/// that did otherwise would not reproduce the golden vectors. With CUDA the memory stays on the GPU.
+/// The cached step. All tensors are made once. The graph writes its new cache over the old one: the two differ in one
+/// row, and ONNX Runtime's `ScatterND` copies the other rows only when input and output are two buffers. A runtime
+/// that did otherwise would not reproduce the golden vectors. With CUDA the cache stays on the GPU.
 pub struct OnnxStep {
     session: Session,
-    /// Which outputs are wanted, and the tensors that take them.
+    /// The outputs that are wanted, with the tensors that receive them.
     outputs: RunOptions<HasSelectedOutputs>,
-    /// The inputs with an empty memory, for the first bin.
+    /// The inputs with an empty cache, for the first bin.
     cold: Feed,
-    /// The inputs with the memory that `outputs` writes.
+    /// The inputs with the cache that `outputs` writes.
     warm: Feed,
     is_cold: bool,
     ring: Ring,
-    /// What stands for the counts of a missing bin, which the graph does not look at.
+    /// Zeros in place of the counts of a missing bin, which the graph does not look at.
     silence: Vec<f32>,
     has_velocity: bool,
     name: String,
 }
 
 impl OnnxStep {
-    /// Loads `step.onnx` of `bundle` with the default settings, reset. `library` is where ONNX Runtime is, if not in its
-    /// usual place.
+    /// Loads `step.onnx` of `bundle` with the default settings, reset. `library` is the path of ONNX Runtime; `None`
+    /// for its usual place.
     ///
     /// # Errors
-    /// As [`OnnxStep::with`].
+    /// The same as for [`OnnxStep::with`].
     pub fn new(bundle: &Bundle, library: Option<&PathBuf>) -> Result<Self, OnnxError> {
         OnnxStep::with(bundle, library, &OnnxSettings::default())
     }
@@ -91,7 +92,7 @@ impl OnnxStep {
     /// Loads `step.onnx` of `bundle`, warms it up, and leaves it reset.
     ///
     /// # Errors
-    /// [`OnnxError`] when the library is missing, has no such provider, or refuses the graph.
+    /// [`OnnxError`] when the library is missing, lacks the provider, or refuses the graph.
     pub fn with(
         bundle: &Bundle,
         library: Option<&PathBuf>,
@@ -130,7 +131,7 @@ impl OnnxStep {
         ring.clear();
         let mut cold = Feed(inputs(&session, session.inputs().len())?);
         let mut warm = Feed(inputs(&session, OWN_INPUTS.len())?);
-        // A run gives the tensors back that it was told to write: so they become inputs too.
+        // A run returns the tensors that it was told to write, so that they can become inputs too.
         let memory: Vec<String> =
             names_after(&session, OWN_INPUTS.len()).map(|name| format!("{name}{NEXT}")).collect();
         cold.write(3, &ring.lags)?;
@@ -153,14 +154,14 @@ impl OnnxStep {
         })
     }
 
-    /// Takes in a bin, or a missing one for none.
+    /// Takes in a bin; `None` for a missing one.
     fn take(&mut self, counts: Option<&[f32]>) -> ort::Result<SessionOutputs<'_>> {
         let slot = self.ring.take();
         let was_cold = std::mem::replace(&mut self.is_cold, false);
         self.run(counts, slot, was_cold)
     }
 
-    /// Runs the graph. Whatever it computes is in the memory's row `slot` then, and in no other.
+    /// Runs the graph, which writes to row `slot` of the cache and to no other.
     fn run(&mut self, counts: Option<&[f32]>, slot: usize, is_cold: bool) -> ort::Result<SessionOutputs<'_>> {
         let feed = if is_cold { &mut self.cold } else { &mut self.warm };
         feed.write(0, counts.unwrap_or(&self.silence))?;
@@ -173,7 +174,7 @@ impl OnnxStep {
 
 const STEP: &str = "step.onnx";
 
-/// What stands behind the name of a memory where it is an output.
+/// Suffix of the name of a cache tensor where it is an output.
 const NEXT: &str = "_next";
 
 fn refused_step(error: ort::Error) -> OnnxError {
@@ -195,7 +196,7 @@ fn names_after(session: &Session, own: usize) -> impl Iterator<Item = &str> {
     session.inputs().iter().skip(own).map(|input| input.name())
 }
 
-/// A tensor of zeros (undefined on a GPU) in the shape that `outlet` declares.
+/// Makes a tensor of zeros (undefined on a GPU) in the shape that `outlet` declares.
 fn tensor(outlet: &Outlet, place: &Allocator) -> ort::Result<DynTensor> {
     match outlet.dtype() {
         ValueType::Tensor { ty, shape, .. } => DynTensor::new(place, *ty, shape.clone()),
@@ -203,7 +204,7 @@ fn tensor(outlet: &Outlet, place: &Allocator) -> ort::Result<DynTensor> {
     }
 }
 
-/// Zeros for the first `count` inputs.
+/// Makes tensors of zeros for the first `count` inputs.
 fn inputs(session: &Session, count: usize) -> ort::Result<Vec<SessionInputValue<'static>>> {
     let place = Allocator::default();
     let tensors = session.inputs().iter().take(count).map(|input| tensor(input, &place));
@@ -224,7 +225,7 @@ impl Engine for OnnxStep {
         step().map_err(|_| StepFailed)
     }
 
-    /// The graph computes its outputs whether they are wanted or not.
+    /// Takes as long as a step: the graph computes its outputs whether they are wanted or not.
     fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
         self.take((!input.missing).then_some(input.counts)).map(drop).map_err(|_| StepFailed)
     }
@@ -233,15 +234,16 @@ impl Engine for OnnxStep {
         self.name.clone()
     }
 
-    /// The next bin is computed from an empty memory: whatever is in the used one, even what is not finite, is gone.
+    /// Starts with an empty cache at the next bin: whatever is in the used one, even numbers that are not finite, is
+    /// forgotten.
     fn reset(&mut self) {
         self.ring.clear();
         self.is_cold = true;
     }
 
-    /// A step at the slot that the next bin takes: it overwrites what this leaves there.
+    /// Runs a step at the slot that the next bin takes, which overwrites what this step writes there.
     fn keep_warm(&mut self) -> bool {
-        // A failure shows at the next bin, which has an answer for it.
+        // A failure shows again at the next bin, where it is handled.
         drop(self.run(None, self.ring.slot, self.is_cold));
         true
     }

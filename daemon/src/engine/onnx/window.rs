@@ -1,4 +1,4 @@
-//! The batch graph of ONNX Runtime, over whole trials.
+//! ONNX Runtime over whole trials: `window.onnx`.
 
 use super::session::{OnnxError, one_line, session};
 use super::settings::OnnxSettings;
@@ -7,7 +7,7 @@ use ort::session::Session;
 use ort::value::TensorRef;
 use std::path::PathBuf;
 
-/// The batch graph.
+/// The batch graph, for offline use.
 pub struct OnnxWindow {
     session: Session,
     channels: usize,
@@ -15,7 +15,7 @@ pub struct OnnxWindow {
 }
 
 impl OnnxWindow {
-    /// Loads `window.onnx` of `bundle`.
+    /// Loads `window.onnx` of `bundle`. `library` is the path of ONNX Runtime; `None` for its usual place.
     ///
     /// # Errors
     /// [`OnnxError`] when the library is missing or refuses the graph.
@@ -25,11 +25,11 @@ impl OnnxWindow {
         Ok(OnnxWindow { session, channels: manifest.channels(), has_velocity: manifest.velocity_dims() > 0 })
     }
 
-    /// `counts [batch, bins, channels]` and `missing [batch, bins]` to log rates `[batch, bins, units]` and
-    /// velocity `[batch, bins, dims]` (empty without a velocity head).
+    /// Computes log rates `[batch, bins, units]` and velocity `[batch, bins, dims]` (empty without a velocity head)
+    /// from `counts [batch, bins, channels]` and `missing [batch, bins]`.
     ///
     /// # Errors
-    /// [`OnnxError::Graph`] with what the library says.
+    /// [`OnnxError::Graph`] with the message of the library.
     pub fn run(
         &mut self,
         counts: &[f32],

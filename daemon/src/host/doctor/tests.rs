@@ -5,7 +5,7 @@ use super::*;
 use crate::host::machine::Preemption;
 use crate::host::realtime::RealtimeSettings;
 
-/// A machine as a folder: what a person's program reads without a limit lifted.
+/// Limits of an ordinary user's program, as `/proc/self/limits` shows them.
 const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
                       Max locked memory         8388608              8388608              bytes     \n\
                       Max realtime priority     0                    0                              \n";
@@ -44,7 +44,7 @@ const RIG: &[(&str, &str)] = &[
     ("sys/devices/system/cpu/cpu0/cpuidle/state2/disable", "1\n"),
 ];
 
-/// What a laptop has in other places than the rig.
+/// Files of a laptop, which override those of the rig.
 const LAPTOP: &[(&str, &str)] = &[
     ("proc/sys/kernel/osrelease", "6.8.0-45-generic\n"),
     ("proc/version", "Linux version 6.8.0-45-generic #45-Ubuntu SMP PREEMPT_DYNAMIC\n"),
@@ -69,7 +69,7 @@ fn absent(name: &str, is_needed: bool) -> Library {
     Library { is_needed, found: Err(format!("{name}: cannot open shared object file")) }
 }
 
-/// Later files come in the place of earlier ones.
+/// Facts of a machine with these files; later files override earlier ones.
 fn facts(files: &[&[(&str, &str)]]) -> Facts {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files.iter().copied().flatten() {
@@ -85,7 +85,7 @@ fn tuned() -> RealtimeSettings {
     RealtimeSettings { priority: 60, cpus: vec![6, 7], lock_memory: true, ..RealtimeSettings::default() }
 }
 
-/// `severity name: found` of those that are not ok.
+/// `severity name: found` of each finding that is not ok.
 fn amiss(findings: &[Finding]) -> Vec<String> {
     let amiss = findings.iter().filter(|finding| finding.severity != Severity::Ok);
     amiss.map(|Finding { name, severity, found, .. }| format!("{severity} {name}: {found}")).collect()

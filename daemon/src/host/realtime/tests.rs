@@ -2,13 +2,13 @@ use super::*;
 use crate::config::Config;
 use std::hint::black_box;
 
-/// Runs `check` on a thread of its own that has entered with `settings`.
+/// Applies `settings` to a new thread and runs `check` there.
 fn entered<T: Send>(settings: &RealtimeSettings, check: impl FnOnce(Vec<Refused>) -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(|| check(enter(settings))).join().unwrap())
 }
 
 fn denormals() -> [f32; 2] {
-    // The first makes one of normal numbers, the second takes one in.
+    // The first product makes a denormal number of two normal ones, the second takes one in.
     [black_box(1e-30f32) * black_box(1e-10f32), black_box(f32::from_bits(1)) * black_box(1e30f32)]
 }
 
@@ -25,7 +25,7 @@ fn denormals_are_zero_on_a_thread_that_entered_and_on_no_other() {
 
 #[test]
 fn a_thread_runs_where_it_was_pinned() {
-    // A container may keep CPU 0 from us; the first that we may use is one that we can ask for.
+    // A container may not grant CPU 0; the first allowed CPU can be asked for.
     let allowed = |cpus: Vec<usize>| {
         entered(&RealtimeSettings { cpus, ..RealtimeSettings::default() }, |refused| refused)
     };
@@ -47,7 +47,7 @@ fn a_thread_runs_where_it_was_pinned() {
         let [refused] = &allowed(vec![lacking])[..] else { panic!("CPU {lacking} was granted") };
         assert!(refused.to_string().contains("found invalid argument; set cpus to online ones"), "{refused}");
     }
-    // The system grants the one and says nothing of the other.
+    // The system grants the first CPU and silently leaves out the other.
     let [refused] = &allowed(vec![first, 1023])[..] else { panic!("CPU 1023 was granted") };
     assert!(refused.to_string().contains(&format!("found it on [{first}] alone")), "{refused}");
 }
