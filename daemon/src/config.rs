@@ -5,9 +5,9 @@
 use crate::engine::native::simd::InstructionSet;
 use crate::engine::{self, EngineKind};
 use crate::guard;
+use crate::host::realtime;
 use crate::lsl;
 use crate::policy::{Fallback, Policy, VelocityLimits};
-use crate::realtime;
 use ndt_protocol::Manifest;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::endpoint::{Endpoint, Input, Output, SocketAddress};
@@ -63,11 +63,11 @@ pub struct Config {
     /// ONNX Runtime's shared library; beside the executable or the system's where not set.
     pub onnxruntime_library: Option<PathBuf>,
     /// How ONNX Runtime runs.
-    pub onnx: engine::onnx::Settings,
+    pub onnx: engine::onnx::OnnxSettings,
     /// Lab Streaming Layer, where an endpoint begins with `lsl`.
     pub lsl: lsl::Settings,
     /// What the real-time threads ask of the system.
-    pub realtime: realtime::Settings,
+    pub realtime: realtime::RealtimeSettings,
     /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `ndt_daemon=debug`.
     pub log: String,
 }
@@ -117,9 +117,9 @@ impl Default for Config {
             acceleration_max_m_per_s2: None,
             mask_channels: Vec::new(),
             onnxruntime_library: None,
-            onnx: engine::onnx::Settings::default(),
+            onnx: engine::onnx::OnnxSettings::default(),
             lsl: lsl::Settings::default(),
-            realtime: realtime::Settings::default(),
+            realtime: realtime::RealtimeSettings::default(),
             log: "info".to_owned(),
         }
     }

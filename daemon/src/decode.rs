@@ -3,7 +3,7 @@
 //! The function is that of the daemon, which each trial starts cold; deadlines, gaps and their answers are the daemon's
 //! alone. Files are safetensors of `f32`, which every framework of the field reads.
 
-use crate::engine::linear_decoder::LinearDecoder;
+use crate::engine::linear::LinearDecoder;
 use crate::engine::native::batch::{Answers, Batch, BatchError, Trials};
 use crate::engine::{self, EngineError};
 use ndt_protocol::bundle::precision::Precision;

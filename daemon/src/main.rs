@@ -9,7 +9,8 @@ use ndt_daemon::bench::{Progress, Transport};
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::{self, EngineKind};
-use ndt_daemon::{bench, check, decode, doctor, pipeline, realtime, service};
+use ndt_daemon::host::{doctor, realtime, service};
+use ndt_daemon::{bench, check, decode, pipeline};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::endpoint::{Endpoint, Input, Output};
@@ -268,7 +269,7 @@ fn check(check: &Check) -> anyhow::Result<()> {
         instruction_set: check.instruction_set,
         precision: None,
         onnxruntime_library: check.onnxruntime_library.clone(),
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     };
     let report = check::examine(&choice, &bundle)?;
     if check.json {
@@ -298,14 +299,14 @@ fn bench(bench: Bench) -> anyhow::Result<()> {
     config.check()?;
     let bundle = bundle(&config)?;
     if let Some(steps) = bench.steps {
-        let done = bench::steps::run(&config, &bundle, steps)?;
+        let done = bench::steps::take_steps(&config, &bundle, steps)?;
         println!(
             "{steps} steps, {} estimates, checksum {:016x}, {}",
             done.estimates, done.checksum, done.engine
         );
         return Ok(());
     }
-    let settings = bench::Settings {
+    let settings = bench::BenchSettings {
         transports: match bench.transport {
             Transports::Both => vec![Transport::InProcess, Transport::Loopback],
             Transports::InProcess => vec![Transport::InProcess],
@@ -318,7 +319,7 @@ fn bench(bench: Bench) -> anyhow::Result<()> {
     };
     let mut shown = 0;
     let mut show = |progress: Progress| shown = show_progress(progress, shown);
-    let report = bench::run(&config, &bundle, &settings, &mut show)?;
+    let report = bench::measure(&config, &bundle, &settings, &mut show)?;
     match bench.json {
         true => println!("{:#}", serde_json::json!(report)),
         false => println!("{report}"),

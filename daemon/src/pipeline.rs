@@ -16,10 +16,10 @@ use crate::decoder::Decoder;
 use crate::degraded::{Degraded, DegradedError};
 use crate::engine::Engine;
 use crate::guard::Guard;
+use crate::host::realtime::{self, Refused};
 use crate::keep_warm::KeepWarm;
 use crate::lsl::source::LslSource;
 use crate::outputs::Outputs;
-use crate::realtime::{self, Refused};
 use crate::source::{Arrival, Intake, Received, Source};
 use crate::zeromq::{ZeromqError, ZeromqSource};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -223,7 +223,7 @@ impl Pipeline {
     fn spawn(
         &mut self,
         name: &'static str,
-        settings: &realtime::Settings,
+        settings: &realtime::RealtimeSettings,
         first: impl FnOnce() + Send + 'static,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), PipelineError> {

@@ -4,7 +4,7 @@
 //! stay plain threads that block on it. The library allocates for every message; our own code here reuses
 //! what it can.
 
-use crate::realtime;
+use crate::host::realtime;
 use crate::rebin::Rebin;
 use crate::source::{Received, Source};
 use bytes::Bytes;
@@ -59,7 +59,7 @@ pub enum ZeromqError {
 ///
 /// # Errors
 /// [`ZeromqError::Runtime`] when the system gives no threads.
-pub fn runtime(settings: &realtime::Settings) -> Result<Runtime, ZeromqError> {
+pub fn runtime(settings: &realtime::RealtimeSettings) -> Result<Runtime, ZeromqError> {
     let settings = settings.clone();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).thread_name("zeromq").enable_all();
@@ -295,7 +295,7 @@ impl ZeromqRig {
     /// # Errors
     /// [`ZeromqError::Meeting`] after 10 s, or when the daemon is not there; [`ZeromqError::Runtime`].
     pub fn connect(
-        settings: &realtime::Settings,
+        settings: &realtime::RealtimeSettings,
         input: &str,
         output: &str,
         mut heard: impl FnMut(&Estimate, u64) + Send + 'static,
@@ -349,5 +349,5 @@ async fn meet(input: &str, output: &str) -> Result<(XPubSocket, SubSocket), zero
 }
 
 fn bin_width_us(bundle: &Bundle) -> u32 {
-    (bundle.manifest.bin_width_ns() / 1_000) as u32
+    bundle.manifest.bin_width_us()
 }

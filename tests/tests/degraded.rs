@@ -2,7 +2,7 @@
 
 use ndt_daemon::config::Config;
 use ndt_daemon::degraded::Degraded;
-use ndt_daemon::engine::linear_decoder::LinearDecoder;
+use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
 use ndt_daemon::pipeline::{self, Pipeline, Say};

@@ -2,7 +2,7 @@
 
 use ndt_daemon::decode;
 use ndt_daemon::decoder::Decoder;
-use ndt_daemon::engine::linear_decoder::LinearDecoder;
+use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::precision::Precision;
@@ -41,7 +41,7 @@ fn choice(kind: EngineKind, precision: Option<Precision>) -> Choice {
         instruction_set: None,
         precision,
         onnxruntime_library: None,
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     }
 }
 

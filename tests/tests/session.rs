@@ -57,7 +57,7 @@ fn stream(bundle: &Bundle, session: &Session, kind: EngineKind, precision: Preci
         instruction_set: None,
         precision: Some(precision),
         onnxruntime_library: Some(onnxruntime_library()),
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     };
     let engine = engine::load(&choice, bundle).unwrap();
     rig::heard(bundle, session, engine).unwrap()

@@ -4,13 +4,11 @@
 //! which the first spike comes is not whole, and is not made. A bin is closed by the first spike beyond its end, or once
 //! one that was sent at its end would have come. What comes after is counted as late and in no bin.
 
+use ndt_protocol::lsl::{CLOCK_DRIFT_MAX as DRIFT, CLOCK_JUMP_S as JUMP_S};
+
 /// Without a spike of any channel for so long, s, no bin is made: it is more likely a lead that is off than a brain, and
 /// the guard answers as for any silent source.
 const SILENCE_S: f64 = 1.0;
-
-/// As in [`super::grid`].
-const JUMP_S: f64 = 0.5;
-const DRIFT: f64 = 2e-4;
 
 /// Counts spikes.
 #[derive(Debug, Clone)]

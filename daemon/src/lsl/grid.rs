@@ -3,6 +3,8 @@
 //! The stream is a grid of its nominal period that begins with the first sample. The grid follows the stamps slowly, as
 //! a nominal rate is never exact; no stamp is changed. Samples of one stream come in order: it is TCP.
 
+use ndt_protocol::lsl::{CLOCK_DRIFT_MAX as DRIFT, CLOCK_JUMP_S as JUMP_S};
+
 /// From three quarters of a period on, a sample that comes after its place has lost another before it. One that was
 /// lost is a whole period; a sender that stamps when it sends, and is late, is mostly less.
 const LOST_AT: f64 = 0.75;
@@ -10,15 +12,8 @@ const LOST_AT: f64 = 0.75;
 /// How much of a sample's distance from its place the grid follows.
 const FOLLOW: f64 = 1.0 / 16.0;
 
-/// A stamp that is so much further than the time that has passed, s, is of a clock that jumped; within it, samples may
-/// have waited before.
-const JUMP_S: f64 = 0.5;
-
 /// A stamp beyond this, s, is none: 30,000 years.
 const TIME_S_MAX: f64 = 1e12;
-
-/// How fast two clocks drift apart at most.
-const DRIFT: f64 = 2e-4;
 
 /// Numbers a stream's samples.
 #[derive(Debug, Clone)]

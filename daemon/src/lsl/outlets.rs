@@ -5,8 +5,8 @@
 //! That costs this path one more wake-up. Pushing both streams to a receiver each takes 14 us, in one of a hundred bins
 //! 130 us, at worst nearly 2 ms (`ndtd bench --transport lsl`, normal priority): too much for the publish thread.
 
+use crate::host::realtime;
 use crate::pipeline::Queue;
-use crate::realtime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::lsl::{self, Channel, Description, Format, Kind, Library, LslError, Outlet, StreamInfo};
@@ -43,7 +43,7 @@ impl LslPublisher {
         name: &str,
         bundle: &Bundle,
         engine: &str,
-        settings: &realtime::Settings,
+        settings: &realtime::RealtimeSettings,
     ) -> Result<LslPublisher, LslError> {
         let infos = infos(library, name, bundle, engine)?;
         let (queue, estimates) = Queue::with_places(&Estimate::zero(0, 0), QUEUE_ESTIMATES);

@@ -118,7 +118,7 @@ impl Search {
             every: Duration::from_secs_f64(settings.resolve_timeout_s),
             allow_unknown: settings.allow_unknown_channels,
             channel_ids: bundle.manifest.channel_ids.clone(),
-            model_us: (bundle.manifest.bin_width_ns() / 1_000) as u32,
+            model_us: bundle.manifest.bin_width_us(),
             clock,
             stop: stop.clone(),
             said: None,

@@ -87,7 +87,7 @@ impl LslSource {
         let query = if query.is_any() { &usual } else { query };
         let (clock, tell, measuring) = clock::start(ahead_ns)?;
         let (channels, count_max) = (manifest.channels(), manifest.count_max as f32);
-        let model_us = (manifest.bin_width_ns() / 1_000) as u32;
+        let model_us = manifest.bin_width_us();
         Ok(LslSource {
             search: Some(Search::start(library, query, settings, bundle, tell)?),
             clock,

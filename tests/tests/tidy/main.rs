@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// A library, and the only files and folders that may name it.
 const FENCES: [(&str, &[&str]); 5] = [
-    ("ort::", &["daemon/src/engine/onnx.rs"]),
+    ("ort::", &["daemon/src/engine/onnx.rs", "daemon/src/engine/onnx/"]),
     ("hdf5::", &["replay/src/h5.rs"]),
     ("zeromq::", &["daemon/src/zeromq.rs", "replay/src/zeromq.rs"]),
     ("burn::", &["trainer/"]),

@@ -1,89 +1,90 @@
-//! What a real-time thread asks of the system, as `[realtime]` of `ndtd.toml` chooses it.
+//! Real-time settings of a thread, as `[realtime]` of `ndtd.toml` chooses them.
 //!
-//! All of it lowers latency and none of it is needed to decode: what the system does not permit is left as it
-//! was, and comes back as a [`Refused`] that says what would permit it. `ndtd doctor` tells beforehand.
+//! All settings lower latency, and decoding needs none of them. What the system does not permit stays as it was and
+//! is returned as a [`Refused`], which says what would permit it. `ndtd doctor` tells it beforehand.
 
-use crate::machine;
+use crate::host::machine;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Above this the kernel's own watchdog and migration threads would have to wait.
+/// Highest priority that may be asked for: above it, the kernel's own watchdog and migration threads would have to
+/// wait.
 const PRIORITY_MAX: i32 = 95;
 
-/// Half of what a thread of ours has as its stack.
+/// Most stack that may be touched beforehand, KB: half of a thread's stack.
 const PREFAULT_STACK_KB_MAX: usize = 1024;
 
-/// A second: more is a mistaken unit.
+/// Largest timer slack, ns: a second. More is a mistaken unit.
 const TIMER_SLACK_NS_MAX: u64 = 1_000_000_000;
 
-/// The table `[realtime]`.
+/// The table `[realtime]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Settings {
+pub struct RealtimeSettings {
     /// `SCHED_FIFO` priority of the source, decode and publish threads; 0 leaves them in the normal class.
     pub priority: i32,
-    /// The CPUs that these threads may run on; empty leaves them on all.
+    /// CPUs on which these threads may run; empty for all.
     pub cpus: Vec<usize>,
-    /// Whether all memory is locked, so that no page is ever waited for.
+    /// Whether all memory is locked, so that no thread ever waits for a page.
     pub lock_memory: bool,
-    /// How much of each thread's stack is touched before the first bin.
+    /// How much of each thread's stack is touched before the first bin, KB.
     pub prefault_stack_kb: usize,
-    /// Whether numbers too small for full precision count as 0: some CPUs take 100 times longer for them.
+    /// Whether numbers too small for full precision count as 0: some CPUs take 100 times as long for them.
     pub flush_to_zero: bool,
-    /// How late the kernel may be with a sleep's end to save power; 0 leaves the system's 50 microseconds.
+    /// How late the kernel may end a sleep to save power, ns; 0 keeps the system's 50 microseconds.
     pub timer_slack_ns: u64,
 }
 
-/// What the system did not permit, and what would make it.
+/// A setting that the system did not permit, and what would permit it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The scheduling class.
+    /// The scheduling class or priority was refused.
     #[error(
         "expected SCHED_FIFO priority {priority} for this thread, found {found}; allow it with LimitRTPRIO= \
          in the unit or rtprio in /etc/security/limits.d"
     )]
     Priority {
-        /// What was asked for.
+        /// Priority that was asked for.
         priority: i32,
-        /// What the system says.
+        /// Message of the system.
         found: String,
     },
-    /// The CPUs.
+    /// The CPUs were refused.
     #[error(
         "expected this thread on cpus = {cpus:?}, found {found}; set cpus to online ones that AllowedCPUs= \
          of the unit or its container grants"
     )]
     Cpus {
-        /// What was asked for.
+        /// CPUs that were asked for.
         cpus: Vec<usize>,
-        /// What the system says or did.
+        /// Message of the system, or the CPUs that it gave.
         found: String,
     },
-    /// Locked memory.
+    /// Locked memory was refused.
     #[error(
         "expected all memory to be locked, found {found}; allow it with LimitMEMLOCK=infinity in the unit or \
          memlock unlimited in /etc/security/limits.d"
     )]
     Memory {
-        /// What the system says.
+        /// Message of the system.
         found: String,
     },
-    /// The timer slack.
+    /// The timer slack was refused.
     #[error(
         "expected a timer slack of {nanoseconds} ns, found {found}; allow prctl in SystemCallFilter= of the \
          unit or set timer-slack-ns = 0"
     )]
     TimerSlack {
-        /// What was asked for.
+        /// Timer slack that was asked for, ns.
         nanoseconds: u64,
-        /// What the system says.
+        /// Message of the system.
         found: String,
     },
 }
 
-impl Default for Settings {
+impl Default for RealtimeSettings {
     fn default() -> Self {
-        Settings {
+        RealtimeSettings {
             priority: 0,
             cpus: Vec::new(),
             lock_memory: false,
@@ -94,13 +95,14 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// What cannot be, on this machine.
+impl RealtimeSettings {
+    /// Returns a sentence for each value that cannot be used on this machine.
     pub fn problems(&self) -> Vec<String> {
         self.problems_on(&machine::online_cpus(Path::new("/")))
     }
 
-    /// What cannot be on a machine with the CPUs `online`; an empty list is a machine that does not say.
+    /// Returns a sentence for each value that cannot be used on a machine with the CPUs `online`. An empty list means
+    /// that the machine does not say which CPUs it has.
     pub(crate) fn problems_on(&self, online: &[usize]) -> Vec<String> {
         let mut problems = Vec::new();
         let mut expect = |holds: bool, expected: String| {
@@ -135,27 +137,28 @@ impl Settings {
     }
 }
 
-/// Locks what this process has in memory and will have. Called once, before the real-time threads start.
-pub fn lock_memory(settings: &Settings) -> Vec<Refused> {
+/// Locks the present and future memory of this process. Called once, before the real-time threads start.
+pub fn lock_memory(settings: &RealtimeSettings) -> Vec<Refused> {
     let done = if settings.lock_memory { lock_all() } else { Ok(()) };
     done.err().into_iter().collect()
 }
 
-/// Makes the calling thread a real-time one. The first thing that the source, decode and publish threads do.
+/// Applies the settings to the calling thread. The source, decode and publish threads call it first of all, once,
+/// before the first bin.
 ///
-/// What was refused is for the caller to log, before the first bin.
-pub fn enter(settings: &Settings) -> Vec<Refused> {
+/// Returns what the system refused, which the caller must report before the first bin.
+pub fn enter(settings: &RealtimeSettings) -> Vec<Refused> {
     prefault_stack(settings.prefault_stack_kb);
     if settings.flush_to_zero {
         flush_to_zero();
     }
-    // The priority last: what comes before need not hold up other threads.
+    // The priority comes last, so that the other settings do not hold up other threads.
     let done =
         [set_timer_slack(settings.timer_slack_ns), pin(&settings.cpus), set_priority(settings.priority)];
     done.into_iter().filter_map(Result::err).collect()
 }
 
-/// What was refused, told once and with the threads that it was refused.
+/// Returns a sentence for each refusal, with the names of all threads that met it.
 pub fn once_each(refused: &[(&'static str, Refused)]) -> Vec<String> {
     let mut told: Vec<(String, Vec<&str>)> = Vec::new();
     for (thread, refused) in refused {
@@ -173,8 +176,8 @@ fn lock_all() -> Result<(), Refused> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid rlimit.
     unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
-    let is_above_limits = machine::capabilities(Path::new("/")) >> machine::CAP_IPC_LOCK & 1 == 1;
-    // Under a limit the lock may succeed now and an allocation fail for it hours later.
+    let is_above_limits = machine::has_capability(Path::new("/"), machine::CAP_IPC_LOCK);
+    // Under a limit the lock may succeed now, and an allocation fail because of it hours later.
     if limit.rlim_cur != libc::RLIM_INFINITY && !is_above_limits {
         return Err(refused(format!("a limit of {} KB", limit.rlim_cur / 1024)));
     }
@@ -185,14 +188,16 @@ fn lock_all() -> Result<(), Refused> {
     }
 }
 
-/// Has the kernel map this much of the stack now, and not by a page fault within a bin.
+/// Touches this much of the stack, so that the kernel maps it now and not by a page fault within a bin. Returns the
+/// address of the last page.
 fn prefault_stack(kilobytes: usize) -> usize {
     const PAGE: usize = 4096;
-    /// One page a call, so that only what was asked for is touched. Tells where the last page lies.
+    /// Touches one page in each call, so that no more is touched than was asked for. Returns the address of the last
+    /// page.
     #[inline(never)]
     fn touch(pages: usize) -> usize {
         let mut page = [0u8; PAGE];
-        // The optimiser has to take the page as written here and read after the call: no frame is reused.
+        // Makes the optimiser treat the page as written here and read after the call, so that no frame is reused.
         std::hint::black_box(&mut page);
         let last = if pages > 1 { touch(pages - 1) } else { page.as_ptr().addr() };
         std::hint::black_box(&page);
@@ -264,7 +269,7 @@ fn pin(cpus: &[usize]) -> Result<(), Refused> {
         libc::sched_getaffinity(0, size, &mut set);
         all.filter(|cpu| libc::CPU_ISSET(*cpu, &set)).collect()
     };
-    // The system leaves out, without a word, those that it keeps from us.
+    // The system silently leaves out CPUs that it does not grant.
     if cpus.iter().all(|cpu| got.contains(cpu)) {
         Ok(())
     } else {
@@ -292,7 +297,7 @@ fn last_error() -> String {
     sentence(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
 }
 
-/// What the system says of an error number, as the middle of a sentence.
+/// Returns the system's message for an error number, as the middle of a sentence.
 fn sentence(error: i32) -> String {
     let text = std::io::Error::from_raw_os_error(error).to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()

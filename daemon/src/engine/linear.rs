@@ -1,28 +1,29 @@
-//! A linear decoder: velocity as a weighted sum of the last bins' counts.
+//! A linear decoder: velocity as a weighted sum of the counts of the last bins.
 //!
-//! Each count is spread over the answers that it will be part of, its own bin's and those of the bins after it, so that a
-//! channel without a spike costs nothing and no count has to be kept. A sum begins with the bias and is complete when its
-//! bin has come: nothing runs on from one sum to the next, and rounding does not pile up.
+//! Each count is added at once to all answers that depend on it: that of its own bin and those of the bins after it.
+//! A channel without a spike therefore costs nothing, and no count has to be stored. A sum starts with the bias and
+//! is complete when its bin has come, so that rounding errors do not accumulate from sum to sum.
 
 use super::{Engine, Input, Output, StepFailed};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::folded::values;
 
-/// The decoder with its state. Needs no thread: whoever has counts can ask for a velocity.
+/// The decoder and its state. It needs no thread: any thread that has counts can ask for a velocity.
 #[derive(Debug, Clone)]
 pub struct LinearDecoder {
-    /// `[C, window, V]`: what one spike adds to the answers of its own bin and of those after it.
+    /// `[channels, window, dims]`: what one spike adds to the answers of its own bin and of the bins after it, m/s.
     spikes: Vec<f32>,
-    /// `[window, V]`: what a missing bin adds, in which each channel counts for its mean.
+    /// `[window, dims]`: what a missing bin adds, in which each channel counts for its mean, m/s.
     missing: Vec<f32>,
-    /// `[V]`, m/s.
+    /// `[dims]`, m/s.
     bias: Vec<f32>,
-    /// `[window, V]`: the sum of the newest bin, and what is known so far of those of the bins after it.
+    /// `[window, dims]`, m/s: the sum of the newest bin, and the sums so far of the bins after it.
     sums: Vec<f32>,
 }
 
 impl LinearDecoder {
-    /// The decoder of `bundle`, which has been checked, reset; `None` where that is a transformer.
+    /// Makes the decoder of `bundle`, reset. `None` when the bundle holds a transformer. The bundle must have been
+    /// checked.
     pub fn new(bundle: &Bundle) -> Option<LinearDecoder> {
         let window = bundle.manifest.linear?.window_bins;
         let (channels, dims) = (bundle.manifest.channels(), bundle.manifest.velocity_dims());
@@ -53,25 +54,25 @@ impl LinearDecoder {
         }
     }
 
-    /// Takes in a bin that never came. The same rules hold.
+    /// Takes in a bin that never arrived. Must not allocate, block, lock or log.
     pub fn push_missing(&mut self) {
         self.advance();
         self.sums.iter_mut().zip(&self.missing).for_each(|(sum, weight)| *sum += weight);
     }
 
-    /// Velocity of the newest bin, m/s; of none that of silence.
+    /// Velocity for the newest bin, in m/s. Before the first bin: the velocity for zero counts.
     pub fn velocity(&self) -> &[f32] {
         &self.sums[..self.bias.len()]
     }
 
-    /// Forgets all bins: a count before the next one is 0.
+    /// Forgets all bins: all counts before the next bin are taken as 0.
     pub fn forget(&mut self) {
         for sum in self.sums.chunks_exact_mut(self.bias.len()) {
             sum.copy_from_slice(&self.bias);
         }
     }
 
-    /// The newest bin's sum goes; that of the last bin to which the next one's counts belong begins.
+    /// Drops the sum of the newest bin and starts the sum of the last bin that the next counts belong to.
     fn advance(&mut self) {
         let dims = self.bias.len();
         let last = self.sums.len() - dims;

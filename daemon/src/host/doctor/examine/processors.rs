@@ -1,17 +1,18 @@
-//! The checks of the CPUs: how many, whose, how fast they run, how deep they sleep, how they tell the time.
+//! Checks of the CPUs: how many there are, which programs use them, how fast they run, how deep they sleep, and which
+//! clock they read.
 
-use super::{Check, Facts, Finding, Settings, Severity};
+use super::{Check, Facts, Finding, RealtimeSettings, Severity};
 
-/// A wake-up that takes longer stands out in the latency of bins that take tens of microseconds.
+/// Longest wake-up of a CPU that does not stand out, us, in the latency of bins that take tens of microseconds.
 const WAKE_US_MAX: u64 = 50;
 
-/// With fewer CPUs none can be spared for the decoder alone.
+/// Fewest CPUs of which one can be spared for the decoder alone.
 const CPUS_TO_ISOLATE_MIN: usize = 4;
 
-pub(super) fn cpus(facts: &Facts, settings: &Settings) -> Finding {
+pub(super) fn cpus(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "cpus",
-        why: "the decoder, the network and the rig's other programs run at once where there are several",
+        why: "with several CPUs the decoder, the network and the rig's other programs run at the same time",
     };
     let online = facts.online.len();
     let denied: Vec<_> = settings.cpus.iter().filter(|cpu| !facts.granted.contains(cpu)).collect();
@@ -32,7 +33,7 @@ pub(super) fn cpus(facts: &Facts, settings: &Settings) -> Finding {
     check.ok(format!("{online} online"))
 }
 
-pub(super) fn isolated_cpus(facts: &Facts, settings: &Settings) -> Finding {
+pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "isolated cpus",
         why: "on a CPU of its own the decode thread finds its caches warm and waits for no other thread",
@@ -60,7 +61,8 @@ pub(super) fn isolated_cpus(facts: &Facts, settings: &Settings) -> Finding {
         }
         (false, _) if !asked.iter().all(|cpu| isolated.contains(cpu)) => {
             let isolated = if isolated.is_empty() { "none".to_owned() } else { list(isolated) };
-            // A real-time thread takes its CPU from others; one of the normal class cannot even move away.
+            // A real-time thread takes its CPU from other threads; a thread of normal priority cannot even move to
+            // another CPU.
             let severity = if settings.priority > 0 { Severity::Note } else { Severity::Warning };
             let found = format!("{isolated}, cpus = {asked:?} asked for");
             if asked.contains(&0) {
@@ -97,7 +99,7 @@ pub(super) fn governor(facts: &Facts) -> Finding {
 pub(super) fn idle_states(facts: &Facts) -> Finding {
     let check = Check {
         name: "idle states",
-        why: "between bins the CPU sleeps, and the deeper the longer it takes to wake for the next",
+        why: "between bins the CPU sleeps; the deeper the sleep, the longer the wake-up for the next bin",
     };
     let deepest = facts.idle_states.iter().max_by_key(|state| state.latency_us);
     let held = facts.wake_us_held.map(i64::from);
@@ -146,7 +148,7 @@ pub(super) fn clock_source(facts: &Facts) -> Finding {
     check.finds(Severity::Warning, name, mend)
 }
 
-/// CPU numbers as the kernel's command line takes them: `2-3,6`.
+/// Writes CPU numbers as the kernel's command line takes them: `2-3,6`.
 fn list(cpus: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for &cpu in cpus {

@@ -1,66 +1,68 @@
-//! What is so on this machine, without a judgement.
+//! The facts about this machine, without a judgement.
 
 use super::libraries::Library;
-use crate::machine::{self, CAP_IPC_LOCK, CAP_SYS_NICE, Machine, cpu_list, text};
+use crate::host::machine::{self, CAP_IPC_LOCK, CAP_SYS_NICE, Machine, cpu_list, text};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What the checks look at.
+/// All facts that the checks look at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// The computer.
+    /// Facts that a benchmark reports, too.
     pub machine: Machine,
-    /// The CPUs that are online.
+    /// CPUs that are online.
     pub online: Vec<usize>,
-    /// Those that this process's control group grants; its affinity, which it can change, is another matter.
+    /// CPUs that the control group of this process grants. (Its affinity, which the process can change, is another
+    /// matter.)
     pub granted: Vec<usize>,
-    /// Those that the scheduler keeps other threads away from.
+    /// CPUs that the scheduler keeps free of other threads (`isolcpus`).
     pub isolated: Vec<usize>,
-    /// Those without a timer tick while one thread runs.
+    /// CPUs without a timer tick while one thread runs (`nohz_full`).
     pub tickless: Vec<usize>,
-    /// The highest real-time priority that this process may take; 0 is none.
+    /// Highest real-time priority that this process may take; 0 for none.
     pub priority_max: u64,
-    /// How much memory this process may lock; none is no limit.
+    /// Memory that this process may lock, KB; `None` for no limit.
     pub lockable_kb: Option<u64>,
-    /// How much of each period real-time threads may take together, in microseconds; -1 is all of it.
+    /// Time in each period that real-time threads may use together, us; -1 for all of it, `None` when the kernel has
+    /// no such limit.
     pub realtime_runtime_us: Option<i64>,
-    /// That period.
+    /// Length of that period, us.
     pub realtime_period_us: i64,
-    /// Files and devices that memory is swapped to.
+    /// Swap files and devices.
     pub swaps: Vec<String>,
-    /// How gladly, 0 to 200.
+    /// Swappiness, 0 to 200.
     pub swappiness: Option<u32>,
-    /// `always`, `madvise` or `never`.
+    /// Use of transparent huge pages: `always`, `madvise` or `never`.
     pub huge_pages: Option<String>,
-    /// What the time could be told by.
+    /// Clock sources that the kernel could use.
     pub clocksources: Vec<String>,
-    /// How deep an idle CPU may sleep.
+    /// Sleep states that an idle CPU may enter.
     pub idle_states: Vec<IdleState>,
-    /// How long a wake-up may take that some program has asked for; none where that cannot be read.
+    /// Longest wake-up that another program permits, us; `None` when it cannot be read.
     pub wake_us_held: Option<i32>,
-    /// ONNX Runtime.
+    /// ONNX Runtime's shared library.
     pub onnxruntime: Library,
-    /// Whether it has a CUDA provider; none where the configuration asks for none.
+    /// Whether ONNX Runtime has a CUDA provider; `None` when the configuration asks for none.
     pub onnxruntime_cuda: Option<bool>,
-    /// Lab Streaming Layer.
+    /// Shared library of Lab Streaming Layer.
     pub liblsl: Library,
 }
 
-/// A sleep that the kernel may send an idle CPU into.
+/// A sleep state that an idle CPU may enter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdleState {
-    /// Its name, e.g. `C6`.
+    /// Name of the state, such as `C6`.
     pub name: String,
-    /// How long the CPU takes to wake.
+    /// Time that the CPU takes to wake, us.
     pub latency_us: u64,
 }
 
 impl Facts {
-    /// Reads what is in files from those under `root`.
+    /// Reads the facts that are in files under `root`; the libraries are given.
     pub fn read(root: &Path, onnxruntime: Library, liblsl: Library) -> Facts {
         let list = |path| text(root, path).map_or_else(Vec::new, |list| cpu_list(&list));
         let number = |path| text(root, path)?.parse::<i64>().ok();
-        let may = |capability: u32| machine::capabilities(root) >> capability & 1 == 1;
+        let may = |capability: u32| machine::has_capability(root, capability);
         Facts {
             machine: Machine::read_under(root),
             online: machine::online_cpus(root),
@@ -93,7 +95,7 @@ impl Facts {
     }
 }
 
-/// From the innermost control group that says; all where none does.
+/// Returns the CPUs that the innermost control group with a limit grants; all when none has a limit.
 fn granted(root: &Path) -> Vec<usize> {
     let groups = text(root, "proc/self/cgroup").unwrap_or_default();
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
@@ -104,7 +106,8 @@ fn granted(root: &Path) -> Vec<usize> {
     folders.into_iter().find_map(of).map_or_else(|| machine::online_cpus(root), |list| cpu_list(&list))
 }
 
-/// The soft limit in a line such as `Max locked memory  8388608  8388608  bytes`; none where it is unlimited.
+/// Returns the soft limit in a line such as `Max locked memory  8388608  8388608  bytes`; `None` when it is
+/// unlimited.
 fn limit(root: &Path, name: &str) -> Option<u64> {
     let limits = text(root, "proc/self/limits")?;
     limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
@@ -115,14 +118,14 @@ fn swaps(root: &Path) -> Vec<String> {
     table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// The choice in brackets of `always [madvise] never`.
+/// Returns the choice in brackets in `always [madvise] never`.
 fn chosen(root: &Path, path: &str) -> Option<String> {
     let choices = text(root, path)?;
     let (choice, _) = choices.split_once('[')?.1.split_once(']')?;
     Some(choice.to_owned())
 }
 
-/// Those of the first CPU that are not disabled: CPUs differ only where somebody took care that they do.
+/// Returns the states of the first CPU that are not disabled: CPUs differ only where somebody has made them differ.
 fn idle_states(root: &Path) -> Vec<IdleState> {
     let state = |index: usize| {
         let of = |key: &str| text(root, &format!("sys/devices/system/cpu/cpu0/cpuidle/state{index}/{key}"));
@@ -134,7 +137,7 @@ fn idle_states(root: &Path) -> Vec<IdleState> {
     states.filter(|(is_disabled, _)| !is_disabled).map(|(_, state)| state).collect()
 }
 
-/// Four bytes, readable as root alone. To open the file asks for nothing as long as nothing is written.
+/// Reads four bytes that only root can read. Opening the file changes nothing as long as nothing is written.
 fn wake_us_held(root: &Path) -> Option<i32> {
     let mut bytes = [0; 4];
     std::fs::File::open(root.join("dev/cpu_dma_latency")).ok()?.read_exact(&mut bytes).ok()?;

@@ -1,38 +1,39 @@
-//! The computer as far as its timing depends on it, for `ndtd doctor` and for what a benchmark reports.
+//! The facts about the computer on which its timing depends, for `ndtd doctor` and for the report of a benchmark.
 //!
 //! Everything is read from `/proc`, `/sys` and `/boot` under a root that the caller names, so that a test can
-//! make a machine out of a folder. What cannot be read is left out: no machine is refused for it.
+//! describe a machine by a folder of files. What cannot be read is left out.
 
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
 
-/// Allows memory to be locked whatever the limit (`capabilities(7)`).
+/// Number of the capability that allows locked memory whatever the limit (`capabilities(7)`).
 pub(crate) const CAP_IPC_LOCK: u32 = 14;
-/// Allows real-time scheduling whatever the limit.
+/// Number of the capability that allows real-time scheduling whatever the limit.
 pub(crate) const CAP_SYS_NICE: u32 = 23;
 
-/// What a latency must be read together with.
+/// The facts that must be reported with a latency.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Machine {
-    /// The processor's name.
+    /// Name of the processor.
     pub cpu: String,
-    /// How many CPUs are online.
+    /// Number of CPUs that are online.
     pub cpus: usize,
-    /// Whether a hypervisor stands between the kernel and the processor.
+    /// Whether a hypervisor runs between the kernel and the processor.
     pub virtual_machine: bool,
-    /// The kernel's release.
+    /// Release of the kernel.
     pub kernel: String,
-    /// Where the kernel lets a waking thread take a CPU.
+    /// The kernel's preemption model.
     pub preemption: Preemption,
-    /// What chooses the clock rate of the CPUs; several names where they differ, none where nothing chooses.
+    /// Governor that chooses the clock rate of the CPUs; several names where CPUs differ, `None` when nothing
+    /// chooses.
     pub governor: Option<String>,
-    /// What the kernel tells the time by.
+    /// Clock source of the kernel.
     pub clocksource: Option<String>,
 }
 
-/// The preemption model of a kernel, the quickest to give a CPU away first.
+/// The preemption model of a kernel: where it lets a waking thread take a CPU. The quickest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preemption {
@@ -40,15 +41,15 @@ pub enum Preemption {
     Realtime,
     /// Everywhere but in sections that hold a spinlock.
     Full,
-    /// As full for real-time threads, at the next tick for others.
+    /// Like `full` for real-time threads, at the next timer tick for others.
     Lazy,
-    /// At places that were marked for it.
+    /// At places in the kernel that are marked for it.
     Voluntary,
-    /// On the way back to the program alone.
+    /// Only on the way back to the program.
     None,
-    /// Chosen at boot, and the choice cannot be read.
+    /// Chosen at boot, and not readable.
     Dynamic,
-    /// Voluntary or none.
+    /// Voluntary or none; which one is not readable.
     VoluntaryOrNone,
 }
 
@@ -67,12 +68,12 @@ impl fmt::Display for Preemption {
 }
 
 impl Machine {
-    /// This machine.
+    /// Reads the facts of this machine.
     pub fn read() -> Machine {
         Machine::read_under(Path::new("/"))
     }
 
-    /// The machine whose `/proc`, `/sys` and `/boot` are in `root`.
+    /// Reads the facts of the machine whose `/proc`, `/sys` and `/boot` are under `root`.
     pub fn read_under(root: &Path) -> Machine {
         let cpuinfo = text(root, "proc/cpuinfo").unwrap_or_default();
         let kernel = text(root, "proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned());
@@ -90,18 +91,18 @@ impl Machine {
     }
 }
 
-/// A file's text without the white space around it; none where there is no text.
+/// Returns a file's text without the white space around it; `None` when there is no text.
 pub(crate) fn text(root: &Path, path: &str) -> Option<String> {
     let text = std::fs::read_to_string(root.join(path)).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// The CPUs that threads can run on. Empty where the system does not say.
+/// Returns the CPUs that are online; empty when the system does not say.
 pub(crate) fn online_cpus(root: &Path) -> Vec<usize> {
     text(root, "sys/devices/system/cpu/online").map_or_else(Vec::new, |list| cpu_list(&list))
 }
 
-/// CPU numbers as Linux lists them: `0-3,8`. Some kernels write `(null)` for an empty list.
+/// Reads CPU numbers as Linux lists them: `0-3,8`. Some kernels write `(null)` for an empty list.
 pub(crate) fn cpu_list(list: &str) -> Vec<usize> {
     let ends = |part: &str| {
         let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
@@ -110,11 +111,12 @@ pub(crate) fn cpu_list(list: &str) -> Vec<usize> {
     list.split(',').filter_map(ends).flatten().collect()
 }
 
-/// The effective capabilities of this process, one a bit.
-pub(crate) fn capabilities(root: &Path) -> u64 {
+/// Returns whether this process has the effective capability number `capability`.
+pub(crate) fn has_capability(root: &Path, capability: u32) -> bool {
     let status = text(root, "proc/self/status").unwrap_or_default();
     let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
+    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    bits >> capability & 1 == 1
 }
 
 fn processor(cpuinfo: &str) -> String {
@@ -134,7 +136,7 @@ fn governor(root: &Path) -> Option<String> {
     Some(governors.join(", ")).filter(|governors| !governors.is_empty())
 }
 
-/// The surest witness first: what is in force now, what was asked for at boot, what was built.
+/// Looks at the most reliable source first: the model in force, the one asked for at boot, the one that was built.
 fn preemption(root: &Path, kernel: &str) -> Preemption {
     let version = text(root, "proc/version").unwrap_or_default();
     if text(root, "sys/kernel/realtime").as_deref() == Some("1")
@@ -230,7 +232,7 @@ mod tests {
             (&[DYNAMIC, BUILT, ASKED], Preemption::Full),
             (&[DYNAMIC, BUILT, ASKED, IN_FORCE], Preemption::Lazy),
             (&[("proc/version", "Linux version 6.1.0 #1 SMP PREEMPT Debian")], Preemption::Full),
-            // A kernel whose model is fixed does not listen to its command line.
+            // A kernel whose model is fixed ignores the command line.
             (&[("proc/version", "Linux version 6.1.0 #1 SMP Debian"), ASKED], Preemption::VoluntaryOrNone),
             (&[], Preemption::VoluntaryOrNone),
         ];

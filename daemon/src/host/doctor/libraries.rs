@@ -1,4 +1,4 @@
-//! The shared libraries that ndtd can use and does not need: whether they load, and which they are.
+//! The shared libraries that ndtd can use but does not need: whether they load, and their versions.
 
 use crate::engine::onnx;
 use libc::{c_char, c_int, c_void};
@@ -6,35 +6,36 @@ use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A shared library that was looked for.
+/// The result of looking for a shared library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Library {
-    /// Whether the configuration asks for it.
+    /// Whether the configuration asks for the library.
     pub is_needed: bool,
-    /// Where it is, or what the loader says.
+    /// The loaded library, or the message of the loader.
     pub found: Result<Loaded, String>,
 }
 
 /// A shared library that loads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
-    /// Its file.
+    /// Path of its file.
     pub path: String,
     /// Major and minor version.
     pub version: (u32, u32),
 }
 
-/// What ONNX Runtime opens, beside its own file, to compute on an NVIDIA GPU.
+/// File that ONNX Runtime opens beside its own to compute on an NVIDIA GPU.
 const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
 
 impl Loaded {
-    /// Of ONNX Runtime: whether its CUDA provider lies beside it.
+    /// Whether ONNX Runtime's CUDA provider lies beside this library.
     pub fn has_cuda(&self) -> bool {
         Path::new(&self.path).with_file_name(CUDA_PROVIDER).exists()
     }
 }
 
-/// ONNX Runtime where it is configured, else where the engine looks for it. One that is configured is needed.
+/// Looks for ONNX Runtime at the configured path, or else where the engine looks for it. A configured library counts
+/// as needed.
 pub fn onnxruntime(configured: Option<PathBuf>, is_needed: bool) -> Library {
     let is_needed = is_needed || configured.is_some();
     let path = configured.unwrap_or_else(onnx::usual_library);
@@ -52,25 +53,20 @@ pub fn onnxruntime(configured: Option<PathBuf>, is_needed: bool) -> Library {
     Library { is_needed, found: load(&path, c"OrtGetApiBase", version) }
 }
 
-/// Lab Streaming Layer where it is configured, else beside the executable, else wherever the system's loader finds it. One
-/// that is configured is needed.
+/// Looks for liblsl at the configured path, or else where the daemon looks for it. A configured library counts as
+/// needed.
 pub fn liblsl(configured: Option<PathBuf>, is_needed: bool) -> Library {
     let is_needed = is_needed || configured.is_some();
-    const NAME: &str = "liblsl.so";
     let version = |version: Symbol| {
         // SAFETY: lsl_library_version takes nothing and returns 100 times the major plus the minor version.
         let version = unsafe { std::mem::transmute::<Symbol, extern "C" fn() -> c_int>(version)() };
         (version as u32 / 100, version as u32 % 100)
     };
-    let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(|folder| folder.join(NAME)));
-    let named = configured.or_else(|| beside.filter(|path| path.exists()));
-    let is_named = named.is_some();
-    // Of several failures the first tells of the name that is meant to be there.
-    let first = load(&named.unwrap_or_else(|| NAME.into()), c"lsl_library_version", version);
-    let found = first.or_else(|says| match is_named {
-        true => Err(says),
-        false => load(Path::new("liblsl.so.2"), c"lsl_library_version", version).map_err(|_| says),
-    });
+    let paths = ndt_protocol::lsl::Library::paths(configured.as_deref());
+    let mut attempts = paths.iter().map(|path| load(path, c"lsl_library_version", version));
+    let first = attempts.next().unwrap_or_else(|| Err("no path to look at".to_owned()));
+    // The message is that of the first failure, which names the usual file.
+    let found = first.or_else(|says| attempts.find_map(Result::ok).ok_or(says));
     Library { is_needed, found }
 }
 
@@ -80,10 +76,10 @@ struct OrtApiBase {
     version: extern "C" fn() -> *const c_char,
 }
 
-/// A function of a library: never null.
+/// A function of a library, never null.
 type Symbol = std::ptr::NonNull<c_void>;
 
-/// Loads `path`, never to unload it: these libraries have threads of their own, and the program soon ends.
+/// Loads `path`, which is never unloaded: these libraries have threads of their own, and the program soon ends.
 fn load(path: &Path, symbol: &CStr, version: impl Fn(Symbol) -> (u32, u32)) -> Result<Loaded, String> {
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| format!("a zero byte in the name {}", path.display()))?;
@@ -108,7 +104,7 @@ fn load(path: &Path, symbol: &CStr, version: impl Fn(Symbol) -> (u32, u32)) -> R
     Ok(Loaded { path, version: version(function) })
 }
 
-/// Why the last call of the loader failed.
+/// Returns the loader's message for its last failure.
 fn loader_says() -> String {
     // SAFETY: dlerror returns null or a string that lives until this thread's next call of the loader.
     unsafe {

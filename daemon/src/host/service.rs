@@ -1,8 +1,8 @@
-//! What makes `ndtd` a good citizen of systemd: readiness, status, logs for the journal, an orderly end.
+//! Runs the daemon as a systemd service: readiness, status, log lines for the journal, an orderly end.
 //!
-//! All of it is the control plane: it reads counters and never touches the real-time threads.
+//! All of this is the control plane: it reads counters and never touches the real-time threads.
 
-use crate::news::{self, News, Told};
+use crate::host::report::{Message, Reporter, summary};
 use crate::pipeline::Pipeline;
 use sd_notify::NotifyState;
 use std::io::{IsTerminal, Write};
@@ -11,16 +11,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Level, info, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How often the log and `systemctl status` are told how the stream goes.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// Interval between two summaries in the log and in `systemctl status`.
+const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 
-/// How often it is looked for news: nothing is told more often.
+/// Interval between two reads of the counters; no event is reported more often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Sends what happens to standard error: with a priority for each line and no time or colour when the journal
-/// reads it (it adds its own), else for a person.
+/// Starts the log on standard error. When the journal reads it, each line starts with its priority and has neither time
+/// nor colour, which the journal adds itself; otherwise lines are formatted for a person.
 pub fn start_logging(filter: &str) {
-    // The ZeroMQ client tells of every reconnection; what matters of it stands in our own lines.
+    // The ZeroMQ client logs every reconnection; our own lines already report those that matter.
     let filter = tracing_subscriber::EnvFilter::new(format!("zeromq=error,{filter}"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
@@ -30,7 +30,7 @@ pub fn start_logging(filter: &str) {
     }
 }
 
-/// Standard error with syslog's priority in front of each line, as `sd-daemon(3)` describes it.
+/// Writes to standard error with syslog's priority in front of each line, as `sd-daemon(3)` describes.
 struct Journal;
 
 struct JournalLine {
@@ -68,38 +68,38 @@ impl Write for JournalLine {
 }
 
 impl Drop for JournalLine {
-    /// One write for a line, so that two threads' lines do not mix.
+    /// Writes the whole line at once, so that lines of two threads do not mix.
     fn drop(&mut self) {
         let line = [self.priority, &self.line].concat();
         drop(std::io::stderr().write_all(&line));
     }
 }
 
-/// Tells systemd that the daemon is ready, reports how the stream goes, and ends on SIGTERM or SIGINT.
+/// Tells systemd that the daemon is ready, logs what happens to the stream, and stops the pipeline on SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the runtime or the signal handlers cannot be set up.
+/// The error of the system when the runtime or the signal handlers cannot be set up.
 pub fn supervise(pipeline: Pipeline) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         notify(&[NotifyState::Ready, NotifyState::Status("waiting for bins")]);
-        let mut report = tokio::time::interval(REPORT_EVERY);
+        let mut summarise = tokio::time::interval(SUMMARY_EVERY);
         let mut look = tokio::time::interval(LOOK_EVERY);
-        let mut told = Told::default();
+        let mut reporter = Reporter::default();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = look.tick() => for news in told.news(&pipeline.stats()) {
-                    match news {
-                        News::Good(sentence) => info!("{sentence}"),
-                        News::Bad(sentence) => warn!("{sentence}"),
+                _ = look.tick() => for message in reporter.messages(&pipeline.stats()) {
+                    match message {
+                        Message::Info(sentence) => info!("{sentence}"),
+                        Message::Warning(sentence) => warn!("{sentence}"),
                     }
                 },
-                _ = report.tick() => {
-                    let line = news::line(&pipeline.stats());
+                _ = summarise.tick() => {
+                    let line = summary(&pipeline.stats());
                     notify(&[NotifyState::Status(&line)]);
                     info!("{line}");
                 }
@@ -112,11 +112,11 @@ pub fn supervise(pipeline: Pipeline) -> std::io::Result<()> {
     if !pipeline.stop() {
         warn!("expected the threads to end within 2 s, found one that hangs");
     }
-    info!("stopped; {}", news::line(&stats));
+    info!("stopped; {}", summary(&stats));
     Ok(())
 }
 
-/// Without systemd there is nobody to notify, and that is no error.
+/// Notifies systemd. Without systemd nothing is sent, and that is no error.
 fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!("expected systemd to take a notification, found {error}");

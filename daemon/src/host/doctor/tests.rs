@@ -2,10 +2,10 @@ use super::examine::examine;
 use super::facts::{Facts, IdleState};
 use super::libraries::{self, Library, Loaded};
 use super::*;
-use crate::machine::Preemption;
-use crate::realtime::Settings;
+use crate::host::machine::Preemption;
+use crate::host::realtime::RealtimeSettings;
 
-/// A machine as a folder: what a person's program reads without a limit lifted.
+/// Limits of an ordinary user's program, as `/proc/self/limits` shows them.
 const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
                       Max locked memory         8388608              8388608              bytes     \n\
                       Max realtime priority     0                    0                              \n";
@@ -44,7 +44,7 @@ const RIG: &[(&str, &str)] = &[
     ("sys/devices/system/cpu/cpu0/cpuidle/state2/disable", "1\n"),
 ];
 
-/// What a laptop has in other places than the rig.
+/// Files of a laptop, which override those of the rig.
 const LAPTOP: &[(&str, &str)] = &[
     ("proc/sys/kernel/osrelease", "6.8.0-45-generic\n"),
     ("proc/version", "Linux version 6.8.0-45-generic #45-Ubuntu SMP PREEMPT_DYNAMIC\n"),
@@ -69,7 +69,7 @@ fn absent(name: &str, is_needed: bool) -> Library {
     Library { is_needed, found: Err(format!("{name}: cannot open shared object file")) }
 }
 
-/// Later files come in the place of earlier ones.
+/// Facts of a machine with these files; later files override earlier ones.
 fn facts(files: &[&[(&str, &str)]]) -> Facts {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files.iter().copied().flatten() {
@@ -81,18 +81,18 @@ fn facts(files: &[&[(&str, &str)]]) -> Facts {
     Facts::read(root.path(), onnxruntime, loaded("/usr/lib/liblsl.so", (1, 16)))
 }
 
-fn tuned() -> Settings {
-    Settings { priority: 60, cpus: vec![6, 7], lock_memory: true, ..Settings::default() }
+fn tuned() -> RealtimeSettings {
+    RealtimeSettings { priority: 60, cpus: vec![6, 7], lock_memory: true, ..RealtimeSettings::default() }
 }
 
-/// `severity name: found` of those that are not ok.
+/// `severity name: found` of each finding that is not ok.
 fn amiss(findings: &[Finding]) -> Vec<String> {
     let amiss = findings.iter().filter(|finding| finding.severity != Severity::Ok);
     amiss.map(|Finding { name, severity, found, .. }| format!("{severity} {name}: {found}")).collect()
 }
 
-fn report(findings: Vec<Finding>) -> Report {
-    Report { version: "0", machine: facts(&[RIG]).machine, findings }
+fn report(findings: Vec<Finding>) -> Diagnosis {
+    Diagnosis { version: "0", machine: facts(&[RIG]).machine, findings }
 }
 
 fn mend<'a>(findings: &'a [Finding], name: &str) -> &'a str {
@@ -113,7 +113,7 @@ fn a_tuned_rig_has_nothing_to_mend() {
 #[test]
 fn a_laptop_hears_what_makes_its_bins_late() {
     let facts = facts(&[RIG, LAPTOP]);
-    let findings = examine(&facts, &Settings::default());
+    let findings = examine(&facts, &RealtimeSettings::default());
     assert_eq!(
         amiss(&findings),
         [
@@ -140,7 +140,7 @@ fn a_laptop_hears_what_makes_its_bins_late() {
 #[test]
 fn what_is_asked_for_and_not_permitted_is_a_problem() {
     let facts = facts(&[RIG, LAPTOP]);
-    let findings = examine(&facts, &Settings { cpus: vec![7, 8], ..tuned() });
+    let findings = examine(&facts, &RealtimeSettings { cpus: vec![7, 8], ..tuned() });
     let problems = findings.iter().filter(|finding| finding.severity == Severity::Problem);
     let problems: Vec<_> = problems.map(|finding| finding.name).collect();
     assert_eq!(problems, ["real-time priority", "locked memory", "cpus"]);
@@ -161,7 +161,7 @@ fn a_virtual_machine_is_not_blamed_for_what_its_host_decides() {
     ];
     let facts = facts(&[VIRTUAL]);
     assert!(facts.machine.virtual_machine && facts.machine.governor.is_none());
-    let findings = examine(&facts, &Settings::default());
+    let findings = examine(&facts, &RealtimeSettings::default());
     assert_eq!(
         amiss(&findings),
         [
@@ -170,7 +170,7 @@ fn a_virtual_machine_is_not_blamed_for_what_its_host_decides() {
         ],
         "root's capabilities stand above its limits"
     );
-    let settings = Settings { priority: 60, lock_memory: true, ..Settings::default() };
+    let settings = RealtimeSettings { priority: 60, lock_memory: true, ..RealtimeSettings::default() };
     assert_eq!(amiss(&examine(&facts, &settings)), Vec::<String>::new());
 }
 
@@ -182,7 +182,7 @@ fn a_machine_that_says_nothing_is_no_error() {
 
 #[test]
 fn single_facts_are_judged() {
-    type Change = fn(&mut Facts, &mut Settings);
+    type Change = fn(&mut Facts, &mut RealtimeSettings);
     let cases: [(Change, &[&str]); 17] = [
         (
             |facts, _| facts.realtime_runtime_us = Some(-1),

@@ -2,35 +2,37 @@ use super::*;
 use crate::config::Config;
 use std::hint::black_box;
 
-/// Runs `check` on a thread of its own that has entered with `settings`.
-fn entered<T: Send>(settings: &Settings, check: impl FnOnce(Vec<Refused>) -> T + Send) -> T {
+/// Applies `settings` to a new thread and runs `check` there.
+fn entered<T: Send>(settings: &RealtimeSettings, check: impl FnOnce(Vec<Refused>) -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(|| check(enter(settings))).join().unwrap())
 }
 
 fn denormals() -> [f32; 2] {
-    // The first makes one of normal numbers, the second takes one in.
+    // The first product makes a denormal number of two normal ones, the second takes one in.
     [black_box(1e-30f32) * black_box(1e-10f32), black_box(f32::from_bits(1)) * black_box(1e30f32)]
 }
 
 #[test]
 fn denormals_are_zero_on_a_thread_that_entered_and_on_no_other() {
-    let settings = Settings::default();
+    let settings = RealtimeSettings::default();
     if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
         assert_eq!(entered(&settings, |_| denormals()), [0.0; 2]);
     }
-    let settings = Settings { flush_to_zero: false, ..settings };
+    let settings = RealtimeSettings { flush_to_zero: false, ..settings };
     assert!(entered(&settings, |_| denormals()).iter().all(|value| *value > 0.0));
     assert!(denormals().iter().all(|value| *value > 0.0));
 }
 
 #[test]
 fn a_thread_runs_where_it_was_pinned() {
-    // A container may keep CPU 0 from us; the first that we may use is one that we can ask for.
-    let allowed = |cpus: Vec<usize>| entered(&Settings { cpus, ..Settings::default() }, |refused| refused);
+    // A container may not grant CPU 0; the first allowed CPU can be asked for.
+    let allowed = |cpus: Vec<usize>| {
+        entered(&RealtimeSettings { cpus, ..RealtimeSettings::default() }, |refused| refused)
+    };
     let first = machine::text(Path::new("/"), "proc/self/status").unwrap();
     let first = first.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
     let first = machine::cpu_list(first.trim())[0];
-    let settings = Settings { cpus: vec![first], ..Settings::default() };
+    let settings = RealtimeSettings { cpus: vec![first], ..RealtimeSettings::default() };
     let on = entered(&settings, |refused| {
         assert_eq!(refused, []);
         // SAFETY: a zeroed set of its own size, and the calling thread.
@@ -45,14 +47,14 @@ fn a_thread_runs_where_it_was_pinned() {
         let [refused] = &allowed(vec![lacking])[..] else { panic!("CPU {lacking} was granted") };
         assert!(refused.to_string().contains("found invalid argument; set cpus to online ones"), "{refused}");
     }
-    // The system grants the one and says nothing of the other.
+    // The system grants the first CPU and silently leaves out the other.
     let [refused] = &allowed(vec![first, 1023])[..] else { panic!("CPU 1023 was granted") };
     assert!(refused.to_string().contains(&format!("found it on [{first}] alone")), "{refused}");
 }
 
 #[test]
 fn what_is_refused_is_a_sentence_and_the_thread_runs_on() {
-    let settings = Settings { priority: 120, ..Settings::default() };
+    let settings = RealtimeSettings { priority: 120, ..RealtimeSettings::default() };
     let (refused, product) = entered(&settings, |refused| (refused, denormals()[0]));
     let [refused] = &refused[..] else { panic!("expected one refusal, found {refused:?}") };
     assert_eq!(
@@ -65,7 +67,7 @@ fn what_is_refused_is_a_sentence_and_the_thread_runs_on() {
 
 #[test]
 fn a_permitted_priority_is_taken_and_one_that_is_not_says_why() {
-    let settings = Settings { priority: 1, ..Settings::default() };
+    let settings = RealtimeSettings { priority: 1, ..RealtimeSettings::default() };
     // SAFETY: no arguments but the calling thread.
     let policy = |_: &[Refused]| unsafe { libc::sched_getscheduler(0) };
     let (refused, policy) = entered(&settings, |refused| (refused.clone(), policy(&refused)));
@@ -98,8 +100,8 @@ fn the_stack_is_touched_as_deep_as_asked() {
 
 #[test]
 fn memory_is_locked_or_the_refusal_says_what_allows_it() {
-    assert_eq!(lock_memory(&Settings::default()), []);
-    let refused = lock_memory(&Settings { lock_memory: true, ..Settings::default() });
+    assert_eq!(lock_memory(&RealtimeSettings::default()), []);
+    let refused = lock_memory(&RealtimeSettings { lock_memory: true, ..RealtimeSettings::default() });
     let locked = machine::text(Path::new("/"), "proc/self/status").unwrap();
     let locked = locked.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap().trim();
     match &refused[..] {
@@ -117,7 +119,7 @@ fn memory_is_locked_or_the_refusal_says_what_allows_it() {
 fn settings_are_read_from_their_table_and_unknown_keys_refused() {
     let text = "priority = 60\ncpus = [2, 3]\nlock-memory = true\nprefault-stack-kb = 512\n\
                 flush-to-zero = false\ntimer-slack-ns = 0";
-    let settings = Settings {
+    let settings = RealtimeSettings {
         priority: 60,
         cpus: vec![2, 3],
         lock_memory: true,
@@ -125,27 +127,27 @@ fn settings_are_read_from_their_table_and_unknown_keys_refused() {
         flush_to_zero: false,
         timer_slack_ns: 0,
     };
-    assert_eq!(toml::from_str::<Settings>(text).unwrap(), settings);
-    assert_eq!(toml::from_str::<Settings>("").unwrap(), Settings::default());
-    let error = toml::from_str::<Settings>("cpu = [1]").unwrap_err().to_string();
+    assert_eq!(toml::from_str::<RealtimeSettings>(text).unwrap(), settings);
+    assert_eq!(toml::from_str::<RealtimeSettings>("").unwrap(), RealtimeSettings::default());
+    let error = toml::from_str::<RealtimeSettings>("cpu = [1]").unwrap_err().to_string();
     assert!(error.contains("unknown field `cpu`"), "{error}");
 }
 
 #[test]
 fn the_example_documents_the_defaults() {
-    let example: Config = toml::from_str(include_str!("../../ndtd.example.toml")).unwrap();
-    assert_eq!(example.realtime, Settings::default());
+    let example: Config = toml::from_str(include_str!("../../../ndtd.example.toml")).unwrap();
+    assert_eq!(example.realtime, RealtimeSettings::default());
 }
 
 #[test]
 fn every_value_that_cannot_be_is_named() {
-    assert_eq!(Settings::default().problems(), Vec::<String>::new());
-    let settings = Settings {
+    assert_eq!(RealtimeSettings::default().problems(), Vec::<String>::new());
+    let settings = RealtimeSettings {
         priority: 96,
         cpus: vec![0, 7],
         prefault_stack_kb: 4096,
         timer_slack_ns: 2_000_000_000,
-        ..Settings::default()
+        ..RealtimeSettings::default()
     };
     assert_eq!(
         settings.problems_on(&[0, 1]),

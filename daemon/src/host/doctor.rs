@@ -1,7 +1,7 @@
-//! `ndtd doctor`: whether this computer gives a real-time thread what it needs, and what would make it.
+//! `ndtd doctor`: whether this computer gives real-time threads what they need, and what would improve it.
 //!
-//! Facts are gathered at the edge ([`facts`], [`libraries`]) and judged by a pure function ([`examine`]), so
-//! that tests have machines that nobody owns. Nothing is changed here: what to do stands in each finding.
+//! Facts are gathered by [`facts`] and [`libraries`] and judged by a pure function ([`examine`]), so that tests can
+//! describe machines that nobody owns. Nothing is changed: each finding says what to do.
 
 pub mod examine;
 pub mod facts;
@@ -10,59 +10,59 @@ pub mod libraries;
 use crate::config::{Config, ConfigError};
 use crate::engine::EngineKind;
 use crate::engine::onnx::Provider;
-use crate::machine::Machine;
+use crate::host::machine::Machine;
 use facts::Facts;
 use libraries::Loaded;
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// How much a finding matters, the least first.
+/// How much a finding matters, in rising order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// As it should be.
+    /// Nothing to improve.
     Ok,
-    /// Good to know; nothing has to be done.
+    /// Worth knowing; nothing has to be done.
     Note,
-    /// Estimates will come, some of them late.
+    /// Some estimates will be late.
     Warning,
     /// Something that the configuration asks for will not happen.
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
-    /// What was looked at.
+    /// What was checked.
     pub name: &'static str,
-    /// How much it matters.
+    /// How much the finding matters.
     pub severity: Severity,
     /// What was found.
     pub found: String,
-    /// What it has to do with latency.
+    /// How it affects latency.
     pub why: &'static str,
-    /// The command or the lines that mend it; none where there is nothing to mend.
+    /// Commands or configuration lines that improve it; `None` when there is nothing to improve.
     pub mend: Option<String>,
 }
 
-/// What `ndtd doctor` has to say. Its `Display` is for people, its JSON for programs.
+/// The report of `ndtd doctor`. Its `Display` is for people, its JSON for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Report {
-    /// The version of ndtd.
+pub struct Diagnosis {
+    /// Version of ndtd.
     pub version: &'static str,
-    /// The computer.
+    /// Computer that was examined.
     pub machine: Machine,
-    /// Every check, whatever it found.
+    /// Findings of all checks, whatever they found.
     pub findings: Vec<Finding>,
 }
 
-/// Looks at this machine with the configuration in `config`, else with the defaults.
+/// Examines this machine for the configuration file `config`, or for the default configuration.
 ///
-/// A configuration that cannot be read is a finding like others: the machine is looked at all the same.
-pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<PathBuf>) -> Report {
+/// A configuration that cannot be read is itself a finding; the machine is examined all the same.
+pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<PathBuf>) -> Diagnosis {
     let read = config.map_or_else(|| Ok(Config::default()), Config::read);
     let settings = read.as_ref().map(|config| config.realtime.clone()).unwrap_or_default();
     let configured = read.as_ref().ok().and_then(|config| config.onnxruntime_library.clone());
@@ -75,14 +75,14 @@ pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<P
         read.as_ref().is_ok_and(Config::uses_lsl),
     );
     let facts = Facts { onnxruntime_cuda: has_cuda, ..Facts::read(Path::new("/"), onnxruntime, liblsl) };
-    // Whether the CPUs exist is among the checks of the machine.
+    // The checks of the machine find out whether the CPUs exist.
     let mut findings = vec![configuration(config, read.as_ref().err(), settings.problems_on(&[]))];
     findings.extend(examine::examine(&facts, &settings));
-    Report { version: env!("CARGO_PKG_VERSION"), machine: facts.machine, findings }
+    Diagnosis { version: env!("CARGO_PKG_VERSION"), machine: facts.machine, findings }
 }
 
 fn configuration(path: Option<&Path>, error: Option<&ConfigError>, problems: Vec<String>) -> Finding {
-    let why = "the checks below are made for what [realtime] of it asks for";
+    let why = "the checks below are made for its [realtime] settings";
     let finding = |severity, found, mend| Finding { name: "configuration", severity, found, why, mend };
     let change = "change it to what is expected; ndtd.example.toml documents every key".to_owned();
     match (path, error) {
@@ -96,13 +96,13 @@ fn configuration(path: Option<&Path>, error: Option<&ConfigError>, problems: Vec
     }
 }
 
-impl Report {
-    /// The worst of the findings.
+impl Diagnosis {
+    /// Severity of the worst finding.
     pub fn severity(&self) -> Severity {
         self.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
     }
 
-    /// The exit status: 0 where nothing has to be done, 1 with a warning, 2 with a problem.
+    /// Exit status: 0 when nothing has to be done, 1 with a warning, 2 with a problem.
     pub fn exit_status(&self) -> u8 {
         match self.severity() {
             Severity::Ok | Severity::Note => 0,
@@ -123,7 +123,7 @@ impl fmt::Display for Severity {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine { cpu, cpus, virtual_machine, kernel, .. } = &self.machine;
         let place = if *virtual_machine { ", in a virtual machine" } else { "" };

@@ -1,21 +1,21 @@
-//! What the facts mean for latency: permissions, the kernel and memory here, CPUs in `processors`.
+//! What the facts mean for latency: permissions, the kernel and memory here, the CPUs in `processors`.
 //!
-//! A pure function of the facts and of what `[realtime]` asks for: what is asked for and will not happen is a
-//! problem, what makes estimates late is a warning, what could be better a note.
+//! A pure function of the facts and of `[realtime]`. What is asked for and will not happen is a problem, what makes
+//! estimates late is a warning, what could be better is a note.
 
 mod processors;
 
 use super::facts::Facts;
 use super::libraries::{Library, Loaded};
 use super::{Finding, Severity};
-use crate::machine::Preemption;
-use crate::realtime::Settings;
+use crate::host::machine::Preemption;
+use crate::host::realtime::RealtimeSettings;
 
-/// The oldest ONNX Runtime whose interface the engine speaks.
+/// Oldest version of ONNX Runtime whose interface the engine uses.
 const ONNXRUNTIME_MIN: (u32, u32) = (1, 23);
 
-/// Judges the facts, in the order in which a rig is set up.
-pub fn examine(facts: &Facts, settings: &Settings) -> Vec<Finding> {
+/// Judges the facts, in the order in which one sets up a rig.
+pub fn examine(facts: &Facts, settings: &RealtimeSettings) -> Vec<Finding> {
     vec![
         priority(facts, settings),
         locked_memory(facts, settings),
@@ -33,7 +33,7 @@ pub fn examine(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     ]
 }
 
-/// What every finding of a check has in common.
+/// The parts that all findings of a check share.
 struct Check {
     name: &'static str,
     why: &'static str,
@@ -50,7 +50,7 @@ impl Check {
     }
 }
 
-/// The line that lifts a limit of the person who is logged in, and the one for a service.
+/// Says how to raise a limit for the user who is logged in, and for a service.
 fn lift(limit: &str, value: &str, unit: &str) -> String {
     format!(
         "echo \"$USER - {limit} {value}\" | sudo tee -a /etc/security/limits.d/ndtd.conf, and log in again; \
@@ -58,7 +58,7 @@ fn lift(limit: &str, value: &str, unit: &str) -> String {
     )
 }
 
-fn priority(facts: &Facts, settings: &Settings) -> Finding {
+fn priority(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "real-time priority",
         why: "with a SCHED_FIFO priority no other program delays a bin; a systemd unit has its own limit, \
@@ -81,10 +81,10 @@ fn priority(facts: &Facts, settings: &Settings) -> Finding {
     }
 }
 
-fn locked_memory(facts: &Facts, settings: &Settings) -> Finding {
+fn locked_memory(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "locked memory",
-        why: "a page that was taken away costs a bin the time of a disk read; a systemd unit has its own \
+        why: "a page that was swapped out costs a bin the time of a disk read; a systemd unit has its own \
               limit, LimitMEMLOCK=",
     };
     let lift = lift("memlock", "unlimited", "LimitMEMLOCK=infinity");
@@ -100,7 +100,7 @@ fn locked_memory(facts: &Facts, settings: &Settings) -> Finding {
     }
 }
 
-fn throttling(facts: &Facts, settings: &Settings) -> Finding {
+fn throttling(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "real-time throttling",
         why: "the kernel stops real-time threads that take more than this share: a safety net, far above \
@@ -124,10 +124,10 @@ fn throttling(facts: &Facts, settings: &Settings) -> Finding {
     }
 }
 
-fn preemption(facts: &Facts, settings: &Settings) -> Finding {
+fn preemption(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "preemption",
-        why: "a bin waits until the kernel lets go of the CPU: microseconds with PREEMPT_RT or full, \
+        why: "a bin waits until the kernel gives up the CPU: microseconds with PREEMPT_RT or full, \
               milliseconds with none",
     };
     let model = facts.machine.preemption;
@@ -150,7 +150,7 @@ fn preemption(facts: &Facts, settings: &Settings) -> Finding {
     }
 }
 
-fn swap(facts: &Facts, settings: &Settings) -> Finding {
+fn swap(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "swap",
         why: "a page that was swapped out is read back from disk within a bin; locked memory stays, other \
