@@ -18,12 +18,13 @@ pub mod report;
 pub mod schedule;
 pub mod steps;
 pub mod tally;
+mod zeromq_rig;
 
 use crate::config::Config;
 use crate::engine::{self, EngineError};
 use crate::host::realtime;
 use crate::pipeline::PipelineError;
-use crate::zeromq::ZeromqError;
+use crate::transport::TransportError;
 use golden_counts::GoldenCounts;
 use in_process::measure_in_process;
 use load::{Load, Stress};
@@ -35,9 +36,10 @@ use schedule::{Length, Schedule};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tally::Tally;
+use zeromq_rig::RigError;
 
 /// What carries bins and estimates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// Nothing: bins are in memory, and an estimate has arrived where it is handed over.
@@ -90,9 +92,12 @@ pub enum BenchError {
     /// The pipeline.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
-    /// The rig's sockets.
+    /// The rig's sockets cannot be opened, or do not find the daemon.
     #[error(transparent)]
-    Zeromq(#[from] ZeromqError),
+    Rig(#[from] RigError),
+    /// The rig's streams cannot be opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
     /// Nothing to send.
     #[error("expected golden vectors in the bundle, whose counts are sent, found none")]
     NoCounts,
