@@ -332,10 +332,13 @@ mod tests {
         assert_eq!(outputs("output = \"tcp://a:1\"\n"), ["tcp://a:1"]);
         assert_eq!(outputs("output = [\"tcp://a:1\", \"lsl:arm\"]\n"), ["tcp://a:1", "lsl:arm"]);
         assert!(sentence("output = 3\n").contains("expected an endpoint or a list of them"));
-        let config = read("output = [\"lsl:type=x\", \"lsl\", \"lsl\"]\n[lsl]\nbuffer-bins = 0\n").unwrap();
+        assert!(
+            sentence("output = \"lsl:type=x\"\n")
+                .contains("expected lsl:NAME as an output, found lsl:type=x")
+        );
+        let config = read("output = [\"lsl\", \"lsl\"]\n[lsl]\nbuffer-bins = 0\n").unwrap();
         let problems = config.check().unwrap_err().to_string();
-        for expected in ["lsl:NAME as an output, found lsl:type=x", "found lsl twice", "buffer-bins in [lsl]"]
-        {
+        for expected in ["found lsl:ndtd twice", "buffer-bins in [lsl]"] {
             assert!(problems.contains(expected), "{expected} in {problems}");
         }
     }

@@ -9,18 +9,10 @@ pub struct Queue<T> {
     oldest: Receiver<T>,
 }
 
-impl<T: Clone> Queue<T> {
-    /// Makes an empty queue with [`QUEUE_BINS`] places. Every place has been filled with `item` once, so that none of its
-    /// pages is new to the kernel later.
-    pub fn new(item: &T) -> (Queue<T>, Receiver<T>) {
-        Queue::with_places(item, QUEUE_BINS)
-    }
-
-    /// Makes an empty queue with `places` places.
-    pub fn with_places(item: &T, places: usize) -> (Queue<T>, Receiver<T>) {
-        let (to, from) = bounded(places);
-        while to.try_send(item.clone()).is_ok() {}
-        while from.try_recv().is_ok() {}
+impl<T> Queue<T> {
+    /// Makes an empty queue with [`QUEUE_BINS`] places whose memory is new to the kernel: for threads without deadlines.
+    pub fn untouched() -> (Queue<T>, Receiver<T>) {
+        let (to, from) = bounded(QUEUE_BINS);
         (Queue { to, oldest: from.clone() }, from)
     }
 
@@ -36,5 +28,21 @@ impl<T: Clone> Queue<T> {
                 dropped
             }
         }
+    }
+}
+
+impl<T: Clone> Queue<T> {
+    /// Makes an empty queue with [`QUEUE_BINS`] places. Every place has been filled with `item` once, so that none of its
+    /// pages is new to the kernel later.
+    pub fn new(item: &T) -> (Queue<T>, Receiver<T>) {
+        Queue::with_places(item, QUEUE_BINS)
+    }
+
+    /// Makes an empty queue with `places` places.
+    pub fn with_places(item: &T, places: usize) -> (Queue<T>, Receiver<T>) {
+        let (to, from) = bounded(places);
+        while to.try_send(item.clone()).is_ok() {}
+        while from.try_recv().is_ok() {}
+        (Queue { to, oldest: from.clone() }, from)
     }
 }

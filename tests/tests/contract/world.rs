@@ -163,11 +163,11 @@ impl World {
         let broken = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
         let count = Arc::new(AtomicU32::new(0));
         let (to_source, coming) = mpsc::channel();
-        let (arrivals, arrived) = Queue::new(&SourceEvent::PeerGone);
-        let (bins, queued_bins) = Queue::new(&Bin::empty());
-        let (estimates, computed) = Queue::new(&Estimate::zero(0, 0));
-        let (events, queued_events) = Queue::new(&SourceEvent::PeerGone);
-        let (results, queued_results) = Queue::new(&Estimate::zero(0, 0));
+        let (arrivals, arrived) = Queue::untouched();
+        let (bins, queued_bins) = Queue::untouched();
+        let (estimates, computed) = Queue::untouched();
+        let (events, queued_events) = Queue::untouched();
+        let (results, queued_results) = Queue::untouched();
         let (publish, published) = mpsc::channel();
         let rebin = Rebin::new((plan.period_ns / 1_000) as u32, 2, 50.0);
         let rig = Rig { coming, width_us: (plan.width_ns() / 1_000) as u32, rebin };
