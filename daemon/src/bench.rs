@@ -21,12 +21,13 @@ pub mod report;
 pub mod schedule;
 pub mod steps;
 pub mod tally;
+mod zeromq_rig;
 
 use crate::config::Config;
 use crate::engine::{self, EngineError};
 use crate::host::realtime;
 use crate::pipeline::PipelineError;
-use crate::zeromq::ZeromqError;
+use crate::transport::TransportError;
 use golden_counts::GoldenCounts;
 use in_process::measure_in_process;
 use load::{Load, Stress};
@@ -38,9 +39,10 @@ use schedule::{Length, Schedule};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tally::Tally;
+use zeromq_rig::RigError;
 
 /// The transport of bins and estimates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// No transport: bins come from memory, and an estimate has arrived when it is handed over.
@@ -93,9 +95,12 @@ pub enum BenchError {
     /// The pipeline cannot be started, or a stream is lost.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
-    /// The sockets of the rig fail.
+    /// The rig's sockets cannot be opened, or do not find the daemon.
     #[error(transparent)]
-    Zeromq(#[from] ZeromqError),
+    Rig(#[from] RigError),
+    /// The rig's streams cannot be opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
     /// The bundle has no counts to send.
     #[error("expected golden vectors in the bundle, whose counts are sent, found none")]
     NoCounts,

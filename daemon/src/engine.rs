@@ -9,6 +9,7 @@
 //! All are loaded from the same bundle, and [`load`] refuses an engine that does not reproduce the bundle's golden vectors
 //! ([`golden`]).
 
+pub mod check;
 pub mod golden;
 pub mod linear;
 pub mod native;
@@ -88,13 +89,35 @@ pub trait Engine: Send {
 pub struct StepFailed;
 
 /// The kind of engine that the configuration asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
     /// Our own kernels.
     Native,
     /// ONNX Runtime.
     Onnx,
+}
+
+impl EngineKind {
+    /// All kinds of engines.
+    pub const ALL: [EngineKind; 2] = [EngineKind::Native, EngineKind::Onnx];
+
+    /// The name used in configuration and on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineKind::Native => "native",
+            EngineKind::Onnx => "onnx",
+        }
+    }
+
+    /// Returns the engine of this name.
+    ///
+    /// # Errors
+    /// One sentence, where there is none.
+    pub fn named(name: &str) -> Result<EngineKind, String> {
+        let found = EngineKind::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| format!("expected native or onnx, found \"{name}\""))
+    }
 }
 
 /// The engine that the configuration asks for, with its options.

@@ -7,8 +7,8 @@ use super::schedule::Schedule;
 use super::tally::{Answer, Tally};
 use crate::config::Config;
 use crate::engine;
-use crate::pipeline::{self, Pipeline, Say};
-use crate::source::{Received, Source};
+use crate::input::{Received, Source};
+use crate::pipeline::{self, Pipeline};
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 use ndt_protocol::{Bin, Bundle};
 
@@ -29,12 +29,8 @@ pub fn measure_in_process(
     let engine = engine::load(&config.engine(), bundle)?;
     let (answers, answered) = answers::queue();
     let source = InProcessSource::new(*tally.schedule(), counts.clone());
-    let say = move |say: Say<'_>| {
-        if let Say::Estimate(estimate) = say {
-            answers::put(&answers, Answer::of(estimate, None));
-        }
-    };
-    let pipeline = pipeline::start_with(config, bundle, engine, source, say)?;
+    let publish = move |estimate: &_| answers::put(&answers, Answer::of(estimate, None));
+    let pipeline = pipeline::start_with(config, bundle, engine, source, publish)?;
     // The source ends after its last bin, and each thread after the one before it.
     answers::take_until_closed(&answered, tally, tell);
     Ok(pipeline)

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 const WALKED_BYTES: usize = 32 << 20;
 
 /// The load on the computer during a measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Load {
     /// No load.
@@ -20,6 +20,31 @@ pub enum Load {
     Stress,
     /// No load, and bins come in bursts with half a second of silence between them, so that the CPU goes to sleep.
     IdleGap,
+}
+
+impl Load {
+    /// All loads.
+    pub const ALL: [Load; 3] = [Load::None, Load::Stress, Load::IdleGap];
+
+    /// The name used on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Load::None => "none",
+            Load::Stress => "stress",
+            Load::IdleGap => "idle-gap",
+        }
+    }
+
+    /// Returns the load of this name.
+    ///
+    /// # Errors
+    /// One sentence, where there is none.
+    pub fn named(name: &str) -> Result<Load, String> {
+        let found = Load::ALL.into_iter().find(|load| load.name() == name);
+        found.ok_or_else(|| {
+            format!("expected one of {}, found \"{name}\"", Load::ALL.map(Load::name).join(", "))
+        })
+    }
 }
 
 /// The threads of [`Load::Stress`]. They end when it is dropped.

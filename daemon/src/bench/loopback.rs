@@ -8,11 +8,11 @@ use super::answers;
 use super::golden_counts::GoldenCounts;
 use super::schedule::Schedule;
 use super::tally::{Answer, Tally};
+use super::zeromq_rig::{RigError, ZeromqRig};
 use crate::config::Config;
 use crate::engine;
 use crate::host::realtime;
 use crate::pipeline::{self, Pipeline};
-use crate::zeromq::{ZeromqError, ZeromqRig};
 use crossbeam_channel::Sender;
 use ndt_protocol::Bundle;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
@@ -55,7 +55,7 @@ fn on_free_ports(config: &Config) -> Config {
 pub struct LoopbackRig {
     stop: Arc<AtomicBool>,
     /// Returns the sockets, so that estimates are still received after the last bin was sent.
-    thread: JoinHandle<Result<ZeromqRig, ZeromqError>>,
+    thread: JoinHandle<Result<ZeromqRig, RigError>>,
 }
 
 impl LoopbackRig {
@@ -98,7 +98,7 @@ impl LoopbackRig {
     /// Closes the sockets.
     ///
     /// # Errors
-    /// [`BenchError::Zeromq`] when the rig could not reach the pipeline.
+    /// [`BenchError::Rig`] when the rig could not reach the pipeline.
     pub fn end(self) -> Result<(), BenchError> {
         self.stop.store(true, Relaxed);
         let ended = self.thread.join();

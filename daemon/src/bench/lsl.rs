@@ -12,9 +12,11 @@ use super::tally::{Answer, Tally};
 use crate::config::Config;
 use crate::engine;
 use crate::host::realtime;
-use crate::lsl::outlets::LslPublisher;
-use crate::lsl::source::LslSource;
-use crate::pipeline::{self, Pipeline, PipelineError, Say};
+use crate::output::Publisher;
+use crate::pipeline::{self, Pipeline};
+use crate::transport::TransportError;
+use crate::transport::lsl::publisher::LslPublisher;
+use crate::transport::lsl::source::LslSource;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ndt_protocol::Bundle;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
@@ -74,23 +76,21 @@ fn start(
     schedule: Schedule,
     answers: Sender<Answer>,
 ) -> Result<(Pipeline, LslRig), BenchError> {
-    let library = Library::load(config.lsl.library.as_deref()).map_err(PipelineError::from)?;
+    let library = Library::load(config.lsl.library.as_deref()).map_err(TransportError::from)?;
     // A name that neither another program nor an earlier measurement uses.
     let name = format!("ndt-bench-{}-{}", std::process::id(), monotonic_ns());
     let engine = engine::load(&config.engine(), bundle)?;
     let query = Query { source_id: Some(name.clone()), ..Query::default() };
     let source = LslSource::open(&library, &query, &config.lsl, bundle, config.stale_after_bins);
-    let source = source.map_err(|error| PipelineError::Thread { name: "lsl-search", error })?;
+    let source = source.map_err(|error| TransportError::Thread { name: "lsl-search", error })?;
     let publisher = LslPublisher::open(&library, &name, bundle, &engine.name(), &config.realtime);
-    let mut publisher = publisher.map_err(PipelineError::from)?;
+    let mut publisher = publisher.map_err(TransportError::from)?;
     let (keep, kept) = bounded(QUEUE_ANSWERS);
-    let say = move |say: Say<'_>| {
-        if let Say::Estimate(estimate) = say {
-            answers::put(&keep, Answer::of(estimate, None));
-            publisher.publish(estimate);
-        }
+    let publish = move |estimate: &_| {
+        answers::put(&keep, Answer::of(estimate, None));
+        publisher.publish(estimate);
     };
-    let pipeline = pipeline::start_with(config, bundle, engine, source, say)?;
+    let pipeline = pipeline::start_with(config, bundle, engine, source, publish)?;
     let stop = Arc::new(AtomicBool::new(false));
     let (ready, is_ready) = bounded(1);
     let hearing = spawn("bench-hear", config, {
@@ -129,7 +129,7 @@ impl LslRig {
         let panicked = |name| move |_| BenchError::Thread { name, found: "a panic".to_owned() };
         let sent = self.sending.join().map_err(panicked("bench-rig"))?;
         let heard = self.hearing.join().map_err(panicked("bench-hear"))?;
-        sent.map(drop).and(heard).map_err(|error| PipelineError::from(error).into())
+        sent.map(drop).and(heard).map_err(|error| TransportError::from(error).into())
     }
 }
 

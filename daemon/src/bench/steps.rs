@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::engine;
 use crate::guard::Guard;
+use crate::input::Intake;
 use crate::pipeline::PipelineError;
-use crate::source::Intake;
 use ndt_protocol::{Bin, Bundle, Estimate};
 
 /// The result of the steps.

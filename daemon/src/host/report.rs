@@ -2,7 +2,7 @@
 //!
 //! Pure: counters in, text out.
 
-use crate::counts::Stats;
+use crate::pipeline::counters::Stats;
 use ndt_protocol::Quality;
 
 /// Compares the counters with those of the previous call, so that each event is reported once.
@@ -96,7 +96,7 @@ pub fn summary(stats: &Stats) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::Refusal;
+    use crate::input::Refusal;
 
     #[test]
     fn silence_is_reported_when_it_begins_and_when_it_ends() {

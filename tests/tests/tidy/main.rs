@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const FENCES: [(&str, &[&str]); 5] = [
     ("ort::", &["daemon/src/engine/onnx.rs", "daemon/src/engine/onnx/"]),
     ("hdf5::", &["replay/src/h5.rs"]),
-    ("zeromq::", &["daemon/src/zeromq.rs", "replay/src/zeromq.rs"]),
+    ("zeromq::", &["daemon/src/transport/zeromq", "daemon/src/bench/zeromq_rig.rs", "replay/src/zeromq.rs"]),
     ("burn::", &["trainer/"]),
     ("libloading::", &["protocol/src/lsl/library.rs"]),
 ];

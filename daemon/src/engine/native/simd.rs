@@ -16,7 +16,7 @@ pub use portable::Portable;
 use serde::{Deserialize, Serialize};
 
 /// A set of vector instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InstructionSet {
     /// `avx512-vnni` and dot products of bfloat16 (Zen 4, Sapphire Rapids and later).
@@ -86,6 +86,16 @@ impl InstructionSet {
             InstructionSet::Avx2 => 8,
             InstructionSet::Neon | InstructionSet::Portable => 4,
         }
+    }
+
+    /// Returns the instruction set of this name.
+    ///
+    /// # Errors
+    /// One sentence, where there is none.
+    pub fn named(name: &str) -> Result<InstructionSet, String> {
+        let found = InstructionSet::ALL.into_iter().find(|set| set.name() == name);
+        let names = || InstructionSet::ALL.map(InstructionSet::name).join(", ");
+        found.ok_or_else(|| format!("expected one of {}, found \"{name}\"", names()))
     }
 
     /// The name used in configuration, logs and JSON.

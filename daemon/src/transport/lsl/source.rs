@@ -1,13 +1,13 @@
 //! Bins from a stream.
 
-use super::Settings;
+use super::LslSettings;
 use super::clock::{self, Clock};
 use super::events::EventBins;
 use super::grid::Grid;
 use super::labels::Layout;
 use super::search::{Ask, Found, Samples, Search};
-use crate::rebin::Rebin;
-use crate::source::{Received, Source};
+use crate::input::rebin::Rebin;
+use crate::input::{Received, Source};
 use crossbeam_channel::RecvTimeoutError;
 use ndt_protocol::bin::ClockOffset;
 use ndt_protocol::clock::monotonic_ns;
@@ -77,7 +77,7 @@ impl LslSource {
     pub fn open(
         library: &Library,
         query: &Query,
-        settings: &Settings,
+        settings: &LslSettings,
         bundle: &Bundle,
         silent_bins: u64,
     ) -> io::Result<LslSource> {
@@ -267,7 +267,7 @@ impl Source for LslSource {
                 match self.rebin.push(bin, width_us) {
                     Ok(true) => Received::Bin,
                     Ok(false) => Received::Nothing,
-                    Err(error) => Received::Refused(error),
+                    Err(error) => Received::Refused(error.into()),
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! that lacks a part is not made: a sum over less time would be a lower rate, and the decoder knows what to do
 //! about a bin that is missing.
 
-use crate::source::Runs;
+use super::runs::Runs;
 use ndt_protocol::Bin;
 use ndt_protocol::binner::{BinError, Rebinner};
 use ndt_protocol::wire::WireError;
@@ -77,7 +77,7 @@ impl Narrow {
     }
 
     fn push(&mut self, bin: &mut Bin, count_max: f32) -> bool {
-        self.runs.tell(bin);
+        self.runs.assign(bin);
         let parts = self.rebinner.parts() as u64;
         let mut place = match self.place {
             Some(place) if place.stream == bin.stream && bin.seq < place.next => return false,

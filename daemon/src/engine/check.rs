@@ -1,6 +1,6 @@
 //! `ndtd check`: what a bundle is, whether this computer reproduces it, and what fewer bits would lose.
 
-use crate::engine::{self, Choice, EngineError, EngineKind};
+use super::{Choice, EngineError, EngineKind};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, Velocity};
 use ndt_protocol::bundle::precision::{Precision, ValidationLoss};
@@ -60,7 +60,7 @@ pub struct Reproduced {
 /// [`EngineError`] when the engine cannot be loaded or its numbers are not the trainer's.
 pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> {
     let manifest = &bundle.manifest;
-    let default = engine::precision(choice, bundle);
+    let default = super::precision(choice, bundle);
     let mut precisions = Vec::new();
     let mut name = String::new();
     let measured = |precision: &Precision| {
@@ -69,7 +69,7 @@ pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> 
     };
     for precision in Precision::ALL.into_iter().filter(measured) {
         let choice = Choice { precision: Some(precision), ..choice.clone() };
-        let (engine, found) = engine::load_and_compare(&choice, bundle)?;
+        let (engine, found) = super::load_and_compare(&choice, bundle)?;
         if precision == default {
             name = engine.name();
         }

@@ -1,7 +1,7 @@
-//! `ndtd decode`: the estimates of a whole file of trials, as fast as the computer goes.
+//! Offline decoding of a whole file of trials, as fast as the computer goes (`ndtd decode`).
 //!
-//! The function is that of the daemon, which each trial starts cold; deadlines, gaps and their answers are the daemon's
-//! alone. Files are safetensors of `f32`, which every framework of the field reads.
+//! The model is the one that the daemon runs, and each trial starts without history; deadlines, gaps and the policy belong to
+//! the daemon alone. Files are safetensors of `f32`, which every framework of the field reads.
 
 use crate::engine::linear::LinearDecoder;
 use crate::engine::native::batch::{Answers, Batch, BatchError, Trials};
@@ -11,44 +11,52 @@ use ndt_protocol::bundle::tensors::{self, Tensors, TensorsError};
 use ndt_protocol::files::{self, FileError};
 use ndt_protocol::{Bundle, Manifest};
 use serde::Serialize;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Arrays that an input may have.
+/// Names of the arrays that an input may hold.
 const KNOWN: [&str; 2] = ["counts", "missing"];
 
-/// What to decode.
+/// Input, output and threads of a decoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// `counts [trials, bins, channels]`, and perhaps `missing [trials, bins]`.
+pub struct DecodeSettings {
+    /// File with `counts [trials, bins, channels]` and, optionally, `missing [trials, bins]`.
     pub counts: PathBuf,
-    /// Gets `log_rates [trials, bins, units]`, but of a linear decoder, and, with a velocity, `velocity [trials, bins,
-    /// dims]`.
+    /// File to write: `log_rates [trials, bins, units]` unless the decoder is linear, and `velocity [trials, bins, dims]` if the
+    /// bundle has a velocity.
     pub out: PathBuf,
-    /// That compute, at most.
+    /// Highest number of threads.
     pub threads: NonZeroUsize,
 }
 
-/// What was decoded.
+/// Summary of a decoding.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
-    /// Of the bundle.
+    /// Id of the bundle.
     pub bundle: String,
-    /// What computed.
+    /// Engine that computed.
     pub engine: String,
-    /// That computed, at most.
+    /// Highest number of threads that computed.
     pub threads: usize,
-    /// How many.
+    /// Number of trials.
     pub trials: usize,
-    /// Of each.
+    /// Number of bins of each trial.
     pub bins: usize,
-    /// Of computing, without reading and writing.
+    /// Time of computing, without reading and writing, s.
     pub seconds: f64,
 }
 
-/// Why nothing was written.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { trials, bins, seconds, engine, threads, .. } = self;
+        write!(f, "{trials} trials of {bins} bins in {seconds:.3} s: {engine}, up to {threads} threads")
+    }
+}
+
+/// Why a file cannot be decoded. Nothing is written then.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A file cannot be read or written.
@@ -57,26 +65,26 @@ pub enum DecodeError {
     /// The input is no safetensors file of f32.
     #[error("{path}: {error}")]
     Tensors {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         error: TensorsError,
     },
-    /// An array that nobody would read.
+    /// The file holds an array of an unknown name.
     #[error("expected the arrays \"counts\" and \"missing\", found \"{found}\"")]
     Unknown {
-        /// Its name.
+        /// Name of the array.
         found: String,
     },
-    /// Nothing to decode.
+    /// The file holds no counts.
     #[error("expected an array \"counts\" of [trials, bins, channels], found none")]
     NoCounts,
-    /// Counts of another shape.
+    /// The counts have another shape.
     #[error("expected \"counts\" of [trials, bins, {channels} channels], found {found:?}")]
     Counts {
-        /// Of the bundle.
+        /// Number of channels of the bundle.
         channels: usize,
-        /// The shape.
+        /// Shape of the array.
         found: Vec<usize>,
     },
     /// Missing bins of another shape.
@@ -86,7 +94,7 @@ pub enum DecodeError {
         trials: usize,
         /// Of the counts.
         bins: usize,
-        /// The shape.
+        /// Shape of the array.
         found: Vec<usize>,
     },
     /// Something that is no count.
@@ -128,9 +136,9 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// [`DecodeError`]; what was at the place of the output is then unchanged.
-pub fn run(
+pub fn decode_file(
     bundle: &Bundle,
-    settings: &Settings,
+    settings: &DecodeSettings,
     total: &dyn Fn(usize),
     done: &(dyn Fn() + Sync),
 ) -> Result<Report, DecodeError> {

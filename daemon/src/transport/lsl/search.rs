@@ -3,7 +3,7 @@
 //! `lsl-search` does nothing until it is asked. Of a stream that was found once it looks for the same source id ever
 //! after: a rig that comes back is taken up, and another one is not.
 
-use super::Settings;
+use super::LslSettings;
 use super::clock::Measured;
 use super::labels::{Layout, LayoutError};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -104,7 +104,7 @@ impl Search {
     pub fn start(
         library: &Library,
         query: &Query,
-        settings: &Settings,
+        settings: &LslSettings,
         bundle: &Bundle,
         clock: Sender<Measured>,
     ) -> std::io::Result<Search> {

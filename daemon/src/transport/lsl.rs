@@ -1,15 +1,15 @@
-//! Lab Streaming Layer in and out.
+//! Lab Streaming Layer: bins in ([`source`]), estimates out ([`publisher`]).
 //!
-//! Four threads have to do with it beside those of the library: the source thread pulls samples ([`source`]), `lsl-search`
-//! looks for the stream, checks it and tells the operator ([`search`]), `lsl-clock` compares the clocks ([`clock`]), and
-//! `lsl-out` pushes estimates ([`outlets`]). What a sample means is decided by pure functions that take time as an
+//! Four threads work on it beside those of the library: the source thread pulls samples ([`source`]), `lsl-search` looks for
+//! the stream, checks it and informs the operator ([`search`]), `lsl-clock` compares the clocks ([`clock`]), and
+//! `lsl-out` pushes estimates ([`publisher`]). What a sample means is decided by pure functions that take time as an
 //! argument: [`labels`], [`grid`] and [`events`]. `protocol/LSL.md` says what the streams consist of.
 
 pub mod clock;
 pub mod events;
 pub mod grid;
 pub mod labels;
-pub mod outlets;
+pub mod publisher;
 pub mod search;
 pub mod source;
 
@@ -19,22 +19,22 @@ use std::path::PathBuf;
 /// `[lsl]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Settings {
-    /// liblsl; beside the executable or the system's where not set.
+pub struct LslSettings {
+    /// Path of liblsl; by default the one beside the executable, or else the system's.
     pub library: Option<PathBuf>,
-    /// How often it is told that a stream is still looked for, s.
+    /// Interval between two log lines while no stream is found, s.
     pub resolve_timeout_s: f64,
-    /// Whether a stream may have channels that the bundle does not know; they are left out.
+    /// Whether a stream may have channels that the bundle does not know. They are ignored.
     pub allow_unknown_channels: bool,
-    /// Bins of samples that wait in the library at most; beyond that it drops the oldest.
+    /// Capacity of the library's buffer, in bins of samples. A full buffer drops its oldest sample.
     pub buffer_bins: usize,
-    /// How long after a bin's end its last spike may come, where a stream has one sample for each, ms.
+    /// How long a bin stays open after its end for spikes that come late, ms. Only for streams with one sample a spike.
     pub event_wait_ms: f64,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for LslSettings {
+    fn default() -> LslSettings {
+        LslSettings {
             library: None,
             resolve_timeout_s: 5.0,
             allow_unknown_channels: false,
@@ -44,8 +44,8 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// Everything that is wrong, one sentence each.
+impl LslSettings {
+    /// Returns one sentence for each setting that is out of its range.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut expect = |name: &str, found: f64, low: f64, high: f64| {

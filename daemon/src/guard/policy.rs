@@ -1,35 +1,35 @@
-//! What is said when nothing was computed in time, and how fast a hand may be said to move.
+//! How a velocity fades while nothing new is computed, and the limits of every published velocity.
 
 use serde::{Deserialize, Serialize};
 
-/// What becomes of the last computed velocity while nothing newer is there. Rates are held: a rate of zero would
-/// be a statement about the neurons, and the quality says that it is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+/// What becomes of the last computed velocity while no newer one is there. Rates are always held: a rate of zero would claim
+/// that the neurons are silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// It is kept, however long.
+    /// The velocity is kept, however long.
     Hold,
-    /// It fades with a time constant, and is exactly zero after four of them.
+    /// The velocity fades with a time constant, and is exactly zero after four of them.
     Decay,
-    /// It is zero at once.
+    /// The velocity is zero at once.
     Zero,
 }
 
-/// Time constants after which a fading velocity (then below 2 %) is zero.
+/// Time constants after which a fading velocity, by then below 2 %, is set to zero.
 const DECAY_ENDS: f64 = 4.0;
 
-/// The policy with its time constant in bins.
+/// A policy with its time constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Fallback {
-    /// Which.
+pub struct Fade {
+    /// How it fades.
     pub policy: Policy,
     /// Time constant of `decay`, in bin widths.
     pub time_constant_bins: f64,
 }
 
-impl Fallback {
-    /// What the last computed velocity is multiplied by, `bins` bins after it. Depends on the number of bins alone, not
-    /// on a clock, so that a replay gives the same numbers.
+impl Fade {
+    /// Returns the factor for the last computed velocity, `bins` bins after it. It depends on the number of bins alone and
+    /// not on a clock, so that a replay gives the same numbers.
     pub fn factor(&self, bins: u64) -> f32 {
         match self.policy {
             Policy::Hold => 1.0,
@@ -42,7 +42,7 @@ impl Fallback {
     }
 }
 
-/// How fast, and how suddenly faster, a hand may be said to move. For effectors that must not jump.
+/// Highest speed and highest change of a published velocity, for effectors that must not jump.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct VelocityLimits {
     /// Highest speed, m/s.
@@ -52,8 +52,8 @@ pub struct VelocityLimits {
 }
 
 impl VelocityLimits {
-    /// Shortens `velocity`, which follows `before`, to what is allowed, its direction (and its change's) kept;
-    /// whether anything had to be.
+    /// Shortens `velocity`, which follows `before`, to the limits; its direction, and that of the change, stay. Returns whether
+    /// it had to.
     pub fn apply(&self, before: &[f32], velocity: &mut [f32]) -> bool {
         let mut limited = false;
         if let Some(scale) = self.speed_max.and_then(|max| shortened(velocity.iter().copied(), max)) {
@@ -71,7 +71,7 @@ impl VelocityLimits {
     }
 }
 
-/// What a vector longer than `max` must be multiplied by.
+/// Factor that shortens a vector to the length `max`; `None` where it is not longer.
 fn shortened(parts: impl Iterator<Item = f32>, max: f32) -> Option<f32> {
     let length = parts.map(|part| part * part).sum::<f32>().sqrt();
     (length > max).then(|| max / length)
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_velocity_is_held_fades_to_exactly_zero_or_is_zero_at_once() {
-        let factor = |policy, bins| Fallback { policy, time_constant_bins: 2.5 }.factor(bins);
+        let factor = |policy, bins| Fade { policy, time_constant_bins: 2.5 }.factor(bins);
         assert_eq!([factor(Policy::Hold, 1), factor(Policy::Hold, 1_000_000)], [1.0, 1.0]);
         assert_eq!([factor(Policy::Zero, 1), factor(Policy::Zero, 9)], [0.0, 0.0]);
         assert!((factor(Policy::Decay, 1) - (-0.4f32).exp()).abs() < 1e-6);

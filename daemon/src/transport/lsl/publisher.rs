@@ -5,8 +5,9 @@
 //! That costs this path one more wake-up. Pushing both streams to a receiver each takes 14 us, in one of a hundred bins
 //! 130 us, at worst nearly 2 ms (`ndtd bench --transport lsl`, normal priority): too much for the publish thread.
 
-use crate::host::realtime;
-use crate::pipeline::Queue;
+use crate::host::realtime::{self, RealtimeSettings};
+use crate::output::Publisher;
+use crate::queue::Queue;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::lsl::{self, Channel, Description, Format, Kind, Library, LslError, Outlet, StreamInfo};
@@ -43,7 +44,7 @@ impl LslPublisher {
         name: &str,
         bundle: &Bundle,
         engine: &str,
-        settings: &realtime::RealtimeSettings,
+        settings: &RealtimeSettings,
     ) -> Result<LslPublisher, LslError> {
         let infos = infos(library, name, bundle, engine)?;
         let (queue, estimates) = Queue::with_places(&Estimate::zero(0, 0), QUEUE_ESTIMATES);
@@ -61,7 +62,7 @@ impl LslPublisher {
             };
             drop(open.send(done));
             if let Some(streams) = streams {
-                run(streams, &estimates, &tell);
+                push_all(streams, &estimates, &tell);
             }
         };
         let no_thread = |found: String| LslError::Refused { what: "have a thread", found };
@@ -71,10 +72,12 @@ impl LslPublisher {
         opened.recv().map_err(|_| no_thread("a panic".to_owned()))??;
         Ok(publisher)
     }
+}
 
-    /// Hands over an estimate. Runs on the publish thread, once a bin, after ZeroMQ has it. Neither allocates nor blocks;
-    /// of what the thread does not take in time, the oldest is dropped.
-    pub fn publish(&mut self, estimate: &Estimate) {
+impl Publisher for LslPublisher {
+    /// Hands the estimate to the thread that pushes it. Neither allocates nor blocks; when the thread does not keep up, the
+    /// oldest estimate is dropped.
+    fn publish(&mut self, estimate: &Estimate) {
         if self.queue.as_ref().is_some_and(|queue| queue.push(estimate.clone())) {
             _ = self.dropped.try_send(());
         }
@@ -91,7 +94,8 @@ impl Drop for LslPublisher {
     }
 }
 
-fn run(mut streams: Streams, estimates: &Receiver<Estimate>, dropped: &Receiver<()>) {
+/// Runs on the pushing thread until the publisher is dropped.
+fn push_all(mut streams: Streams, estimates: &Receiver<Estimate>, dropped: &Receiver<()>) {
     let mut told = Instant::now();
     while let Ok(estimate) = estimates.recv() {
         streams.push(&estimate);
