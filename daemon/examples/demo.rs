@@ -15,11 +15,11 @@ use ndt_protocol::Bundle;
 use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::endpoint::SocketAddress;
-use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
-use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::listen::{Summary, TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::{Interval, Session};
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::{inspect, nwb, nwb_write};
+use ndt_replay::{inspect, nwb, transport};
 use ndt_trainer::config::Config;
 use ndt_trainer::dataset::{self, Dataset, Trial};
 use ndt_trainer::metrics::R2;
@@ -27,6 +27,7 @@ use ndt_trainer::ridge::{SmoothingDecoder, TrialCounts};
 use ndt_trainer::{export, training};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// From simulated (or recorded) spikes to decoded velocity, in under three minutes.
@@ -95,7 +96,7 @@ fn session(demo: &Demo) -> Result<(PathBuf, Session)> {
     }
     let path = demo.folder.join("session.nwb");
     let session = simulate(&Recipe::default());
-    nwb_write::write(&session, &path)?;
+    nwb::write(&session, &path)?;
     Ok((path, session))
 }
 
@@ -156,7 +157,7 @@ fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
         let player = scope.spawn(move || {
             let heard: Result<(), _> = gone.recv();
             heard.context("expected the daemon to be heard, found silence")?;
-            Ok::<_, anyhow::Error>(play::run(
+            Ok::<_, anyhow::Error>(transport::zeromq::play(
                 plan,
                 None,
                 &rig,
@@ -171,14 +172,21 @@ fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
         let mut start = || {
             let _ = go.send(());
         };
-        let heard = listen::run(&output, &mut tally, until, &mut start, &mut |tally, estimate| {
-            if shown.elapsed() > Duration::from_secs(if live { 1 } else { 10 }) {
-                shown = Instant::now();
-                let end = if live { "   \r" } else { "\n" };
-                eprint!("{}{end}", line(&tally.summary(), estimate.velocity()));
-            }
-            true
-        });
+        let heard = transport::zeromq::listen(
+            &output,
+            &mut tally,
+            until,
+            &AtomicBool::new(false),
+            &mut start,
+            &mut |tally, estimate| {
+                if shown.elapsed() > Duration::from_secs(if live { 1 } else { 10 }) {
+                    shown = Instant::now();
+                    let end = if live { "   \r" } else { "\n" };
+                    eprint!("{}{end}", line(&tally.summary(), estimate.velocity()));
+                }
+                true
+            },
+        );
         drop(go);
         heard?;
         let report = player.join().map_err(|_| anyhow::anyhow!("the player panicked"))??;

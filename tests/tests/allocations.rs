@@ -8,7 +8,7 @@ use ndt_daemon::pipeline;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, wire};
-use ndt_replay::zeromq::{Receiver, Sender};
+use ndt_replay::transport::zeromq::{Receiver, Sender};
 use ndt_tests::{Positions, Shape, linear, on_loopback, random_counts, weights_only};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
