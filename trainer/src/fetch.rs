@@ -52,7 +52,7 @@ impl Set {
 
 /// How to fetch.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct FetchOptions {
     /// Base URL of the API. With https every redirect has to be https, too.
     pub api: String,
     /// Tries in a row that may fail without one more byte; at least 1.
@@ -65,9 +65,9 @@ pub struct Options {
     pub force: bool,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for FetchOptions {
+    fn default() -> FetchOptions {
+        FetchOptions {
             api: API.to_owned(),
             tries: 5,
             retry_wait: Duration::from_millis(500),
@@ -273,7 +273,7 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> FetchError {
 }
 
 /// The NWB files of `set` as the archive lists them, in the order of their names.
-pub fn list(set: &Set, options: &Options, tell: &mut Tell) -> Result<Vec<RemoteFile>, FetchError> {
+pub fn list(set: &Set, options: &FetchOptions, tell: &mut Tell) -> Result<Vec<RemoteFile>, FetchError> {
     Archive::new(options)?.files(set, tell)
 }
 
@@ -282,7 +282,7 @@ pub fn list(set: &Set, options: &Options, tell: &mut Tell) -> Result<Vec<RemoteF
 pub fn fetch(
     set: &Set,
     folder: &Path,
-    options: &Options,
+    options: &FetchOptions,
     tell: &mut Tell,
 ) -> Result<Vec<Fetched>, FetchError> {
     let archive = Archive::new(options)?;

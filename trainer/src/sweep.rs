@@ -8,6 +8,7 @@
 
 pub mod local;
 pub mod plan;
+#[cfg(feature = "plots")]
 pub mod plot;
 pub mod ranking;
 pub mod run;

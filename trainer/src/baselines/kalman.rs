@@ -5,7 +5,7 @@
 //! in. Covariances do not depend on counts, so that the gains of all bins of a run are computed once, in the form of
 //! Joseph, which keeps them symmetric and positive whatever is rounded.
 
-use super::data::{Data, LAGS_MS, Run, is_known, r2};
+use super::runs::{LAGS_MS, Run, Runs, is_known, r2};
 use faer::prelude::Solve;
 use faer::{Mat, MatRef, Side};
 
@@ -27,7 +27,7 @@ pub enum State {
 
 /// What is chosen on the validation runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
+pub struct KalmanSettings {
     /// The state.
     pub state: State,
     /// From a bin's counts to the state that they show, bins.
@@ -40,7 +40,7 @@ pub struct Settings {
 
 /// A fitted filter.
 pub struct Kalman {
-    settings: Settings,
+    settings: KalmanSettings,
     /// `[n, n]`.
     transition: Mat<f64>,
     /// `[C, n]`.
@@ -79,12 +79,12 @@ impl Kalman {
     ///
     /// # Errors
     /// [`KalmanError`] when too little is known to fit any.
-    pub fn choose(data: &Data, lag: usize, state: State) -> Result<Kalman, KalmanError> {
+    pub fn choose(data: &Runs, lag: usize, state: State) -> Result<Kalman, KalmanError> {
         let mut best: Result<Kalman, KalmanError> = Err(KalmanError::Singular);
         for square_root in [false, true] {
             for neural_lag_bins in 0..=NEURAL_LAG_MAX {
                 for noise_scale in NOISE_SCALES {
-                    let settings = Settings { state, neural_lag_bins, square_root, noise_scale };
+                    let settings = KalmanSettings { state, neural_lag_bins, square_root, noise_scale };
                     match (Kalman::fit(data, lag, settings), &best) {
                         (Ok(fit), Ok(known)) if fit.validation_r2 <= known.validation_r2 => {}
                         (Ok(fit), _) => best = Ok(fit),
@@ -101,7 +101,7 @@ impl Kalman {
     ///
     /// # Errors
     /// [`KalmanError`] when too little is known.
-    pub fn fit(data: &Data, lag: usize, settings: Settings) -> Result<Kalman, KalmanError> {
+    pub fn fit(data: &Runs, lag: usize, settings: KalmanSettings) -> Result<Kalman, KalmanError> {
         let ahead = (LAGS_MS[lag] / data.bin_width_ms).round() as usize;
         let neural_lag = settings.neural_lag_bins;
         let known: Vec<(&Run, Mat<f64>)> = data
@@ -176,7 +176,7 @@ impl Kalman {
     }
 
     /// What was chosen.
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self) -> KalmanSettings {
         self.settings
     }
 
@@ -257,7 +257,7 @@ struct Observation {
 fn observation(
     known: &[(&Run, Mat<f64>)],
     channels: usize,
-    settings: Settings,
+    settings: KalmanSettings,
 ) -> Result<Observation, KalmanError> {
     let lag = settings.neural_lag_bins;
     let n = known[0].1.ncols();

@@ -1,10 +1,10 @@
 //! Decoders that are linear in the last bins' counts, and their bundles, which the daemon runs.
 
-use super::data::{Data, LAGS_MS};
+use super::runs::{LAGS_MS, Runs};
+use super::smoothing::SmoothingDecoder;
 use super::wiener::Wiener;
-use crate::dataset::VELOCITY_SERIES;
-use crate::export::{GOLDEN_BINS, count_max, golden_input};
-use crate::ridge::SmoothingDecoder;
+use crate::data::readouts::VELOCITY_SERIES;
+use crate::export::golden::{GOLDEN_BINS, count_max, golden_input};
 use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Training, Velocity};
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
@@ -80,7 +80,7 @@ impl LinearFilter {
     ///
     /// # Errors
     /// [`BundleError::Check`] when it is none within the limits.
-    pub fn bundle(&self, data: &Data, training: Training) -> Result<Bundle, BundleError> {
+    pub fn bundle(&self, data: &Runs, training: Training) -> Result<Bundle, BundleError> {
         let means = data.mean_counts();
         let (channels, dims) = (means.len(), self.bias.len());
         let in_bins = |ms: f64| (ms / data.bin_width_ms).round() as usize;

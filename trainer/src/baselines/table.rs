@@ -1,19 +1,20 @@
 //! Every baseline's figures on the same trials, one row each.
 
-use super::cosmoothing::{PoissonError, PoissonRegression};
-use super::data::{Data, LAGS_MS, r2};
-use super::gru::{self, Gru};
+use super::gru::{self, Gru, GruSettings};
 use super::kalman::{Kalman, KalmanError, State};
 use super::linear::LinearFilter;
+use super::poisson::{PoissonError, PoissonRegression};
+use super::runs::{LAGS_MS, Runs, r2};
 use super::smoothing;
+use super::smoothing::DecoderError;
 use super::wiener::{HISTORIES, Wiener};
-use crate::metrics::R2;
-use crate::ridge::{DecoderError, RidgeError};
+use crate::evaluation::metrics::R2;
+use crate::ridge::RidgeError;
 use serde::Serialize;
 use std::time::Instant;
 
 /// Which baseline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     /// Counts smoothed with half a Gaussian, then ridge regression.
     Smoothing,
@@ -104,8 +105,8 @@ pub enum BaselineError {
 /// [`BaselineError`] when a fit has no solution, or nothing can be scored.
 pub fn rows(
     method: Method,
-    data: &Data,
-    settings: &gru::Settings,
+    data: &Runs,
+    settings: &GruSettings,
     seeds: u64,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Row>, BaselineError> {
@@ -128,7 +129,7 @@ pub fn rows(
         }
         Method::Gru => {
             let row = |seed| {
-                let settings = gru::Settings { seed: settings.seed + seed, ..*settings };
+                let settings = GruSettings { seed: settings.seed + seed, ..*settings };
                 gru_row(data, &settings, progress)
             };
             (0..seeds).map(row).collect()
@@ -137,12 +138,12 @@ pub fn rows(
     }
 }
 
-fn smoothing_row(data: &Data) -> Result<Row, BaselineError> {
+fn smoothing_row(data: &Runs) -> Result<Row, BaselineError> {
     if data.dims != 2 {
         return Err(BaselineError::Dims { found: data.dims });
     }
     let started = Instant::now();
-    let fits = [0, 1].map(|lag| smoothing::fit(data, lag));
+    let fits = [0, 1].map(|lag| smoothing::fit_runs(data, lag));
     let seconds = started.elapsed().as_secs_f64();
     let mut velocity = Vec::new();
     let mut chosen = Vec::new();
@@ -159,7 +160,7 @@ fn smoothing_row(data: &Data) -> Result<Row, BaselineError> {
     Ok(Row { filter, ..row })
 }
 
-fn wiener_row(data: &Data, history_bins: usize) -> Result<Row, BaselineError> {
+fn wiener_row(data: &Runs, history_bins: usize) -> Result<Row, BaselineError> {
     let started = Instant::now();
     let mut velocity = Vec::new();
     let mut chosen = Vec::new();
@@ -176,7 +177,7 @@ fn wiener_row(data: &Data, history_bins: usize) -> Result<Row, BaselineError> {
     Ok(Row { filter, ..row })
 }
 
-fn kalman_row(data: &Data, state: State) -> Result<Row, BaselineError> {
+fn kalman_row(data: &Runs, state: State) -> Result<Row, BaselineError> {
     let started = Instant::now();
     let mut velocity = Vec::new();
     let mut chosen = Vec::new();
@@ -201,8 +202,8 @@ fn kalman_row(data: &Data, state: State) -> Result<Row, BaselineError> {
 }
 
 fn gru_row(
-    data: &Data,
-    settings: &gru::Settings,
+    data: &Runs,
+    settings: &GruSettings,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Row, BaselineError> {
     let started = Instant::now();
@@ -216,7 +217,7 @@ fn gru_row(
     Ok(row(&format!("GRU {}", settings.width), data, chosen, velocity, fit.parameters(), seconds))
 }
 
-fn poisson_row(data: &Data) -> Result<Row, BaselineError> {
+fn poisson_row(data: &Runs) -> Result<Row, BaselineError> {
     let started = Instant::now();
     let fit = PoissonRegression::fit(data)?;
     let seconds = started.elapsed().as_secs_f64();
@@ -227,7 +228,7 @@ fn poisson_row(data: &Data) -> Result<Row, BaselineError> {
 
 fn row(
     method: &str,
-    data: &Data,
+    data: &Runs,
     mut chosen: Vec<String>,
     velocity: Vec<Velocity>,
     parameters: usize,

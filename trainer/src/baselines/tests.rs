@@ -1,9 +1,9 @@
 //! A hand that moves in circles, and units that fire with its velocity some bins before.
 
-use super::cosmoothing::PoissonRegression;
-use super::data::{Data, Run, r2};
-use super::gru::{self, Gru};
-use super::kalman::{Kalman, Settings, State};
+use super::gru::{Gru, GruSettings};
+use super::kalman::{Kalman, KalmanSettings, State};
+use super::poisson::PoissonRegression;
+use super::runs::{Run, Runs, r2};
 use super::table::{Method, rows};
 use super::wiener::Wiener;
 use rand::{RngExt, SeedableRng};
@@ -40,10 +40,10 @@ fn run(random: &mut ChaCha8Rng, neural_lag: usize) -> Run {
     Run { bins: BINS, counts, hidden, velocity: [now, ahead.collect()] }
 }
 
-fn data(neural_lag: usize) -> Data {
+fn data(neural_lag: usize) -> Runs {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut runs = |count: usize| (0..count).map(|_| run(&mut random, neural_lag)).collect::<Vec<_>>();
-    Data {
+    Runs {
         channel_ids: (0..CHANNELS as i64).collect(),
         hidden: HIDDEN,
         dims: 2,
@@ -54,14 +54,14 @@ fn data(neural_lag: usize) -> Data {
     }
 }
 
-const FILTER: Settings = Settings {
+const FILTER: KalmanSettings = KalmanSettings {
     state: State::PositionVelocityAcceleration,
     neural_lag_bins: 3,
     square_root: true,
     noise_scale: 1.0,
 };
 
-const NETWORK: gru::Settings = gru::Settings {
+const NETWORK: GruSettings = GruSettings {
     width: 16,
     epochs: 30,
     patience_epochs: 30,
@@ -86,7 +86,7 @@ fn each_decodes_trials_that_it_was_not_fitted_on() {
 }
 
 /// What `decode` says of the first bins may not depend on what comes later, or on how many runs lie beside.
-fn check_causal(data: &Data, mut decode: impl FnMut(&[f32]) -> Vec<f32>) {
+fn check_causal(data: &Runs, mut decode: impl FnMut(&[f32]) -> Vec<f32>) {
     let run = &data.val[0];
     let whole = decode(&run.counts);
     assert_eq!(whole.len(), BINS * 2);
@@ -104,10 +104,10 @@ fn a_later_bin_changes_nothing() {
     let wiener = Wiener::fit(&data, 0, 5).unwrap();
     check_causal(&data, |counts| wiener.decode(counts));
     for neural_lag_bins in [0, 3] {
-        let kalman = Kalman::fit(&data, 0, Settings { neural_lag_bins, ..FILTER }).unwrap();
+        let kalman = Kalman::fit(&data, 0, KalmanSettings { neural_lag_bins, ..FILTER }).unwrap();
         check_causal(&data, |counts| kalman.decode(counts));
     }
-    let network = gru::Settings { epochs: 1, ..NETWORK };
+    let network = GruSettings { epochs: 1, ..NETWORK };
     let gru = Gru::fit(&data, &network, &mut |_, _| {}).unwrap();
     let run = |counts: &[f32]| Run {
         bins: counts.len() / CHANNELS,
@@ -124,7 +124,7 @@ fn a_later_bin_changes_nothing() {
 fn the_neural_lag_is_found() {
     let data = data(3);
     let score = |lag, neural_lag_bins| {
-        let fit = Kalman::fit(&data, lag, Settings { neural_lag_bins, ..FILTER }).unwrap();
+        let fit = Kalman::fit(&data, lag, KalmanSettings { neural_lag_bins, ..FILTER }).unwrap();
         r2(&data.scored, lag, 2, |counts| fit.decode(counts)).mean().unwrap()
     };
     for lag in [0, 1] {
@@ -136,9 +136,9 @@ fn the_neural_lag_is_found() {
 #[test]
 fn the_same_seed_gives_the_same_network() {
     let data = data(0);
-    let network = gru::Settings { epochs: 2, ..NETWORK };
+    let network = GruSettings { epochs: 2, ..NETWORK };
     let fit = |seed| {
-        let fit = Gru::fit(&data, &gru::Settings { seed, ..network }, &mut |_, _| {}).unwrap();
+        let fit = Gru::fit(&data, &GruSettings { seed, ..network }, &mut |_, _| {}).unwrap();
         fit.decode(&data.val[..2], 2)
     };
     assert_eq!(fit(1), fit(1));
@@ -161,8 +161,7 @@ fn silent_units_and_short_runs_are_no_trouble() {
         ..short
     });
     for method in Method::ALL {
-        let rows =
-            rows(method, &data, &gru::Settings { epochs: 1, ..NETWORK }, 1, &mut |_, _, _| {}).unwrap();
+        let rows = rows(method, &data, &GruSettings { epochs: 1, ..NETWORK }, 1, &mut |_, _, _| {}).unwrap();
         assert!(rows.iter().flat_map(|row| &row.velocity).all(|velocity| velocity.mean.is_finite()));
     }
 }

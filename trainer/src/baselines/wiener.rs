@@ -1,6 +1,6 @@
 //! The Wiener filter: velocity as a linear function of the last bins' counts, by ridge regression.
 
-use super::data::{Data, Run, is_known, r2};
+use super::runs::{Run, Runs, is_known, r2};
 use crate::ridge::{NormalEquations, Ridge, RidgeError};
 
 /// Histories that are tried, bins.
@@ -24,7 +24,7 @@ impl Wiener {
     ///
     /// # Errors
     /// [`RidgeError`] without a bin of known velocity, or when the penalised equations have no solution.
-    pub fn fit(data: &Data, lag: usize, history_bins: usize) -> Result<Wiener, RidgeError> {
+    pub fn fit(data: &Runs, lag: usize, history_bins: usize) -> Result<Wiener, RidgeError> {
         let (channels, dims) = (data.channels(), data.dims);
         let columns = history_bins * channels;
         let (features, velocity) = known_rows(&data.train, channels, dims, lag, history_bins);

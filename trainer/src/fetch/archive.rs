@@ -1,6 +1,6 @@
 //! The archive's API: which files a version has, what their digests are, and their bytes from some byte on.
 
-use super::{Event, FetchError, Options, RemoteFile, Set, Tell};
+use super::{Event, FetchError, FetchOptions, RemoteFile, Set, Tell};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -36,12 +36,12 @@ impl From<FetchError> for Trouble {
 
 /// Counts the tries in a row that brought nothing, and waits between them.
 pub struct Tries<'a> {
-    options: &'a Options,
+    options: &'a FetchOptions,
     failed: u32,
 }
 
 impl<'a> Tries<'a> {
-    pub fn new(options: &'a Options) -> Tries<'a> {
+    pub fn new(options: &'a FetchOptions) -> Tries<'a> {
         Tries { options, failed: 0 }
     }
 
@@ -93,13 +93,13 @@ struct Metadata {
 }
 
 pub struct Archive<'a> {
-    pub options: &'a Options,
+    pub options: &'a FetchOptions,
     agent: Agent,
     api: &'a str,
 }
 
 impl<'a> Archive<'a> {
-    pub fn new(options: &'a Options) -> Result<Archive<'a>, FetchError> {
+    pub fn new(options: &'a FetchOptions) -> Result<Archive<'a>, FetchError> {
         let api = options.api.trim_end_matches('/');
         let host = api.strip_prefix("https://").or_else(|| api.strip_prefix("http://"));
         if host.is_none_or(|host| host.is_empty() || host.contains(['?', '#', ' '])) {
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn an_api_of_https_never_leads_to_http() {
         // The client asks this of every hop, the first one and each redirect.
-        let options = Options::default();
+        let options = FetchOptions::default();
         let archive = Archive::new(&options).unwrap();
         let refused = check("session.nwb", archive.agent.get("http://127.0.0.1:9/x?Signature=secret").call());
         let Err(Trouble::Lasting(error)) = refused else { panic!("expected a lasting trouble") };

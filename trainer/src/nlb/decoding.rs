@@ -1,7 +1,8 @@
 //! Velocity from rates, as the benchmark fits and scores it: ridge regression whose penalty is found by
 //! cross-validation over contiguous parts of the training rows.
 
-use super::metrics::{ScoreError, mean, r2_by_column, same_length};
+use super::metrics::{ScoreError, r2_by_column, same_length};
+use crate::evaluation::metrics::mean;
 use crate::ridge::{self, Ridge};
 
 /// Penalties that are tried, from 1e-4 to 1 in half decades. They are for spikes per bin: rates in Hz would

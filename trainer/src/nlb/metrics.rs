@@ -1,9 +1,10 @@
 //! Likelihood and R2 as the benchmark's `evaluation.py` computes them, over whole arrays.
 //!
-//! [`crate::metrics`] scores bin by bin while a model trains. Here are the benchmark's own corner cases:
+//! [`crate::evaluation::metrics`] scores bin by bin while a model trains. Here are the benchmark's own corner cases:
 //! rates of exactly 0 become 1e-9 and smaller ones stay, unknown counts (NaN) are left out, a rate that is
 //! none is an error. Arrays are row-major, neurons last.
 
+use crate::evaluation::metrics::{Squares, squares_by_column};
 use crate::ridge::RidgeError;
 
 /// What a rate of exactly 0 becomes, spikes per bin.
@@ -118,19 +119,12 @@ pub fn r2_by_column(truth: &[f64], predicted: &[f64], columns: usize) -> Result<
     if let Some(found) = truth.iter().copied().find(|value| !value.is_finite()) {
         return Err(ScoreError::Truth { found });
     }
-    let column = |column: usize| {
-        let truth = || truth[column..].iter().step_by(columns);
-        let mean = truth().sum::<f64>() / rows as f64;
-        let spread: f64 = truth().map(|value| (value - mean).powi(2)).sum();
-        let pairs = truth().zip(predicted[column..].iter().step_by(columns));
-        let errors: f64 = pairs.map(|(truth, predicted)| (truth - predicted).powi(2)).sum();
-        match (spread > 0.0, errors > 0.0) {
-            (true, _) => 1.0 - errors / spread,
-            (false, true) => 0.0,
-            (false, false) => 1.0,
-        }
+    let score = |squares: Squares| match (squares.deviations > 0.0, squares.errors > 0.0) {
+        (true, _) => squares.r2(),
+        (false, true) => 0.0,
+        (false, false) => 1.0,
     };
-    Ok((0..columns).map(column).collect())
+    Ok(squares_by_column(truth, predicted, columns).into_iter().map(score).collect())
 }
 
 /// How well rates match PSTHs: for each neuron, R2 over all bins of all conditions. `psth [conditions, bins,
@@ -172,11 +166,6 @@ pub fn psth_r2(
         }
     }
     r2_by_column(&truth, &predicted, neurons)
-}
-
-/// The mean that the benchmark reports of several R2.
-pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 pub(crate) fn same_length(what: &'static str, found: usize, expected: usize) -> Result<(), ScoreError> {

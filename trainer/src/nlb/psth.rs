@@ -1,9 +1,10 @@
 //! PSTHs: the mean smoothed rate of each neuron over the trials of a condition.
 
+use super::array::Tensor;
 use super::recording::Recording;
 use super::resample;
-use super::tensors::{Chosen, Tensor};
 use super::variant::Variant;
+use super::windows::Aligned;
 use ndt_replay::session::{Trial, Value};
 use std::cmp::Ordering;
 
@@ -39,15 +40,15 @@ pub fn psths(
     variant: &Variant,
     neurons: &[i64],
     bins: usize,
-    train: &[Chosen<'_>],
-    eval: &[Chosen<'_>],
+    train: &[Aligned<'_>],
+    eval: &[Aligned<'_>],
 ) -> Psths {
     let mut conditions: Vec<Vec<Cell>> =
         train.iter().chain(eval).filter_map(|chosen| condition(chosen.trial, variant)).collect();
     conditions.sort_by(|a, b| compare(a, b));
     conditions.dedup_by(|a, b| compare(a, b).is_eq());
     let mut members = Vec::new();
-    let mut sort = |chosen: &[Chosen<'_>]| {
+    let mut sort = |chosen: &[Aligned<'_>]| {
         let mut trials = vec![Vec::new(); conditions.len()];
         for (at, chosen) in chosen.iter().enumerate() {
             let found = condition(chosen.trial, variant)

@@ -1,9 +1,10 @@
 //! The benchmark's four scores of a submission.
 
+use super::array::Tensor;
 use super::decoding::{Decoder, Rows};
-use super::metrics::{ScoreError, bits_per_spike, mean, psth_r2};
+use super::metrics::{ScoreError, bits_per_spike, psth_r2};
 use super::store::{self, StoreError};
-use super::tensors::Tensor;
+use crate::evaluation::metrics::mean;
 use ndt_replay::h5::Group;
 use serde::Serialize;
 

@@ -1,6 +1,7 @@
 //! HDF5 files with the benchmark's names: tensors and targets, submissions.
 
-use super::tensors::{Tensor, Tensors};
+use super::array::Tensor;
+use super::tensors::Tensors;
 use ndt_replay::h5::{self, Group, H5Error};
 use std::path::{Path, PathBuf};
 

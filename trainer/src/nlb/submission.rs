@@ -1,8 +1,9 @@
 //! A bundle's predictions for the benchmark: causal, from each trial's window alone.
 
+use super::array::Tensor;
 use super::store::Submission;
-use super::tensors::{Tensor, Tensors};
-use crate::inference::Reference;
+use super::tensors::Tensors;
+use crate::evaluation::Reference;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::BundleError;
 

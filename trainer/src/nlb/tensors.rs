@@ -4,10 +4,12 @@
 //! by the lag. Bins lie on the recording's grid: the first is the first that begins inside the window.
 //! Windows may overlap.
 
+use super::array::Tensor;
 use super::psth::{Psths, psths};
 use super::recording::{Recording, TooLong};
 use super::variant::Variant;
-use ndt_replay::session::{Session, Trial, Value};
+use super::windows::{Aligned, NoTrial, aligned};
+use ndt_replay::session::Session;
 
 /// Which trials are trained on and which are predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +18,6 @@ pub enum Phase {
     Val,
     /// The splits `train` and `val`, then `test`.
     Test,
-}
-
-/// An array of three axes, mostly `[trials, bins, neurons]`, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    /// Lengths of the axes.
-    pub shape: [usize; 3],
-    /// The values; NaN where not known.
-    pub values: Vec<f32>,
 }
 
 /// What was recorded in one set of trials.
@@ -80,13 +73,8 @@ pub enum TensorError {
         found: i64,
     },
     /// No trial to train on or to predict.
-    #[error("expected trials of the split {split} with a column {align}, found none")]
-    NoTrial {
-        /// The split, or splits.
-        split: String,
-        /// The column that windows are aligned to.
-        align: String,
-    },
+    #[error(transparent)]
+    NoTrial(#[from] NoTrial),
     /// No neurons on one side of co-smoothing.
     #[error("expected held-in and held-out units, found {heldin} and {heldout}")]
     Neurons {
@@ -95,20 +83,6 @@ pub enum TensorError {
         /// Held-out units.
         heldout: usize,
     },
-}
-
-/// A trial with its window's place.
-pub struct Chosen<'a> {
-    /// The trial.
-    pub trial: &'a Trial,
-    /// The bin that its alignment's instant is rounded up to.
-    pub aligned: i64,
-    /// First bin of its window.
-    pub first: i64,
-    /// First bin of the forward window.
-    forward: i64,
-    /// First bin of the behaviour's window.
-    behavior: i64,
 }
 
 impl Tensors {
@@ -135,11 +109,11 @@ impl Tensors {
             Phase::Test => (&["train", "val"], &["test"]),
         };
         let mut notes = Vec::new();
-        let train = chosen(&recording, variant, train_splits, &mut notes)?;
-        let eval = chosen(&recording, variant, eval_splits, &mut notes)?;
+        let train = aligned(&recording, variant, train_splits, &mut notes)?;
+        let eval = aligned(&recording, variant, eval_splits, &mut notes)?;
         let behavior = recording.behavior(&variant.behavior);
-        let observed = |trials: &[Chosen<'_>]| {
-            let counts = |ids: &[i64], first: fn(&Chosen<'_>) -> i64, bins: usize| {
+        let observed = |trials: &[Aligned<'_>]| {
+            let counts = |ids: &[i64], first: fn(&Aligned<'_>) -> i64, bins: usize| {
                 let values =
                     trials.iter().flat_map(|trial| recording.counts(ids, first(trial), bins)).collect();
                 Tensor { shape: [trials.len(), bins, ids.len()], values }
@@ -197,84 +171,6 @@ impl Tensors {
         }
         self
     }
-}
-
-impl Tensor {
-    /// An array of NaN.
-    pub fn unknown(shape: [usize; 3]) -> Tensor {
-        Tensor { shape, values: vec![f32::NAN; shape.iter().product()] }
-    }
-
-    /// The values as scores need them.
-    pub fn to_f64(&self) -> Vec<f64> {
-        self.values.iter().map(|value| f64::from(*value)).collect()
-    }
-
-    /// Two arrays side by side along the last axis; `None` when their other axes differ.
-    pub fn beside(&self, other: &Tensor) -> Option<Tensor> {
-        let ([trials, bins, left], right) = (self.shape, other.shape[2]);
-        if other.shape[..2] != self.shape[..2] {
-            return None;
-        }
-        let rows = self.values.chunks_exact(left.max(1)).zip(other.values.chunks_exact(right.max(1)));
-        let values = rows.flat_map(|(a, b)| a.iter().chain(b).copied()).collect();
-        Some(Tensor { shape: [trials, bins, left + right], values })
-    }
-
-    /// The array, if any of it is known.
-    fn known(self) -> Option<Tensor> {
-        self.values.iter().any(|value| !value.is_nan()).then_some(self)
-    }
-}
-
-/// The trials of these splits that can be aligned, in the order of the tables.
-fn chosen<'a>(
-    recording: &Recording<'a>,
-    variant: &Variant,
-    splits: &[&str],
-    notes: &mut Vec<String>,
-) -> Result<Vec<Chosen<'a>>, TensorError> {
-    let bin_ns = recording.bin_ms() as i64 * 1_000_000;
-    let mut trials = Vec::new();
-    let mut without = 0;
-    for (trial, shift_ns) in recording.trials() {
-        if !trial.split.as_deref().is_some_and(|split| splits.contains(&split)) {
-            continue;
-        }
-        let Some(aligned_s) = instant(trial, &variant.align) else {
-            without += 1;
-            continue;
-        };
-        let aligned_ns = (aligned_s * 1e9).round() as i64 + shift_ns;
-        // Rounded up: the first bin that begins no earlier.
-        let bin = |offset_ms: i64| -(-(aligned_ns + offset_ms * 1_000_000)).div_euclid(bin_ns);
-        trials.push(Chosen {
-            trial,
-            aligned: bin(0),
-            first: bin(variant.from_ms),
-            forward: bin(variant.to_ms),
-            behavior: bin(variant.from_ms + variant.lag_ms),
-        });
-    }
-    if without > 0 {
-        notes.push(format!("{without} trials have no {} and are left out", variant.align));
-    }
-    match trials.is_empty() {
-        true => Err(TensorError::NoTrial { split: splits.join(" or "), align: variant.align.clone() }),
-        false => Ok(trials),
-    }
-}
-
-/// A time of a trial, s.
-fn instant(trial: &Trial, column: &str) -> Option<f64> {
-    let time = match (column, trial.columns.get(column)) {
-        ("start_time", _) => trial.interval.start,
-        ("stop_time", _) => trial.interval.stop,
-        (_, Some(Value::Float(time))) => *time,
-        (_, Some(Value::Int(time))) => *time as f64,
-        _ => return None,
-    };
-    time.is_finite().then_some(time)
 }
 
 fn whole_bins(what: &'static str, found: i64, bin_ms: usize, least: usize) -> Result<usize, TensorError> {

@@ -1,7 +1,7 @@
 //! Runs side by side on this machine, each a process of its own: what one does, or dies of, is its own affair.
 
-use crate::sweep::plan::Plan;
-use crate::sweep::run::{self, Run, State};
+use crate::sweep::plan::{Plan, Run};
+use crate::sweep::run::{self, State};
 use crate::sweep::{SweepError, lock};
 use ndt_protocol::files::{self, FileError};
 use std::fs::File;

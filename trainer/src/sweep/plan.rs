@@ -5,7 +5,6 @@
 //! runs, and keeps the names of those that it had.
 
 use crate::config::Config;
-use crate::sweep::run::Run;
 use crate::sweep::space::{self, Values};
 use ndt_protocol::bundle::{self, BundleError};
 use rand::SeedableRng;
@@ -37,6 +36,19 @@ pub struct Plan {
     pub points: Vec<Vec<Value>>,
     /// One fit for each seed and point; all points with the first seed come first.
     pub runs: Vec<Run>,
+}
+
+/// One fit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Name of its folder: 12 hexadecimal digits that no other fit has.
+    pub name: String,
+    /// Its point, an index into the plan's.
+    pub point: usize,
+    /// Its seed.
+    pub seed: u64,
+    /// All of its configuration.
+    pub config: Config,
 }
 
 /// Why there is no plan.

@@ -4,8 +4,7 @@
 //! `result.json` its report once it is done, `failed` the exit status when it ended otherwise (128 and the signal's
 //! number for a signal, as shells count). A run without either is waiting, running or was cut.
 
-use crate::config::Config;
-use crate::sweep::plan::Plan;
+use crate::sweep::plan::{Plan, Run};
 use ndt_protocol::files::{self, FileError};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -24,19 +23,6 @@ pub const STARTED: &str = "started";
 pub const FAILED: &str = "failed";
 
 const CONFIG: &str = "config.toml";
-
-/// One fit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Run {
-    /// Name of its folder: 12 hexadecimal digits that no other fit has.
-    pub name: String,
-    /// Its point, an index into the plan's.
-    pub point: usize,
-    /// Its seed.
-    pub seed: u64,
-    /// All of its configuration.
-    pub config: Config,
-}
 
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@
 //! says only whether it may still come to something. A job that is put back into the queue goes on from its
 //! checkpoint.
 
-use crate::sweep::plan::Plan;
+use crate::sweep::plan::{Plan, Run};
 use crate::sweep::run::{self, State};
 use crate::sweep::{SweepError, lock};
 use ndt_protocol::files::{self, FileError};
@@ -100,8 +100,8 @@ impl Slurm {
         let lock = lock(&plan.out)?;
         let queued = queued(plan)?;
         let is_open =
-            |run: &&run::Run| !matches!(run.state(plan), State::Done(_)) && !queued.contains_key(&run.name);
-        let open: Vec<&run::Run> = plan.runs.iter().filter(is_open).collect();
+            |run: &&Run| !matches!(run.state(plan), State::Done(_)) && !queued.contains_key(&run.name);
+        let open: Vec<&Run> = plan.runs.iter().filter(is_open).collect();
         let mut jobs = Vec::new();
         for runs in open.chunks(ARRAY_MAX) {
             for run in runs {
@@ -112,7 +112,7 @@ impl Slurm {
         Ok(Submission { jobs, queued: queued.len(), _lock: lock })
     }
 
-    fn submit_array(&self, plan: &Plan, runs: &[&run::Run]) -> Result<Job, SweepError> {
+    fn submit_array(&self, plan: &Plan, runs: &[&Run]) -> Result<Job, SweepError> {
         let folder = root(plan).join((submissions(plan).len() + 1).to_string());
         std::fs::create_dir_all(&folder).map_err(FileError::at(&folder))?;
         let names: String = runs.iter().map(|run| format!("{}\n", run.name)).collect();
