@@ -10,7 +10,6 @@ mod fit;
 mod nlb;
 mod progress;
 mod report;
-mod sessions;
 #[cfg(feature = "sweep")]
 mod sweep;
 

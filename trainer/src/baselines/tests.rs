@@ -169,7 +169,7 @@ fn silent_units_and_short_runs_are_no_trouble() {
 #[test]
 fn without_what_it_needs_a_fit_is_refused_with_a_sentence() {
     let mut data = data(0);
-    let hidden = Data { hidden: 0, ..data.clone() };
+    let hidden = Runs { hidden: 0, ..data.clone() };
     assert_eq!(
         PoissonRegression::fit(&hidden).unwrap_err().to_string(),
         "expected held-out units with spikes in the validation trials, found none"

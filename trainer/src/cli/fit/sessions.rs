@@ -1,8 +1,8 @@
 //! `ndt-train fit` of sessions with different units: one body, and for each session layers of its own and a bundle.
 
-use super::fit::Fit;
-use super::progress::FitProgress;
-use super::report;
+use super::options::Fit;
+use crate::cli::progress::FitProgress;
+use crate::cli::report;
 use anyhow::ensure;
 use ndt_replay::session::Session;
 use ndt_trainer::export;
