@@ -57,7 +57,7 @@ fn the_daemon_runs_a_bundle_of_more_and_of_fewer_units() {
         };
         let mut engine = engine::load(&choice, &bundle).unwrap();
         let (counts, missing) = (&bundle.golden["counts"].1, &bundle.golden["missing"].1);
-        let (log_rates, velocity) = inference::reference_stream(&bundle, counts, missing).unwrap();
+        let (log_rates, velocity) = evaluation::reference_stream(&bundle, counts, missing).unwrap();
         let mut output = Output::for_bundle(&bundle);
         for (bin, counts) in counts.chunks_exact(units - 4).enumerate() {
             engine.step(Input { counts, missing: missing[bin] != 0.0 }, &mut output).unwrap();

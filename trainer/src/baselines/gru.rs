@@ -1,7 +1,8 @@
-//! A recurrent network of gated units: what a small network without attention gives for velocity alone.
+//! A recurrent network of gated units (GRU): what a small network without attention achieves for velocity alone.
 //!
-//! One layer, standardised counts in, standardised velocity at both lags out. The mean squared error, AdamW with a
-//! cosine to zero, dropout of inputs and states, the weights of the best epoch on the validation runs.
+//! It has one layer, takes in standardised counts, and puts out the standardised velocity at both lags. It is fitted to the mean
+//! squared error by AdamW with a cosine to zero, with dropout of inputs and states, and keeps the weights of the epoch that is
+//! best on the validation runs.
 
 use super::runs::{LAGS_MS, Run, Runs, r2};
 use crate::data::Scale;
@@ -18,24 +19,24 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What a fit is made with.
+/// The hyperparameters of a recurrent network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GruSettings {
-    /// Units of the layer.
+    /// Number of units of the layer.
     pub width: usize,
-    /// Epochs at most; the cosine ends here.
+    /// Largest number of epochs; the cosine ends here.
     pub epochs: usize,
-    /// Epochs without a better score before the end.
+    /// Number of epochs without a better score after which the fit ends.
     pub patience_epochs: usize,
-    /// Runs in a batch.
+    /// Number of runs in a batch.
     pub batch: usize,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Dropout of inputs and states.
+    /// Probability of dropout of inputs and states.
     pub dropout: f64,
-    /// Everything random follows from it.
+    /// Seed of all random numbers of the fit.
     pub seed: u64,
 }
 
@@ -54,20 +55,20 @@ impl Default for GruSettings {
     }
 }
 
-/// Largest norm of a step's gradient.
+/// Largest common norm of all gradients of a step.
 const GRADIENT_NORM_MAX: f64 = 1.0;
 /// Epochs of linear warm-up.
 const WARMUP_EPOCHS: f64 = 2.0;
 
 #[derive(Module, Debug)]
 struct GatedUnits {
-    /// Counts to gates (reset, update) and candidate, `[C, 3 H]`.
+    /// From counts to gates (reset, update) and candidate, `[C, 3 H]`.
     input: Param<Tensor<2>>,
     input_bias: Param<Tensor<1>>,
-    /// State to the same, `[H, 3 H]`.
+    /// From the state to gates and candidate, `[H, 3 H]`.
     state: Param<Tensor<2>>,
     state_bias: Param<Tensor<1>>,
-    /// State to the velocities at all lags, `[H, lags * V]`.
+    /// From the state to the velocities at all lags, `[H, lags * V]`.
     readout: Param<Tensor<2>>,
     readout_bias: Param<Tensor<1>>,
 }
@@ -80,28 +81,28 @@ pub struct Gru {
     validation_r2: f64,
 }
 
-/// What makes counts and velocities standard: mean and deviation of each.
+/// Mean and standard deviation of each channel's counts and of each component of the velocities.
 #[derive(Clone)]
 struct Scales {
     counts: Vec<Scale>,
     velocity: Vec<Scale>,
 }
 
-/// The loss is not finite any more.
+/// The loss of a recurrent network is not finite any more.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("expected a finite loss of the recurrent network, found {loss} in epoch {epoch}")]
 pub struct Diverged {
     /// The loss.
     pub loss: f64,
-    /// When.
+    /// The epoch in which the loss was found, counted from 1.
     pub epoch: usize,
 }
 
 impl Gru {
-    /// Fits a network; `progress` is told `(epoch, R2 on the validation runs)` after each epoch.
+    /// Fits a network. `progress` is called after each epoch with the epoch and the R2 on the validation runs.
     ///
     /// # Errors
-    /// [`Diverged`] when the loss is not finite any more.
+    /// [`Diverged`] when the loss becomes infinite or NaN.
     pub fn fit(
         data: &Runs,
         settings: &GruSettings,
@@ -146,7 +147,7 @@ impl Gru {
         stopping.into_best().map(|best| best.kept).ok_or(Diverged { loss: f64::NAN, epoch: 0 })
     }
 
-    /// R2 of the velocity at the lag of this number.
+    /// R2 of the velocity at the lag of this index.
     pub fn r2(&self, runs: &[Run], lag: usize, dims: usize) -> R2 {
         let decoded = self.decode(runs, dims);
         let mut at = decoded.iter();
@@ -156,7 +157,7 @@ impl Gru {
         })
     }
 
-    /// Velocities `[T, lags * V]`, m/s, of runs that start cold.
+    /// Decodes cold-started runs: velocities `[T, lags * V]`, m/s, for each.
     pub fn decode(&self, runs: &[Run], dims: usize) -> Vec<Vec<f32>> {
         const SIDE_BY_SIDE: usize = 64;
         let device = Device::flex();
@@ -178,17 +179,17 @@ impl Gru {
         decoded
     }
 
-    /// The epoch of these weights.
+    /// The epoch of the network's weights, counted from 1.
     pub fn epoch(&self) -> usize {
         self.epoch
     }
 
-    /// R2 on the validation runs, mean of the components and of the lags.
+    /// R2 on the validation runs, mean over components and lags.
     pub fn validation_r2(&self) -> f64 {
         self.validation_r2
     }
 
-    /// Weights and biases.
+    /// Number of weights and biases.
     pub fn parameters(&self) -> usize {
         self.layer.num_params()
     }
@@ -220,7 +221,7 @@ impl GatedUnits {
         let state_bias = self.state_bias.val().unsqueeze::<2>();
         let mut h: Tensor<2> = Tensor::zeros([batch.runs, width], device);
         let mut all = Vec::with_capacity(batch.bins);
-        // A bin at a time from separate tensors: the gradient of a slice would be as large as the whole.
+        // Each bin is a tensor of its own: the gradient of a slice would be as large as the whole tensor.
         for counts in batch.counts.chunks_exact(batch.runs * batch.channels) {
             let counts = TensorData::new(counts.to_vec(), [batch.runs, batch.channels]);
             let counts = dropped(dropout, Tensor::<2>::from_data(counts, device));
@@ -249,16 +250,16 @@ impl GatedUnits {
     }
 }
 
-/// Runs side by side, the shorter ones filled up with bins that nobody asks for.
+/// Runs side by side, padded to the longest with bins whose velocity is unknown.
 struct Batch {
     runs: usize,
     bins: usize,
     channels: usize,
-    /// Standardised, `[T, B, C]`.
+    /// Standardised counts, `[T, B, C]`.
     counts: Vec<f32>,
-    /// Standardised, `[B, T, lags * V]`; 0 where it is not known.
+    /// Standardised velocities, `[B, T, lags * V]`; 0 where unknown.
     velocity: Vec<f32>,
-    /// 1 where it is.
+    /// 1 where the velocity is known, else 0, `[B, T, lags * V]`.
     known: Vec<f32>,
 }
 
@@ -320,7 +321,7 @@ impl Scales {
     }
 }
 
-/// Linear warm-up, then half a cosine to zero.
+/// The learning rate after `epoch` epochs: half a cosine to zero, with a linear warm-up.
 fn learning_rate(settings: &GruSettings, epoch: f64) -> f64 {
     let part = (epoch / settings.epochs as f64).min(1.0);
     let warm = ((epoch + 0.1) / WARMUP_EPOCHS).min(1.0);

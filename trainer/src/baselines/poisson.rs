@@ -1,7 +1,7 @@
-//! Held-out units from held-in ones by a linear model: Poisson regression on counts smoothed with two exponentials.
+//! Co-smoothing by a linear model: Poisson regression of held-out units on counts smoothed with two exponentials.
 //!
-//! The log rate of each held-out unit is linear in the smoothed counts of all held-in units. Newton's method with a
-//! penalty on the weights, which is chosen by the co-bps of the validation trials.
+//! The log rate of each held-out unit is linear in the smoothed counts of all held-in units. The weights are found by Newton's
+//! method under a penalty, which is chosen by the co-bps of the validation trials.
 
 use super::runs::{Run, Runs};
 use crate::data::Scale;
@@ -11,13 +11,14 @@ use faer::{Mat, MatRef, Side};
 
 /// Time constants of the exponentials, bins.
 const WIDTHS_BINS: [f64; 2] = [1.5, 5.0];
-/// Penalties that are tried on weights of standardised features, the strongest first: each fit begins at the last.
+/// Penalties that are tried, on weights of standardised features. The strongest comes first: each fit begins where the one
+/// before ended.
 const PENALTIES: [f64; 5] = [3e3, 1e3, 3e2, 1e2, 3e1];
-/// Newton's steps at most.
+/// Largest number of Newton steps.
 const STEPS_MAX: usize = 25;
-/// Gain of the mean log likelihood, nats a bin, below which a fit is done.
+/// Gain of the mean log likelihood, nats per bin, below which a fit has converged.
 const GAIN_MIN: f64 = 1e-7;
-/// Log rates beyond this are no spikes in a bin; bounds the first steps.
+/// Largest log rate, spikes per bin, which bounds the first steps.
 const LOG_RATE_MAX: f64 = 8.0;
 
 /// A fitted regression.
@@ -26,31 +27,31 @@ pub struct PoissonRegression {
     channels: usize,
     /// Mean and standard deviation of each column of the features.
     scales: Vec<Scale>,
-    /// Weights and then the intercept, for each hidden unit.
+    /// Weights, then the intercept, for each held-out unit.
     weights: Vec<Vec<f64>>,
     penalty: f64,
     validation_bps: f64,
 }
 
-/// Why there is no regression.
+/// Why a Poisson regression cannot be fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PoissonError {
-    /// Nothing is held out.
+    /// There is no held-out unit, or none with spikes.
     #[error("expected held-out units with spikes in the validation trials, found none")]
     NoHidden,
     /// Newton's equations have no solution.
     #[error("expected a solution of the penalised Poisson regression, found none for hidden unit {unit}")]
     Singular {
-        /// Which unit, from 0.
+        /// Number of the held-out unit, from 0.
         unit: usize,
     },
 }
 
 impl PoissonRegression {
-    /// Fits all hidden units of `data` from those that are shown.
+    /// Fits the rates of all hidden units of `data` to the counts of the units that are shown.
     ///
     /// # Errors
-    /// [`PoissonError`] when nothing is hidden, or a fit has no solution.
+    /// [`PoissonError`] when no unit is hidden, or a fit has no solution.
     pub fn fit(data: &Runs) -> Result<PoissonRegression, PoissonError> {
         if data.hidden == 0 {
             return Err(PoissonError::NoHidden);
@@ -115,18 +116,18 @@ impl PoissonRegression {
         bits.score()
     }
 
-    /// The penalty that was chosen.
+    /// The chosen penalty.
     pub fn penalty(&self) -> f64 {
         self.penalty
     }
 
-    /// Weights and intercepts.
+    /// Number of weights and intercepts.
     pub fn parameters(&self) -> usize {
         self.weights.iter().map(Vec::len).sum()
     }
 }
 
-/// Counts `[T, C]` smoothed with each width, `[T, 2 C]`; before the first bin nothing has been counted.
+/// Counts `[T, C]` smoothed with each width, `[T, 2 C]`, from zero before the first bin.
 fn smoothed(counts: &[f32], channels: usize) -> Vec<f64> {
     let mut features = Vec::with_capacity(counts.len() * WIDTHS_BINS.len());
     let mut state = vec![0.0; channels * WIDTHS_BINS.len()];
@@ -152,8 +153,8 @@ fn standardise(features: &mut [f64], scales: &[Scale]) {
     }
 }
 
-/// Maximises the penalised log likelihood of `counts` under `exp(rows weights)`, from `weights` on. The last column's
-/// weight is not penalised. `None` where the equations have no solution.
+/// Maximises the penalised log likelihood of `counts` under `exp(rows weights)`, starting from `weights`. The weight of the last
+/// column has no penalty. `None` if the equations have no solution.
 fn newton(rows: MatRef<f64>, counts: &[f64], penalty: f64, weights: &mut Vec<f64>) -> Option<()> {
     let columns = rows.ncols();
     let mut objective = objective(rows, counts, penalty, weights);
@@ -170,7 +171,7 @@ fn newton(rows: MatRef<f64>, counts: &[f64], penalty: f64, weights: &mut Vec<f64
             slope[(column, 0)] -= penalty * weights[column];
         }
         let step = curvature.llt(Side::Lower).ok()?.solve(&slope);
-        // Newton's step may be too long where the exponential is steep: it is halved until it gains.
+        // A Newton step can be too long where the exponential is steep: it is halved until the likelihood grows.
         let mut length = 1.0;
         let (next, gain) = loop {
             let next: Vec<f64> =

@@ -1,31 +1,31 @@
 //! The simplest causal decoder worth comparing with: smoothed counts, then ridge regression onto velocity.
 //!
-//! Counts are smoothed with half a Gaussian that looks back only, from the start of each trial (nothing is
-//! known before it, so that the sum runs over the bins that there are). Its width and the ridge penalty are
-//! chosen by the velocity R2 on the validation trials; the training trials alone give the weights.
+//! Counts are smoothed with half a Gaussian that looks back only. Before a trial's first bin there are no counts, so that the sum
+//! runs over the bins since the trial's start. The width and the ridge penalty are chosen by the velocity R2 on the validation
+//! trials; the weights are fitted to the training trials alone.
 
 use super::runs::{Run, Runs};
 use crate::evaluation::metrics::{mean, squares_by_column};
 use crate::ridge::{NormalEquations, Ridge, RidgeError};
 
-/// Widths that are tried: the standard deviation of the Gaussian, bins.
+/// Standard deviations of the Gaussian that are tried, bins.
 const WIDTHS_BINS: [f64; 10] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0];
 /// Ridge penalties that are tried. 0 is not among them: a silent channel would leave no unique solution.
 const PENALTIES: [f64; 9] = [1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4, 1e5];
-/// Where the Gaussian is cut off, standard deviations.
+/// Distance at which the Gaussian is cut off, standard deviations.
 const CUT_OFF: f64 = 3.0;
 const AXES: usize = 2;
 
 /// One uninterrupted run of bins.
 #[derive(Debug, Clone, Copy)]
 pub struct TrialCounts<'a> {
-    /// Spikes `[bins, channels]`, row-major.
+    /// Spike counts `[bins, channels]`, row-major.
     pub counts: &'a [f32],
-    /// Velocity of each bin, m/s; NaN where it is not known.
+    /// Velocity of each bin, m/s; NaN where unknown.
     pub velocity: &'a [[f64; AXES]],
 }
 
-/// A fitted decoder.
+/// A fitted smoothing decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SmoothingDecoder {
     taps: Vec<f64>,
@@ -38,21 +38,21 @@ pub struct SmoothingDecoder {
 /// Why a decoder cannot be fitted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DecoderError {
-    /// A trial's counts do not fill a row for each bin of velocity.
+    /// A trial has more or fewer counts than its bins of velocity ask for.
     #[error("expected {bins} bins of {channels} channels in {part} trial {trial}, found {found} counts")]
     Counts {
         /// `training` or `validation`.
         part: &'static str,
-        /// Which trial.
+        /// Number of the trial.
         trial: usize,
-        /// Bins of its velocity.
+        /// Number of bins of velocity.
         bins: usize,
-        /// Channels.
+        /// Number of channels.
         channels: usize,
-        /// Counts given.
+        /// Number of counts given.
         found: usize,
     },
-    /// No bin has a velocity.
+    /// No bin has a known velocity.
     #[error("expected {part} trials with a known velocity, found none")]
     NoVelocity {
         /// `training` or `validation`.
@@ -64,10 +64,10 @@ pub enum DecoderError {
 }
 
 impl SmoothingDecoder {
-    /// Fits on `train`, choosing width and penalty on `val`.
+    /// Fits the weights to `train`, and chooses width and penalty by `val`.
     ///
     /// # Errors
-    /// When a trial's counts do not fit its velocity, or no bin of `train` or of `val` has a velocity.
+    /// [`DecoderError`] when a trial's counts do not fit its velocity, or no bin of `train` or of `val` has a velocity.
     pub fn fit(train: &[TrialCounts], val: &[TrialCounts], channels: usize) -> Result<Self, DecoderError> {
         check("training", train, channels)?;
         check("validation", val, channels)?;
@@ -82,7 +82,7 @@ impl SmoothingDecoder {
             for alpha in PENALTIES {
                 let ridge = equations.solve(alpha)?;
                 let validation_r2 = r2(&ridge.predict(&features), &val_velocity);
-                // The first is kept whatever its score: that of a velocity that never changes is no number.
+                // The first is kept whatever its score: a velocity that never changes has a score of NaN.
                 if best.as_ref().is_none_or(|best| validation_r2 > best.validation_r2) {
                     best = Some(Self { taps: taps.clone(), ridge, width_bins, alpha, validation_r2 });
                 }
@@ -91,8 +91,8 @@ impl SmoothingDecoder {
         best.ok_or(DecoderError::NoVelocity { part: "validation" })
     }
 
-    /// Velocity (m/s) for each bin of a run `counts [bins, channels]` that starts cold; that of a bin depends
-    /// on no later one. What is left over behind the last whole bin is ignored.
+    /// Decodes a cold-started run `counts [bins, channels]`: the velocity of each bin, m/s, which depends on no later bin. Values
+    /// after the last whole bin are ignored.
     pub fn decode(&self, counts: &[f32]) -> Vec<[f64; AXES]> {
         let features = smooth(counts, self.ridge.columns(), &self.taps);
         self.ridge.predict(&features).chunks_exact(AXES).map(|axes| [axes[0], axes[1]]).collect()
@@ -103,22 +103,22 @@ impl SmoothingDecoder {
         self.width_bins
     }
 
-    /// Weights of a bin and of those before it that smooth counts; they sum to 1.
+    /// Smoothing weights of the bin itself and of the bins before it; they add up to 1.
     pub fn taps(&self) -> &[f64] {
         &self.taps
     }
 
-    /// Smoothed counts to velocity, m/s.
+    /// The regression from smoothed counts to velocity, m/s.
     pub fn ridge(&self) -> &Ridge {
         &self.ridge
     }
 
-    /// Ridge penalty.
+    /// The ridge penalty.
     pub fn alpha(&self) -> f64 {
         self.alpha
     }
 
-    /// R2 on the validation trials, mean of the axes.
+    /// R2 on the validation trials, mean over the axes.
     pub fn validation_r2(&self) -> f64 {
         self.validation_r2
     }
@@ -159,12 +159,12 @@ fn is_known(velocity: &[f64; AXES]) -> bool {
     velocity.iter().all(|axis| axis.is_finite())
 }
 
-/// Velocity of the bins that have one, `[rows, 2]`.
+/// The known velocities, `[rows, 2]`.
 fn known_velocity(trials: &[TrialCounts]) -> Vec<f64> {
     trials.iter().flat_map(|trial| trial.velocity).filter(|axes| is_known(axes)).flatten().copied().collect()
 }
 
-/// Smoothed counts of the bins that have a velocity, `[rows, channels]`.
+/// Smoothed counts of the bins whose velocity is known, `[rows, channels]`.
 fn known_features(trials: &[TrialCounts], channels: usize, taps: &[f64]) -> Vec<f64> {
     let mut features = Vec::new();
     for trial in trials {
@@ -178,7 +178,7 @@ fn known_features(trials: &[TrialCounts], channels: usize, taps: &[f64]) -> Vec<
     features
 }
 
-/// Weights of the bin itself and those before it; they sum to 1.
+/// Weights of the bin itself and of the bins before it; they add up to 1.
 fn half_gaussian(width_bins: f64) -> Vec<f64> {
     let length = (CUT_OFF * width_bins).ceil() as usize;
     let taps: Vec<f64> = (0..=length).map(|lag| (-0.5 * (lag as f64 / width_bins).powi(2)).exp()).collect();
@@ -186,8 +186,8 @@ fn half_gaussian(width_bins: f64) -> Vec<f64> {
     taps.iter().map(|tap| tap / sum).collect()
 }
 
-/// `out[t] = sum over lags of taps[lag] * counts[t - lag]`. Spikes are few: each is spread over the bins
-/// after it.
+/// Smoothed counts: `out[t] = sum over lags of taps[lag] * counts[t - lag]`. Most counts are 0, so that each spike is spread over
+/// the bins after it instead.
 fn smooth(counts: &[f32], channels: usize, taps: &[f64]) -> Vec<f64> {
     let length = counts.len() / channels * channels;
     let mut smoothed = vec![0.0; length];

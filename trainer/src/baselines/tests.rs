@@ -1,4 +1,4 @@
-//! A hand that moves in circles, and units that fire with its velocity some bins before.
+//! Baselines on a hand that moves in circles, and on units whose rates follow its velocity some bins ahead.
 
 use super::gru::{Gru, GruSettings};
 use super::kalman::{Kalman, KalmanSettings, State};
@@ -15,7 +15,7 @@ const CHANNELS: usize = 24;
 const HIDDEN: usize = 2;
 const AHEAD: usize = 5;
 
-/// Counts show the velocity `neural_lag` bins later.
+/// A run whose counts depend on the velocity `neural_lag` bins later.
 fn run(random: &mut ChaCha8Rng, neural_lag: usize) -> Run {
     let (phase, speed) = (random.random_range(0.0..6.3f64), random.random_range(0.1..0.3f64));
     let velocity = |bin: usize| {
@@ -85,7 +85,7 @@ fn each_decodes_trials_that_it_was_not_fitted_on() {
     }
 }
 
-/// What `decode` says of the first bins may not depend on what comes later, or on how many runs lie beside.
+/// Checks that decoding the first bins does not depend on later bins.
 fn check_causal(data: &Runs, mut decode: impl FnMut(&[f32]) -> Vec<f32>) {
     let run = &data.val[0];
     let whole = decode(&run.counts);
@@ -119,7 +119,7 @@ fn a_later_bin_changes_nothing() {
     check_causal(&data, |counts| now(&gru.decode(&[run(counts)], 2)[0]));
 }
 
-/// With the true neural lag a filter smooths back to the present, or predicts; a wrong one is worse.
+/// A filter with the true neural lag decodes the present and the future better than one with a wrong lag.
 #[test]
 fn the_neural_lag_is_found() {
     let data = data(3);

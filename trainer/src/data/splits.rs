@@ -94,7 +94,10 @@ mod tests {
 
     #[test]
     fn pieces_of_a_recording_of_few_trials_lie_in_the_trials_that_may_be_used() {
-        let session = session(&["train", "test", "train", "train"]);
+        let mut session = session(&["train", "test", "train", "train"]);
+        for (at, trial) in session.trials.iter_mut().enumerate() {
+            trial.interval = Interval { start: at as f64 * 10.0, stop: at as f64 * 10.0 + 3.5 };
+        }
         let splits = Splits::of(&session, &mut Vec::new()).unwrap();
         let test = session.trials[1].interval;
         let all: Vec<&Interval> = splits.train.iter().chain(&splits.val).collect();

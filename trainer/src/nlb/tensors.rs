@@ -1,8 +1,7 @@
 //! The benchmark's tensors: what a model is trained on, what it predicts from, and what it is scored against.
 //!
-//! Of each trial the window around its alignment in whole bins, and the same window of the behaviour, later
-//! by the lag. Bins lie on the recording's grid: the first is the first that begins inside the window.
-//! Windows may overlap.
+//! They hold the window around each trial's alignment in whole bins, and the same window of the behaviour, later by the lag.
+//! Bins lie on the recording's grid: the first bin of a window is the first one that begins inside it. Windows may overlap.
 
 use super::array::Tensor;
 use super::psth::{Psths, psths};
@@ -11,26 +10,26 @@ use super::variant::Variant;
 use super::windows::{Aligned, NoTrial, aligned};
 use ndt_replay::session::Session;
 
-/// Which trials are trained on and which are predicted.
+/// The splits that are trained on and predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The split `train`, then `val`.
+    /// Train on the split `train`, predict `val`.
     Val,
-    /// The splits `train` and `val`, then `test`.
+    /// Train on the splits `train` and `val`, predict `test`.
     Test,
 }
 
-/// What was recorded in one set of trials.
+/// The recorded data of one set of trials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
-    /// Spikes of held-in neurons: what a model sees.
+    /// Spike counts of held-in neurons, which a model sees.
     pub heldin: Tensor,
-    /// Spikes of held-out neurons; `None` where no trial knows them, as in the benchmark's test files.
+    /// Spike counts of held-out neurons; `None` if no trial has them, as in the benchmark's test files.
     pub heldout: Option<Tensor>,
-    /// Spikes of both after the window; `None` where no trial knows them or the variant has no forward
+    /// Spike counts of held-in and held-out neurons after the window; `None` if no trial has them or the variant has no forward
     /// window.
     pub forward: Option<(Tensor, Tensor)>,
-    /// Behaviour `[trials, bins, dims]`; `None` where no trial knows it.
+    /// Behaviour `[trials, bins, dims]`; `None` if no trial has it.
     pub behavior: Option<Tensor>,
 }
 
@@ -41,56 +40,54 @@ pub struct Tensors {
     pub group: String,
     /// Width of a bin, ms.
     pub bin_ms: usize,
-    /// Ids of the held-in neurons, in the order of the last axis.
+    /// Ids of the held-in neurons, in the order of the tensors' last axis.
     pub heldin_ids: Vec<i64>,
-    /// Ids of the held-out neurons, in the order of the last axis.
+    /// Ids of the held-out neurons, in the order of the tensors' last axis.
     pub heldout_ids: Vec<i64>,
-    /// Trials to train on.
+    /// The trials to train on.
     pub train: Observed,
-    /// Trials to predict.
+    /// The trials to predict.
     pub eval: Observed,
-    /// PSTHs of both; `None` where the evaluation trials do not know all neurons or no trial is of a
-    /// condition.
+    /// PSTHs of training and evaluation trials; `None` if the evaluation trials lack neurons or no trial has a condition.
     pub psths: Option<Psths>,
-    /// What was decided on the way, one sentence each.
+    /// What was decided while the tensors were made, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Why recordings give no tensors.
+/// Why recordings cannot be cut into tensors.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TensorError {
-    /// The recordings.
+    /// The recordings are too long.
     #[error(transparent)]
     Long(#[from] TooLong),
-    /// Bins that do not fill a window.
+    /// A window does not consist of whole bins.
     #[error("expected a {what} of whole {bin_ms} ms bins, found {found} ms")]
     Window {
-        /// Which window.
+        /// The window: `window` or `forward window`.
         what: &'static str,
         /// Width of a bin, ms.
         bin_ms: usize,
-        /// Its length, ms.
+        /// Length of the window, ms.
         found: i64,
     },
     /// No trial to train on or to predict.
     #[error(transparent)]
     NoTrial(#[from] NoTrial),
-    /// No neurons on one side of co-smoothing.
+    /// Co-smoothing lacks held-in or held-out neurons.
     #[error("expected held-in and held-out units, found {heldin} and {heldout}")]
     Neurons {
-        /// Held-in units.
+        /// Number of held-in units.
         heldin: usize,
-        /// Held-out units.
+        /// Number of held-out units.
         heldout: usize,
     },
 }
 
 impl Tensors {
-    /// Cuts the sessions, in this order of time, into the tensors of `variant`.
+    /// Cuts the sessions, which follow each other in this order, into the tensors of `variant`.
     ///
     /// # Errors
-    /// [`TensorError`] when the windows are not made of whole bins, or there are no trials or neurons for
-    /// them.
+    /// [`TensorError`] when the windows do not consist of whole bins, or there are no trials or neurons for them.
     pub fn new(
         sessions: &[Session],
         variant: &Variant,
@@ -149,13 +146,13 @@ impl Tensors {
         Ok(tensors.noted())
     }
 
-    /// Says what is missing.
+    /// Adds a note for everything that is missing.
     fn noted(mut self) -> Tensors {
         for (part, observed) in [("training", &self.train), ("evaluation", &self.eval)] {
             let unknown = observed.heldin.values.iter().filter(|count| count.is_nan()).count();
             let bins = unknown / self.heldin_ids.len();
             if bins > 0 {
-                self.notes.push(format!("{bins} bins of {part} windows were not observed: they are NaN"));
+                self.notes.push(format!("{bins} bins of {part} windows were not observed and are NaN"));
             }
             let missing = [
                 ("held-out spikes", observed.heldout.is_none()),

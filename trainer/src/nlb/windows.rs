@@ -51,7 +51,7 @@ pub fn aligned<'a>(
             continue;
         };
         let aligned_ns = (aligned_s * 1e9).round() as i64 + shift_ns;
-        // Rounded up: the first bin that begins no earlier.
+        // The bin index is rounded up: the first bin that begins no earlier.
         let bin = |offset_ms: i64| -(-(aligned_ns + offset_ms * 1_000_000)).div_euclid(bin_ns);
         trials.push(Aligned {
             trial,

@@ -1,38 +1,38 @@
-//! The transformer itself, as nodes: read-in, encoder layers, heads. Written once for all graphs.
+//! The nodes of the transformer itself, written once for all graphs: read-in, encoder layers, heads.
 //!
-//! The residual stream is `[batch, bins, d]`, or `[1, d]` for one bin alone, whose linear layers ONNX Runtime then
-//! joins to one node each. What the graphs differ in is which keys and values a query meets and what is added to its
-//! scores; a closure says so for each layer ([`Projected`]).
+//! The residual stream is `[batch, bins, d]`, or `[1, d]` for one bin alone, for which ONNX Runtime joins each linear layer to one
+//! node. The graphs differ in the keys and values that a query meets, and in what is added to its scores; a closure supplies both
+//! for each layer ([`Projected`]).
 
 use super::graph::{Attribute, Graph};
 use super::shape::GraphShape;
 use ndt_protocol::bundle::manifest::Architecture;
 
-/// Added to the score of a bin that a query must not see: large enough that its softmax weight is exactly 0,
-/// and finite, so that a row that sees nothing (an empty slot of the window) is useless but never NaN.
+/// Added to the score of a bin that a query must not see. It is large enough that the bin's softmax weight is exactly 0, and finite,
+/// so that a row that sees nothing (an empty slot of the window) is useless but never NaN.
 pub(super) const HIDDEN: f32 = -1e30;
 
 const NORM_EPSILON: f32 = 1e-5;
 
-/// What a layer makes of its bins, each shaped as the stream; the heads stand side by side in `d`.
+/// The queries, keys and values of a layer, each shaped as the stream, with the heads side by side in `d`.
 pub(super) struct Projected {
     pub(super) query: String,
     pub(super) key: String,
     pub(super) value: String,
 }
 
-/// `counts [.., C]` and `missing` (bool, `[.., 1]`) to the residual stream `[.., d]`: a missing bin's read-in is
-/// replaced by the learned "no data" vector, whatever its counts are.
+/// Reads `counts [.., C]` and `missing` (bool, `[.., 1]`) into the residual stream `[.., d]`. A missing bin's read-in is replaced by
+/// the learned "no data" vector, whatever its counts are.
 pub(super) fn read_in(graph: &mut Graph, shape: &GraphShape, counts: &str, missing: &str) -> String {
     let width = shape.architecture.width;
     let read = linear(graph, "readin", "readin", counts, [shape.channels, width]);
-    // The weight is called like the input, so it is stored under another name.
+    // The weight has the same name as the input and is stored under another one.
     let no_data = graph.weight_values("missing", &[width]);
     let no_data = graph.floats("readin.no_data", &[width], no_data);
     graph.node("Where", "readin.stream", &[missing, &no_data, &read], &[])
 }
 
-/// `learned`: adds the position table's rows `index` (int64, `[bins]`) to the stream.
+/// With learned positions: adds the rows `index` (int64, `[bins]`) of the position table to the stream.
 pub(super) fn add_positions(graph: &mut Graph, shape: &GraphShape, stream: &str, index: &str) -> String {
     let Architecture { window_bins, width, .. } = shape.architecture;
     let table = graph.weight("position", &[window_bins, width]);
@@ -40,8 +40,8 @@ pub(super) fn add_positions(graph: &mut Graph, shape: &GraphShape, stream: &str,
     graph.node("Add", "position.stream", &[stream, &rows], &[])
 }
 
-/// All encoder layers. `attend` is given the layer and what it makes of its bins, and answers with what these have
-/// attended to, shaped as the stream.
+/// Adds all encoder layers. `attend` takes the number of a layer with its queries, keys and values, and returns the attended values,
+/// shaped as the stream.
 pub(super) fn encode(
     graph: &mut Graph,
     shape: &GraphShape,
@@ -71,8 +71,8 @@ pub(super) fn encode(
     })
 }
 
-/// Final normalisation and heads on `stream [.., d]`: makes `log_rates`, `rates` and, if there is a velocity
-/// head, `velocity`.
+/// Adds the final normalisation and the heads on `stream [.., d]`, which make `log_rates`, `rates` and, if there is a velocity head,
+/// `velocity`.
 pub(super) fn heads(graph: &mut Graph, shape: &GraphShape, stream: &str) {
     let width = shape.architecture.width;
     let state = norm(graph, "norm", stream, width);
@@ -83,9 +83,8 @@ pub(super) fn heads(graph: &mut Graph, shape: &GraphShape, stream: &str) {
     }
 }
 
-/// Softmax of the products of `query [batch, bins, d]` and `keys [batch, seen, d]`, scaled and with `score_bias`
-/// added, which broadcasts to `[batch, heads, bins, seen]`; by these weights the sum of `values [batch, seen, d]`:
-/// `[batch, bins, d]`.
+/// Attention `[batch, bins, d]` of `query [batch, bins, d]` over `keys` and `values`, both `[batch, seen, d]`. `score_bias` is added
+/// to the scaled products before the softmax, and broadcasts to `[batch, heads, bins, seen]`.
 pub(super) fn attention(
     graph: &mut Graph,
     shape: &GraphShape,
@@ -99,8 +98,7 @@ pub(super) fn attention(
     graph.node("Attention", &name, &[query, keys, values, score_bias], &heads)
 }
 
-/// `input @ weight + bias` with the weights `{weights}.weight` and `{weights}.bias`; the result is named
-/// `name`.
+/// The linear map `input @ weight + bias` with the weights `{weights}.weight` and `{weights}.bias`; its result is named `name`.
 fn linear(graph: &mut Graph, weights: &str, name: &str, input: &str, [from, to]: [usize; 2]) -> String {
     let weight = graph.weight(&format!("{weights}.weight"), &[from, to]);
     let bias = graph.weight(&format!("{weights}.bias"), &[to]);

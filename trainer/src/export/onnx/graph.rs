@@ -1,8 +1,8 @@
 //! A graph under construction: nodes, stored arrays, inputs and outputs.
 //!
-//! A value is known by its name, which is also the name of the node that makes it, so that a profile of ONNX
-//! Runtime reads like the model. Every name is made once (asserted), every array is stored once, and
-//! everything stands in the order of the calls: the same calls give the same bytes.
+//! A value has the name of the node that makes it, so that a profile of ONNX Runtime reads like the model. Every name is made once
+//! (asserted), every array is stored once, and everything is written in the order of the calls: the same calls give the same
+//! bytes.
 
 use super::messages::{
     ATTRIBUTE_FLOAT, ATTRIBUTE_INT, AttributeProto, Dimension, DimensionProto, FLOAT, GraphProto, INT64,
@@ -15,17 +15,17 @@ use std::collections::BTreeSet;
 
 /// The version of the ONNX file format that belongs to [`OPSET`].
 pub(super) const IR_VERSION: i64 = 11;
-/// The version of the operators: the first with `Attention`, which ONNX Runtime 1.23 and later read, as the daemon
-/// asks for. One such node takes the place of eight.
+/// The version of the operators: the first one with `Attention`, of which one node replaces eight. ONNX Runtime reads it from version
+/// 1.23 on, which the daemon requires.
 pub(super) const OPSET: i64 = 23;
 
-/// A constant of an operator.
+/// A constant attribute of an operator.
 pub(super) enum Attribute {
     Int(&'static str, i64),
     Float(&'static str, f32),
 }
 
-/// See the module.
+/// A graph under construction.
 pub(super) struct Graph<'a> {
     weights: &'a Tensors,
     names: BTreeSet<String>,
@@ -46,13 +46,13 @@ impl<'a> Graph<'a> {
         name.to_owned()
     }
 
-    /// Declares the value `name`, which a node must have made, to be an output of `element`s.
+    /// Declares the value `name`, which a node must have made, as an output of `element`s.
     pub(super) fn output(&mut self, name: &str, element: i32, dims: &[Dimension]) {
         assert!(self.names.contains(name), "output {name} is made by no node");
         self.graph.output.push(declared(name, element, dims));
     }
 
-    /// Applies `operator` to `inputs` and gives its one result the name `name`.
+    /// Adds a node that applies `operator` to `inputs`; its one result is named `name`.
     pub(super) fn node(
         &mut self,
         operator: &str,
@@ -97,24 +97,24 @@ impl<'a> Graph<'a> {
         self.store(name, FLOAT, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
-    /// A stored f32 scalar.
+    /// Stores an f32 scalar.
     pub(super) fn float(&mut self, value: f32) -> String {
         let name = format!("float.{value:e}");
         if self.names.contains(&name) { name } else { self.floats(&name, &[], &[value]) }
     }
 
-    /// A stored int64 scalar.
+    /// Stores an int64 scalar.
     pub(super) fn integer(&mut self, value: i64) -> String {
         self.integer_array(format!("integer.{value}"), vec![], &[value])
     }
 
-    /// A stored int64 vector.
+    /// Stores an int64 vector.
     pub(super) fn integers(&mut self, values: &[i64]) -> String {
         let digits: Vec<String> = values.iter().map(i64::to_string).collect();
         self.integer_array(format!("integers.{}", digits.join(".")), vec![values.len() as i64], values)
     }
 
-    /// The finished file.
+    /// The bytes of the finished file, with this metadata.
     pub(super) fn encode(self, metadata: &[(&str, &str)]) -> Vec<u8> {
         let entry = |&(key, value): &(&str, &str)| StringStringEntryProto {
             key: key.to_owned(),
@@ -131,7 +131,7 @@ impl<'a> Graph<'a> {
         model.encode_to_vec()
     }
 
-    /// Constants are named by their value, so that equal ones are stored once.
+    /// Stores an int64 array. Constants are named by their value, so that equal ones are stored once.
     fn integer_array(&mut self, name: String, dims: Vec<i64>, values: &[i64]) -> String {
         if self.names.contains(&name) {
             return name;

@@ -17,7 +17,7 @@ pub(crate) const ATTRIBUTE_FLOAT: i32 = 1;
 /// `AttributeProto.AttributeType.INT`
 pub(crate) const ATTRIBUTE_INT: i32 = 2;
 
-/// The file.
+/// The contents of an ONNX file.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ModelProto {
     #[prost(int64, tag = "1")]
@@ -34,7 +34,7 @@ pub(crate) struct ModelProto {
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
-/// Which version of the operators the graph means; the empty domain is ONNX's own.
+/// The version of the operators of a domain; the empty domain is ONNX's own.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct OperatorSetIdProto {
     #[prost(string, tag = "1")]
@@ -52,7 +52,7 @@ pub(crate) struct StringStringEntryProto {
     pub value: String,
 }
 
-/// Nodes in an order in which each value is made before it is used.
+/// A graph: nodes in an order in which each value is made before it is used.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct GraphProto {
     #[prost(message, repeated, tag = "1")]
@@ -82,7 +82,7 @@ pub(crate) struct NodeProto {
     pub attribute: Vec<AttributeProto>,
 }
 
-/// A constant of an operator; `kind` says which of the values counts.
+/// A constant attribute of an operator; `kind` tells which of the values is used.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AttributeProto {
     #[prost(string, tag = "1")]
@@ -119,7 +119,7 @@ pub(crate) struct ValueInfoProto {
     pub kind: Option<TypeProto>,
 }
 
-/// The type of a value: always a tensor here.
+/// The type of a value, which is always a tensor here.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TypeProto {
     #[prost(message, optional, tag = "1")]
@@ -149,7 +149,7 @@ pub(crate) struct DimensionProto {
     pub value: Option<Dimension>,
 }
 
-/// A number, or the name of a dimension that only a run knows.
+/// A fixed number, or the name of a dimension whose size is known only when the graph runs.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(crate) enum Dimension {
     /// `dim_value`

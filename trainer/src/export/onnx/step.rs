@@ -1,6 +1,6 @@
-//! `step.onnx`: one bin in, its estimate and the next memory out; no dynamic dimension.
+//! `step.onnx`: takes one bin and a memory, and gives the bin's estimate and the next memory. It has no dynamic dimension.
 //!
-//! The memory is a ring: a new bin takes the slot of the oldest, and its lag, not its place, says how old a slot is.
+//! The memory is a ring: a new bin takes the slot of the oldest one. The lag of a slot, and not its place, tells how old it is.
 
 use super::encoder::{self, HIDDEN};
 use super::graph::{Attribute, Graph, fixed};
@@ -10,19 +10,19 @@ use super::window::attend;
 use ndt_protocol::bundle::manifest::{Architecture, Positions};
 use ndt_protocol::bundle::tensors::Tensors;
 
-/// The bytes of `step.onnx`: one bin in, its estimate and the next memory out.
+/// The bytes of `step.onnx`.
 ///
-/// Inputs, of a window of `W` bins:
+/// Inputs, for a window of `W` bins:
 /// * `counts [1, C]`, f32, and `missing [1]`, bool: the bin;
-/// * `slot [1, 1]`, int64: the slot of the memory that the bin takes, best that of the oldest, in a ring;
-/// * `lags [W]`, int64: how many bins ago each slot was taken, `W` for one that holds no bin; 0 at `slot`;
+/// * `slot [1, 1]`, int64: the slot of the memory that the bin takes, usually that of the oldest bin;
+/// * `lags [W]`, int64: how many bins ago each slot was taken; 0 at `slot`, and `W` for a slot that holds no bin;
 /// * the memory: for `lag-bias`, for each layer `keys.{layer}` and `values.{layer} [1, W, d]`, f32; for `learned`
 ///   `window_counts [W, C]`, f32, and `window_missing [W]`, bool.
 ///
-/// Outputs `log_rates [1, N]`, `rates [1, N]`, `velocity [1, V]`, f32, and the memory with `_next` behind its names: as
-/// it was, but for the row `slot`. A runtime may be given one buffer for a memory and its next.
+/// Outputs: `log_rates [1, N]`, `rates [1, N]` and `velocity [1, V]`, f32, and the next memory under the memory's names with `_next`
+/// appended. The next memory differs in the row `slot` alone; a runtime may be given one buffer for both.
 ///
-/// What stands in a slot that holds no bin has no effect as long as it is finite. `metadata` as in
+/// The contents of a slot that holds no bin have no effect as long as they are finite. `metadata` is as in
 /// [`super::window_graph`].
 ///
 /// # Panics
@@ -53,7 +53,7 @@ pub fn step_graph(shape: &GraphShape, weights: &Tensors, metadata: &[(&str, &str
     graph.encode(metadata)
 }
 
-/// The inputs that are new with each bin.
+/// The inputs that change with each bin.
 struct Bin {
     counts: String,
     missing: String,
@@ -61,7 +61,7 @@ struct Bin {
     lags: String,
 }
 
-/// What a step remembers, in the order of the inputs: name, element, shape.
+/// The memory in the order of the inputs: name, element type and shape of each array.
 fn memory(shape: &GraphShape) -> Vec<(String, i32, Vec<usize>)> {
     let Architecture { width, layers, window_bins, positions, .. } = shape.architecture;
     match positions {
@@ -87,12 +87,11 @@ fn values_of(layer: usize) -> String {
     format!("values.{layer}")
 }
 
-/// `lag-bias`: the new bin's row alone, against the cached keys and values of each layer. Gives the stream
-/// `[1, d]`.
+/// With lag biases: computes the new bin's row alone, against the cached keys and values of each layer; returns the stream `[1, d]`.
 fn cached_step(graph: &mut Graph, shape: &GraphShape, bin: &Bin) -> String {
     let width = shape.architecture.width as i64;
     let stream = encoder::read_in(graph, shape, &bin.counts, &bin.missing);
-    // Of a cache's row: the batch's only stream, and the slot.
+    // The index of a cache's row: the batch's only stream, and the slot.
     let zero = graph.integers(&[0]);
     let only = graph.node("Unsqueeze", "slot.batch", &[&zero, &zero], &[]);
     let row = graph.node("Concat", "slot.row", &[&only, &bin.slot], &[Attribute::Int("axis", 1)]);
@@ -108,7 +107,7 @@ fn cached_step(graph: &mut Graph, shape: &GraphShape, bin: &Bin) -> String {
     })
 }
 
-/// The layer's lag bias for each slot, [`HIDDEN`] for those that hold no bin: `[1, heads, 1, window]`.
+/// The layer's lag bias for each slot, `[1, heads, 1, window]`; [`HIDDEN`] for a slot that holds no bin.
 fn slot_bias(graph: &mut Graph, shape: &GraphShape, layer: usize, lags: &str) -> String {
     let Architecture { heads, window_bins, .. } = shape.architecture;
     let name = format!("layer.{layer}.attention.lag_bias");
@@ -119,7 +118,7 @@ fn slot_bias(graph: &mut Graph, shape: &GraphShape, layer: usize, lags: &str) ->
     graph.node("Gather", &format!("{name}.by_slot"), &[&by_lag, lags], &[Attribute::Int("axis", 3)])
 }
 
-/// `learned`: the whole window, whose newest row is kept. Gives the stream `[1, d]`.
+/// With learned positions: computes the whole window and keeps the newest row; returns the stream `[1, d]`.
 fn recomputed_step(graph: &mut Graph, shape: &GraphShape, bin: &Bin) -> String {
     let counts = put(graph, COUNTS, &bin.slot, &bin.counts);
     let missing = put(graph, MISSING, &bin.slot, &bin.missing);
@@ -145,14 +144,14 @@ fn put(graph: &mut Graph, memory: &str, index: &str, row: &str) -> String {
     graph.node("ScatterND", &format!("{memory}_next"), &[memory, index, row], &[])
 }
 
-/// Which slots hold a bin: bool, `[window]`.
+/// Whether each slot holds a bin, bool, `[window]`.
 fn slots_held(graph: &mut Graph, shape: &GraphShape, lags: &str) -> String {
     let none = graph.integer(shape.architecture.window_bins as i64);
     graph.node("Less", "slots.held", &[lags, &none], &[])
 }
 
-/// The position of each slot's bin, counted from the oldest: `[window]`, int64. Slots that hold none get position 0,
-/// which nobody sees.
+/// The position of each slot's bin, counted from the oldest, int64, `[window]`. A slot that holds no bin gets position 0, which has no
+/// effect.
 fn slot_positions(graph: &mut Graph, lags: &str, held: &str) -> String {
     let zero = graph.integer(0);
     let known = graph.node("Where", "slots.lag", &[held, lags, &zero], &[]);
@@ -161,7 +160,7 @@ fn slot_positions(graph: &mut Graph, lags: &str, held: &str) -> String {
     graph.node("Max", "position.index", &[&position, &zero], &[])
 }
 
-/// 0 where the column's slot holds the row's bin or an older one, else [`HIDDEN`]: `[window, window]`.
+/// Bias `[window, window]`: 0 where the column's slot holds the row's bin or an older one, else [`HIDDEN`].
 fn order_bias(graph: &mut Graph, lags: &str, held: &str) -> String {
     let (rows, columns) = (graph.integers(&[1]), graph.integers(&[0]));
     let row = graph.node("Unsqueeze", "lags.row", &[lags, &rows], &[]);

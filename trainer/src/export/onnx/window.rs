@@ -1,4 +1,4 @@
-//! `window.onnx`: a batch of cold-started streams at once, of any length.
+//! `window.onnx`: a batch of cold-started streams of any length.
 
 use super::encoder::{self, HIDDEN, Projected};
 use super::graph::{Attribute, Graph};
@@ -9,15 +9,15 @@ use ndt_protocol::bundle::tensors::Tensors;
 
 /// The bytes of `window.onnx`.
 ///
-/// Inputs `counts [batch, bins, C]` and `missing [batch, bins]` (1 where a bin is missing, else 0); outputs
-/// `log_rates` and `rates [batch, bins, N]` and `velocity [batch, bins, V]`; all f32, `batch` and `bins`
-/// free. Each row of the batch is a cold-started stream. With `learned` positions a run of more than
-/// `window_bins` bins fails in the runtime, as there is no position for them.
+/// The inputs are `counts [batch, bins, C]` and `missing [batch, bins]` (1 where a bin is missing, else 0), the outputs `log_rates` and
+/// `rates [batch, bins, N]` and `velocity [batch, bins, V]`. All are f32; `batch` and `bins` are dynamic. Each row of the batch is a
+/// cold-started stream. With learned positions, a stream of more than `window_bins` bins fails in the runtime, because it has no
+/// positions for them.
 ///
 /// `metadata` becomes the file's `metadata_props`, in this order. The same arguments give the same bytes.
 ///
 /// # Panics
-/// When a weight is absent or of another shape than `shape` asks for (see `Manifest::weight_shapes`).
+/// When a weight is missing or has another shape than `shape` asks for (see `Manifest::weight_shapes`).
 pub fn window_graph(shape: &GraphShape, weights: &Tensors, metadata: &[(&str, &str)]) -> Vec<u8> {
     let mut graph = Graph::new("window", weights);
     let named = |name: &str| Dimension::Named(name.to_owned());
@@ -51,7 +51,7 @@ pub fn window_graph(shape: &GraphShape, weights: &Tensors, metadata: &[(&str, &s
     graph.encode(metadata)
 }
 
-/// Every bin meets every bin; which of them it sees stands in `score_bias`.
+/// Attention of every bin to every bin; `score_bias` hides those that a bin must not see.
 pub(super) fn attend(
     graph: &mut Graph,
     shape: &GraphShape,
@@ -62,13 +62,13 @@ pub(super) fn attend(
     encoder::attention(graph, shape, layer, [&made.query, &made.key, &made.value], score_bias)
 }
 
-/// Bins of a run, int64.
+/// Indices and lags of a stream's bins, int64.
 struct BinOrder {
-    /// `[bins]`: 0, 1, 2, ...
+    /// Index of each bin, `[bins]`: 0, 1, 2, ...
     index: String,
-    /// `[bins, bins]`: how many bins the column's lies before the row's.
+    /// How many bins the column's bin lies before the row's, `[bins, bins]`.
     lag: String,
-    /// `[bins, bins]`, bool: the column's bin is the row's or lies before it.
+    /// Whether the column's bin is the row's or lies before it, bool, `[bins, bins]`.
     causal: String,
 }
 
@@ -88,9 +88,9 @@ fn bin_order(graph: &mut Graph, missing: &str) -> BinOrder {
 
 /// The band of lags that a layer sees.
 struct Band {
-    /// `[bins, bins]`, bool.
+    /// Whether the row's bin sees the column's, bool, `[bins, bins]`.
     seen: String,
-    /// `[bins, bins]`, int64: the lag, within `0..window` also where it is not seen.
+    /// The lag, limited to `0..window` even where it is not seen, int64, `[bins, bins]`.
     lag: String,
 }
 
@@ -103,7 +103,7 @@ fn lag_band(graph: &mut Graph, order: &BinOrder, window_bins: usize) -> Band {
     Band { seen, lag }
 }
 
-/// The layer's lag bias for each pair of bins, [`HIDDEN`] outside the band: `[heads, bins, bins]`.
+/// The layer's lag bias for each pair of bins, `[heads, bins, bins]`; [`HIDDEN`] outside the band.
 fn banded_bias(graph: &mut Graph, shape: &GraphShape, layer: usize, band: &Band) -> String {
     let Architecture { heads, window_bins, .. } = shape.architecture;
     let name = format!("layer.{layer}.attention.lag_bias");
@@ -114,7 +114,7 @@ fn banded_bias(graph: &mut Graph, shape: &GraphShape, layer: usize, band: &Band)
     graph.node("Where", &format!("{name}.visible"), &[&band.seen, &bias, &hidden], &[])
 }
 
-/// 0 where a bin may be seen, [`HIDDEN`] in the future: `[bins, bins]`.
+/// Bias `[bins, bins]`: 0 where a bin may be seen, [`HIDDEN`] in the future.
 fn causal_bias(graph: &mut Graph, order: &BinOrder) -> String {
     let (visible, hidden) = (graph.float(0.0), graph.float(HIDDEN));
     graph.node("Where", "attention.visible", &[&order.causal, &visible, &hidden], &[])
