@@ -22,7 +22,7 @@ use ndt_daemon::host::machine::Machine;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Positions;
 use ndt_protocol::clock::monotonic_ns;
-use ndt_trainer::inference::Reference;
+use ndt_trainer::evaluation::Reference;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

@@ -20,12 +20,13 @@ use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::{Interval, Session};
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::{inspect, nwb, transport};
+use ndt_trainer::baselines::smoothing::{SmoothingDecoder, TrialCounts};
 use ndt_trainer::config::Config;
-use ndt_trainer::dataset::{self, Dataset, Trial};
-use ndt_trainer::metrics::R2;
-use ndt_trainer::ridge::{SmoothingDecoder, TrialCounts};
+use ndt_trainer::data::{Dataset, Trial, trials};
+use ndt_trainer::evaluation::metrics::R2;
 use ndt_trainer::{export, training};
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -120,6 +121,7 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
             "loss {:.4}  bits/spike {:.4}{r2}",
             progress.loss, progress.scores.bits_per_spike
         ));
+        ControlFlow::Continue(())
     })?;
     bar.finish();
     let training = Training {
@@ -131,7 +133,7 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
         parent: None,
     };
     let folder = demo.folder.join("model");
-    let manifest = export::fitted(&fit, &data, &config, training)?.write(&folder)?;
+    let manifest = export::bundle(&fit, &data, &config, training)?.write(&folder)?;
     println!("best epoch {}: {:?}", fit.epoch, manifest.scores);
     Ok((Bundle::read(&folder)?, data))
 }
@@ -163,7 +165,7 @@ fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
                 &rig,
                 Speed::Times(1.0),
                 Duration::from_secs(10),
-                &mut |_| {},
+                &mut training::unwatched,
             )?)
         });
         let mut shown = Instant::now();
@@ -221,7 +223,7 @@ fn ridge_r2(data: &Dataset, session: &Session, split: Option<&str>, plan: &Plan)
     let val = arrays(&data.val, data.units(), &columns);
     let decoder = SmoothingDecoder::fit(&views(&train), &views(&val), columns.len())?;
     let segments: Vec<Interval> = session.segments(split)?;
-    let unseen = dataset::trials(session, &segments, Binner::new(data.bin_width_ms)?, &data.readouts);
+    let unseen = trials(session, &segments, Binner::new(data.bin_width_ms)?, &data.readouts);
     let mut r2 = R2::new(dims);
     let mut left = plan.bins();
     for (counts, velocity) in arrays(&unseen, data.units(), &columns) {

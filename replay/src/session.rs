@@ -100,6 +100,18 @@ pub enum SelectError {
 /// Tolerance for comparing trial times with observation times, in seconds: writers round one of them.
 const SLACK_S: f64 = 1e-6;
 
+impl Trial {
+    /// Whether the trial belongs to this split. `Train` and `train` are the same split.
+    pub fn is_in(&self, split: &str) -> bool {
+        self.split.as_deref().is_some_and(|found| found.trim().eq_ignore_ascii_case(split))
+    }
+
+    /// Whether the trial is kept for a final test, so that no model may be fitted to it or chosen by it.
+    fn is_reserved(&self) -> bool {
+        self.is_in("test") || self.is_in("none")
+    }
+}
+
 impl Session {
     /// Number of spikes of all units together.
     pub fn spikes(&self) -> usize {
@@ -130,34 +142,46 @@ impl Session {
         names
     }
 
-    /// Returns the intervals to bin: one for each trial of `split` (of all trials if `split` is `None`), in table order.
-    /// Without trials, the intervals are those in which the units were observed.
+    /// The intervals to cut into bins, one for each trial of `split`, in table order.
+    ///
+    /// Without a split these are the trials that a model may be fitted to: all but those of the splits `test` and `none`,
+    /// whose number is [`Session::reserved_trials`]. A recording without trials is cut at the gaps of its observation.
     ///
     /// # Errors
-    /// [`SelectError::UnknownSplit`] if no trial belongs to `split`.
+    /// [`SelectError::UnknownSplit`] when no trial belongs to `split`.
     pub fn segments(&self, split: Option<&str>) -> Result<Vec<Interval>, SelectError> {
-        if let Some(asked) = split {
-            let chosen: Vec<Interval> = self
-                .trials
-                .iter()
-                .filter(|trial| trial.split.as_deref() == Some(asked))
-                .map(|trial| trial.interval)
-                .collect();
-            if chosen.is_empty() {
-                let found =
-                    self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-                let found = if found.is_empty() { "(none)".to_owned() } else { found };
-                return Err(SelectError::UnknownSplit { asked: asked.to_owned(), found });
-            }
-            return Ok(chosen);
+        let Some(asked) = split else {
+            let usable = self.trials.iter().filter(|trial| !trial.is_reserved());
+            return Ok(if self.trials.is_empty() {
+                self.every_segment()
+            } else {
+                usable.map(|trial| trial.interval).collect()
+            });
+        };
+        let chosen = self.trials.iter().filter(|trial| trial.is_in(asked));
+        let chosen: Vec<Interval> = chosen.map(|trial| trial.interval).collect();
+        if chosen.is_empty() {
+            let found = self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+            let found = if found.is_empty() { "(none)".to_owned() } else { found };
+            return Err(SelectError::UnknownSplit { asked: asked.to_owned(), found });
         }
+        Ok(chosen)
+    }
+
+    /// The intervals of all trials, whatever their split. A recording without trials is cut at the gaps of its observation.
+    pub fn every_segment(&self) -> Vec<Interval> {
         if !self.trials.is_empty() {
-            return Ok(self.trials.iter().map(|trial| trial.interval).collect());
+            return self.trials.iter().map(|trial| trial.interval).collect();
         }
         if !self.observed.is_empty() {
-            return Ok(self.observed.clone());
+            return self.observed.clone();
         }
-        Ok(vec![Interval { start: 0.0, stop: self.duration() }])
+        vec![Interval { start: 0.0, stop: self.duration() }]
+    }
+
+    /// Number of trials of the splits `test` and `none`, which [`Session::segments`] leaves out unless it is asked for them.
+    pub fn reserved_trials(&self) -> usize {
+        self.trials.iter().filter(|trial| trial.is_reserved()).count()
     }
 
     /// Returns the bins that lie wholly in observed time, as ranges without a hole. Bin 0 begins at the start of `interval`.
@@ -217,5 +241,40 @@ impl Series {
         let value: Vec<f64> =
             row(after - 1).iter().zip(row(after)).map(|(a, b)| a + part * (b - a)).collect();
         value.iter().all(|v| v.is_finite()).then_some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(splits: &[Option<&str>]) -> Session {
+        let trial = |(id, split): (usize, &Option<&str>)| Trial {
+            id: id as i64,
+            interval: Interval { start: id as f64, stop: id as f64 + 1.0 },
+            split: split.map(str::to_owned),
+            columns: BTreeMap::new(),
+        };
+        Session {
+            identifier: "made up".to_owned(),
+            units: Vec::new(),
+            observed: Vec::new(),
+            trials: splits.iter().enumerate().map(trial).collect(),
+            behavior: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn without_a_split_no_trial_of_test_or_none_is_given_and_their_number_is_told() {
+        let starts = |session: &Session, split| -> Vec<f64> {
+            session.segments(split).unwrap().iter().map(|interval| interval.start).collect()
+        };
+        let marked = session(&[Some("train"), Some("test"), Some("Test"), Some("none"), Some("train"), None]);
+        assert_eq!(starts(&marked, None), [0.0, 4.0, 5.0]);
+        assert_eq!((marked.reserved_trials(), marked.every_segment().len()), (3, 6));
+        assert_eq!(starts(&marked, Some("test")), [1.0, 2.0], "upper and lower case are the same word");
+        let unmarked = session(&[None, None]);
+        assert_eq!((starts(&unmarked, None), unmarked.reserved_trials()), (vec![0.0, 1.0], 0));
+        assert_eq!(session(&[Some("test")]).segments(None), Ok(Vec::new()));
     }
 }

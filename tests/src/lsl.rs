@@ -153,7 +153,7 @@ pub fn bundle(channel_ids: Vec<i64>) -> Bundle {
     manifest.channel_ids = channel_ids;
     manifest.unit_ids = (0..manifest.unit_ids.len() as i64).map(|unit| 200 + 3 * unit).collect();
     let weights = random_weights(&manifest, 3);
-    ndt_trainer::inference::reference_bundle(manifest, weights, &vec![0.3; channels]).unwrap()
+    ndt_trainer::export::from_weights(manifest, weights, &vec![0.3; channels]).unwrap()
 }
 
 /// Ids of the twelve channels of most tests, in no order.

@@ -28,7 +28,7 @@ const SHAPE: Shape = Shape {
 fn bundle() -> Bundle {
     let manifest = manifest(SHAPE);
     let weights = random_weights(&manifest, 1);
-    ndt_trainer::inference::reference_bundle(manifest, weights, &[0.3; SHAPE.channels]).unwrap()
+    ndt_trainer::export::from_weights(manifest, weights, &[0.3; SHAPE.channels]).unwrap()
 }
 
 fn measure(transport: Transport, load: Load, bins: u64) -> Report {

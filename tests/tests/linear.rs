@@ -11,8 +11,8 @@ use ndt_protocol::{Bin, Bundle, Estimate, Quality};
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_tests::{on_loopback, rig};
-use ndt_trainer::baselines::data::{Data, Units};
 use ndt_trainer::baselines::linear::LinearFilter;
+use ndt_trainer::baselines::runs::{Runs, Units};
 use ndt_trainer::baselines::table::{Method, Row, rows};
 use ndt_trainer::baselines::{gru, wiener::Wiener};
 use std::num::NonZeroUsize;
@@ -21,15 +21,15 @@ fn session() -> Session {
     simulate(&Recipe { trials: 60, units: 30, heldout: 6, seed: 5 })
 }
 
-fn data(session: &Session) -> Data {
-    Data::new(std::slice::from_ref(session), 20.0, "val", Units::Heldin).unwrap()
+fn data(session: &Session) -> Runs {
+    Runs::new(std::slice::from_ref(session), 20.0, "val", Units::Heldin).unwrap()
 }
 
 fn origin() -> Training {
     Training { seed: 1, ..Training::of_nothing("a test") }
 }
 
-fn fitted(data: &Data) -> (LinearFilter, Bundle) {
+fn fitted(data: &Runs) -> (LinearFilter, Bundle) {
     let filter = LinearFilter::wiener(&Wiener::fit(data, 0, 5).unwrap(), 0);
     let bundle = filter.bundle(data, origin()).unwrap();
     (filter, bundle)
@@ -57,7 +57,8 @@ fn check_close(found: &[f32], expected: &[f32]) {
 fn the_engine_is_the_trainers_prediction() {
     let data = data(&session());
     let (wiener, _) = fitted(&data);
-    let smoothing = rows(Method::Smoothing, &data, &gru::Settings::default(), 1, &mut |_, _, _| {}).unwrap();
+    let smoothing =
+        rows(Method::Smoothing, &data, &gru::GruSettings::default(), 1, &mut |_, _, _| {}).unwrap();
     let smoothing = smoothing.into_iter().find_map(|row: Row| row.filter).unwrap();
     let run = data.val.iter().max_by_key(|run| run.bins).unwrap();
     let channels = data.channels();
@@ -179,7 +180,7 @@ fn whole_trials_are_decoded_offline() {
 fn what_is_heard_scores_as_the_table_says() {
     let session = session();
     let data = data(&session);
-    let row = rows(Method::Wiener, &data, &gru::Settings::default(), 1, &mut |_, _, _| {}).unwrap();
+    let row = rows(Method::Wiener, &data, &gru::GruSettings::default(), 1, &mut |_, _, _| {}).unwrap();
     let row = row.into_iter().next().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wiener.ndt");

@@ -45,7 +45,7 @@ fn bundle(positions: Positions, dims: usize) -> Bundle {
         Architecture { width: 24, layers: 2, heads: 3, feedforward: 40, window_bins: WINDOW, positions };
     let manifest = manifest(Shape { channels: CHANNELS, units: 14, dims, architecture });
     let weights = random_weights(&manifest, 7);
-    ndt_trainer::inference::reference_bundle(manifest, weights, &[0.3; CHANNELS]).unwrap()
+    ndt_trainer::export::from_weights(manifest, weights, &[0.3; CHANNELS]).unwrap()
 }
 
 fn with(bundle: &Bundle, settings: &OnnxSettings) -> OnnxStep {

@@ -8,11 +8,11 @@ use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{self, Recipe};
-use ndt_trainer::dataset::{self, Dataset, Trial};
-use ndt_trainer::defaults::{self, Kind};
-use ndt_trainer::device::ComputeDevice;
-use ndt_trainer::inference::Reference;
-use ndt_trainer::{export, ridge, teacher, training};
+use ndt_trainer::data::{Dataset, Trial, trials};
+use ndt_trainer::evaluation::Reference;
+use ndt_trainer::recipe::defaults::{self, Kind};
+use ndt_trainer::training::{ComputeDevice, teacher};
+use ndt_trainer::{export, ridge, training};
 
 const BIN_MS: f64 = 20.0;
 const HISTORY_BINS: usize = 15;
@@ -29,7 +29,7 @@ impl Split {
     fn of(session: &Session, rates: &[Vec<f64>], name: &str) -> Split {
         let binner = Binner::new(BIN_MS).expect("a bin width");
         let intervals = session.segments(Some(name)).expect("a split");
-        let trials = dataset::trials(session, &intervals, binner, &[]);
+        let trials = trials(session, &intervals, binner, &[]);
         // The rates of all trials stand one after the other, a millisecond each.
         let lengths = session
             .trials
@@ -148,9 +148,9 @@ fn main() {
 
     let (config, notes) = defaults::for_data(Kind::of(&data));
     notes.iter().for_each(|note| println!("note: {note}"));
-    let fit = training::fit(&data, &config, None, &mut |_| {}).expect("a fit");
+    let fit = training::fit(&data, &config, None, &mut training::unwatched).expect("a fit");
     let origin = Training { seed: 1, epochs: fit.epoch, ..Training::of_nothing("a benchmark") };
-    let bundle = export::fitted(&fit, &data, &config, origin).expect("a bundle");
+    let bundle = export::bundle(&fit, &data, &config, origin).expect("a bundle");
     let reference = Reference::new(&bundle.manifest, &bundle.weights);
     let causal = test.trials.iter().map(|trial| {
         let counts = trial.counts.chunks_exact(units);
@@ -159,8 +159,8 @@ fn main() {
         log_rates.iter().map(|rate| f64::from(*rate).exp() * BIN_MS * 1e-3).collect::<Vec<f64>>()
     });
     println!("{:32} {:.3}", "transformer, causal", test.r2(&causal.collect::<Vec<_>>()));
-    let acausal =
-        teacher::rates(ComputeDevice::Cpu, &data, &config, &test.trials, &mut |_| {}).expect("a fit");
+    let acausal = teacher::rates(ComputeDevice::Cpu, &data, &config, &test.trials, &mut training::unwatched)
+        .expect("a fit");
     let acausal = acausal.iter().map(|rates| rates.iter().map(|rate| f64::from(*rate)).collect::<Vec<f64>>());
     println!("{:32} {:.3}", "transformer, acausal (teacher)", test.r2(&acausal.collect::<Vec<_>>()));
 }

@@ -10,11 +10,12 @@
 
 use ndt_protocol::bundle::manifest::Velocity;
 use ndt_trainer::config::{Config, Model, Objective, Optimiser};
-use ndt_trainer::dataset::{Dataset, Trial};
+use ndt_trainer::data::{Dataset, Trial};
 use ndt_trainer::training;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -66,7 +67,7 @@ impl Shape {
         let mut trial = |bins: usize| Trial {
             bins,
             counts: (0..bins * self.units).map(|_| (random.random_range(0..8u32) / 6) as f32).collect(),
-            velocity: (0..bins * 2).map(|_| random.random_range(-0.5..0.5)).collect(),
+            targets: (0..bins * 2).map(|_| random.random_range(-0.5..0.5)).collect(),
             rates: Vec::new(),
         };
         Dataset {
@@ -101,7 +102,11 @@ impl Shape {
     fn measure(&self) -> Vec<f64> {
         let (data, config) = (self.data(), self.config());
         let mut ends = Vec::new();
-        training::fit(&data, &config, None, &mut |_| ends.push(Instant::now())).expect("the fit ends");
+        training::fit(&data, &config, None, &mut |_| {
+            ends.push(Instant::now());
+            ControlFlow::Continue(())
+        })
+        .expect("the fit ends");
         let steps_ms = |pair: &[Instant]| (pair[1] - pair[0]).as_secs_f64() * 1e3 / STEPS_AN_EPOCH as f64;
         ends.windows(2).map(steps_ms).collect()
     }

@@ -2,9 +2,10 @@
 
 use ndt_replay::h5::{self, Group};
 use ndt_replay::simulate::{Recipe, simulate};
+use ndt_trainer::nlb::array::Tensor;
 use ndt_trainer::nlb::score::{Scores, score};
 use ndt_trainer::nlb::store::{self, Submission};
-use ndt_trainer::nlb::tensors::{Phase, Tensor, TensorError, Tensors};
+use ndt_trainer::nlb::tensors::{Phase, TensorError, Tensors};
 use ndt_trainer::nlb::variant::Variant;
 use std::path::{Path, PathBuf};
 

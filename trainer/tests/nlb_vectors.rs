@@ -1,7 +1,8 @@
 //! The benchmark's own functions, run once by others on small arrays: every value of theirs to 1e-6.
 
+use ndt_trainer::evaluation::metrics::mean;
 use ndt_trainer::nlb::decoding::{Decoder, PENALTIES, Rows};
-use ndt_trainer::nlb::metrics::{bits_per_spike, mean, neg_log_likelihood, psth_r2};
+use ndt_trainer::nlb::metrics::{bits_per_spike, neg_log_likelihood, psth_r2};
 use ndt_trainer::nlb::resample;
 use serde_json::Value;
 use std::path::Path;

@@ -3,7 +3,7 @@
 
 use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
 use ndt_protocol::bundle::tensors::{self, Tensors};
-use ndt_trainer::onnx::{GraphShape, step_graph, window_graph};
+use ndt_trainer::export::onnx::{GraphShape, step_graph, window_graph};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;

@@ -68,7 +68,7 @@ pub fn bundle(model: Model) -> Bundle {
     let weights: Tensors = manifest.weight_shapes().into_iter().enumerate().map(array).collect();
     let zero = |bins: usize, of: usize| vec![0.0; bins * of];
     let (units, dims) = (manifest.units(), manifest.velocity_dims());
-    ndt_trainer::export::bundle(manifest, weights, &vec![0.05; channels], |_, missing| {
+    ndt_trainer::export::assemble(manifest, weights, &vec![0.05; channels], |_, missing| {
         (zero(missing.len(), units), zero(missing.len(), dims))
     })
 }

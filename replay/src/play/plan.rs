@@ -75,7 +75,11 @@ impl Plan {
         }
         let channel_ids: Vec<i64> = units.iter().map(|unit| unit.id).collect();
         let mut plan = Plan { binner, channel_ids, bins: Vec::new(), counts: Vec::new(), segments: 0 };
-        for segment in session.segments(split)? {
+        let segments = match split {
+            Some(split) => session.segments(Some(split))?,
+            None => session.every_segment(),
+        };
+        for segment in segments {
             let bins = binner.bins(segment.start, segment.stop);
             let mut counts = vec![0.0; bins * units.len()];
             for (column, unit) in units.iter().enumerate().filter(|_| bins > 0) {

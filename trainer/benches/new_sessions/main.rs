@@ -15,12 +15,12 @@ mod days;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_replay::session::Session;
-use ndt_trainer::baselines::data::{Data, Units, r2};
+use ndt_trainer::baselines::runs::{Runs, Units, r2};
 use ndt_trainer::baselines::wiener::{HISTORIES, Wiener};
 use ndt_trainer::config::Config;
-use ndt_trainer::dataset::Dataset;
+use ndt_trainer::data::Dataset;
 use ndt_trainer::export;
-use ndt_trainer::training::finetune::{self, Settings};
+use ndt_trainer::training::finetune::{self, FinetuneOptions};
 use ndt_trainer::training::{self, Scores};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -96,9 +96,10 @@ fn first_bundle(day: &Session, tell: &mut dyn FnMut(Row)) -> Bundle {
     let first = data(day);
     let (bundle, row) = timed("day 1: the bundle", first.train.len(), || {
         let config = Config::default();
-        let fit = training::fit(&first, &config, None, &mut |_| {}).expect("day 1 can be fitted");
+        let fit =
+            training::fit(&first, &config, None, &mut training::unwatched).expect("day 1 can be fitted");
         let scores = fit.scores;
-        (export::fitted(&fit, &first, &config, origin()).expect("a fit makes a bundle"), scores)
+        (export::bundle(&fit, &first, &config, origin()).expect("a fit makes a bundle"), scores)
     });
     tell(row);
     bundle
@@ -107,11 +108,11 @@ fn first_bundle(day: &Session, tell: &mut dyn FnMut(Row)) -> Bundle {
 /// All methods on the second day; `tell` hears of each as it ends.
 fn compare(bundle: &Bundle, day: &Session, quick: bool, tell: &mut dyn FnMut(Row)) {
     let second = data(day);
-    let old = Settings { epochs: Some(0), ..Settings::default() };
+    let old = FinetuneOptions { epochs: Some(0), ..FinetuneOptions::default() };
     tell(finetuned("day 1's bundle, no step", bundle, &second, usize::MAX, old));
     for trials in TRIALS {
         for (method, interface_only) in [("finetune --interface-only", true), ("finetune", false)] {
-            let settings = Settings { interface_only, ..Settings::default() };
+            let settings = FinetuneOptions { freeze_body: interface_only, ..FinetuneOptions::default() };
             tell(finetuned(method, bundle, &second, trials, settings));
         }
         if !quick {
@@ -121,10 +122,16 @@ fn compare(bundle: &Bundle, day: &Session, quick: bool, tell: &mut dyn FnMut(Row
     }
 }
 
-fn finetuned(method: &'static str, bundle: &Bundle, day: &Dataset, trials: usize, settings: Settings) -> Row {
-    let data = finetune::calibration(day.clone(), &bundle.manifest, Some(trials));
+fn finetuned(
+    method: &'static str,
+    bundle: &Bundle,
+    day: &Dataset,
+    trials: usize,
+    settings: FinetuneOptions,
+) -> Row {
+    let data = finetune::calibration_data(day.clone(), &bundle.manifest, Some(trials));
     let fit = || {
-        let fit = finetune::finetune(bundle, &data, &Config::default(), settings, &mut |_, _, _| {})
+        let fit = finetune::finetune(bundle, &data, &Config::default(), settings, &mut finetune::unwatched)
             .expect("a bundle can be fine-tuned");
         ((), fit.scores)
     };
@@ -138,13 +145,20 @@ fn from_nothing(day: &Dataset, trials: usize) -> Row {
     if trials != usize::MAX {
         (config.optimiser.epochs, config.optimiser.patience_epochs) = (SCRATCH_EPOCHS, SCRATCH_EPOCHS);
     }
-    let fit = || ((), training::fit(&data, &config, None, &mut |_| {}).expect("a day can be fitted").scores);
+    let fit = || {
+        (
+            (),
+            training::fit(&data, &config, None, &mut training::unwatched)
+                .expect("a day can be fitted")
+                .scores,
+        )
+    };
     timed("fit from nothing, best epoch", data.train.len(), fit).1
 }
 
 /// The best of the histories; the held-in units, as the others see them.
 fn wiener(day: &Session, trials: usize) -> Row {
-    let mut data = Data::new(std::slice::from_ref(day), BIN_MS, "val", Units::Heldin).expect("a day");
+    let mut data = Runs::new(std::slice::from_ref(day), BIN_MS, "val", Units::Heldin).expect("a day");
     data.train.truncate(trials);
     let best = || {
         let fits = HISTORIES.iter().map(|history| {
