@@ -14,17 +14,20 @@ use std::time::Duration;
 /// How long a condition is waited for before the test fails.
 const SOON: Duration = Duration::from_secs(60);
 
-/// liblsl, as the Python package brings it.
-///
-/// # Panics
-/// When it is not there.
-pub fn liblsl() -> PathBuf {
+/// Path of the liblsl that the Python package brings; `None` where the package is not installed.
+pub fn liblsl_if_there() -> Option<PathBuf> {
     let packages = workspace().join("target/python/lib");
     let library = |python: std::fs::DirEntry| python.path().join("site-packages/pylsl/lib/liblsl.so");
-    let mut found = std::fs::read_dir(&packages).into_iter().flatten().flatten().map(library);
-    found
-        .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("expected liblsl.so under {}, found none", packages.display()))
+    let mut found = std::fs::read_dir(packages).into_iter().flatten().flatten().map(library);
+    found.find(|path| path.exists())
+}
+
+/// Path of the liblsl that the Python package brings.
+///
+/// # Panics
+/// When the package is not installed.
+pub fn liblsl() -> PathBuf {
+    liblsl_if_there().unwrap_or_else(|| panic!("expected liblsl.so under target/python/lib, found none"))
 }
 
 /// A session: its streams are found by its own programs alone, however many tests run at once.
@@ -171,10 +174,11 @@ pub fn written(session: &Session, bundle: &Bundle) -> PathBuf {
 /// `ndtd run` with a deadline that a busy machine does not miss; waits until it runs.
 pub fn daemon(session: &Session, model: &Path, stale_after_bins: u64, endpoints: &[&str]) -> Running {
     let config = session.folder().join("ndtd.toml");
+    // A daemon without streams never looks for the library.
+    let library = liblsl_if_there().map_or_else(String::new, |path| format!("library = {path:?}\n"));
     let text = format!(
-        "deadline-ms = 5000.0\nstale-after-bins = {stale_after_bins}\n[lsl]\nlibrary = {:?}\nresolve-timeout-s = 1.0\n\
-         event-wait-ms = 100.0\n",
-        liblsl()
+        "deadline-ms = 5000.0\nstale-after-bins = {stale_after_bins}\n[lsl]\n{library}resolve-timeout-s = 1.0\n\
+         event-wait-ms = 100.0\n"
     );
     std::fs::write(&config, text).unwrap();
     let mut command = session.command(program("ndtd"));
