@@ -103,10 +103,10 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
         }
     }
     status.end();
-    if let Some((path, picture)) = &picture {
-        write_file(path, picture.svg().as_bytes())?;
-    }
     let summary = tally.summary();
+    if let Some((path, picture)) = &picture {
+        write_file(path, picture.svg(&summary).as_bytes())?;
+    }
     if options.json { print(&serde_json::to_string_pretty(&summary)?) } else { print(&summary) }?;
     match summary.contract.map_or(0, |contract| contract.violations) {
         0 => Ok(()),

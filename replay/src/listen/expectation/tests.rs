@@ -1,8 +1,10 @@
 use super::*;
-use crate::play::faults::{FaultPlan, Sending};
+use crate::play::faults::{Effect, FaultKind, FaultPlan, FaultRow, Sending};
 use crate::play::{Channels, Plan};
 use crate::simulate::{Recipe, simulate};
+use ndt_protocol::wire;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 const WIDTH_NS: u64 = 20_000_000;
@@ -20,11 +22,11 @@ fn drawn(faults: &str, seed: u64) -> FaultPlan {
     FaultPlan::new(&PLAN, &faults.parse().unwrap(), seed)
 }
 
-/// What one program publishes; no two of its estimates are the same.
+/// What one program publishes. No two of its estimates are equal.
 #[derive(Default)]
 struct Daemon {
     published: Vec<Estimate>,
-    /// The run, the next number, when the last bin came.
+    /// Run, next number, and arrival of the last bin.
     at: Option<(u32, u64, u64)>,
 }
 
@@ -39,7 +41,7 @@ impl Daemon {
         self.published.push(estimate);
     }
 
-    /// Published until `now_ns`, with nothing coming: after three periods, one answer for each.
+    /// Publishes until `now_ns`, while no bin arrives: after three periods, one estimate for each period.
     fn wait(&mut self, now_ns: u64) {
         let Some((run, mut next, last_ns)) = self.at else { return };
         let mut published = 0;
@@ -69,7 +71,7 @@ impl Daemon {
     }
 }
 
-/// What a daemon that keeps its contract makes of a plan.
+/// What a daemon that keeps its contract publishes for a plan.
 fn perfect(plan: &FaultPlan) -> Vec<Estimate> {
     let mut daemon = Daemon::default();
     for sending in plan.sendings.iter().filter(|sending| sending.channels_delta == 0) {
@@ -85,7 +87,7 @@ fn checked<'a>(plan: &FaultPlan, estimates: impl IntoIterator<Item = &'a Estimat
     expectation
 }
 
-/// What is found when `change` is made to what a perfect daemon publishes.
+/// Checks which violations are found after `change` is made to what a perfect daemon publishes.
 fn check(faults: &str, change: impl FnOnce(&mut Vec<Estimate>), expected: &[(&str, u64, &str)]) {
     let plan = drawn(faults, 1);
     let mut published = perfect(&plan);
@@ -119,6 +121,79 @@ fn a_perfect_daemon_passes_whatever_goes_wrong() {
     }
 }
 
+/// Everything that is sent: for each bin the instant at which it is due, its header and its counts, as bytes.
+fn sent(plan: &FaultPlan) -> Vec<(u64, Vec<u8>, Vec<u8>)> {
+    let mut counts = Vec::new();
+    let bytes = |sending: &Sending| {
+        let mut stamp = sending.fill(&PLAN, &mut counts);
+        stamp.stream = sending.run.into();
+        let mut payload = Vec::new();
+        wire::put_f32(&counts, &mut payload);
+        (sending.due_ns, wire::bin_header(&stamp, counts.len()).to_vec(), payload)
+    };
+    plan.sendings.iter().map(bytes).collect()
+}
+
+/// Whether a plan differs from the plan without faults in the way that `effect` says.
+fn shows(effect: Effect, plan: &FaultPlan, without: &FaultPlan) -> bool {
+    let bins = |plan: &FaultPlan| plan.sendings.iter().map(|sending| sending.bin).collect::<Vec<_>>();
+    let distinct = |plan: &FaultPlan| bins(plan).into_iter().collect::<BTreeSet<_>>();
+    // Pairs of what is sent with the fault and without, where each bin is sent once in its place.
+    let (sent, sent_without) = (sent(plan), sent(without));
+    let mut pairs = sent.iter().zip(&sent_without);
+    let is_same_bins = bins(plan) == bins(without);
+    let numbers = |plan: &FaultPlan| plan.sendings.iter().map(|s| (s.run, s.seq)).collect::<Vec<_>>();
+    let times = |plan: &FaultPlan| plan.sendings.iter().map(|s| s.source_ns).collect::<Vec<_>>();
+    match effect {
+        Effect::Loss => distinct(plan).len() < distinct(without).len(),
+        Effect::Copies => plan.sendings.len() > distinct(plan).len(),
+        Effect::Order => !bins(plan).is_sorted() && distinct(plan) == distinct(without),
+        Effect::Instants => {
+            let is_later = sent.iter().zip(&sent_without).any(|(with, without)| with.0 > without.0);
+            is_later && pairs.all(|(with, without)| (&with.1, &with.2) == (&without.1, &without.2))
+        }
+        Effect::Counts => {
+            let is_as_long =
+                sent.iter().zip(&sent_without).all(|(with, without)| with.2.len() == without.2.len());
+            is_as_long && is_same_bins && pairs.any(|(with, without)| with.2 != without.2)
+        }
+        Effect::Channels => pairs.any(|(with, without)| with.2.len() != without.2.len()),
+        Effect::SourceTime => is_same_bins && times(plan) != times(without),
+        Effect::Numbers => is_same_bins && numbers(plan) != numbers(without),
+    }
+}
+
+#[test]
+fn every_kind_of_fault_has_its_event_and_its_effect_and_a_perfect_daemon_passes_it() {
+    for FaultRow { kind, example, effect, .. } in FaultKind::TABLE {
+        let mut drawn_plans = 0;
+        for seed in 0..20 {
+            let (plan, without) = (drawn(example, seed), drawn("none", seed));
+            assert!(
+                plan.events.iter().all(|event| event.kind == kind),
+                "{example} seed {seed}: {:?}",
+                plan.events
+            );
+            // A rare fault may not happen in a plan this short.
+            if plan.events.is_empty() {
+                continue;
+            }
+            drawn_plans += 1;
+            assert!(
+                plan.events.iter().all(|event| event.by != 0 && event.to_ns >= event.from_ns),
+                "{example}"
+            );
+            assert_ne!(sent(&plan), sent(&without), "{example} seed {seed} changes nothing that is sent");
+            assert!(shows(effect, &plan, &without), "{example} seed {seed} does not show {effect:?}");
+            let expectation = checked(&plan, &perfect(&plan));
+            let report = expectation.report();
+            let is_kept = report.violations == 0 && expectation.is_complete();
+            assert!(is_kept, "{example} seed {seed}: {report:?}");
+        }
+        assert!(drawn_plans > 0, "{example} never has an event of its kind");
+    }
+}
+
 #[test]
 fn numbers_that_are_missing_repeated_or_out_of_order_are_found() {
     check("none", |_| (), &[]);
@@ -127,7 +202,7 @@ fn numbers_that_are_missing_repeated_or_out_of_order_are_found() {
     let seqs = "run 0: expected seq 11, found 10";
     let twice = |all: &mut Vec<Estimate>| all.insert(11, all[10].clone());
     check("none", twice, &[("frozen", 1, FROZEN), ("repeated", 1, seqs)]);
-    // 11 comes before 10: it was left out, and then it came after all.
+    // 11 comes before 10: 10 was skipped, and then it arrived late.
     check("none", |all| all.swap(10, 11), &[("out-of-order", 1, "run 0: expected seq 12, found 10")]);
     let late_run = |all: &mut Vec<Estimate>| all.swap(99, 100);
     let found = [
@@ -145,7 +220,7 @@ fn numbers_that_are_missing_repeated_or_out_of_order_are_found() {
             ("unknown-stream", 3, "run 1: expected 1 runs of the source, found another stream"),
         ],
     );
-    // Of a play whose first bins are lost, nothing is to be said before the first that comes.
+    // If the first bins of a play are lost, nothing may be published before the first bin that arrives.
     let invented = |all: &mut Vec<Estimate>| {
         let mut first = all[0].clone();
         (first.seq, first.quality) = (49, Quality::Gap);
@@ -195,7 +270,7 @@ fn no_number_is_too_strange_to_be_counted() {
     assert_eq!((report.violations, report.kinds["missing"].count), (u64::MAX, u64::MAX));
 }
 
-/// Gives the estimate of a run another quality.
+/// Changes the quality of one estimate of a run.
 fn becomes(run: u64, seq: u64, quality: Quality) -> impl FnOnce(&mut Vec<Estimate>) {
     move |all| {
         let found = all.iter_mut().find(|estimate| estimate.stream == 1000 - 7 * run && estimate.seq == seq);
@@ -221,10 +296,10 @@ fn qualities_need_a_reason_in_the_plan() {
             "run 0: expected no good estimate for a bin that did not come with its counts, found good at seq {seq}"
         )
     };
-    // From seq 100 to 149 the bins are refused, as good as lost.
+    // From seq 100 to 149 the bins are refused, which counts as lost.
     check("channels=+1@2s", becomes(0, 120, Quality::Good), &[("unexplained-good", 1, &good(120))]);
     check("nan=100%", becomes(0, 150, Quality::Good), &[("unexplained-good", 1, &good(150))]);
-    // Near a silence, a stall or a restart it is all the same whether the bin was in time; further off it is not.
+    // Near a silence, a stall or a restart it does not matter whether the bin was in time; further away it does.
     for (faults, near, far) in
         [("stall=200ms@2s", [96, 113], [93, 116]), ("channels=+1@2s", [96, 153], [93, 156])]
     {
@@ -254,7 +329,7 @@ fn numbers_must_be_finite_new_and_of_their_time() {
     check("none", infinite, &[("not-finite", 1, "run 0: expected finite numbers, found inf at seq 20")]);
     let same = |all: &mut Vec<Estimate>| all[10].rates_mut()[0] = 9.0;
     check("none", same, &[("frozen", 1, FROZEN)]);
-    // Zero and minus zero are not the same bits; nor is what was said to be no answer of the model.
+    // Zero and minus zero differ in their bits, and an estimate that is flagged as late may repeat the one before.
     let nearly = |all: &mut Vec<Estimate>| {
         same(all);
         all[10].velocity_mut()[0] = -0.0;
@@ -275,7 +350,7 @@ fn numbers_must_be_finite_new_and_of_their_time() {
 }
 
 #[test]
-fn a_report_is_told_in_a_few_lines() {
+fn a_report_is_printed_in_a_few_lines() {
     let plan = drawn("none", 1);
     let report = checked(&plan, &perfect(&plan)[..290]).report();
     assert_eq!(
@@ -306,7 +381,7 @@ proptest! {
         let report = checked(&plan, &published).report();
         prop_assert_eq!(report.violations, 0, "{:?}", report);
         let left_out = left_out.min(published.len() - 1);
-        // What comes after a run's last bin is up to the daemon: nobody misses the last of it.
+        // After the last bin of a run the daemon may publish or not, so that the last of it is not missed.
         let Estimate { stream, seq, .. } = published[left_out];
         let is_last = published.get(left_out + 1).is_none_or(|next| next.stream != stream);
         let of_run = |sent: &&Sending| 1000 - 7 * u64::from(sent.run) == stream;

@@ -268,6 +268,20 @@ mod tests {
             restarts_ns: vec![50_000_000_000],
         };
         assert_eq!((&faults, faults.to_string()), (&expected, ALL.to_owned()));
+        assert!(FaultKind::all().all(|kind| !faults.items(kind).is_empty()), "{ALL} lacks a kind");
+    }
+
+    #[test]
+    fn the_example_of_every_kind_is_a_fault_of_that_kind_alone() {
+        for row in FaultKind::TABLE {
+            let faults: Faults = row.example.parse().unwrap();
+            assert_eq!(faults.to_string(), row.example);
+            let kinds: Vec<FaultKind> =
+                FaultKind::all().filter(|kind| !faults.items(*kind).is_empty()).collect();
+            assert_eq!(kinds, [row.kind]);
+            let twice = format!("{0},{0}", row.example);
+            assert_eq!(twice.parse::<Faults>().is_ok(), row.repeats, "{twice}");
+        }
     }
 
     #[test]
