@@ -25,13 +25,13 @@ fn good(seq: u64) -> Answer {
     }
 }
 
-/// What the guard says where no result came.
+/// The answer that the guard gives when no result came.
 fn instead(seq: u64, quality: Quality) -> Answer {
     let due_ns = (seq + 1) * WIDTH_NS;
     Answer { decoded_ns: 0, published_ns: due_ns + MS + WIDTH_NS, quality, ..good(seq) }
 }
 
-/// As exact as three digits are.
+/// Compares within the resolution of three digits.
 #[track_caller]
 fn assert_us(found: f64, expected: f64) {
     assert!((found - expected).abs() <= expected * 2e-3, "{found} is not {expected}");

@@ -60,7 +60,7 @@ impl Network {
             heads: architecture.heads,
             window: architecture.window_bins,
         };
-        let Affine { weight, bias } = Affine::of(weights, "readin");
+        let Affine { weight, bias } = Affine::read(weights, "readin");
         Network {
             set,
             sizes,
@@ -73,7 +73,7 @@ impl Network {
             position: filled_up(values(weights, "position"), sizes).to_vec(),
             layers: (0..architecture.layers)
                 .map(|layer| {
-                    BlockedLayer::new(EncoderLayer::of(&architecture, &bundle.weights, layer), sizes)
+                    BlockedLayer::new(EncoderLayer::read(&architecture, &bundle.weights, layer), sizes)
                 })
                 .collect(),
             norm: Norm::new(architecture.width, sizes.lanes),

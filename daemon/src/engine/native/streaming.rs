@@ -99,7 +99,7 @@ impl<F: Format> Streaming<F> {
         unscaled.fill(1.0);
         let longest = width.max(architecture.feedforward).max(window);
         let mut streaming = Streaming {
-            readin: ReadIn::new(&Affine::of(weights, "readin"), lanes),
+            readin: ReadIn::new(&Affine::read(weights, "readin"), lanes),
             missing,
             seen: 0,
             window,
@@ -258,7 +258,7 @@ impl Scratch {
 impl<F: Format> CachedLayer<F> {
     fn new(bundle: &Bundle, layer: usize, lanes: usize) -> CachedLayer<F> {
         let architecture = bundle.manifest.architecture;
-        let layer = EncoderLayer::of(&architecture, &bundle.weights, layer);
+        let layer = EncoderLayer::read(&architecture, &bundle.weights, layer);
         let head_width = architecture.width / architecture.heads;
         let biases = layer.lag_bias.chunks_exact(architecture.window_bins);
         CachedLayer {

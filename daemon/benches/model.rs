@@ -1,4 +1,4 @@
-//! What the benchmarks have in common: models of random weights, counts, and where ONNX Runtime is.
+//! Shared by the benchmarks: models of random weights, spike counts, and the path of ONNX Runtime.
 
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
@@ -6,7 +6,7 @@ use ndt_protocol::bundle::tensors::Tensors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What is varied: channels, width, layers, window, positions; all else is the reference model's.
+/// The dimensions that the benchmarks vary. All others are those of the reference model.
 #[derive(Clone, Copy)]
 pub struct Model {
     pub channels: usize,
@@ -19,10 +19,11 @@ pub struct Model {
 pub const REFERENCE: Model =
     Model { channels: 137, width: 128, layers: 4, window: 100, positions: Positions::LagBias };
 
-/// With a learned position table nothing can be cached: our kernel recomputes the window too.
+/// The reference model with a learned position table: nothing can be cached, so that our kernel recomputes the window
+/// too.
 pub const LEARNED: Model = Model { positions: Positions::Learned, ..REFERENCE };
 
-/// Numbers that spread over -1..1; nobody looks at what the model says.
+/// Returns pseudo-random numbers from -1 to 1; what the model computes from them does not matter.
 fn numbers(count: usize, seed: u64) -> impl Iterator<Item = f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..count).map(move |_| {
@@ -31,7 +32,7 @@ fn numbers(count: usize, seed: u64) -> impl Iterator<Item = f32> {
     })
 }
 
-/// Random weights, without golden vectors.
+/// Makes a bundle of random weights, with golden vectors of zeros.
 pub fn bundle(model: Model) -> Bundle {
     let Model { channels, width, layers, window, positions } = model;
     let manifest = Manifest {
@@ -73,12 +74,12 @@ pub fn bundle(model: Model) -> Bundle {
     })
 }
 
-/// One in twenty channels has a spike, as at 10 spikes/s and 5 ms.
+/// Returns counts `[bins, channels]` in which one in twenty channels has a spike, as at 10 spikes/s and 5 ms.
 pub fn counts(bins: usize, channels: usize) -> Vec<f32> {
     numbers(bins * channels, 99).map(|value| f32::from(value > 0.9)).collect()
 }
 
-/// ONNX Runtime as the Python environment of the tests brings it.
+/// Returns the path of ONNX Runtime in the Python environment of the tests.
 pub fn onnxruntime() -> Option<PathBuf> {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/lib");
     std::fs::read_dir(packages).ok()?.flatten().find_map(|python| {

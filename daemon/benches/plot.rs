@@ -1,4 +1,4 @@
-//! How the cost of a bin grows, as a picture: one panel for each dimension of the model, both axes logarithmic.
+//! A plot of how the cost of a bin grows: one panel for each dimension of the model, both axes logarithmic.
 
 use super::Cost;
 use super::model::{Model, REFERENCE};
@@ -8,13 +8,13 @@ use plotters::prelude::*;
 use std::error::Error;
 use std::path::Path;
 
-/// Width and height of the picture.
+/// Width and height of the plot, pixels.
 const SIZE: (u32, u32) = (960, 640);
 
-/// Of all costs, us.
+/// Range of the vertical axis, us.
 const SHOWN_US: std::ops::Range<f64> = 1.0..300_000.0;
 
-/// What a panel varies, and how to read it from a model.
+/// The dimension that a panel varies: its name, and how to read it from a model.
 type Dimension = (&'static str, fn(&Model) -> usize);
 
 const DIMENSIONS: [Dimension; 4] = [
@@ -24,7 +24,7 @@ const DIMENSIONS: [Dimension; 4] = [
     ("window, bins", |model| model.window),
 ];
 
-/// Draws `costs`, those of our kernel with the instructions of `set`.
+/// Draws `costs` to an SVG file; our kernel's costs are those with the instructions of `set`.
 pub fn draw(path: &Path, costs: &[Cost], set: InstructionSet) -> Result<(), Box<dyn Error>> {
     let lines = [
         ("onnx window".to_owned(), RGBColor(150, 150, 150)),
@@ -75,7 +75,7 @@ pub fn draw(path: &Path, costs: &[Cost], set: InstructionSet) -> Result<(), Box<
     Ok(())
 }
 
-/// Whether a model is the reference one but for this dimension.
+/// Whether a model differs from the reference model in this dimension only.
 fn varies_alone(model: &Model, of: fn(&Model) -> usize) -> bool {
     let others = DIMENSIONS.iter().filter(|(_, other)| other(&REFERENCE) != other(model)).count();
     let differs = usize::from(of(model) != of(&REFERENCE));
