@@ -8,6 +8,7 @@
 pub mod folded;
 pub mod manifest;
 pub mod precision;
+pub mod quantity;
 pub mod readouts;
 pub mod tensors;
 pub mod transformer;

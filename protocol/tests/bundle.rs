@@ -277,3 +277,17 @@ fn a_model_is_one_of_the_two() {
         "expected a weight \"missing\" of shape [3], found none",
     );
 }
+
+#[test]
+fn a_velocity_is_offered_by_its_lag_whatever_its_components_and_a_speed_is_not() {
+    let readout =
+        |dims, lag_ms, series: &str| Velocity { dims, unit: "m/s".into(), lag_ms, series: series.into() };
+    let mut with_speed = several_readouts();
+    with_speed.manifest.further = vec![readout(1, 0.0, "hand_speed"), readout(2, 100.0, "hand_vel")];
+    let error = with_speed.reading(60.0).unwrap_err().to_string();
+    assert!(error.ends_with("in the bundle, found 0 ms, 100 ms"), "{error}");
+
+    let mut along_one_axis = bundle(Positions::LagBias);
+    along_one_axis.manifest.velocity = Some(readout(1, 0.0, "hand_vel"));
+    assert!(along_one_axis.reading(0.0).is_ok());
+}

@@ -3,6 +3,7 @@
 //! It holds everything that a program must know before it runs the model, so that a wrong channel order or bin width
 //! is refused and not decoded.
 
+use super::quantity::Quantity;
 use crate::bundle::precision::{Loss, Precision};
 use crate::limits::{
     CHANNELS_MAX, COUNT_MAX, LAG_MS_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
@@ -306,7 +307,7 @@ impl Manifest {
                 problems
                     .push(format!("expected 1 to {VELOCITY_DIMS_MAX} velocity components, found {found}"));
             }
-            if velocity.unit != "m/s" {
+            if !Quantity::of(velocity).is_some_and(Quantity::is_publishable) {
                 problems.push(format!("expected a velocity in \"m/s\", found \"{}\"", velocity.unit));
             }
         }
@@ -342,12 +343,13 @@ impl Manifest {
             let found = self.further.len();
             problems.push(format!("expected at most {READOUTS_MAX} further readouts, found {found}"));
         }
-        for Velocity { dims, unit, series, .. } in &self.further {
+        for readout in &self.further {
+            let Velocity { dims, unit, series, .. } = readout;
             if !(1..=VELOCITY_DIMS_MAX).contains(dims) {
                 problems
                     .push(format!("expected 1 to {VELOCITY_DIMS_MAX} components of {series}, found {dims}"));
             }
-            if !["m/s", "m"].contains(&unit.as_str()) {
+            if Quantity::of(readout).is_none() {
                 problems.push(format!("expected {series} in \"m/s\" or \"m\", found \"{unit}\""));
             }
         }

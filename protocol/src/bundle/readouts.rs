@@ -5,6 +5,7 @@
 
 use crate::bundle::Bundle;
 use crate::bundle::manifest::{Manifest, Velocity};
+use crate::bundle::quantity::Quantity;
 use crate::bundle::tensors::Tensors;
 
 /// The bundle has no velocity of the lag that was asked for.
@@ -50,13 +51,14 @@ impl Bundle {
     /// further readouts. The bundle then has no ONNX graphs, because those compute the first velocity.
     ///
     /// # Errors
-    /// [`ReadoutError`] when no velocity in m/s has this lag.
+    /// [`ReadoutError`] when no velocity has this lag.
     pub fn reading(mut self, lag_ms: f64) -> Result<Bundle, ReadoutError> {
         let readouts = readouts(&self.manifest);
-        let is_it =
-            |readout: &Velocity| readout.lag_ms == lag_ms && readout.unit == "m/s" && readout.dims > 1;
+        let can_be_published =
+            |readout: &&Velocity| Quantity::of(readout).is_some_and(Quantity::is_publishable);
+        let is_it = |readout: &Velocity| readout.lag_ms == lag_ms && can_be_published(&readout);
         let Some(at) = readouts.iter().position(is_it) else {
-            let lags = readouts.iter().filter(|readout| readout.unit == "m/s");
+            let lags = readouts.iter().filter(can_be_published);
             let found = lags.map(|readout| format!("{} ms", readout.lag_ms)).collect::<Vec<_>>().join(", ");
             let found = if found.is_empty() { "none".to_owned() } else { found };
             return Err(ReadoutError { expected: lag_ms, found });
