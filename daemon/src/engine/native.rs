@@ -1,8 +1,8 @@
 //! Our own kernels: nothing to install, no allocation per bin, and the same bits for the same bins on the same kind
 //! of CPU.
 //!
-//! With lag biases one new bin costs one row of the network ([`streaming`]). With a learned position table the whole
-//! window is recomputed at each bin ([`window`]). Offline, whole trials are computed in one pass ([`batch`]).
+//! With lag biases one new bin costs one row of the network (`streaming`). With a learned position table the whole
+//! window is recomputed at each bin (`window`). Offline, whole trials are computed in one pass ([`batch`]).
 //! [`simd`] chooses the vector instructions at run time.
 //!
 //! The layers have these names, from the bundle to the kernels:
@@ -11,11 +11,11 @@
 //! |---|---|
 //! | `Affine` (protocol) | `y = x W + b` as the bundle stores it, with norms and scales folded in |
 //! | `EncoderLayer` (protocol) | one encoder layer: four `Affine`s (query-key-value, attention output, feed-forward up and down) and its lag biases |
-//! | `PackedAffine` | an `Affine` laid out for one row at a time (matrix-vector product, [`gemv`]) |
-//! | `BlockedAffine` | an `Affine` laid out for many rows at a time (matrix-matrix product, [`gemm`]) |
+//! | `PackedAffine` | an `Affine` laid out for one row at a time (matrix-vector product, `gemv`) |
+//! | `BlockedAffine` | an `Affine` laid out for many rows at a time (matrix-matrix product, `gemm`) |
 //! | `ReadIn` | the first `PackedAffine`, which skips channels without a spike |
-//! | `CachedLayer` | an encoder layer of `PackedAffine`s with its key and value cache, for [`streaming`] |
-//! | `BlockedLayer` | an encoder layer of `BlockedAffine`s, for [`forward`] passes over many rows |
+//! | `CachedLayer` | an encoder layer of `PackedAffine`s with its key and value cache, for `streaming` |
+//! | `BlockedLayer` | an encoder layer of `BlockedAffine`s, for `forward` passes over many rows |
 //! | `PackedMatrix` | a matrix that a matrix-vector product reads: packed weights, or cached keys or values |
 
 mod affine;

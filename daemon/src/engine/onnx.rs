@@ -3,10 +3,10 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`settings`] | the table `[onnx]` of the configuration |
-//! | [`session`] | loads the shared library and a graph |
-//! | [`step`] | [`OnnxStep`]: feeds `step.onnx` one bin and its own cache; the engine |
-//! | [`window`] | [`OnnxWindow`]: runs `window.onnx` over whole trials, for offline use and the parity tests |
+//! | `settings` | the table `[onnx]` of the configuration |
+//! | `session` | loads the shared library and a graph |
+//! | `step` | [`OnnxStep`]: feeds `step.onnx` one bin and its own cache; the engine |
+//! | `window` | [`OnnxWindow`]: runs `window.onnx` over whole trials, for offline use and the parity tests |
 
 mod session;
 mod settings;
