@@ -153,7 +153,7 @@ fn tries_without_progress_end_and_the_part_survives() {
     let (server, folder) = one_file();
     server.state().cuts = [10_000, 0, 0].into();
     let error = refused(&server, folder.path(), &["--tries", "3"]);
-    assert!(error.contains(": expected an answer, found none in 3 tries; the last one: "), "{error}");
+    assert!(error.contains(": expected a response, found none in 3 tries; the last one: "), "{error}");
     assert_eq!(part(&server, folder.path()).unwrap().1, 10_000);
     server.state().header_cuts = 2;
     let files = fetched(&server, folder.path(), &["--tries", "3"]);
