@@ -18,7 +18,7 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::native::batch::{Batch, Trials};
 use ndt_daemon::engine::onnx::OnnxWindow;
 use ndt_daemon::engine::{Engine, Input, Output};
-use ndt_daemon::machine::Machine;
+use ndt_daemon::host::machine::Machine;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Positions;
 use ndt_protocol::clock::monotonic_ns;

@@ -19,7 +19,7 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::onnx::{OnnxStep, OnnxWindow};
 use ndt_daemon::engine::{Engine, Input, Output};
-use ndt_daemon::machine::Machine;
+use ndt_daemon::host::machine::Machine;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, Positions};
 use ndt_protocol::bundle::precision::Precision;
@@ -120,7 +120,7 @@ fn rows(bundle: &Bundle, library: Option<&PathBuf>) -> Vec<Row> {
     let row = |name: String, contender| Row { name, contender, bins_ns: Vec::new() };
     let is_window = bundle.manifest.architecture.positions == Positions::Learned;
     let mut rows = Vec::new();
-    for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+    for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
         let all = !is_window && [InstructionSet::best(), InstructionSet::Avx2].contains(&set);
         for precision in if all { &Precision::ALL[..] } else { &[Precision::F32] } {
             let native = Native::with(bundle, set, *precision);

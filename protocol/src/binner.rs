@@ -5,11 +5,15 @@
 //! model's bins. Times are rounded to the nanosecond before they are divided, as the benchmark's tools
 //! round to 1e-6 ms, so that a spike stored as 0.00999999999 s is one at 10 ms.
 
+use crate::limits::{BIN_WIDTH_MS_MAX, BIN_WIDTH_MS_MIN};
+
 /// Why bins cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum BinError {
     /// The width is not usable.
-    #[error("expected a bin width from 0.1 to 10000 ms in whole microseconds, found {found} ms")]
+    #[error(
+        "expected a bin width from {BIN_WIDTH_MS_MIN} to {BIN_WIDTH_MS_MAX} ms in whole microseconds, found {found} ms"
+    )]
     Width {
         /// The width that was asked for, ms.
         found: f64,
@@ -45,7 +49,9 @@ impl Binner {
     /// [`BinError::Width`] unless the width is from 0.1 to 10,000 ms and a whole number of microseconds.
     pub fn new(width_ms: f64) -> Result<Self, BinError> {
         let width_us = width_ms * 1e3;
-        if !(0.1..=10_000.0).contains(&width_ms) || (width_us - width_us.round()).abs() > 1e-6 {
+        if !(BIN_WIDTH_MS_MIN..=BIN_WIDTH_MS_MAX).contains(&width_ms)
+            || (width_us - width_us.round()).abs() > 1e-6
+        {
             return Err(BinError::Width { found: width_ms });
         }
         Ok(Binner { width_ns: width_us.round() as i64 * 1_000 })
@@ -54,6 +60,11 @@ impl Binner {
     /// Width of a bin, ns.
     pub fn width_ns(self) -> i64 {
         self.width_ns
+    }
+
+    /// Width of a bin, us.
+    pub fn width_us(self) -> u32 {
+        (self.width_ns / 1_000) as u32
     }
 
     /// Width of a bin, s.

@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod precision;
 pub mod readouts;
 pub mod tensors;
+pub mod transformer;
 
 use self::manifest::{FORMAT_VERSION, Manifest};
 use self::tensors::Tensors;

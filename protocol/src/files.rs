@@ -1,8 +1,17 @@
-//! Files that are whole or not there: written beside their final name, then renamed.
+//! Files that are either complete or absent: they are written beside their final name and then renamed.
+//!
+//! Also the place beside the program where shared libraries may lie ([`beside_executable`]).
 
 use std::ffi::OsString;
 use std::io::{Error, Write};
 use std::path::{Path, PathBuf};
+
+/// Path of the file `name` in the folder of the running program, if there is such a file. Shared libraries that a program
+/// loads at run time may lie there.
+pub fn beside_executable(name: &str) -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    Some(program.parent()?.join(name)).filter(|path| path.exists())
+}
 
 /// A file that could not be written, read or renamed.
 #[derive(Debug, thiserror::Error)]

@@ -3,12 +3,23 @@
 //! The real-time path stores bins and estimates inline, so these numbers are also its memory: a queue of
 //! [`QUEUE_BINS`] bins is about nine megabytes, taken once at start.
 
+use std::fmt::Display;
+
 /// Input channels of a model. Four Utah arrays and a few Neuropixels shanks fit; beyond that a rig
 /// would bin elsewhere.
 pub const CHANNELS_MAX: usize = 4096;
 
 /// Units whose rates a model estimates; at least as many as its channels.
 pub const UNITS_MAX: usize = 4096;
+
+/// Narrowest bin, ms.
+pub const BIN_WIDTH_MS_MIN: f64 = 0.1;
+
+/// Widest bin, ms.
+pub const BIN_WIDTH_MS_MAX: f64 = 10_000.0;
+
+/// Largest lag of a readout to either side of the bin's centre, ms.
+pub const LAG_MS_MAX: f64 = 10_000.0;
 
 /// Number of a bin. At 1 kHz this is 146 million years; what is above it is no count, and sums with it do not overflow.
 pub const SEQ_MAX: u64 = 1 << 62;
@@ -42,6 +53,12 @@ pub const RATE_HZ_MAX: f32 = 1e6;
 
 /// Bytes of one file of a bundle. The largest model within the limits above is far below.
 pub const BUNDLE_FILE_BYTES_MAX: u64 = 4 << 30;
+
+/// Returns a sentence when `found` is outside `low..=high` (a NaN is outside), and `None` when it is inside.
+pub fn range_problem<T: PartialOrd + Display>(what: &str, found: T, low: T, high: T) -> Option<String> {
+    let is_inside = (&low..=&high).contains(&&found);
+    (!is_inside).then(|| format!("expected {what} from {low} to {high}, found {found}"))
+}
 
 const _: () = assert!(UNITS_MAX >= CHANNELS_MAX, "every channel can be a unit");
 const _: () = assert!(QUEUE_BINS.is_power_of_two());

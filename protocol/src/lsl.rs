@@ -41,6 +41,12 @@ pub const LABEL_BIN: &str = "bin";
 /// Labels of the velocity stream's components, in order.
 pub const LABELS_VELOCITY: [&str; crate::limits::VELOCITY_DIMS_MAX] = ["vx", "vy", "vz"];
 
+/// A sender's clock has jumped when a time stamp is further than this from the time that has passed here, s. Within it,
+/// samples may only have waited on the way.
+pub const CLOCK_JUMP_S: f64 = 0.5;
+/// The most that two clocks are taken to drift apart, seconds per second.
+pub const CLOCK_DRIFT_MAX: f64 = 2e-4;
+
 /// Numbers of bins begin again here: what a `float32` holds exactly, four days of 20 ms bins.
 pub const BIN_MODULO: u64 = 1 << 24;
 

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire::{self, BinStamp};
 use ndt_protocol::{Estimate, Quality};
-use ndt_replay::expect::Expectation;
-use ndt_replay::faults::{FaultPlan, Sending};
-use ndt_replay::listen::{self, Tally, Until};
-use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::listen::expectation::Expectation;
+use ndt_replay::listen::{Tally, Until};
+use ndt_replay::play::faults::{FaultPlan, Sending};
+use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::{Interval, Session, Trial, Unit};
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::zeromq::{Receiver, Sender};
+use ndt_replay::transport::zeromq::{Receiver, Sender, listen, play};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +53,7 @@ fn what_is_received_is_the_plan(speed: Speed) {
     let mut progress = None;
     std::thread::scope(|scope| {
         let (plan, faults) = (&plan, &faults);
-        let play = || play::run(plan, Some(faults), &to, speed, SOON, &mut |p| progress = Some(p)).unwrap();
+        let play = || play(plan, Some(faults), &to, speed, SOON, &mut |p| progress = Some(p)).unwrap();
         let player = scope.spawn(play);
         let mut first_stream = None;
         for (at, sending) in faults.sendings.iter().enumerate() {
@@ -102,7 +102,7 @@ fn faults_of_another_plan_are_refused() {
     let bins = plan.bins();
     plan.truncate(100);
     let to = endpoint(&folder);
-    let error = play::run(&plan, Some(&faults), &to, Speed::Max, SOON, &mut |_| {}).unwrap_err();
+    let error = play(&plan, Some(&faults), &to, Speed::Max, SOON, &mut |_| {}).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("expected faults for 100 bins of 9 channels, found some for {bins} of 9")
@@ -138,7 +138,7 @@ fn judged(left_out: u64) -> Tally {
             // Published until nobody listens any more.
             assert!(end.recv().is_err());
         });
-        listen::run(at, &mut tally, until, &mut || {}, &mut |_, _| true).unwrap();
+        listen(at, &mut tally, until, &AtomicBool::new(false), &mut || {}, &mut |_, _| true).unwrap();
         drop(listened);
     });
     tally

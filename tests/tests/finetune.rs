@@ -53,7 +53,7 @@ fn the_daemon_runs_a_bundle_of_more_and_of_fewer_units() {
             instruction_set: None,
             precision: Some(Precision::F32),
             onnxruntime_library: None,
-            onnx: engine::onnx::Settings::default(),
+            onnx: engine::onnx::OnnxSettings::default(),
         };
         let mut engine = engine::load(&choice, &bundle).unwrap();
         let (counts, missing) = (&bundle.golden["counts"].1, &bundle.golden["missing"].1);

@@ -1,9 +1,9 @@
 //! A linear decoder from the fit to the answer: the daemon's numbers are the trainer's, and what is missing is no silence.
 
-use ndt_daemon::decode;
 use ndt_daemon::decoder::Decoder;
-use ndt_daemon::engine::linear_decoder::LinearDecoder;
+use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
+use ndt_daemon::offline;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::bundle::tensors::{self, Tensors};
@@ -41,7 +41,7 @@ fn choice(kind: EngineKind, precision: Option<Precision>) -> Choice {
         instruction_set: None,
         precision,
         onnxruntime_library: None,
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     }
 }
 
@@ -148,7 +148,7 @@ fn what_a_linear_decoder_does_not_have_is_refused() {
     wrong.golden.get_mut("velocity").unwrap().1[40] += 0.01;
     let refused = engine::load(&choice(EngineKind::Native, None), &wrong).err().unwrap().to_string();
     assert!(refused.starts_with("expected the bundle's golden velocity within 1e-4"), "{refused}");
-    let report = ndt_daemon::check::examine(&choice(EngineKind::Native, None), &bundle).unwrap();
+    let report = ndt_daemon::engine::check::examine(&choice(EngineKind::Native, None), &bundle).unwrap();
     assert!(report.to_string().contains("linear in the counts of the last bins"), "{report}");
 }
 
@@ -166,8 +166,8 @@ fn whole_trials_are_decoded_offline() {
         ("missing".to_owned(), (vec![2, bins], missing.clone())),
     ]);
     std::fs::write(&counts, tensors::to_bytes(&arrays)).unwrap();
-    let settings = decode::Settings { counts, out: out.clone(), threads: NonZeroUsize::MIN };
-    let report = decode::run(&bundle, &settings, &|_| {}, &|| {}).unwrap();
+    let settings = offline::DecodeSettings { counts, out: out.clone(), threads: NonZeroUsize::MIN };
+    let report = offline::decode_file(&bundle, &settings, &|_| {}, &|| {}).unwrap();
     assert_eq!((report.trials, report.bins, report.engine.as_str()), (2, bins, "linear f32"));
     let written = tensors::from_bytes(&std::fs::read(&out).unwrap()).unwrap();
     assert_eq!(written.keys().collect::<Vec<_>>(), ["velocity"]);

@@ -4,7 +4,7 @@
 use ndt_protocol::Bundle;
 use ndt_replay::h5::{self, Group, Kind};
 use ndt_replay::session::{Interval, Session, Trial};
-use ndt_replay::{nwb, nwb_write, simulate};
+use ndt_replay::{nwb, simulate};
 use ndt_tests::{SMALL, Shape, manifest, program, python, random_weights, workspace};
 use ndt_trainer::export::from_weights;
 use ndt_trainer::nlb::array::Tensor;
@@ -171,8 +171,8 @@ fn recordings() -> tempfile::TempDir {
         series.timestamps = kept.iter().map(|at| series.timestamps[*at]).collect();
     }
     let [test_path, train_path] = paths(folder.path());
-    nwb_write::write(&train, &train_path).unwrap();
-    nwb_write::write(&test, &test_path).unwrap();
+    nwb::write(&train, &train_path).unwrap();
+    nwb::write(&test, &test_path).unwrap();
     folder
 }
 

@@ -157,7 +157,7 @@ fn what_runs_is_the_fewest_bits_that_the_bundle_stands() {
         instruction_set,
         precision,
         onnxruntime_library: Some(ndt_tests::onnxruntime_library()),
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     };
     let wide = Some(InstructionSet::Avx2);
     let native = |set, precision| choice(EngineKind::Native, set, precision);

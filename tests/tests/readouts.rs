@@ -108,7 +108,7 @@ fn what_a_bundle_does_not_read_out_is_refused_in_one_sentence() {
         instruction_set: None,
         precision: None,
         onnxruntime_library: None,
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     };
     let error = engine::load(&choice, &ahead).err().expect("the graphs compute another velocity").to_string();
     assert_eq!(error, "expected the native engine for a velocity that is not the bundle's first, found onnx");

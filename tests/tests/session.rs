@@ -6,10 +6,10 @@ use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_replay::listen::Summary;
+use ndt_replay::nwb;
 use ndt_replay::play::Plan;
 use ndt_replay::session::{Interval, Session};
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::{nwb, nwb_write};
 use ndt_tests::{onnxruntime_library, rig};
 use ndt_trainer::config::Config;
 use ndt_trainer::data::{Dataset, Trial};
@@ -21,7 +21,7 @@ use std::path::Path;
 fn session(folder: &Path) -> Session {
     let path = folder.join("session.nwb");
     let recipe = Recipe { trials: 120, units: 60, heldout: 15, seed: 3 };
-    nwb_write::write(&simulate(&recipe), &path).unwrap();
+    nwb::write(&simulate(&recipe), &path).unwrap();
     nwb::read(&path).unwrap()
 }
 
@@ -59,7 +59,7 @@ fn stream(bundle: &Bundle, session: &Session, kind: EngineKind, precision: Preci
         instruction_set: None,
         precision: Some(precision),
         onnxruntime_library: Some(onnxruntime_library()),
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     };
     let engine = engine::load(&choice, bundle).unwrap();
     rig::heard(bundle, session, engine).unwrap()

@@ -7,8 +7,8 @@
 //! Without arguments it fits a small model to a simulated session.
 
 use ndt_protocol::Bundle;
+use ndt_replay::nwb;
 use ndt_replay::simulate::{self, simulate};
-use ndt_replay::{nwb, nwb_write};
 use ndt_trainer::evaluation::{Evaluation, evaluate};
 use ndt_trainer::recipe::{Prepared, Recipe, provenance};
 use ndt_trainer::{export, training};
@@ -35,7 +35,7 @@ pub fn fit_and_evaluate(recording: &Path, recipe: &Recipe, out: &Path) -> Result
 pub fn small_session(folder: &Path) -> Result<(PathBuf, Recipe), Box<dyn Error>> {
     let (session, config) = (folder.join("session.nwb"), folder.join("fit.toml"));
     let simulated = simulate(&simulate::Recipe { trials: 60, units: 24, heldout: 6, seed: 7 });
-    nwb_write::write(&simulated, &session)?;
+    nwb::write(&simulated, &session)?;
     std::fs::write(
         &config,
         "[model]\nwidth = 16\nlayers = 1\n[objective]\nredrawn = 0.0\nteacher-weight = 0.0\n",

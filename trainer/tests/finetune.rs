@@ -3,7 +3,7 @@
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Training};
 use ndt_protocol::bundle::tensors::Tensors;
-use ndt_replay::nwb_write;
+use ndt_replay::nwb;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_trainer::config::Config;
@@ -216,9 +216,9 @@ fn ndt_train(arguments: &[&str]) -> (bool, String, String) {
 fn on_the_command_line_days_become_bundles_and_one_becomes_another() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    nwb_write::write(&session(24), Path::new(&path("day1.nwb"))).unwrap();
+    nwb::write(&session(24), Path::new(&path("day1.nwb"))).unwrap();
     let day2 = strangers(simulate(&Recipe { trials: 40, units: 18, heldout: 2, seed: 6 }));
-    nwb_write::write(&day2, Path::new(&path("day2.nwb"))).unwrap();
+    nwb::write(&day2, Path::new(&path("day2.nwb"))).unwrap();
     std::fs::write(path("small.toml"), toml::to_string(&config()).unwrap()).unwrap();
 
     let (day1, day2, days) = (path("day1.nwb"), path("day2.nwb"), path("days"));

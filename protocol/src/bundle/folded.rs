@@ -6,6 +6,7 @@
 use crate::bundle::manifest::Architecture;
 use crate::bundle::precision::{self, Precision};
 use crate::bundle::tensors::Tensors;
+use crate::bundle::transformer::score_scale;
 
 /// `y = x W + b` before it is packed, `W` stored `[inputs, outputs]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,11 +114,6 @@ impl EncoderLayer {
             lag_bias: values(weights, &name("attention.lag_bias")).to_vec(),
         }
     }
-}
-
-/// What a score of a query and a key is multiplied with.
-fn score_scale(architecture: &Architecture) -> f32 {
-    1.0 / ((architecture.width / architecture.heads) as f32).sqrt()
 }
 
 /// Rates and velocity in one, behind the last norm.

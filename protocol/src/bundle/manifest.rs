@@ -5,8 +5,8 @@
 
 use crate::bundle::precision::{Loss, Precision};
 use crate::limits::{
-    CHANNELS_MAX, COUNT_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
-    WINDOW_BINS_MAX,
+    CHANNELS_MAX, COUNT_MAX, LAG_MS_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
+    WINDOW_BINS_MAX, range_problem,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -198,6 +198,11 @@ impl Manifest {
         (self.bin_width_ms * 1e6).round() as u64
     }
 
+    /// Width of a bin, us, as messages carry it.
+    pub fn bin_width_us(&self) -> u32 {
+        (self.bin_width_ns() / 1_000) as u32
+    }
+
     /// From a bin's end to the instant that its velocity is for, ns.
     pub fn velocity_offset_ns(&self) -> i64 {
         let lag_ms = self.velocity.as_ref().map_or(0.0, |velocity| velocity.lag_ms);
@@ -290,8 +295,11 @@ impl Manifest {
             }
         }
         for readout in self.velocity.iter().chain(&self.further) {
-            if !readout.lag_ms.is_finite() || readout.lag_ms.abs() > 10_000.0 {
-                problems.push(format!("expected a velocity lag within 10000 ms, found {}", readout.lag_ms));
+            if !readout.lag_ms.is_finite() || readout.lag_ms.abs() > LAG_MS_MAX {
+                problems.push(format!(
+                    "expected a velocity lag within {LAG_MS_MAX} ms, found {}",
+                    readout.lag_ms
+                ));
             }
         }
         self.further_problems(&mut problems);
@@ -353,9 +361,7 @@ impl Manifest {
 
 /// A sentence for each `(what, found, low, high)` out of its limits.
 fn expect_each(limits: &[(&str, usize, usize, usize)], problems: &mut Vec<String>) {
-    for (what, found, low, high) in limits {
-        if !(low..=high).contains(&found) {
-            problems.push(format!("expected {what} from {low} to {high}, found {found}"));
-        }
-    }
+    problems.extend(
+        limits.iter().filter_map(|(what, found, low, high)| range_problem(what, *found, *low, *high)),
+    );
 }

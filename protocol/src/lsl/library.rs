@@ -2,6 +2,7 @@
 
 use super::{LslError, Query, StreamInfo};
 use crate::clock::monotonic_ns;
+use crate::files::beside_executable;
 use std::ffi::{CStr, CString, c_char, c_double, c_float, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ macro_rules! functions {
             /// `library` must be liblsl, and must never be unloaded.
             unsafe fn find(library: &libloading::Library) -> Result<Functions, libloading::Error> {
                 Ok(Functions {
-                    // SAFETY: the caller's; the types are those of the header.
+                    // SAFETY: guaranteed by the caller; the types are those of the header.
                     $($name: unsafe { *library.get(stringify!($name))? },)*
                 })
             }
@@ -84,19 +85,23 @@ impl std::fmt::Debug for Library {
 }
 
 impl Library {
+    /// Paths at which the library is looked for, in this order: the configured one alone, or the one beside the executable
+    /// alone, or names that the system's loader searches for.
+    pub fn paths(configured: Option<&Path>) -> Vec<PathBuf> {
+        match configured.map(Path::to_owned).or_else(|| beside_executable("liblsl.so")) {
+            Some(path) => vec![path],
+            None => vec!["liblsl.so".into(), "liblsl.so.2".into()],
+        }
+    }
+
     /// Loads the library from `configured`, else from beside the executable, else from where the system's loader finds
     /// it. It is never unloaded: its threads run until the process ends.
     ///
     /// # Errors
     /// [`LslError::Library`], which says how to get it.
     pub fn load(configured: Option<&Path>) -> Result<Library, LslError> {
-        let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("liblsl.so")));
-        let beside = beside.filter(|path| path.exists());
-        let first = configured.map(Path::to_owned).or(beside);
-        let paths =
-            first.map_or_else(|| vec![PathBuf::from("liblsl.so"), "liblsl.so.2".into()], |path| vec![path]);
         let mut failed = None;
-        for path in paths {
+        for path in Library::paths(configured) {
             match load(&path) {
                 Ok(functions) => return Ok(Library { functions: Arc::new(functions) }),
                 // Of several failures the first tells of the name that is meant to be there.
@@ -192,7 +197,7 @@ pub(super) unsafe fn read(string: *const c_char) -> String {
     if string.is_null() {
         return String::new();
     }
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
 }
 

@@ -3,7 +3,7 @@
 mod cluster;
 
 use cluster::{Cluster, wait_until};
-use ndt_replay::nwb_write;
+use ndt_replay::nwb;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_tests::program;
 use ndt_trainer::sweep::plan::Plan;
@@ -16,7 +16,7 @@ fn folder(parent: &Path, rates: &str, epochs: usize) -> PathBuf {
     let folder = parent.join("it's 50%a \"done\"");
     std::fs::create_dir_all(&folder).unwrap();
     let recipe = Recipe { trials: 40, units: 20, heldout: 5, seed: 7 };
-    nwb_write::write(&simulate(&recipe), &folder.join("session.nwb")).unwrap();
+    nwb::write(&simulate(&recipe), &folder.join("session.nwb")).unwrap();
     write(&folder, rates, epochs);
     folder
 }
