@@ -165,7 +165,7 @@ fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
                 &rig,
                 Speed::Times(1.0),
                 Duration::from_secs(10),
-                &mut training::unwatched,
+                &mut |_| {},
             )?)
         });
         let mut shown = Instant::now();
@@ -214,7 +214,7 @@ fn line(summary: &Summary, velocity: &[f32]) -> String {
 
 /// R2 of causal smoothing and ridge on the bins that were replayed; `None` without a velocity.
 fn ridge_r2(data: &Dataset, session: &Session, split: Option<&str>, plan: &Plan) -> Result<Option<f64>> {
-    let dims = data.velocity_dims();
+    let dims = data.readout_dims();
     if dims != 2 {
         return Ok(None);
     }
@@ -222,7 +222,10 @@ fn ridge_r2(data: &Dataset, session: &Session, split: Option<&str>, plan: &Plan)
     let train = arrays(&data.train, data.units(), &columns);
     let val = arrays(&data.val, data.units(), &columns);
     let decoder = SmoothingDecoder::fit(&views(&train), &views(&val), columns.len())?;
-    let segments: Vec<Interval> = session.segments(split)?;
+    let segments: Vec<Interval> = match split {
+        Some(split) => session.segments(Some(split))?,
+        None => session.every_segment(),
+    };
     let unseen = trials(session, &segments, Binner::new(data.bin_width_ms)?, &data.readouts);
     let mut r2 = R2::new(dims);
     let mut left = plan.bins();
@@ -242,7 +245,7 @@ fn arrays(trials: &[Trial], units: usize, columns: &[usize]) -> Vec<Arrays> {
     let of = |trial: &Trial| {
         let rows = trial.counts.chunks_exact(units);
         let counts = rows.flat_map(|row| columns.iter().map(|column| row[*column])).collect();
-        let velocity = trial.velocity.chunks_exact(2).map(|v| [f64::from(v[0]), f64::from(v[1])]).collect();
+        let velocity = trial.targets.chunks_exact(2).map(|v| [f64::from(v[0]), f64::from(v[1])]).collect();
         (counts, velocity)
     };
     trials.iter().map(of).collect()

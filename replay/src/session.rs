@@ -142,13 +142,14 @@ impl Session {
         names
     }
 
-    /// The intervals to cut into bins, one for each trial of `split`, in table order.
+    /// Returns the intervals to bin, one for each trial of `split`, in table order.
     ///
-    /// Without a split these are the trials that a model may be fitted to: all but those of the splits `test` and `none`,
-    /// whose number is [`Session::reserved_trials`]. A recording without trials is cut at the gaps of its observation.
+    /// If `split` is `None`, these are the trials that a model may be fitted to: all except those of the splits `test` and
+    /// `none`, whose number is [`Session::reserved_trials`]. Without trials, the intervals are those in which the units were
+    /// observed.
     ///
     /// # Errors
-    /// [`SelectError::UnknownSplit`] when no trial belongs to `split`.
+    /// [`SelectError::UnknownSplit`] if no trial belongs to `split`.
     pub fn segments(&self, split: Option<&str>) -> Result<Vec<Interval>, SelectError> {
         let Some(asked) = split else {
             let usable = self.trials.iter().filter(|trial| !trial.is_reserved());
@@ -168,7 +169,8 @@ impl Session {
         Ok(chosen)
     }
 
-    /// The intervals of all trials, whatever their split. A recording without trials is cut at the gaps of its observation.
+    /// Returns the intervals of all trials, whatever their split. Without trials, the intervals are those in which the units
+    /// were observed.
     pub fn every_segment(&self) -> Vec<Interval> {
         if !self.trials.is_empty() {
             return self.trials.iter().map(|trial| trial.interval).collect();
@@ -179,7 +181,7 @@ impl Session {
         vec![Interval { start: 0.0, stop: self.duration() }]
     }
 
-    /// Number of trials of the splits `test` and `none`, which [`Session::segments`] leaves out unless it is asked for them.
+    /// Number of trials of the splits `test` and `none`, which [`Session::segments`] leaves out unless asked for them.
     pub fn reserved_trials(&self) -> usize {
         self.trials.iter().filter(|trial| trial.is_reserved()).count()
     }

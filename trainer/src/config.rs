@@ -233,18 +233,18 @@ impl Default for Optimiser {
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
+    /// The configuration file cannot be read.
     #[error("{path}: {error}")]
     Io {
-        /// The file.
+        /// Path of the configuration file.
         path: PathBuf,
-        /// The system's error.
+        /// The system's error message.
         error: std::io::Error,
     },
-    /// The text is not a configuration.
+    /// The text of the file is not a configuration.
     #[error("{path}: expected a training configuration, found {found}")]
     Format {
-        /// The file.
+        /// Path of the configuration file.
         path: PathBuf,
         /// The parser's message.
         found: String,

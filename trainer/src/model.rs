@@ -53,7 +53,7 @@ pub struct Output {
     pub state: Tensor<3>,
 }
 
-/// The whole model.
+/// The transformer with its read-in and its heads.
 #[derive(Module, Debug)]
 pub struct NeuralDataTransformer {
     readin: Linear,

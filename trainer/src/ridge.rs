@@ -42,7 +42,7 @@ pub enum RidgeError {
     Value {
         /// `features` or `targets`.
         what: &'static str,
-        /// The value.
+        /// The value that is not finite.
         found: f64,
         /// The value's row.
         row: usize,
@@ -50,13 +50,13 @@ pub enum RidgeError {
     /// The penalty is negative or not a number.
     #[error("expected a finite ridge penalty of at least 0, found {alpha}")]
     Penalty {
-        /// The penalty.
+        /// The penalty that was asked for.
         alpha: f64,
     },
     /// Some features are linear combinations of others, and the penalty is too small for a unique solution.
     #[error("expected independent features for a ridge penalty of {alpha}, found dependent ones")]
     Singular {
-        /// The penalty.
+        /// The penalty that was asked for.
         alpha: f64,
     },
 }

@@ -1,4 +1,4 @@
-//! A bundle on a new session: known units keep their rows, a frozen body stays bit by bit, and others are learned.
+//! A bundle on a new session: known units keep their weights, a frozen body stays bit by bit, and unknown units are learned.
 
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Training};
@@ -42,9 +42,9 @@ fn bundle(session: &Session) -> Bundle {
     export::bundle(&fit, &data, &config(), origin()).unwrap()
 }
 
-fn tuned(bundle: &Bundle, session: &Session, settings: FinetuneOptions) -> Result<Fit, FinetuneError> {
+fn tuned(bundle: &Bundle, session: &Session, options: FinetuneOptions) -> Result<Fit, FinetuneError> {
     let data = finetune::calibration_data(data(session), &bundle.manifest, Some(12));
-    finetune::finetune(bundle, &data, &config(), settings, &mut finetune::unwatched)
+    finetune::finetune(bundle, &data, &config(), options, &mut finetune::unwatched)
 }
 
 fn epochs(epochs: usize, freeze_body: bool) -> FinetuneOptions {
@@ -95,7 +95,7 @@ fn a_frozen_body_stays_bit_by_bit_and_a_free_one_does_not() {
     }
     let free = tuned(&bundle, &day, epochs(6, false)).unwrap();
     for ((name, free), (_, old)) in body(&free.weights).into_iter().zip(body(&bundle.weights)) {
-        // A learned lag bias far from the diagonal may be out of reach; all else moves.
+        // All weights of a body that is not frozen move.
         assert!(free != old, "{name} moves");
     }
 }
@@ -205,7 +205,7 @@ fn bad_input_is_one_sentence() {
     assert!(matches!(nothing, Err(FinetuneError::Fit(FitError::NoSpikes))));
 }
 
-/// Runs ndt-train; gives whether it went well, and what it said.
+/// Runs ndt-train; returns whether it succeeded, its standard output and its standard error.
 fn ndt_train(arguments: &[&str]) -> (bool, String, String) {
     let done = Command::new(env!("CARGO_BIN_EXE_ndt-train")).args(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -256,7 +256,7 @@ fn on_the_command_line_days_become_bundles_and_one_becomes_another() {
     assert!(new.manifest.count_max >= parent.manifest.count_max);
     assert_eq!((new.manifest.units(), new.manifest.channels()), (18, 16));
 
-    // A second fit that cannot be leaves the bundle that is there.
+    // A fine-tuning that is refused leaves the existing bundle as it is.
     let (good, _, error) =
         ndt_train(&["finetune", "--bundle", &model, "--data", &day2, "--out", &out, "--trials", "0"]);
     assert!(

@@ -146,7 +146,7 @@ fn what_slurm_refuses_is_said_in_its_words() {
     let refused =
         sweep(&cluster, &folder, &[&SLURM[..], &["--partition", "none-such"]].concat()).output().unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("expected sbatch to go well, found: "), "{said}");
+    assert!(!refused.status.success() && said.contains("expected sbatch to succeed, found: "), "{said}");
     assert!(said.contains("invalid partition"), "{said}");
     // A refusal is no submission: the next one is whole.
     let (report, _) = report(&cluster, &folder, &SLURM);

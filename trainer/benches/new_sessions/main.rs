@@ -1,14 +1,14 @@
-//! What a new session costs and gives: fine-tuning against a fit from nothing, the old bundle and a Wiener filter, on 8, 16, 32
-//! and all trials of days whose units were permuted, dropped, exchanged or have drifted.
+//! The cost and the benefit of fine-tuning on a new session, compared with a fit from scratch, the old bundle and a Wiener filter,
+//! on 8, 16, 32 and all trials of days whose units were permuted, dropped, replaced or have drifted.
 //!
 //! ```sh
 //! cargo bench -p ndt-trainer --bench new_sessions -- --data reach.nwb [--quick] [part of a set-up's title]
 //! ```
 //!
-//! With `--quick` nothing is fitted from nothing, which takes most of the time.
-//! All are scored on the new day's validation trials. Fine-tuning chooses nothing by them; the fit from nothing keeps its
-//! best epoch on them, and the Wiener filter its penalty and history: both are flattered. Seconds are of the wall clock
-//! and of the processor, all threads together.
+//! With `--quick` the fits from scratch, which take most of the time, are left out.
+//! All methods are scored on the new day's validation trials. Fine-tuning chooses nothing by these trials, whereas the fit from
+//! scratch chooses its epoch by them, and the Wiener filter its penalty and history: the scores of these two are optimistic.
+//! Durations are wall-clock seconds, and processor seconds of all threads together.
 
 mod days;
 
@@ -28,13 +28,13 @@ use std::time::Instant;
 
 const BIN_MS: f64 = 20.0;
 
-/// Trials of a calibration; `usize::MAX` for all.
+/// Numbers of calibration trials; `usize::MAX` for all.
 const TRIALS: [usize; 4] = [8, 16, 32, usize::MAX];
 
-/// Epochs of the fit from nothing on few trials, a step each.
+/// Number of epochs of a fit from scratch on few trials, with one step each.
 const SCRATCH_EPOCHS: usize = 300;
 
-/// A row of the table.
+/// One row of the table: a method on a number of trials.
 struct Row {
     method: &'static str,
     trials: usize,
@@ -91,7 +91,7 @@ fn data(session: &Session) -> Dataset {
     Dataset::new(std::slice::from_ref(session), BIN_MS, 0.0).expect("a day can be binned")
 }
 
-/// What the first day leaves.
+/// The bundle of the first day.
 fn first_bundle(day: &Session, tell: &mut dyn FnMut(Row)) -> Bundle {
     let first = data(day);
     let (bundle, row) = timed("day 1: the bundle", first.train.len(), || {
@@ -105,15 +105,15 @@ fn first_bundle(day: &Session, tell: &mut dyn FnMut(Row)) -> Bundle {
     bundle
 }
 
-/// All methods on the second day; `tell` hears of each as it ends.
+/// Runs all methods on the second day; `tell` is called with the row of each.
 fn compare(bundle: &Bundle, day: &Session, quick: bool, tell: &mut dyn FnMut(Row)) {
     let second = data(day);
     let old = FinetuneOptions { epochs: Some(0), ..FinetuneOptions::default() };
     tell(finetuned("day 1's bundle, no step", bundle, &second, usize::MAX, old));
     for trials in TRIALS {
         for (method, interface_only) in [("finetune --interface-only", true), ("finetune", false)] {
-            let settings = FinetuneOptions { freeze_body: interface_only, ..FinetuneOptions::default() };
-            tell(finetuned(method, bundle, &second, trials, settings));
+            let options = FinetuneOptions { freeze_body: interface_only, ..FinetuneOptions::default() };
+            tell(finetuned(method, bundle, &second, trials, options));
         }
         if !quick {
             tell(from_nothing(&second, trials));
@@ -127,11 +127,11 @@ fn finetuned(
     bundle: &Bundle,
     day: &Dataset,
     trials: usize,
-    settings: FinetuneOptions,
+    options: FinetuneOptions,
 ) -> Row {
     let data = finetune::calibration_data(day.clone(), &bundle.manifest, Some(trials));
     let fit = || {
-        let fit = finetune::finetune(bundle, &data, &Config::default(), settings, &mut finetune::unwatched)
+        let fit = finetune::finetune(bundle, &data, &Config::default(), options, &mut finetune::unwatched)
             .expect("a bundle can be fine-tuned");
         ((), fit.scores)
     };
@@ -153,10 +153,10 @@ fn from_nothing(day: &Dataset, trials: usize) -> Row {
                 .scores,
         )
     };
-    timed("fit from nothing, best epoch", data.train.len(), fit).1
+    timed("fit from scratch, best epoch", data.train.len(), fit).1
 }
 
-/// The best of the histories; the held-in units, as the others see them.
+/// The Wiener filter with the best history, on the held-in units that the other methods see.
 fn wiener(day: &Session, trials: usize) -> Row {
     let mut data = Runs::new(std::slice::from_ref(day), BIN_MS, "val", Units::Heldin).expect("a day");
     data.train.truncate(trials);
@@ -193,7 +193,7 @@ fn timed<T>(method: &'static str, trials: usize, job: impl FnOnce() -> (T, Score
     (value, row)
 }
 
-/// Processor time of this process so far, s: Linux counts it in hundredths.
+/// Processor time of this process so far, s. Linux counts it in hundredths of a second.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let behind_name = stat.rsplit(')').next().unwrap_or_default();

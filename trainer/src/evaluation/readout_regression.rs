@@ -40,7 +40,7 @@ pub struct ReadoutScore {
 /// A fitted model whose readouts are scored.
 #[derive(Clone, Copy)]
 pub struct Fitted<'a> {
-    /// Shapes.
+    /// Shapes of the weights.
     pub shape: &'a ModelShape,
     /// Weights as trained.
     pub weights: &'a Tensors,

@@ -19,11 +19,11 @@ pub struct Reference {
     device: Device,
 }
 
-/// The answer to one bin.
+/// The model's outputs for one bin.
 pub struct Answer<'a> {
     /// Number of the trial.
     pub trial: usize,
-    /// The bin, counted from the trial's start.
+    /// Number of the bin, counted from the trial's start.
     pub bin: usize,
     /// ln(spikes/s) of all units, `[N]`.
     pub log_rates: &'a [f32],

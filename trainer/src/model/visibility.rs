@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Which of `T` bins see which.
+/// The visibility of each pair of `T` bins: whether the one may attend to the other.
 pub struct Visibility {
     /// For each pair of bins, the index of its lag in the table of lag biases, `[T * T]`.
     pub(super) lags: Tensor<1, Int>,

@@ -10,7 +10,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// An array of NaN.
+    /// An array of this shape in which all values are unknown (NaN).
     pub fn unknown(shape: [usize; 3]) -> Tensor {
         Tensor { shape, values: vec![f32::NAN; shape.iter().product()] }
     }

@@ -32,7 +32,7 @@ pub enum ScoreError {
     /// A value to compare with is not finite.
     #[error("expected finite values to compare with, found {found}")]
     Truth {
-        /// The value.
+        /// The value that is not finite.
         found: f64,
     },
     /// There is no spike to divide by.

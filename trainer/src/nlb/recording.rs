@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_bin_is_known_by_its_first_millisecond_and_unobserved_spikes_do_not_count() {
-        // Observed from 2 to 12 ms: the first bin begins unobserved, the last ends so.
+        // The session is observed from 2 to 12 ms: the first bin begins unobserved, and the last one ends unobserved.
         let times = [0.001, 0.003, 0.0059, 0.010, 0.0115, 0.0131];
         let sessions = [session(&[(7, false, &times)], &[(0.0015, 0.012), (0.04, 0.05)])];
         let recording = Recording::new(&sessions, 5).unwrap();

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson};
 use std::borrow::Cow;
 
-/// How much is hidden, in one epoch.
+/// How much of a batch is hidden, in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Masking {
     /// Probability that a single count is hidden.

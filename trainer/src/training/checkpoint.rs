@@ -36,9 +36,9 @@ pub struct Checkpoints {
 /// The state of a fit after an epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// Epochs done.
+    /// Number of epochs done.
     pub epoch: usize,
-    /// Weights after these epochs.
+    /// Weights after the last of these epochs.
     pub weights: Tensors,
     /// The best weights so far.
     pub best: Best<Scored>,
@@ -56,9 +56,9 @@ pub enum CheckpointError {
     /// A file's contents are damaged.
     #[error("expected a checkpoint in {file}, found {found}")]
     Damaged {
-        /// The file.
+        /// Path of the damaged file.
         file: PathBuf,
-        /// What was found in it.
+        /// What was found in the file.
         found: String,
     },
     /// The checkpoint was written by another version of this program.

@@ -1,13 +1,13 @@
 //! Early stopping: keeps what scored best, and ends a fit that has not improved for too long.
 
-/// The best of several epochs.
+/// The epoch with the best score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Best<T> {
-    /// The epoch, counted from 1.
+    /// Number of the epoch, counted from 1.
     pub epoch: usize,
-    /// Its score; higher is better.
+    /// Score of the epoch; higher is better.
     pub score: f64,
-    /// What was kept of it.
+    /// What was kept of the epoch, such as its weights.
     pub kept: T,
 }
 

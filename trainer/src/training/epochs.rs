@@ -7,11 +7,11 @@ use super::scores::{Progress, Scored, Watch};
 use super::trainer::Trainer;
 use super::validation::validate;
 
-/// Where a fit begins.
+/// The state from which a fit starts.
 pub(super) struct Start {
-    /// Epochs done before.
+    /// Number of epochs done before.
     pub(super) epoch: usize,
-    /// The best of them.
+    /// The best of these epochs; `None` before the first.
     pub(super) best: Option<Best<Scored>>,
     /// Generation of the teacher that is fitted; 0 for the model itself.
     pub(super) generation: usize,

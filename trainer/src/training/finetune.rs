@@ -31,7 +31,7 @@ const FROZEN_FIRST: f64 = 0.3;
 /// The body's learning rate, as a fraction of the session layers'.
 const BODY_PACE: f64 = 0.3;
 
-/// How a bundle is fine-tuned.
+/// The options of a fine-tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FinetuneOptions {
     /// Whether the body keeps its weights, bit by bit.
@@ -43,9 +43,9 @@ pub struct FinetuneOptions {
 /// The state of a fine-tuning after an epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FinetuneProgress {
-    /// Epochs done.
+    /// Number of epochs done.
     pub epoch: usize,
-    /// Epochs in all.
+    /// Number of epochs in all.
     pub epochs: usize,
     /// Mean loss of the epoch's batches.
     pub loss: f64,

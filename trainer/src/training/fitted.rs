@@ -12,7 +12,7 @@ use ndt_protocol::bundle::tensors::Tensors;
 pub struct Fit {
     /// Weights as trained: log spikes per bin, readouts in standard deviations.
     pub weights: Tensors,
-    /// Shapes.
+    /// Shapes of the weights.
     pub shape: ModelShape,
     /// Scales of the readouts' columns.
     pub scales: Vec<Scale>,
@@ -56,9 +56,9 @@ pub enum FitError {
     /// The attention window is shorter than two bins.
     #[error("expected a window of at least 2 bins, found {window_ms} ms with bins of {bin_width_ms} ms")]
     Window {
-        /// The configured window.
+        /// The configured window, ms.
         window_ms: f64,
-        /// The data's bin width.
+        /// The data's bin width, ms.
         bin_width_ms: f64,
     },
     /// The table of learned positions is shorter than the trials.
@@ -66,9 +66,9 @@ pub enum FitError {
         "expected trials of at most the window's {window} bins with learned positions, found one of {found}"
     )]
     LongTrial {
-        /// Bins of the window.
+        /// Number of bins of the window.
         window: usize,
-        /// Bins of the longest trial.
+        /// Number of bins of the longest trial.
         found: usize,
     },
     /// A checkpoint cannot be written or resumed.
@@ -80,7 +80,7 @@ pub enum FitError {
     /// The loss is not finite any more.
     #[error("expected a finite loss, found {loss} in epoch {epoch}; a lower learning rate may help")]
     Diverged {
-        /// The loss.
+        /// The loss of the epoch.
         loss: f64,
         /// The epoch that ended with this loss, counted from 1.
         epoch: usize,
@@ -88,7 +88,7 @@ pub enum FitError {
     /// The callback stopped the fit. A fit with checkpoints has written one and can be resumed.
     #[error("expected to fit to the end, found it stopped after epoch {epoch}")]
     Stopped {
-        /// Epochs done.
+        /// Number of epochs done.
         epoch: usize,
     },
 }

@@ -26,7 +26,7 @@ pub struct Scored {
 pub struct Progress {
     /// Generation of the teacher that is being fitted, from 1; 0 for the model itself.
     pub generation: usize,
-    /// Epochs done.
+    /// Number of epochs done.
     pub epoch: usize,
     /// Largest number of epochs.
     pub epochs: usize,
