@@ -64,7 +64,7 @@ impl Transport {
     }
 }
 
-/// What to measure.
+/// What `ndtd bench` measures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BenchSettings {
     /// Transports; each is measured in turn.

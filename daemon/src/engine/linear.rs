@@ -15,7 +15,7 @@ pub struct LinearDecoder {
     spikes: Vec<f32>,
     /// `[window, dims]`: what a missing bin adds, in which each channel counts for its mean, m/s.
     missing: Vec<f32>,
-    /// `[dims]`, m/s.
+    /// Bias of the velocity, `[dims]`, m/s.
     bias: Vec<f32>,
     /// `[window, dims]`, m/s: the sum of the newest bin, and the sums so far of the bins after it.
     sums: Vec<f32>,

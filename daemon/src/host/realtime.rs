@@ -206,7 +206,7 @@ fn prefault_stack(kilobytes: usize) -> usize {
     touch(kilobytes.div_ceil(PAGE / 1024))
 }
 
-/// Results and operands below the smallest normal number become 0, on this thread and those it starts.
+/// Makes results and operands below the smallest normal number 0, on this thread and on threads that it starts.
 #[cfg(target_arch = "x86_64")]
 fn flush_to_zero() {
     use std::arch::asm;
@@ -222,7 +222,7 @@ fn flush_to_zero() {
     }
 }
 
-/// Results and operands below the smallest normal number become 0, on this thread and those it starts.
+/// Makes results and operands below the smallest normal number 0, on this thread and on threads that it starts.
 #[cfg(target_arch = "aarch64")]
 fn flush_to_zero() {
     use std::arch::asm;
