@@ -1,6 +1,6 @@
 //! `ndtd.toml`: what to run and where. `ndtd.example.toml` documents every key with its default.
 //!
-//! Unknown keys are refused; what is wrong is reported all at once.
+//! Unknown keys are refused. All problems of a configuration are reported at once.
 
 use crate::engine::native::simd::InstructionSet;
 use crate::engine::{self, EngineKind};
@@ -15,60 +15,61 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 
-/// Bin widths that an answer may take at most: half of what the queues hold, so that none of them is full before.
+/// Longest deadline, in bin widths: half of the capacity of the queues, so that no queue is full before a deadline passes.
 const DEADLINE_BINS_MAX: usize = ndt_protocol::limits::QUEUE_BINS / 2;
 
-/// A minute: after so long a silence everything is cold again.
+/// Longest `keep-warm-ms`: after a minute of silence caches and clocks are cold in any case.
 const KEEP_WARM_MS_MAX: f64 = 60_000.0;
 
 /// The configuration of `ndtd run`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
-    /// The model: a bundle folder or `.ndt` file. Empty where none is set.
+    /// Model bundle: a folder or a `.ndt` file. Empty if none is set.
     pub bundle: PathBuf,
-    /// Where bins come from; connects unless it says `bind:`.
+    /// Source of bins. A socket connects, unless `bind:` is in front.
     pub input: Input,
-    /// Where estimates go, one or several; a socket binds unless it says `connect:`.
+    /// Destinations of estimates, at least one. A socket binds, unless `connect:` is in front.
     #[serde(rename = "output", deserialize_with = "one_or_several")]
     pub outputs: Vec<Output>,
-    /// What computes.
+    /// Engine that computes the model.
     pub engine: EngineKind,
-    /// Vector instructions of the native engine; the best that the CPU has where not set.
+    /// Instruction set of the native engine. Default: the best that the CPU has.
     pub instruction_set: Option<InstructionSet>,
-    /// Bits of the native engine's numbers; the fewest that the bundle has been measured to stand where not set.
+    /// Precision of the native engine. Default: the fewest bits whose measured loss is negligible.
     pub precision: Option<Precision>,
-    /// Which of the bundle's velocities is published, by the ms from a bin's centre to the instant that it is for; the
-    /// bundle's first where not set.
+    /// Lag of the published velocity, for a bundle with several: ms from a bin's centre to the instant that the velocity is for.
+    /// Default: the bundle's first.
     pub velocity_lag_ms: Option<f64>,
-    /// A linear bundle, whose velocity is said of a bin that came and has no result of the model's; the policy's where
-    /// not set.
+    /// Linear bundle whose velocity is published for a bin that arrived but that the model did not answer in time. Default:
+    /// none, the policy applies.
     pub fallback_bundle: Option<PathBuf>,
-    /// From a bin's arrival to its answer at the latest; the width of a bin where not set.
+    /// Longest time from a bin's arrival to its estimate, ms. Default: the width of a bin.
     pub deadline_ms: Option<f64>,
-    /// Silence after which the decode thread has the engine run a step for nothing, again and again; 0 for never.
+    /// Silence after which the decode thread runs a step whose result is discarded, ms, and again after as much silence. 0
+    /// means never.
     pub keep_warm_ms: u64,
-    /// What becomes of the velocity while there is no result.
+    /// Velocity that is published while nothing new is computed.
     pub policy: Policy,
-    /// Time constant of the policy `decay`; the velocity is zero after four of them.
+    /// Time constant of the policy `decay`, ms. The velocity is zero after four of them.
     pub decay_time_constant_ms: f64,
-    /// Silent bin periods after which the source counts as stale.
+    /// Number of silent bin periods after which the source is stale.
     pub stale_after_bins: u64,
-    /// Highest speed that is published; none where not set.
+    /// Highest published speed. Default: no limit.
     pub speed_max_m_per_s: Option<f32>,
-    /// Highest change of velocity that is published; none where not set.
+    /// Highest published change of velocity. Default: no limit.
     pub acceleration_max_m_per_s2: Option<f32>,
-    /// Ids of channels to be taken as silent.
+    /// Ids of channels that are treated as silent.
     pub mask_channels: Vec<i64>,
-    /// ONNX Runtime's shared library; beside the executable or the system's where not set.
+    /// Shared library of ONNX Runtime. Default: the one beside the executable, or else the system's.
     pub onnxruntime_library: Option<PathBuf>,
-    /// How ONNX Runtime runs.
+    /// Settings of ONNX Runtime.
     pub onnx: engine::onnx::OnnxSettings,
-    /// Lab Streaming Layer, where an endpoint begins with `lsl`.
+    /// Settings of Lab Streaming Layer, for endpoints that begin with `lsl`.
     pub lsl: LslSettings,
-    /// What the real-time threads ask of the system.
+    /// Settings that the real-time threads ask the system for.
     pub realtime: realtime::RealtimeSettings,
-    /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `ndt_daemon=debug`.
+    /// Lowest level that is logged: `error`, `warn`, `info`, `debug`, or a filter such as `ndt_daemon=debug`.
     pub log: String,
 }
 
@@ -78,20 +79,20 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("{path}: {error}")]
     Io {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         error: std::io::Error,
     },
     /// The text is no configuration.
     #[error("{path}: expected a configuration as in ndtd.example.toml, found {found}")]
     Format {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the parser says, with the line.
+        /// Error of the parser, with the line.
         found: String,
     },
-    /// Values that cannot be.
+    /// Some values are out of range or contradict each other: one sentence for each problem.
     #[error("{}", .0.join("; "))]
     Check(Vec<String>),
 }
@@ -126,7 +127,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads a configuration; `check` is the caller's, after the command line has had its say.
+    /// Reads a configuration file. The caller checks it with [`Config::check`] once the command line has overridden it.
     ///
     /// # Errors
     /// [`ConfigError::Io`] or [`ConfigError::Format`] with the line and the key.
@@ -141,7 +142,7 @@ impl Config {
         })
     }
 
-    /// Looks at the values.
+    /// Checks the values.
     ///
     /// # Errors
     /// [`ConfigError::Check`] with every problem.
@@ -182,7 +183,7 @@ impl Config {
         let mut seen = Vec::new();
         for endpoint in self.endpoints() {
             let address = endpoint.address();
-            // Port 0 is any that is free.
+            // Port 0 stands for any free port.
             if seen.contains(&address) && !address.ends_with(":0") {
                 problems.push(format!(
                     "expected different addresses for input and output, found {endpoint} twice"
@@ -193,18 +194,18 @@ impl Config {
         problems
     }
 
-    /// The input and then the outputs, in the order of the configuration.
+    /// Returns the input, then the outputs in the order of the configuration.
     pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
         let outputs = self.outputs.iter().cloned().map(Endpoint::from);
         std::iter::once(Endpoint::from(self.input.clone())).chain(outputs)
     }
 
-    /// Whether an endpoint is a stream of Lab Streaming Layer.
+    /// Whether any endpoint is a stream of Lab Streaming Layer.
     pub fn uses_lsl(&self) -> bool {
         self.endpoints().any(|endpoint| matches!(endpoint, Endpoint::Lsl(_)))
     }
 
-    /// Which engine, and with what.
+    /// Returns the choice of the engine and its settings.
     pub fn engine(&self) -> engine::Choice {
         engine::Choice {
             kind: self.engine,
@@ -215,10 +216,11 @@ impl Config {
         }
     }
 
-    /// What the guard holds for a bundle.
+    /// Returns the settings of the guard for the bundle of `manifest`.
     ///
     /// # Errors
-    /// [`ConfigError::Check`] when a channel is to be masked that the bundle does not have, or all of them are.
+    /// [`ConfigError::Check`] when `mask-channels` holds an id that the bundle does not have, or all of its ids, or when the
+    /// deadline is too long for the bin width.
     pub fn guard(&self, manifest: &Manifest) -> Result<GuardSettings, ConfigError> {
         let unknown = self.mask_channels.iter().filter(|id| !manifest.channel_ids.contains(id));
         let mut problems: Vec<String> =
@@ -249,7 +251,7 @@ impl Config {
     }
 }
 
-/// An endpoint, or a list of them.
+/// Reads one endpoint or a list of endpoints.
 fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Output>, D::Error> {
     struct OneOrSeveral;
 
@@ -298,15 +300,15 @@ mod tests {
         let expected = Config { bundle: "/var/lib/ndtd/model".into(), ..Config::default() };
         assert_eq!(read(text).unwrap(), expected);
         expected.check().unwrap();
-        // What has no default is shown too, as a comment.
+        // Keys without a default are shown too, commented out.
         let is_key = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         let shown = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| is_key(key));
         let lines = text.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
-        let whole: Vec<&str> = lines.filter(|line| line.starts_with('[') || shown(line)).collect();
-        let whole = read(&whole.join("\n")).unwrap();
-        assert_eq!((whole.deadline_ms, whole.speed_max_m_per_s), (Some(20.0), Some(1.5)));
-        assert!(whole.acceleration_max_m_per_s2.is_some() && whole.onnxruntime_library.is_some());
-        assert_eq!(whole.fallback_bundle, Some("/var/lib/ndtd/linear".into()));
+        let all: Vec<&str> = lines.filter(|line| line.starts_with('[') || shown(line)).collect();
+        let all = read(&all.join("\n")).unwrap();
+        assert_eq!((all.deadline_ms, all.speed_max_m_per_s), (Some(20.0), Some(1.5)));
+        assert!(all.acceleration_max_m_per_s2.is_some() && all.onnxruntime_library.is_some());
+        assert_eq!(all.fallback_bundle, Some("/var/lib/ndtd/linear".into()));
     }
 
     #[test]

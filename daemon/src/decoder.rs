@@ -1,8 +1,8 @@
-//! From bins to estimates: order, gaps, warm-up, the model, finite numbers. No I/O and no clock.
+//! Decodes bins to estimates: order of bins, gaps, warm-up, the model's step, finite numbers. No I/O and no clock.
 //!
-//! **Invariant:** every bin that is taken gives at most one estimate, in the order of `seq`, and so does every bin that
-//! is missing within the bundle's longest gap. None is given for a bin whose deadline has passed while newer ones
-//! wait: it enters the model's state, and the guard has answered it. Nothing that is not finite leaves here.
+//! **Invariant:** each bin gives at most one estimate, in the order of `seq`, and so does each missing bin of a gap that is no
+//! longer than the bundle allows. A bin whose deadline has passed while newer bins wait gives none: it enters the state of the
+//! model only, and the guard has answered it. Every published number is finite.
 
 use crate::engine::{Engine, Input, Output};
 use crate::input::clock::SourceClock;
@@ -10,60 +10,60 @@ use ndt_protocol::bundle::folded;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 
-/// What the decoder has met, counted since its start.
+/// What the decoder has counted since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DecoderCounters {
-    /// Bins dropped because their number had been decoded already, or had been taken as missing.
+    /// Bins dropped because their number had already been decoded or treated as missing.
     pub duplicates: u64,
-    /// Bins that only entered the state, because their answer would have come too late.
+    /// Bins that only entered the state, because their estimate would have come too late.
     pub observed: u64,
-    /// Missing bins that were not bridged, because the gap was longer than the bundle's limit.
+    /// Missing bins that were not decoded as missing, because the gap was longer than the bundle's limit.
     pub unbridged: u64,
-    /// Times that the state was reset by a new stream.
+    /// Times that a new stream reset the state.
     pub restarts: u64,
     /// Times that the source's clock jumped.
     pub clock_jumps: u64,
 }
 
-/// The model with its place in the stream.
+/// A model and its position in the stream of bins. Owned by the decode thread.
 pub struct Decoder {
     engine: Box<dyn Engine>,
     output: Output,
     estimate: Estimate,
     clock: SourceClock,
-    /// 0 for a channel that is masked, else 1; empty without any.
+    /// 0 for each masked channel and 1 for each other; empty if no channel is masked.
     mask: Vec<f32>,
-    /// What the model takes for a channel without a count; empty where that is 0.
+    /// Value that replaces the count of a channel without one; empty if that is 0 for all channels.
     absent: Vec<f32>,
-    /// Counts with the mask on.
+    /// Counts of the present bin after masking.
     masked: Vec<f32>,
     deadline_ns: u64,
     bin_width_ns: i64,
     velocity_offset_ns: i64,
     warmup_bins: usize,
     max_gap_bins: u64,
-    /// The stream and the number that its next bin should have.
+    /// Stream and number of the next bin; `None` before the first bin.
     expected: Option<(u64, u64)>,
-    /// Bins since the last reset, missing ones included.
+    /// Number of bins since the last reset, including missing ones.
     history: usize,
     counters: DecoderCounters,
 }
 
-/// One bin on its way through the engine.
+/// One step of the engine.
 #[derive(Clone, Copy)]
 struct Step {
-    /// Bins before the one that is being decoded; 0 for itself.
+    /// Number of bins before the bin that has arrived; 0 for that bin itself.
     back: u64,
     missing: bool,
     reasons: Reasons,
-    /// Whether it only enters the state.
+    /// Whether the bin only enters the state.
     too_late: bool,
 }
 
 impl Decoder {
-    /// A decoder for `bundle` on `engine`, which is reset. The channels whose ids stand in `masked_ids`, and those of a bin
-    /// that carry no count, are taken as silent, as training has shown dead ones to a transformer; to a linear decoder,
-    /// as if they fired at their mean. Answers are wanted within `deadline_ns` of a bin's arrival.
+    /// Makes a decoder for `bundle` that computes with `engine`, and resets the engine. The channels in `masked_ids`, and the
+    /// channels of a bin that carry no count, are replaced: for a transformer by silence, as training has shown it dead
+    /// channels; for a linear decoder by their mean count. An estimate is too late `deadline_ns` after its bin's arrival.
     pub fn new(bundle: &Bundle, mut engine: Box<dyn Engine>, masked_ids: &[i64], deadline_ns: u64) -> Self {
         engine.reset();
         let manifest = &bundle.manifest;
@@ -98,13 +98,13 @@ impl Decoder {
         }
     }
 
-    /// What has been met so far.
+    /// Returns the counters.
     pub fn counters(&self) -> DecoderCounters {
         self.counters
     }
 
-    /// Takes one bin at `now_ns` and gives its estimate to `emit`, after those of the bins missing before it.
-    /// `waiting` is how many more bins wait behind this one. `emit` stamps `decoded_ns`.
+    /// Decodes one bin at `now_ns`, and calls `emit` with the estimates of the bins that are missing before it and then with its
+    /// own. `waiting` is the number of bins that wait behind this one. `emit` sets `decoded_ns`.
     ///
     /// Runs on the decode thread, once a bin. Must not allocate, block, lock or log.
     pub fn decode(&mut self, bin: &Bin, waiting: usize, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
@@ -137,11 +137,11 @@ impl Decoder {
         if bin.invalid_channels() > 0 {
             reasons = reasons.with(Reasons::INVALID_CHANNELS);
         }
-        self.take(bin, Step { back: 0, missing: bin.is_missing(), reasons, too_late }, emit);
+        self.step(bin, Step { back: 0, missing: bin.is_missing(), reasons, too_late }, emit);
     }
 
-    /// Has the engine compute for nothing: state and estimates stay as they are. Whether it can. Runs on the decode
-    /// thread while no bin waits.
+    /// Runs a step of the engine whose result is discarded; state and estimates stay as they are. Returns whether the engine can
+    /// do that. Runs on the decode thread while no bin waits.
     pub fn keep_warm(&mut self) -> bool {
         self.engine.keep_warm()
     }
@@ -158,7 +158,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the `missing` bins before `bin` as masked ones, or resets where they are too many.
+    /// Decodes the `missing` bins before `bin` as masked bins, or resets the state if they are too many.
     fn bridge(
         &mut self,
         bin: &Bin,
@@ -172,13 +172,14 @@ impl Decoder {
             return Reasons::LONG_GAP;
         }
         for back in (1..=missing).rev() {
-            self.take(bin, Step { back, missing: true, reasons: Reasons::default(), too_late }, emit);
+            self.step(bin, Step { back, missing: true, reasons: Reasons::default(), too_late }, emit);
         }
         Reasons::default()
     }
 
-    fn take(&mut self, bin: &Bin, step: Step, emit: &mut dyn FnMut(&mut Estimate)) {
-        // A channel without a count carries 0, which is what a transformer takes for it.
+    /// Runs one step of the engine, and emits its estimate unless the bin is too late.
+    fn step(&mut self, bin: &Bin, step: Step, emit: &mut dyn FnMut(&mut Estimate)) {
+        // A channel without a count carries 0, which is the value that a transformer expects.
         let is_as_sent = self.mask.is_empty() && (self.absent.is_empty() || bin.invalid_channels() == 0);
         let counts = if is_as_sent {
             bin.counts()
@@ -204,7 +205,7 @@ impl Decoder {
         let quality = if stepped.is_err() || !finite {
             let cause = if stepped.is_err() { Reasons::ENGINE_FAILED } else { Reasons::NOT_FINITE };
             reasons = reasons.with(cause);
-            // Whatever is in the state now would spoil the bins to come.
+            // The state may hold numbers that are not finite, which would spoil the next bins too.
             self.reset();
             Quality::Fault
         } else {
@@ -234,11 +235,11 @@ impl Decoder {
         estimate.stream = bin.stream;
         estimate.source_ns = bin.source_ns.saturating_sub(self.bin_width_ns.saturating_mul(back as i64));
         estimate.velocity_for_ns = estimate.source_ns.saturating_add(self.velocity_offset_ns);
-        // Of a bin that never came, when it would have.
+        // A missing bin gets the arrival that it would have had.
         estimate.arrival_ns = bin.arrival_ns.saturating_sub(back.saturating_mul(self.bin_width_ns as u64));
     }
 
-    /// On a fault this is not called: the estimate then holds the values of the last one that was finite.
+    /// Copies rates and velocity out of the engine. Not called on a fault: the estimate then keeps the last finite values.
     fn take_output(&mut self) {
         let log_rate_max = RATE_HZ_MAX.ln();
         for (rate, log_rate) in self.estimate.rates_mut().iter_mut().zip(&self.output.log_rates) {

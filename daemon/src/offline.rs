@@ -16,7 +16,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Names of the arrays that an input may hold.
+/// Names of the arrays that an input file may hold.
 const KNOWN: [&str; 2] = ["counts", "missing"];
 
 /// Input, output and threads of a decoding.
@@ -87,106 +87,106 @@ pub enum DecodeError {
         /// Shape of the array.
         found: Vec<usize>,
     },
-    /// Missing bins of another shape.
+    /// The flags of missing bins have another shape than the counts.
     #[error("expected \"missing\" of [{trials} trials, {bins} bins], found {found:?}")]
     Missing {
-        /// Of the counts.
+        /// Number of trials of the counts.
         trials: usize,
-        /// Of the counts.
+        /// Number of bins of the counts.
         bins: usize,
         /// Shape of the array.
         found: Vec<usize>,
     },
-    /// Something that is no count.
+    /// A value is no plausible count.
     #[error(
         "expected counts from 0 to {count_max}, found {found} in trial {trial}, bin {bin}, channel {channel}"
     )]
     Count {
-        /// The highest that the bundle calls plausible.
+        /// Highest count that the bundle accepts.
         count_max: u32,
-        /// What is there.
+        /// The value.
         found: f32,
-        /// Where, from 0.
+        /// Trial of the value, from 0.
         trial: usize,
-        /// Where, from 0.
+        /// Bin of the value, from 0.
         bin: usize,
-        /// Where, from 0.
+        /// Channel of the value, from 0.
         channel: usize,
     },
-    /// Something that is neither missing nor not.
+    /// A flag of a missing bin is neither 0 nor 1.
     #[error("expected 0 or 1 for each bin in \"missing\", found {found} in trial {trial}, bin {bin}")]
     Flag {
-        /// What is there.
+        /// The value.
         found: f32,
-        /// Where, from 0.
+        /// Trial of the flag, from 0.
         trial: usize,
-        /// Where, from 0.
+        /// Bin of the flag, from 0.
         bin: usize,
     },
-    /// The numbers are not the trainer's.
+    /// The engine does not reproduce the golden vectors of the bundle.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The arrays do not fit, which their shapes have ruled out.
+    /// The arrays do not fit each other. The checks of their shapes rule this out.
     #[error(transparent)]
     Batch(#[from] BatchError),
 }
 
-/// Decodes what `settings` say with `bundle`. `total` is told the number of trials before the first of them, `done` is
-/// called after each, on any thread.
+/// Decodes the file of `settings` with `bundle`. Calls `total` with the number of trials before the first of them, and `done`
+/// after each, on any thread.
 ///
 /// # Errors
-/// [`DecodeError`]; what was at the place of the output is then unchanged.
+/// [`DecodeError`]; an existing output file is then unchanged.
 pub fn decode_file(
     bundle: &Bundle,
     settings: &DecodeSettings,
     total: &dyn Fn(usize),
     done: &(dyn Fn() + Sync),
 ) -> Result<Report, DecodeError> {
-    // Not after all has been computed.
+    // A missing folder is reported before everything is computed, and not after.
     let folder = settings.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.map_or(Ok(()), |folder| std::fs::metadata(folder).map(drop).map_err(FileError::at(folder)))?;
-    let computer = Computer::new(bundle, settings.threads)?;
+    let decoder = TrialDecoder::new(bundle, settings.threads)?;
     let arrays = read(&settings.counts)?;
     let trials = trials(&arrays, &bundle.manifest)?;
     total(trials.trials);
     let from = Instant::now();
-    let answers = computer.evaluate(trials, done)?;
+    let answers = decoder.evaluate(trials, done)?;
     let seconds = from.elapsed().as_secs_f64();
     let Trials { trials, bins, .. } = trials;
     files::write_file(&settings.out, &written(answers, trials, bins, &bundle.manifest))?;
     Ok(Report {
         bundle: bundle.manifest.id.clone(),
-        engine: computer.name(),
-        threads: if matches!(computer, Computer::Linear(_)) { 1 } else { settings.threads.get() },
+        engine: decoder.name(),
+        threads: if matches!(decoder, TrialDecoder::Linear(_)) { 1 } else { settings.threads.get() },
         trials,
         bins,
         seconds,
     })
 }
 
-/// What computes whole trials.
-enum Computer {
+/// Decoder of whole trials.
+enum TrialDecoder {
     Transformer(Box<Batch>),
-    /// On one thread: it reads its input hardly faster than it answers.
+    /// Runs on one thread, which is hardly slower than reading the file.
     Linear(LinearDecoder),
 }
 
-impl Computer {
-    /// That of `bundle`, whose golden vectors it has reproduced.
-    fn new(bundle: &Bundle, threads: NonZeroUsize) -> Result<Computer, EngineError> {
+impl TrialDecoder {
+    /// The decoder of `bundle`. It has reproduced the golden vectors of the bundle.
+    fn new(bundle: &Bundle, threads: NonZeroUsize) -> Result<TrialDecoder, EngineError> {
         let Some(mut decoder) = LinearDecoder::new(bundle) else {
             let batch = Batch::new(bundle, threads);
             batch.reproduce_golden(bundle)?;
-            return Ok(Computer::Transformer(Box::new(batch)));
+            return Ok(TrialDecoder::Transformer(Box::new(batch)));
         };
         engine::reproduce_golden(&mut decoder, bundle, engine::tolerance(Precision::F32, bundle)?)?;
-        Ok(Computer::Linear(decoder))
+        Ok(TrialDecoder::Linear(decoder))
     }
 
     fn evaluate(&self, trials: Trials, done: &(dyn Fn() + Sync)) -> Result<Answers, BatchError> {
         let decoder = match self {
-            Computer::Transformer(batch) => return batch.evaluate(trials, done),
-            Computer::Linear(decoder) => decoder,
+            TrialDecoder::Transformer(batch) => return batch.evaluate(trials, done),
+            TrialDecoder::Linear(decoder) => decoder,
         };
         let channels = trials.counts.len() / (trials.trials * trials.bins).max(1);
         let mut velocity = Vec::new();
@@ -207,8 +207,8 @@ impl Computer {
 
     fn name(&self) -> String {
         match self {
-            Computer::Transformer(batch) => batch.name(),
-            Computer::Linear(decoder) => engine::Engine::name(decoder),
+            TrialDecoder::Transformer(batch) => batch.name(),
+            TrialDecoder::Linear(decoder) => engine::Engine::name(decoder),
         }
     }
 }
@@ -231,7 +231,7 @@ fn written(answers: Answers, trials: usize, bins: usize, manifest: &Manifest) ->
     tensors::to_bytes(&arrays)
 }
 
-/// The trials in `arrays`, if they are some for a bundle of `manifest`.
+/// Returns the trials in `arrays`, after checking that they fit the bundle of `manifest`.
 fn trials<'a>(arrays: &'a Tensors, manifest: &Manifest) -> Result<Trials<'a>, DecodeError> {
     if let Some(found) = arrays.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         return Err(DecodeError::Unknown { found: found.clone() });
@@ -256,11 +256,11 @@ fn trials<'a>(arrays: &'a Tensors, manifest: &Manifest) -> Result<Trials<'a>, De
     }
     let count_max = manifest.count_max;
     for (row, counts) in counts.chunks_exact(channels).enumerate() {
-        // Counts of a bin that never came are not looked at.
+        // The counts of a missing bin are not used.
         if missing.is_some_and(|flags| flags[row] != 0.0) {
             continue;
         }
-        // What the daemon would not take for a count; a NaN is in no range.
+        // The daemon accepts the same range. A NaN is in no range.
         if let Some(channel) = counts.iter().position(|count| !(0.0..=count_max as f32).contains(count)) {
             let (trial, bin, found) = (row / bins, row % bins, counts[channel]);
             return Err(DecodeError::Count { count_max, found, trial, bin, channel });

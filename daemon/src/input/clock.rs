@@ -1,21 +1,21 @@
-//! What is known of the source's clock: how far it is from ours, how well that is known, and whether it jumped.
+//! Follows the source's clock: its offset from ours, the uncertainty of the offset, and jumps.
 //!
-//! A bin cannot arrive before it ended, so that arrival minus source time is the clocks' offset plus a delay of at
-//! least zero; the smallest of the last bins is the best guess. Nothing is smoothed and nothing is corrected:
-//! estimates carry the source's own time, and the offset beside it. A transport that asks the source for its time (Lab
-//! Streaming Layer) knows better than that, and is believed.
+//! A bin cannot arrive before it has ended, so arrival minus source time is the offset of the clocks plus a delay that is not
+//! negative. The smallest of these over the last bins is the best guess of the offset. Nothing is smoothed or corrected:
+//! estimates carry the source's own time, and the offset beside it. An offset that a transport has measured (Lab Streaming
+//! Layer) is better than this guess and is used instead.
 
 use ndt_protocol::bin::ClockOffset;
 use ndt_protocol::{Bin, Estimate};
 
-/// Bins after which the older half of what is remembered is forgotten: 5 s at 20 ms, within which two quartz clocks
-/// drift apart by less than a millisecond.
+/// Number of bins in each half of the window. The older half is dropped when the newer one is full: after 5 s of 20 ms bins, within
+/// which two quartz clocks drift apart by less than a millisecond.
 const HALF_BINS: u32 = 256;
 
-/// Bins without which an uncertainty would be a guess.
+/// Smallest number of bins from which an uncertainty is computed.
 const KNOWN_BINS: u32 = 8;
 
-/// A view of one source's clock.
+/// Follows the clock of one source. Owned by the decode thread.
 #[derive(Debug, Clone)]
 pub struct SourceClock {
     bin_width_ns: i64,
@@ -25,23 +25,23 @@ pub struct SourceClock {
     newer: Half,
 }
 
-/// Arrival minus source time over some bins.
+/// Statistics of arrival minus source time over half of the window.
 #[derive(Debug, Clone, Copy, Default)]
 struct Half {
     bins: u32,
     smallest_ns: i64,
-    /// Sum of what each was above the smallest at its time; at most what it is above the final one.
+    /// Sum over the bins of their distance above the smallest, ns.
     above_ns: i64,
 }
 
-/// What one bin tells of the clock.
+/// State of the source's clock after a bin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// What must be added to source time to get ours, ns.
+    /// Offset that is added to source time to get our time, ns.
     pub offset_ns: i64,
-    /// The mean delay beyond the shortest one, ns. A delay that every bin has cannot be known from one side.
+    /// Mean delay above the shortest one, ns. A delay that every bin has cannot be measured from one side.
     pub uncertainty_ns: u64,
-    /// Whether the source's time moved by something else than its bins.
+    /// Whether the source's time advanced by another amount than its bins.
     pub jumped: bool,
 }
 
@@ -61,18 +61,18 @@ impl Half {
 }
 
 impl SourceClock {
-    /// Nothing known yet.
+    /// Starts without any bins.
     pub fn new(bin_width_ns: i64) -> SourceClock {
         SourceClock { bin_width_ns, last: None, older: Half::default(), newer: Half::default() }
     }
 
-    /// Forgets all: another source, or a stretch of other time.
+    /// Forgets all bins, because the source or its clock is another one from now on.
     pub fn forget(&mut self) {
         *self = SourceClock::new(self.bin_width_ns);
     }
 
-    /// Reads the clock from a bin; bins come in the order of their numbers. After a jump, what was known is forgotten.
-    /// Runs on the decode thread, once a bin; neither allocates nor asks for the time.
+    /// Takes in a bin and returns the state of the clock. Bins come in the order of their numbers. A jump forgets the bins before
+    /// it. Runs on the decode thread, once a bin. Neither allocates nor reads a clock.
     pub fn read(&mut self, bin: &Bin) -> Reading {
         let expected_ns = self.last.map(|(seq, source_ns)| {
             let bins = bin.seq.saturating_sub(seq).min(i64::MAX as u64) as i64;
@@ -118,7 +118,7 @@ mod tests {
 
     const WIDTH_NS: i64 = 20_000_000;
 
-    /// Reads bins whose source clock is 1 s behind ours; `delay_ns` is on top of it.
+    /// Reads a bin whose source clock is 1 s behind ours and that takes `delay_ns` to arrive.
     fn read(clock: &mut SourceClock, seq: u64, shift_ns: i64, delay_ns: i64) -> Reading {
         let mut bin = Bin::empty();
         bin.seq = seq;

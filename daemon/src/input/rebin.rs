@@ -1,56 +1,58 @@
-//! Narrow bins of a rig (1 or 5 ms counts) to the bins of the model.
+//! Sums narrow bins of a rig (1 or 5 ms counts) to bins of the model.
 //!
-//! A model bin is counted from where its segment or stream begins, so that it never spans a segment's start. One
-//! that lacks a part is not made: a sum over less time would be a lower rate, and the decoder knows what to do
-//! about a bin that is missing.
+//! Model bins are counted from the start of their segment or stream, so that none spans the start of a segment. A model bin
+//! that lacks a part is left out: its sum over less time would look like a lower rate, and the decoder handles missing bins.
 
 use super::runs::Runs;
 use ndt_protocol::Bin;
 use ndt_protocol::binner::{BinError, Rebinner};
 use ndt_protocol::wire::WireError;
 
-/// Makes model bins of a stream. Owned by the source thread.
+/// Makes model bins from the bins of a stream. Owned by the source thread.
 pub struct Rebin {
     model_us: u32,
     channels: usize,
     count_max: f32,
-    /// Made anew when the source's width changes, which allocates; `None` while it sends the model's own.
+    /// State for narrow bins. It is replaced, which allocates, when the source's bin width changes; `None` while the source sends
+    /// bins of the model's width.
     narrow: Option<Narrow>,
 }
 
+/// State for bins that are narrower than the model's.
 struct Narrow {
     width_us: u32,
     rebinner: Rebinner,
-    /// NaN where a channel has no count.
+    /// Counts of the present narrow bin; NaN for a channel without a count.
     counts: Vec<f32>,
-    /// A source may begin again under its old stream id in the middle of a model bin.
+    /// Recognises a source that begins again under its old stream id in the middle of a model bin.
     runs: Runs,
     place: Option<Place>,
 }
 
-/// Where in the stream the narrow bins are.
+/// Position of the narrow bins in their stream.
 #[derive(Clone, Copy)]
 struct Place {
     stream: u64,
-    /// Number of the narrow bin that model bins are counted from, and of the model bin that begins there.
+    /// Number of the narrow bin that model bins are counted from.
     from: u64,
+    /// Number of the model bin that begins there.
     model_from: u64,
-    /// Number that the next narrow bin should have.
+    /// Expected number of the next narrow bin.
     next: u64,
-    /// Whether the model bin that is being filled begins a segment.
+    /// Whether the open model bin begins a segment.
     segment_start: bool,
-    /// Whether it has all parts so far.
-    whole: bool,
+    /// Whether the open model bin has all of its parts so far.
+    complete: bool,
 }
 
 impl Rebin {
-    /// Takes bins as wide as `model_us` as they are, and sums narrower ones.
+    /// Passes bins of `model_us` unchanged, and sums narrower ones to that width.
     pub fn new(model_us: u32, channels: usize, count_max: f32) -> Rebin {
         Rebin { model_us, channels, count_max, narrow: None }
     }
 
-    /// Takes a bin of the stream; whether `bin` now holds one of the model's, which ends with this part.
-    /// Runs on the source thread for each bin of the source; allocates only when the width changes.
+    /// Takes in a bin of the stream. Returns whether it completes a model bin, which `bin` then holds. Runs on the source thread,
+    /// once for each bin of the source. Allocates only when the width changes.
     ///
     /// # Errors
     /// [`WireError::BinWidth`] when the width is no whole part of the model's; `bin` is then as it was.
@@ -84,30 +86,32 @@ impl Narrow {
             Some(place) if place.stream == bin.stream && !bin.segment_start => place,
             Some(place) if place.stream == bin.stream => Place {
                 from: bin.seq,
-                // What was begun before the segment's start is given up, and what was lost has its numbers.
+                // The open model bin ends without being made; lost bins keep the numbers that they would have had.
                 model_from: place.model_from + (bin.seq - place.from).div_ceil(parts),
                 next: bin.seq,
                 segment_start: true,
                 ..place
             },
-            // Joined late: the phase is that of a stream from 0, unless a segment starts here.
+            // The first bin that is received need not be the first of its stream: model bins are counted from number 0, unless a
+            // segment starts here.
             _ => Place {
                 stream: bin.stream,
                 from: if bin.segment_start { bin.seq } else { bin.seq - bin.seq % parts },
                 model_from: if bin.segment_start { bin.seq.div_ceil(parts) } else { bin.seq / parts },
                 next: bin.seq,
                 segment_start: bin.segment_start,
-                whole: false,
+                complete: false,
             },
         };
         let part = (bin.seq - place.from) % parts;
         let begins = part == 0;
-        place.whole = begins || (place.whole && bin.seq == place.next);
+        place.complete = begins || (place.complete && bin.seq == place.next);
         place.next = bin.seq + 1;
         self.counts.iter_mut().zip(bin.counts_or_nan()).for_each(|(count, value)| *count = value);
-        // Channels are checked when the message is read: the rebinner has as many.
-        let sums = if place.whole { self.rebinner.push(&self.counts, begins).ok().flatten() } else { None };
-        let complete = sums.is_some();
+        // The number of channels was checked when the message was read, so that the rebinner accepts it.
+        let sums =
+            if place.complete { self.rebinner.push(&self.counts, begins).ok().flatten() } else { None };
+        let is_made = sums.is_some();
         if let Some(sums) = sums {
             bin.fill(sums.iter().copied(), count_max);
             bin.seq = place.model_from + (place.next - 1 - place.from) / parts;
@@ -115,7 +119,7 @@ impl Narrow {
             place.segment_start = false;
         }
         self.place = Some(place);
-        complete
+        is_made
     }
 }
 

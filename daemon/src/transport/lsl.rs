@@ -1,14 +1,15 @@
 //! Lab Streaming Layer: bins in ([`source`]), estimates out ([`publisher`]).
 //!
 //! Four threads work on it beside those of the library: the source thread pulls samples ([`source`]), `lsl-search` looks for
-//! the stream, checks it and informs the operator ([`search`]), `lsl-clock` compares the clocks ([`clock`]), and
-//! `lsl-out` pushes estimates ([`publisher`]). What a sample means is decided by pure functions that take time as an
-//! argument: [`labels`], [`grid`] and [`events`]. `protocol/LSL.md` says what the streams consist of.
+//! the stream, checks it and informs the operator ([`search`]), `lsl-clock` compares the clocks and logs lost spikes
+//! ([`clock`], [`lost_spikes`]), and `lsl-out` pushes estimates ([`publisher`]). What a sample means is decided by pure
+//! functions that take time as an argument: [`labels`], [`grid`] and [`events`]. `protocol/LSL.md` says what the streams consist of.
 
 pub mod clock;
 pub mod events;
 pub mod grid;
 pub mod labels;
+pub mod lost_spikes;
 pub mod publisher;
 pub mod search;
 pub mod source;

@@ -11,7 +11,7 @@ use std::io;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// How long a source waits before it looks whether it should stop.
+/// Longest wait for a message or a connection, after which the thread can be asked to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Why a socket cannot be opened.

@@ -1,9 +1,10 @@
-//! How the clock of a stream's host stands to ours, measured beside the real-time path; and what is told of the stream
-//! while it goes on.
+//! The offset between the clock of a stream's host and ours, measured beside the real-time path.
 //!
-//! `lsl-clock` keeps an inlet of its own on the stream, which receives no samples, and asks it four times a second; the
-//! library measures every two seconds, by the shortest of several ways there and back. Nothing is smoothed.
+//! The thread `lsl-clock` keeps an inlet of its own on the stream, which receives no samples, and asks it for the offset four
+//! times a second. The library measures every two seconds: of several round trips it takes the shortest. Nothing is smoothed.
+//! The thread also logs spikes that were lost, because the source thread must not log.
 
+use super::lost_spikes::{LostSpikes, LostSpikesLog};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use ndt_protocol::bin::ClockOffset;
 use ndt_protocol::lsl::{Inlet, LslError, StreamInfo};
@@ -13,24 +14,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tracing::warn;
 
-/// How often the library is asked for what it has measured.
+/// Interval between two questions for the offset.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long it is waited for, s. A first measurement takes half a second: eight ways there and back, 64 ms apart.
+/// Longest wait for an answer, s. A first measurement takes half a second: eight round trips, 64 ms apart.
 const MEASURE_WAIT_S: f64 = 0.25;
 
-/// An uncertainty that means that nothing is known.
+/// Uncertainty of an offset that has not been measured.
 const UNKNOWN: u64 = u64::MAX;
 
-/// What is known of the clock, for the source thread, which waits for nobody; and what that thread has to tell.
+/// The last measured offset, shared with the source thread, which never waits for it.
 #[derive(Debug)]
 pub struct Clock {
     stream: AtomicU64,
     offset_ns: AtomicI64,
     uncertainty_ns: AtomicU64,
-    /// Spikes that came too late for their bin, and those of no channel.
-    late: AtomicU64,
-    unknown: AtomicU64,
 }
 
 impl Clock {
@@ -39,108 +37,94 @@ impl Clock {
             stream: AtomicU64::new(0),
             offset_ns: AtomicI64::new(0),
             uncertainty_ns: AtomicU64::new(UNKNOWN),
-            late: AtomicU64::new(0),
-            unknown: AtomicU64::new(0),
         }
     }
 
-    /// Notes how many spikes of the stream were in no bin. Runs on the source thread, once a bin; must not block.
-    pub fn note(&self, (late, unknown): (u64, u64)) {
-        self.late.store(late, SeqCst);
-        self.unknown.store(unknown, SeqCst);
-    }
-
-    /// What has been noted, and is more than `told`.
-    fn news(&self, told: &mut (u64, u64)) -> Option<String> {
-        let (late, unknown) = (self.late.load(SeqCst), self.unknown.load(SeqCst));
-        let more = (late.saturating_sub(told.0), unknown.saturating_sub(told.1));
-        *told = (late, unknown);
-        (more != (0, 0)).then(|| {
-            format!(
-                "{} spikes came more than event-wait-ms after their bin, {} were of no channel: in no bin",
-                more.0, more.1
-            )
-        })
-    }
-
-    /// What is known of a stream's clock. Runs on the source thread, once a bin; must not block.
+    /// Returns the offset of the clock of `stream`, or `None` if it has not been measured. Runs on the source thread, once a
+    /// bin. Must not block.
     pub fn of(&self, stream: u64) -> Option<ClockOffset> {
         let uncertainty_ns = self.uncertainty_ns.load(SeqCst);
         let offset_ns = self.offset_ns.load(SeqCst);
-        // Unchanged, it belongs to the offset; another's is known by its stream.
-        let is_whole =
+        // If the uncertainty is the same before and after, it belongs to this offset; the stream tells whose offset it is.
+        let is_consistent =
             self.uncertainty_ns.load(SeqCst) == uncertainty_ns && self.stream.load(SeqCst) == stream;
-        (uncertainty_ns != UNKNOWN && is_whole).then_some(ClockOffset { offset_ns, uncertainty_ns })
+        (uncertainty_ns != UNKNOWN && is_consistent).then_some(ClockOffset { offset_ns, uncertainty_ns })
     }
 
-    fn set(&self, stream: u64, known: Option<ClockOffset>) {
+    fn set(&self, stream: u64, measured: Option<ClockOffset>) {
         self.uncertainty_ns.store(UNKNOWN, SeqCst);
         self.stream.store(stream, SeqCst);
-        if let Some(ClockOffset { offset_ns, uncertainty_ns }) = known {
+        if let Some(ClockOffset { offset_ns, uncertainty_ns }) = measured {
             self.offset_ns.store(offset_ns, SeqCst);
             self.uncertainty_ns.store(uncertainty_ns.min(UNKNOWN - 1), SeqCst);
         }
     }
 }
 
-/// A stream to be measured, by its number.
-pub type Measured = (u64, StreamInfo);
+/// A stream whose clock is to be measured: its number, and how to connect to it.
+pub type MeasuredStream = (u64, StreamInfo);
 
-/// Starts the thread. It measures the stream that it was told of last, and ends when nobody can tell it of any more: whoever
-/// has its handle waits for that, as the library must not be in use when the process ends.
+/// Starts the thread `lsl-clock`. It measures the stream that was sent to it last, logs what is `lost` of that stream, and ends
+/// when the sender is dropped. Whoever has the handle must join the thread, as the library must not be in use when the
+/// process ends.
 ///
 /// # Errors
-/// The system's, when it gives no thread.
-pub fn start(ahead_ns: i64) -> std::io::Result<(Arc<Clock>, Sender<Measured>, JoinHandle<()>)> {
+/// The system's error when it gives no thread.
+pub fn start(
+    ahead_ns: i64,
+    lost: Arc<LostSpikes>,
+) -> std::io::Result<(Arc<Clock>, Sender<MeasuredStream>, JoinHandle<()>)> {
     let clock = Arc::new(Clock::new());
-    let (tell, told) = bounded(4);
+    let (to_measure, streams) = bounded(4);
     let shared = clock.clone();
-    let measure = move || run(&told, &shared, ahead_ns);
+    let measure = move || measure_each(&streams, &shared, &lost, ahead_ns);
     let thread = std::thread::Builder::new().name("lsl-clock".to_owned()).spawn(measure)?;
-    Ok((clock, tell, thread))
+    Ok((clock, to_measure, thread))
 }
 
-fn run(told: &Receiver<Measured>, clock: &Clock, ahead_ns: i64) {
-    let mut next = told.recv().ok();
+/// Measures one stream after the other until the sender of `streams` is dropped.
+fn measure_each(streams: &Receiver<MeasuredStream>, clock: &Clock, lost: &Arc<LostSpikes>, ahead_ns: i64) {
+    let mut next = streams.recv().ok();
     while let Some((stream, info)) = next {
         clock.set(stream, None);
         next = match Inlet::new(&info, 1) {
-            Ok(inlet) => measure(&inlet, stream, told, clock, ahead_ns),
+            Ok(inlet) => {
+                let lost = LostSpikesLog::new(lost.clone());
+                measure_one(&inlet, stream, streams, clock, lost, ahead_ns)
+            }
             Err(error) => {
-                warn!("{error}; how the stream's clock stands to ours is not known");
-                told.recv().ok()
+                warn!("{error}; the offset of the stream's clock is not known");
+                streams.recv().ok()
             }
         };
     }
 }
 
-/// Measures until there is another stream, which it gives.
-fn measure(
+/// Measures one stream until another one is sent, and returns that one; `None` when the sender is dropped.
+fn measure_one(
     inlet: &Inlet,
     stream: u64,
-    told: &Receiver<Measured>,
+    streams: &Receiver<MeasuredStream>,
     clock: &Clock,
+    mut lost: LostSpikesLog,
     ahead_ns: i64,
-) -> Option<Measured> {
-    let mut spikes = (0, 0);
+) -> Option<MeasuredStream> {
     loop {
-        if let Some(news) = clock.news(&mut spikes) {
-            warn!("{news}");
-        }
+        lost.write();
         match inlet.time_correction(MEASURE_WAIT_S) {
             Ok(correction) => {
                 let offset_ns = (correction.offset_s * 1e9).round() as i64 - ahead_ns;
                 let uncertainty_ns = (correction.uncertainty_s * 1e9).round().max(0.0) as u64;
                 clock.set(stream, Some(ClockOffset { offset_ns, uncertainty_ns }));
             }
-            // What was measured is still the best that is known.
+            // The last measured offset stays the best one.
             Err(LslError::Timeout) => {}
-            Err(_) => return told.recv().ok(),
+            Err(_) => return streams.recv().ok(),
         }
         if inlet.was_clock_reset() {
-            warn!("the clock of the stream's host has begun anew");
+            warn!("the clock of the stream's host was reset");
         }
-        match told.recv_timeout(ASK_EVERY) {
+        match streams.recv_timeout(ASK_EVERY) {
             Ok(next) => return Some(next),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
@@ -153,24 +137,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spikes_in_no_bin_are_told_once() {
-        let (clock, mut told) = (Clock::new(), (0, 0));
-        assert_eq!(clock.news(&mut told), None);
-        clock.note((3, 1));
-        assert!(clock.news(&mut told).is_some_and(|news| news.starts_with("3 spikes came more than")));
-        assert_eq!(clock.news(&mut told), None);
-        // Another stream counts anew.
-        clock.note((0, 0));
-        assert_eq!(clock.news(&mut told), None);
-    }
-
-    #[test]
-    fn what_is_known_belongs_to_one_stream() {
+    fn an_offset_belongs_to_one_stream() {
         let clock = Clock::new();
         assert_eq!(clock.of(3), None);
-        let known = ClockOffset { offset_ns: -7, uncertainty_ns: 90 };
-        clock.set(3, Some(known));
-        assert_eq!((clock.of(3), clock.of(4)), (Some(known), None));
+        let measured = ClockOffset { offset_ns: -7, uncertainty_ns: 90 };
+        clock.set(3, Some(measured));
+        assert_eq!((clock.of(3), clock.of(4)), (Some(measured), None));
         clock.set(4, None);
         assert_eq!((clock.of(3), clock.of(4)), (None, None));
     }

@@ -1,25 +1,25 @@
-//! Spikes one by one to bins: by their time stamps, on the sender's clock. Pure.
+//! Counts single spikes into bins, by their time stamps on the sender's clock. Pure: time is an argument.
 //!
-//! Bins begin at whole multiples of their width by the sender's clock, so that two receivers count alike; the one in
-//! which the first spike comes is not whole, and is not made. A bin is closed by the first spike beyond its end, or once
-//! one that was sent at its end would have come. What comes after is counted as late and in no bin.
+//! Bins begin at whole multiples of their width on the sender's clock, so that two receivers make the same bins. The bin of the
+//! first spike is incomplete and is left out. A bin is closed by the first spike after its end, or when a spike that was
+//! sent at its end would have arrived. A spike that arrives after its bin was closed is late, and is in no bin.
 
 use ndt_protocol::lsl::{CLOCK_DRIFT_MAX as DRIFT, CLOCK_JUMP_S as JUMP_S};
 
-/// Without a spike of any channel for so long, s, no bin is made: it is more likely a lead that is off than a brain, and
-/// the guard answers as for any silent source.
+/// Silence of all channels after which no bins are made, s. A lead that is off is then more likely than a silent brain, and the
+/// guard answers as for any silent source.
 const SILENCE_S: f64 = 1.0;
 
-/// Counts spikes.
+/// Counts spikes into bins. Owned by the source thread.
 #[derive(Debug, Clone)]
 pub struct EventBins {
     width_s: f64,
     wait_s: f64,
     counts: Vec<f32>,
     open: Option<Open>,
-    /// Whether spikes were lost: the bin of the next one is not whole.
+    /// Whether the connection was lost: the bin of the next spike is then incomplete.
     is_interrupted: bool,
-    /// A spike beyond the open bin.
+    /// Time stamp and channel of a spike after the end of the open bin.
     ahead: Option<(f64, usize)>,
     late: u64,
     unknown: u64,
@@ -28,26 +28,29 @@ pub struct EventBins {
 /// The bin that is being filled.
 #[derive(Debug, Clone, Copy)]
 struct Open {
-    /// What numbers are counted from, in widths by the sender's clock, less the number there.
+    /// Start of bin 0 on the sender's clock, in bin widths.
     origin: i64,
+    /// Number of the open bin.
     index: u64,
-    /// The first that is whole.
+    /// Number of the first complete bin.
     first: u64,
+    /// Smallest arrival minus time stamp: offset of the clocks plus the fastest transport, s.
     delay_s: f64,
-    heard_s: f64,
+    /// Arrival of the last spike, s by our clock.
+    last_s: f64,
 }
 
 /// A bin that is complete.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Closed {
-    /// Its number, from 0.
+    /// Number of the bin, from 0.
     pub index: u64,
-    /// Its end by the sender's clock, s.
+    /// End of the bin by the sender's clock, s.
     pub end_s: f64,
 }
 
 impl EventBins {
-    /// Bins of `width_s` for `channels` channels, whose last spike may come `wait_s` after their end.
+    /// Makes bins of `width_s` seconds for `channels` channels. A bin stays open for `wait_s` seconds after its end.
     pub fn new(width_s: f64, wait_s: f64, channels: usize) -> EventBins {
         let counts = vec![0.0; channels];
         EventBins {
@@ -62,25 +65,27 @@ impl EventBins {
         }
     }
 
-    /// Spikes that came too late for their bin, and those of channels that there are not.
-    pub fn refused(&self) -> (u64, u64) {
+    /// Returns the number of late spikes and the number of spikes of unknown channels.
+    pub fn lost(&self) -> (u64, u64) {
         (self.late, self.unknown)
     }
 
-    /// Counts of the open bin; of the one that was closed, until the next call of anything else.
+    /// Counts of the open bin so far, one for each channel.
     pub fn counts(&self) -> &[f32] {
         &self.counts
     }
 
-    /// Notes that spikes were lost: no bin is made of that time, and the next spike's is the last that is not whole.
+    /// Notes that the connection was lost. No bins are made until it is back, and the bin of the next spike is left out, because
+    /// it is incomplete.
     pub fn interrupt(&mut self) {
         self.is_interrupted = true;
         self.ahead = None;
     }
 
-    /// Takes a spike. After it, [`EventBins::close`] is asked until it has nothing more.
+    /// Counts a spike with time stamp `stamp_s` by the sender's clock and arrival `arrival_s` by ours. The caller then calls
+    /// [`EventBins::close`] until it returns `None`.
     ///
-    /// Runs on the source thread, once a spike. Neither allocates nor asks for the time; nor do the others here.
+    /// Runs on the source thread, once a spike. Neither this nor any other method here allocates or reads a clock.
     pub fn push(&mut self, stamp_s: f64, channel: f32, arrival_s: f64) {
         let is_channel = channel >= 0.0 && channel.fract() == 0.0 && (channel as usize) < self.counts.len();
         if !is_channel || !stamp_s.is_finite() {
@@ -90,38 +95,38 @@ impl EventBins {
         let channel = channel as usize;
         let (delay_s, number) = (arrival_s - stamp_s, (stamp_s / self.width_s).floor() as i64);
         let Some(open) = &mut self.open else {
-            self.open = Some(Open { origin: number + 1, index: 0, first: 0, delay_s, heard_s: arrival_s });
+            self.open = Some(Open { origin: number + 1, index: 0, first: 0, delay_s, last_s: arrival_s });
             return;
         };
-        let passed_s = (arrival_s - open.heard_s).max(0.0);
+        let passed_s = (arrival_s - open.last_s).max(0.0);
         let begin_s = (open.origin + open.index as i64) as f64 * self.width_s;
         let jumped = stamp_s < begin_s - JUMP_S || delay_s < open.delay_s - passed_s * DRIFT - JUMP_S;
         if jumped {
-            // The bin that was open is given up; the first whole one of the new time has the next number.
+            // The open bin is dropped. The first complete bin on the new time gets the next number.
             let index = open.index + 1 + (passed_s / self.width_s) as u64;
             let origin = number.saturating_add(1).saturating_sub(index as i64);
-            *open = Open { origin, index, first: index, delay_s, heard_s: arrival_s };
+            *open = Open { origin, index, first: index, delay_s, last_s: arrival_s };
             self.is_interrupted = false;
             self.counts.fill(0.0);
             return;
         }
         if std::mem::take(&mut self.is_interrupted) {
             open.index = open.index.max(u64::try_from(number + 1 - open.origin).unwrap_or(0));
-            (open.first, open.delay_s, open.heard_s) = (open.index, delay_s, arrival_s);
+            (open.first, open.delay_s, open.last_s) = (open.index, delay_s, arrival_s);
             self.counts.fill(0.0);
             return;
         }
         let was_silent = passed_s > SILENCE_S;
         open.delay_s = delay_s.min(open.delay_s + passed_s * DRIFT);
-        open.heard_s = arrival_s;
+        open.last_s = arrival_s;
         let index = number.saturating_sub(open.origin);
         if index < open.index as i64 {
-            // Before the first whole bin there is none to be late for.
+            // Bins before the first complete one were never made, so that no spike is late for them.
             self.late += u64::from(index >= open.first as i64);
         } else if index as u64 == open.index {
             self.counts[channel] += 1.0;
         } else if was_silent {
-            // No bins were made of the silence.
+            // No bins were made during the silence.
             open.index = index as u64;
             self.counts.fill(0.0);
             self.counts[channel] = 1.0;
@@ -130,12 +135,12 @@ impl EventBins {
         }
     }
 
-    /// The open bin, if it is complete at `now_s` by our clock; `take` is shown its counts.
+    /// Closes the open bin if it is complete at `now_s` by our clock, and calls `take` with its counts.
     pub fn close(&mut self, now_s: f64, take: &mut dyn FnMut(&[f32])) -> Option<Closed> {
         let open = self.open.as_mut().filter(|_| !self.is_interrupted)?;
         let end_s = (open.origin + open.index as i64 + 1) as f64 * self.width_s;
         let is_passed = self.ahead.is_some_and(|(stamp_s, _)| stamp_s >= end_s);
-        if !is_passed && (now_s < end_s + open.delay_s + self.wait_s || now_s > open.heard_s + SILENCE_S) {
+        if !is_passed && (now_s < end_s + open.delay_s + self.wait_s || now_s > open.last_s + SILENCE_S) {
             return None;
         }
         take(&self.counts);
@@ -148,7 +153,7 @@ impl EventBins {
         Some(closed)
     }
 
-    /// How long until the open bin is complete if no spike comes, s; `None` where it never would be.
+    /// Seconds until the open bin is complete if no spike comes. `None` if it would not be complete without a spike.
     pub fn closes_in_s(&self, now_s: f64) -> Option<f64> {
         let open = self.open.filter(|_| !self.is_interrupted)?;
         let end_s = (open.origin + open.index as i64 + 1) as f64 * self.width_s;
@@ -156,7 +161,7 @@ impl EventBins {
             return Some(0.0);
         }
         let at_s = end_s + open.delay_s + self.wait_s;
-        (now_s.max(at_s) <= open.heard_s + SILENCE_S).then_some((at_s - now_s).max(0.0))
+        (now_s.max(at_s) <= open.last_s + SILENCE_S).then_some((at_s - now_s).max(0.0))
     }
 }
 
@@ -166,10 +171,10 @@ mod tests {
     use proptest::prelude::*;
 
     const WIDTH_S: f64 = 0.02;
-    /// Our clock is so far ahead; a spike takes a millisecond.
+    /// How far our clock is ahead, plus the millisecond that a spike takes.
     const AHEAD_S: f64 = 500.001;
 
-    /// Plays spikes (stamp, channel), looking at the bins every millisecond until `until_s`.
+    /// Plays spikes (stamp, channel), closing complete bins every millisecond until `until_s`.
     fn play(bins: &mut EventBins, spikes: &[(f64, f32)], until_s: f64) -> Vec<(u64, f64, Vec<f32>)> {
         let mut spikes = spikes.iter().peekable();
         let mut made = Vec::new();
@@ -213,7 +218,7 @@ mod tests {
         for channel in [2.0, -1.0, 0.5, f32::NAN] {
             bins.push(0.045, channel, 0.045);
         }
-        assert_eq!(bins.refused(), (1, 4));
+        assert_eq!(bins.lost(), (1, 4));
         assert_eq!(bins.counts(), [0.0, 0.0]);
     }
 
@@ -278,7 +283,7 @@ mod tests {
             let begin_s = ((spikes[0].0 / WIDTH_S).floor() + 1.0) * WIDTH_S;
             let whole = spikes.iter().filter(|spike| spike.0 >= begin_s + 1e-9).count();
             let counted: f32 = made.iter().map(|made| made.2[0]).sum();
-            prop_assert_eq!(bins.refused(), (0, 0));
+            prop_assert_eq!(bins.lost(), (0, 0));
             prop_assert!((counted - whole as f32).abs() <= 1.0, "{} of {}", counted, whole);
             prop_assert!(made.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1));
         }

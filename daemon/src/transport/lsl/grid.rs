@@ -1,56 +1,59 @@
-//! Which number a sample of a regular stream has: by its time stamp, so that what was lost leaves a gap. Pure.
+//! Numbers the samples of a regular stream by their time stamps, so that lost samples leave a gap. Pure: time is an argument.
 //!
-//! The stream is a grid of its nominal period that begins with the first sample. The grid follows the stamps slowly, as
-//! a nominal rate is never exact; no stamp is changed. Samples of one stream come in order: it is TCP.
+//! The places of samples form a grid of the nominal period that begins with the first sample. The grid follows the time stamps
+//! slowly, because a nominal rate is never exact. Time stamps are not changed. Samples of one stream come in order, over TCP.
 
 use ndt_protocol::lsl::{CLOCK_DRIFT_MAX as DRIFT, CLOCK_JUMP_S as JUMP_S};
 
-/// From three quarters of a period on, a sample that comes after its place has lost another before it. One that was
-/// lost is a whole period; a sender that stamps when it sends, and is late, is mostly less.
+/// Fraction of a period after its place from which on a sample shows that the sample before it was lost. A lost sample shifts
+/// the next one by a whole period; a sender that is late with its time stamp mostly shifts it by less.
 const LOST_AT: f64 = 0.75;
 
-/// How much of a sample's distance from its place the grid follows.
+/// Fraction of a sample's distance from its place by which the grid follows.
 const FOLLOW: f64 = 1.0 / 16.0;
 
-/// A stamp beyond this, s, is none: 30,000 years.
+/// Largest plausible time stamp, s: 30,000 years.
 const TIME_S_MAX: f64 = 1e12;
 
-/// Numbers a stream's samples.
+/// Numbers the samples of one stream. Owned by the source thread.
 #[derive(Debug, Clone)]
 pub struct Grid {
     period_s: f64,
     last: Option<Last>,
 }
 
+/// The last sample.
 #[derive(Debug, Clone, Copy)]
 struct Last {
     index: u64,
-    /// Where the grid has the last sample, and its own stamp.
+    /// Place of the sample on the grid, s by the sender's clock.
     place_s: f64,
+    /// Time stamp of the sample, s by the sender's clock.
     stamp_s: f64,
+    /// Arrival of the sample, s by our clock.
     arrival_s: f64,
-    /// The least that arrivals were after stamps: both clocks' offset, and the shortest way.
+    /// Smallest arrival minus time stamp so far: offset of the clocks plus the fastest transport, s.
     delay_s: f64,
 }
 
-/// A sample's place.
+/// Place of a sample in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Its number, from 0.
+    /// Number of the sample, from 0.
     pub index: u64,
-    /// Whether the sender's clock jumped before it. Numbers then go on by the time that has passed here.
+    /// Whether the sender's clock jumped before the sample. Numbers then continue by the time that has passed on our clock.
     pub jumped: bool,
 }
 
 impl Grid {
-    /// A grid of this period.
+    /// A grid with a period of `period_s` seconds.
     pub fn new(period_s: f64) -> Grid {
         Grid { period_s, last: None }
     }
 
-    /// Places the next sample, which is stamped `stamp_s` by the sender's clock and has come at `arrival_s` by ours.
+    /// Places the next sample, with time stamp `stamp_s` by the sender's clock and arrival `arrival_s` by ours.
     ///
-    /// Runs on the source thread, once a sample. Neither allocates nor asks for the time.
+    /// Runs on the source thread, once a sample. Neither allocates nor reads a clock.
     pub fn place(&mut self, stamp_s: f64, arrival_s: f64) -> Place {
         let is_time = stamp_s.abs() < TIME_S_MAX;
         let Some(last) = self.last else {
@@ -62,10 +65,10 @@ impl Grid {
         let stamp_s = if is_time { stamp_s } else { last.place_s + self.period_s };
         let passed_s = (arrival_s - last.arrival_s).max(0.0);
         let (delay_s, drift_s) = (arrival_s - stamp_s, passed_s * DRIFT);
-        // No sample is here earlier after its stamp than the fastest ever was.
+        // No sample takes less time from its stamp to its arrival than the fastest one so far.
         let jumped = stamp_s < last.stamp_s - JUMP_S || delay_s < last.delay_s - drift_s - JUMP_S;
         let next = if jumped {
-            // What waited here comes at once, one after the other.
+            // Samples that were held up here arrive all at once, so that at least one period counts for each.
             let periods = (passed_s / self.period_s).round().max(1.0) as u64;
             Last { index: last.index + periods, place_s: stamp_s, stamp_s, arrival_s, delay_s }
         } else {

@@ -1,64 +1,67 @@
-//! Which channel of a stream is which of the model's. Pure.
+//! Maps the channels of a stream to the channels of the model, by their labels. Pure.
 
 use ndt_protocol::lsl::LABEL_SEGMENT_START;
 use std::collections::BTreeMap;
 
-/// Labels that a message names at most.
+/// Highest number of labels in a message.
 const NAMED_MAX: usize = 5;
 
-/// Where in a sample the model's channels are.
+/// Positions of the model's channels in a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// For each channel of the bundle; `None` where the stream lacks it.
+    /// Position of each channel of the bundle; `None` if the stream lacks the channel.
     places: Vec<Option<usize>>,
+    /// Position of the channel that marks the start of a segment.
     segment_start: Option<usize>,
+    /// Labels of the stream that are left out, in the order of the stream.
     unknown: Vec<String>,
+    /// Channel ids of the bundle that the stream lacks.
     missing: Vec<i64>,
 }
 
-/// Why a stream's channels are not a bundle's.
+/// Why the channels of a stream do not fit a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// Without labels only their number can tell.
+    /// A stream without labels has another number of channels.
     #[error("expected {expected} channels, found {found} without labels")]
     Channels {
-        /// The bundle's.
+        /// Number of channels of the bundle.
         expected: usize,
-        /// The stream's.
+        /// Number of channels of the stream.
         found: usize,
     },
-    /// Some have labels.
+    /// Only some channels have a label.
     #[error("expected a label for each of {channels} channels, found {found}")]
     Labels {
-        /// Channels of the stream.
+        /// Number of channels of the stream.
         channels: usize,
-        /// Labels that are not empty.
+        /// Number of labels that are not empty.
         found: usize,
     },
-    /// Two are one.
+    /// Two channels have the same label.
     #[error("expected every label once, found \"{0}\" twice")]
     Twice(String),
-    /// They are another model's.
+    /// Some labels are no channel ids of the bundle.
     #[error(
         "expected labels that are channel ids of the bundle, found {0}; allow-unknown-channels in [lsl] leaves them out"
     )]
     Unknown(String),
-    /// Whatever is left out, nothing is left.
+    /// No label is a channel id of the bundle.
     #[error("expected labels that are channel ids of the bundle, such as \"{expected}\", found {found}")]
     NoneKnown {
-        /// The bundle's first.
+        /// First channel id of the bundle.
         expected: i64,
-        /// Some of the stream's.
+        /// Some labels of the stream.
         found: String,
     },
 }
 
 impl Layout {
-    /// The layout of a stream of `channels` channels that have `labels` for a bundle of `ids`. A label is a channel's id
-    /// in decimal. Without labels the channels are the bundle's, in its order.
+    /// Maps a stream of `channels` channels with `labels` to the channel `ids` of a bundle. A label is a channel id in decimal.
+    /// A stream without labels has the bundle's channels in the bundle's order.
     ///
     /// # Errors
-    /// [`LayoutError`].
+    /// [`LayoutError`] when the channels do not fit the bundle.
     pub fn new(
         labels: &[String],
         channels: usize,
@@ -85,7 +88,7 @@ impl Layout {
         let segment_start = by_label.remove(LABEL_SEGMENT_START);
         let places: Vec<Option<usize>> =
             ids.iter().map(|id| by_label.remove(id.to_string().as_str())).collect();
-        // In the stream's order.
+        // Found in the labels and not in the map, to keep the order of the stream.
         let unknown = labels.iter().map(|label| label.trim()).filter(|label| by_label.contains_key(label));
         let unknown: Vec<String> = unknown.map(str::to_owned).collect();
         let lacks = ids.iter().zip(&places).filter(|(_, place)| place.is_none());
@@ -99,9 +102,9 @@ impl Layout {
         Ok(Layout { places, segment_start, unknown, missing })
     }
 
-    /// The counts of a sample in the bundle's order; NaN where the stream has no such channel.
+    /// The counts of a sample in the bundle's order. NaN for a channel that the stream lacks.
     ///
-    /// Runs on the source thread, once a sample; does not allocate.
+    /// Runs on the source thread, once a sample. Must not allocate.
     pub fn counts<'a>(&'a self, sample: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
         let count = |place: &Option<usize>| place.and_then(|place| sample.get(place)).copied();
         self.places.iter().map(move |place| count(place).unwrap_or(f32::NAN))
@@ -112,7 +115,7 @@ impl Layout {
         self.segment_start.is_some_and(|place| sample.get(place).is_some_and(|value| *value != 0.0))
     }
 
-    /// What is worth telling of it.
+    /// Ends of the log line about the stream: reordered, missing and ignored channels. Empty if there are none.
     pub fn remarks(&self) -> String {
         let mut remarks = String::new();
         let moved = |(channel, place): (usize, &Option<usize>)| place.is_some_and(|place| place != channel);
@@ -130,7 +133,7 @@ impl Layout {
     }
 }
 
-/// The first of some, and how many there are.
+/// Lists the first names, and the number of the others.
 fn some(names: &[String]) -> String {
     let named = names.iter().take(NAMED_MAX).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(NAMED_MAX) {

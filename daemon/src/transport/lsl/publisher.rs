@@ -1,9 +1,9 @@
 //! Estimates to streams: rates on one, velocity with its quality on another.
 //!
-//! **A thread of its own pushes them**, behind a bounded queue: pushing a sample takes locks of the library's, which its
-//! threads hold at any priority while a receiver comes or goes, and must hold up neither the publish thread nor ZeroMQ.
-//! That costs this path one more wake-up. Pushing both streams to a receiver each takes 14 us, in one of a hundred bins
-//! 130 us, at worst nearly 2 ms (`ndtd bench --transport lsl`, normal priority): too much for the publish thread.
+//! **The thread `lsl-out` pushes the samples**, behind a bounded queue. Pushing takes locks of the library, which threads of any
+//! priority hold while a receiver comes or goes; neither the publish thread nor ZeroMQ may wait for them. The queue costs this
+//! path one more wake-up. Pushing both streams to one receiver each takes 14 us, in one of a hundred bins 130 us, at worst
+//! nearly 2 ms (`ndtd bench --transport lsl`, normal priority), which is too much for the publish thread.
 
 use crate::host::realtime::{self, RealtimeSettings};
 use crate::output::Publisher;
@@ -17,28 +17,30 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::warn;
 
-/// Samples that wait for a receiver that does not read; then it loses the oldest. Ten seconds of 20 ms bins.
+/// Capacity of the buffer of each receiver, in samples: ten seconds of 20 ms bins. A receiver that does not read loses the oldest.
 const BUFFER_SAMPLES: usize = 512;
 
-/// Estimates that wait for the thread; then it loses the oldest. More than a second of 20 ms bins, and a megabyte.
+/// Capacity of the queue to `lsl-out`, in estimates: more than a second of 20 ms bins, about a megabyte. When it is full, the
+/// oldest estimate is dropped.
 const QUEUE_ESTIMATES: usize = 64;
 
-/// How often it is told that estimates were dropped.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Shortest interval between two warnings that estimates were dropped.
+const WARN_EVERY: Duration = Duration::from_secs(1);
 
-/// Hands estimates to the thread that pushes them.
+/// Hands estimates to the thread that pushes them. Owned by the publish thread.
 pub struct LslPublisher {
-    /// `None` once it ends.
+    /// `None` while the publisher is being dropped.
     queue: Option<Queue<Estimate>>,
+    /// Signals to the thread, which may log, that the queue has dropped an estimate.
     dropped: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl LslPublisher {
-    /// Offers the streams `NAME-velocity` and, of a bundle with units, `NAME-rates`, and starts the thread.
+    /// Offers the stream `NAME-velocity` and, if the bundle has units, the stream `NAME-rates`, and starts the thread `lsl-out`.
     ///
     /// # Errors
-    /// [`LslError`]; the system's when it gives no thread.
+    /// [`LslError`] when the library refuses a stream or the system gives no thread.
     pub fn open(
         library: &Library,
         name: &str,
@@ -48,12 +50,12 @@ impl LslPublisher {
     ) -> Result<LslPublisher, LslError> {
         let infos = infos(library, name, bundle, engine)?;
         let (queue, estimates) = Queue::with_places(&Estimate::zero(0, 0), QUEUE_ESTIMATES);
-        let (dropped, tell) = bounded(1);
+        let (dropped, was_dropped) = bounded(1);
         let (open, opened) = bounded(1);
         let (settings, ahead_ns) = (settings.clone(), library.ahead_of_monotonic_ns());
         let push = move || {
-            // What is refused here was refused to the pipeline's threads too, and is reported of them. The library's
-            // sending threads inherit what is not.
+            // The system refuses this thread what it refuses the threads of the pipeline, which report it. The library's
+            // sending threads inherit the settings that it grants.
             drop(realtime::enter(&settings));
             let streams = Streams::offer(&infos, ahead_ns);
             let (streams, done) = match streams {
@@ -62,7 +64,7 @@ impl LslPublisher {
             };
             drop(open.send(done));
             if let Some(streams) = streams {
-                push_all(streams, &estimates, &tell);
+                push_all(streams, &estimates, &was_dropped);
             }
         };
         let no_thread = |found: String| LslError::Refused { what: "have a thread", found };
@@ -85,7 +87,7 @@ impl Publisher for LslPublisher {
 }
 
 impl Drop for LslPublisher {
-    /// Waits for the thread: what was handed over is still pushed.
+    /// Waits until the thread has pushed the queued estimates.
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
@@ -95,18 +97,18 @@ impl Drop for LslPublisher {
 }
 
 /// Runs on the pushing thread until the publisher is dropped.
-fn push_all(mut streams: Streams, estimates: &Receiver<Estimate>, dropped: &Receiver<()>) {
-    let mut told = Instant::now();
+fn push_all(mut streams: Streams, estimates: &Receiver<Estimate>, was_dropped: &Receiver<()>) {
+    let mut warned = Instant::now();
     while let Ok(estimate) = estimates.recv() {
         streams.push(&estimate);
-        if told.elapsed() > TELL_EVERY && dropped.try_recv().is_ok() {
+        if warned.elapsed() > WARN_EVERY && was_dropped.try_recv().is_ok() {
             warn!("expected lsl-out to keep up, found estimates dropped from its full queue");
-            told = Instant::now();
+            warned = Instant::now();
         }
     }
 }
 
-/// What the streams of one output say of themselves: velocity, and rates where there are any.
+/// Descriptions of the streams of one output: velocity, and rates if the bundle has units.
 fn infos(
     library: &Library,
     name: &str,
@@ -131,12 +133,12 @@ fn infos(
     velocity.push(Channel::new(lsl::LABEL_QUALITY, "", "Quality"));
     velocity.push(Channel::new(lsl::LABEL_REASONS, "", "Flags"));
     velocity.push(Channel::new(lsl::LABEL_BIN, "", "Index"));
-    // The library has no streams without channels.
+    // The library allows no stream without channels.
     let rates = (!rates.is_empty()).then(|| describe(lsl::rates_name(name), lsl::TYPE_RATES, rates));
     Ok((describe(lsl::velocity_name(name), lsl::TYPE_VELOCITY, velocity)?, rates.transpose()?))
 }
 
-/// The streams of one output. Owned by the pushing thread, which makes them.
+/// The streams of one output. Made and owned by the pushing thread.
 struct Streams {
     rates: Option<Outlet>,
     velocity: Outlet,
@@ -153,18 +155,18 @@ impl Streams {
         Ok(Streams { rates, velocity: outlet(velocity)?, ahead_ns })
     }
 
-    /// Pushes one estimate to each, with one stamp. Runs on the pushing thread, once a bin; does not allocate.
+    /// Pushes one estimate to each stream, with the same time stamp. Runs on the pushing thread, once a bin. Must not allocate.
     fn push(&mut self, estimate: &Estimate) {
         let stamp_s = stamp_s(estimate, self.ahead_ns);
         let (values, count) = velocity_sample(estimate);
-        // An outlet refuses only another number of values.
+        // An outlet refuses nothing but a wrong number of values.
         drop(self.velocity.push(&values[..count], stamp_s));
         drop(self.rates.as_mut().map(|rates| rates.push(estimate.rates(), stamp_s)));
     }
 }
 
-/// The end of an estimate's bin by the library's clock: the source's time and the two clocks' offset, if only by the first
-/// bins' arrival; of a source that was only just begun, and has none, the arrival.
+/// Time stamp of an estimate: the end of its bin by the library's clock, s. It is the source's time plus the offset of the clocks,
+/// even if the offset is a first guess. Without any offset, for the first bin of a source, it is the arrival of the bin.
 fn stamp_s(estimate: &Estimate, ahead_ns: i64) -> f64 {
     let is_known = estimate.clock_uncertainty_ns != Estimate::CLOCK_UNKNOWN || estimate.clock_offset_ns != 0;
     let monotonic_ns = match is_known {
@@ -174,19 +176,19 @@ fn stamp_s(estimate: &Estimate, ahead_ns: i64) -> f64 {
     monotonic_ns.saturating_add(ahead_ns) as f64 / 1e9
 }
 
-/// Components, quality, reasons, number; and how many values that are.
+/// Values of a velocity sample, and their number: components in m/s, quality, reasons and bin number.
 fn velocity_sample(estimate: &Estimate) -> ([f32; VELOCITY_DIMS_MAX + 3], usize) {
     let mut values = [0.0; VELOCITY_DIMS_MAX + 3];
     let dims = estimate.velocity().len();
     values[..dims].copy_from_slice(estimate.velocity());
     values[dims] = f32::from(estimate.quality as u8);
-    // Both are whole numbers below 2^24.
+    // Reasons and bin number are integers below 2^24, which f32 holds exactly.
     values[dims + 1] = estimate.reasons.0 as f32;
     values[dims + 2] = (estimate.seq % lsl::BIN_MODULO) as f32;
     (values, dims + 3)
 }
 
-/// What the streams say of where they come from, for people and for recorders.
+/// Entries of a stream description that say how its values were computed, for people and for recorders.
 fn entries(bundle: &Bundle, engine: &str) -> Vec<(&'static str, String)> {
     let manifest = &bundle.manifest;
     let qualities = Quality::ALL.map(|quality| format!("{} {}", quality as u8, quality.name())).join(", ");
@@ -203,7 +205,8 @@ fn entries(bundle: &Bundle, engine: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Stays the same when the daemon is started again; another layout is another stream, as another bundle is.
+/// Source id of a stream. A restarted daemon offers the same id, so that receivers reconnect; another bundle or another name gives
+/// another id, because its channels may differ.
 fn source_id(bundle: &str, name: &str) -> String {
     let digest = Sha256::digest(format!("{bundle} {name}").as_bytes());
     let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();

@@ -1,10 +1,10 @@
-//! Looks for the stream, checks it against the bundle, and says what it finds: all that takes its time, or the log.
+//! Searches for the stream, checks it against the bundle, and logs the result: all the work that blocks or logs.
 //!
-//! `lsl-search` does nothing until it is asked. Of a stream that was found once it looks for the same source id ever
-//! after: a rig that comes back is taken up, and another one is not.
+//! The thread `lsl-search` sleeps until the source thread asks it. Once a stream has been found, it searches for the same source
+//! id only: a rig that comes back is used again, and another rig is not.
 
 use super::LslSettings;
-use super::clock::Measured;
+use super::clock::MeasuredStream;
 use super::labels::{Layout, LayoutError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ndt_protocol::lsl::{Format, Inlet, Library, LslError, Query, StreamInfo};
@@ -16,97 +16,97 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// How long it is waited for a second stream, s, which would make the choice a guess. The library asks by multicast at
-/// once, and the peers of its configuration half a second later.
+/// Seconds to wait for a second matching stream, so that an ambiguous name is reported and not guessed. The library asks by
+/// multicast at once, and asks the peers of its configuration half a second later.
 const SECOND_WAIT_S: f64 = 0.75;
 
-/// How long one search for a source id takes, s, where the first answer is enough.
+/// Longest search for a known source id, s. The first answer ends it.
 const AGAIN_WAIT_S: f64 = 0.75;
 
-/// How long a stream's host may take to describe it, s.
+/// Longest time that a stream's host may take to describe the stream, s.
 const DESCRIBE_WAIT_S: f64 = 1.0;
 
-/// How long is waited before a stream that was refused is looked at again.
+/// Pause before a refused stream is checked again.
 const REFUSED_WAIT: Duration = Duration::from_millis(250);
 
-/// How the source thread asks.
+/// What the source thread asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// The stream, whichever outlet it is now.
+    /// The stream, whichever outlet offers it. The search goes on until the stream is found.
     Any,
-    /// Whether it has another outlet than the one that was found last; looked for once.
+    /// Another outlet of the stream than the one that was found last. One search, which may find nothing.
     Other,
 }
 
-/// A stream that fits.
+/// A stream that fits the bundle.
 pub struct Found {
-    /// What it says of itself.
+    /// Description of the stream, and how to connect to it.
     pub info: StreamInfo,
-    /// Identity of the outlet.
+    /// Number of the outlet: another outlet has another number.
     pub stream: u64,
-    /// Where its channels are.
+    /// Positions of the model's channels in a sample.
     pub layout: Layout,
-    /// What its samples are.
+    /// Meaning of a sample.
     pub samples: Samples,
 }
 
-/// What a stream's samples are.
+/// Meaning of a stream's samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Samples {
-    /// Counts of bins of this width, us.
+    /// A sample is one bin: a count for each channel.
     Counts {
-        /// The model's, or a whole part of it.
+        /// Width of a bin, us: that of the model, or a whole fraction of it.
         width_us: u32,
     },
-    /// A spike each.
+    /// A sample is one spike, whose value is the channel.
     Events,
 }
 
-/// Why a stream is not taken.
+/// Why a stream is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// Its channels.
+    /// The channels do not fit the bundle.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// Its values.
+    /// The values are no numbers.
     #[error("expected numbers, found {}", .0.name())]
     Format(Format),
-    /// Its rate.
+    /// The rate is no multiple of the model's.
     #[error("expected {model_hz} samples in a second or a whole multiple, found {found_hz}")]
     Rate {
-        /// Bins of the model in a second.
+        /// Bins of the model in one second.
         model_hz: f64,
-        /// The stream's samples in a second.
+        /// Samples of the stream in one second.
         found_hz: f64,
     },
-    /// More than one channel of spikes.
+    /// A stream of single spikes has more than one channel.
     #[error("expected one channel that holds the channel of each spike, found an irregular stream of {0}")]
     Events(usize),
-    /// The library.
+    /// The library failed, or the stream went away.
     #[error(transparent)]
     Lsl(#[from] LslError),
 }
 
-/// Asks the searching thread, and hears from it.
+/// The source thread's handle to the searching thread.
 pub struct Search {
     asks: Option<Sender<Ask>>,
-    /// What was found.
+    /// Receives the streams that were found.
     pub found: Receiver<Found>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Search {
-    /// Starts the thread, which tells `clock` of each stream that it finds.
+    /// Starts the thread `lsl-search`, which sends each stream that it finds to `clock` too.
     ///
     /// # Errors
-    /// The system's, when it gives no thread.
+    /// The system's error when it gives no thread.
     pub fn start(
         library: &Library,
         query: &Query,
         settings: &LslSettings,
         bundle: &Bundle,
-        clock: Sender<Measured>,
+        clock: Sender<MeasuredStream>,
     ) -> std::io::Result<Search> {
         let (asks, asked) = bounded(1);
         let (find, found) = bounded(1);
@@ -115,22 +115,22 @@ impl Search {
             library: library.clone(),
             query: query.clone(),
             known: None,
-            every: Duration::from_secs_f64(settings.resolve_timeout_s),
+            warn_every: Duration::from_secs_f64(settings.resolve_timeout_s),
             allow_unknown: settings.allow_unknown_channels,
             channel_ids: bundle.manifest.channel_ids.clone(),
             model_us: bundle.manifest.bin_width_us(),
             clock,
             stop: stop.clone(),
-            said: None,
+            warned: None,
         };
         let thread = std::thread::Builder::new()
             .name("lsl-search".to_owned())
-            .spawn(move || searcher.run(&asked, &find))?;
+            .spawn(move || searcher.answer_each(&asked, &find))?;
         Ok(Search { asks: Some(asks), found, stop, thread: Some(thread) })
     }
 
-    /// Asks; while it still looks for what was asked before, nothing. Runs on the source thread while there is no bin;
-    /// does not block.
+    /// Asks for a stream. Does nothing while the search for an earlier question goes on. Runs on the source thread while there
+    /// is no bin. Must not block.
     pub fn ask(&self, ask: Ask) {
         if let Some(asks) = &self.asks {
             _ = asks.try_send(ask);
@@ -155,21 +155,23 @@ struct Searcher {
     query: Query,
     /// Source id and uid of the stream that was found last.
     known: Option<(String, String)>,
-    every: Duration,
+    /// Interval after which the same warning is logged again.
+    warn_every: Duration,
     allow_unknown: bool,
     channel_ids: Vec<i64>,
     model_us: u32,
-    clock: Sender<Measured>,
+    clock: Sender<MeasuredStream>,
     stop: Arc<AtomicBool>,
-    /// What was told last, and when.
-    said: Option<(String, Instant)>,
+    /// Last warning, and the instant of its log line.
+    warned: Option<(String, Instant)>,
 }
 
 impl Searcher {
-    fn run(mut self, asked: &Receiver<Ask>, find: &Sender<Found>) {
+    /// Runs on the searching thread until the source is dropped.
+    fn answer_each(mut self, asked: &Receiver<Ask>, find: &Sender<Found>) {
         while let Ok(ask) = asked.recv() {
             let started = Instant::now();
-            self.said = None;
+            self.warned = None;
             while !self.stop.load(Relaxed) {
                 match self.look(ask) {
                     Ok(Some(found)) => {
@@ -179,13 +181,15 @@ impl Searcher {
                         drop(find.send(found));
                         break;
                     }
-                    Ok(None) if ask == Ask::Any && started.elapsed() > self.every => {
+                    Ok(None) if ask == Ask::Any && started.elapsed() > self.warn_every => {
                         let wanted = self.wanted().predicate();
-                        self.say(format!("expected a stream with {wanted}, found none yet; looking on"));
+                        self.warn_again(format!(
+                            "expected a stream with {wanted}, found none yet; looking on"
+                        ));
                     }
                     Ok(None) => {}
                     Err(refused) => {
-                        self.say(refused);
+                        self.warn_again(refused);
                         std::thread::sleep(REFUSED_WAIT);
                     }
                 }
@@ -196,14 +200,16 @@ impl Searcher {
         }
     }
 
-    /// Warns, of the same thing only every so often.
-    fn say(&mut self, sentence: String) {
-        if self.said.as_ref().is_none_or(|(said, at)| *said != sentence || at.elapsed() > self.every) {
+    /// Logs a warning, unless the last one was the same and is younger than `warn_every`.
+    fn warn_again(&mut self, sentence: String) {
+        let is_due = |(last, at): &(String, Instant)| *last != sentence || at.elapsed() > self.warn_every;
+        if self.warned.as_ref().is_none_or(is_due) {
             warn!("{sentence}");
-            self.said = Some((sentence, Instant::now()));
+            self.warned = Some((sentence, Instant::now()));
         }
     }
 
+    /// The query for the next search: the configured one, with the source id of the stream that was found last.
     fn wanted(&self) -> Query {
         match &self.known {
             Some((source_id, _)) if !source_id.is_empty() => {
@@ -213,10 +219,10 @@ impl Searcher {
         }
     }
 
-    /// Looks once.
+    /// Searches once. An error is the sentence for the log.
     fn look(&self, ask: Ask) -> Result<Option<Found>, String> {
         let is_known = self.known.as_ref().is_some_and(|(source_id, _)| !source_id.is_empty());
-        // While the one that is known is there, it answers too.
+        // While the known outlet is there, it answers too: only a second answer can be another outlet.
         let (minimum, wait_s) = match ask {
             Ask::Any if is_known => (1, AGAIN_WAIT_S),
             _ => (2, SECOND_WAIT_S),
@@ -238,12 +244,13 @@ impl Searcher {
         let Some(info) = infos.pop() else { return Ok(None) };
         match self.check(&info) {
             Ok(found) => Ok(Some(found)),
-            // It went away while it was looked at.
+            // The stream went away while it was checked.
             Err(StreamError::Lsl(LslError::Lost | LslError::Timeout)) => Ok(None),
             Err(error) => Err(format!("{error}, in the stream {info}")),
         }
     }
 
+    /// Checks a stream against the bundle.
     fn check(&self, info: &StreamInfo) -> Result<Found, StreamError> {
         if !info.format().is_number() {
             return Err(StreamError::Format(info.format()));
@@ -253,9 +260,9 @@ impl Searcher {
         let channels = info.channels();
         let layout = match samples {
             Samples::Events if channels != 1 => return Err(StreamError::Events(channels)),
-            // The value tells the channel.
+            // The value of a sample is the channel, so that the stream needs no labels.
             Samples::Events => Layout::new(&[], self.channel_ids.len(), &self.channel_ids, false)?,
-            // Beside the bundle's own there may be some that are left out.
+            // A stream may have channels that are left out, beside those of the bundle.
             Samples::Counts { .. } if channels > 2 * CHANNELS_MAX => {
                 return Err(
                     LayoutError::Channels { expected: self.channel_ids.len(), found: channels }.into()
@@ -265,19 +272,19 @@ impl Searcher {
                 Layout::new(&full.labels(), channels, &self.channel_ids, self.allow_unknown)?
             }
         };
-        // The description of the host itself does not say where the host is; what was resolved does.
+        // Only the resolved description holds the host's address; the full one, from the host itself, does not.
         Ok(Found { stream: identity(&info.uid()), info: info.clone(), layout, samples })
     }
 }
 
-/// What a stream of this rate has in its samples.
+/// Meaning of the samples of a stream with this nominal rate; 0 is an irregular stream.
 fn samples(rate_hz: f64, model_us: u32) -> Result<Samples, StreamError> {
     if rate_hz == 0.0 {
         return Ok(Samples::Events);
     }
     let model_hz = 1e6 / f64::from(model_us);
     let parts = (rate_hz / model_hz).round();
-    // Rates are written with few digits.
+    // Programs round nominal rates to few digits.
     let is_multiple = parts >= 1.0 && (rate_hz / model_hz - parts).abs() < 1e-3 * parts;
     match parts as u32 {
         parts if is_multiple && model_us.is_multiple_of(parts) => {
@@ -287,7 +294,7 @@ fn samples(rate_hz: f64, model_us: u32) -> Result<Samples, StreamError> {
     }
 }
 
-/// A number for an outlet's uid.
+/// Number of an outlet, from its uid.
 fn identity(uid: &str) -> u64 {
     let digest = Sha256::digest(uid.as_bytes());
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))

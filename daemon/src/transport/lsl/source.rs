@@ -1,10 +1,11 @@
-//! Bins from a stream.
+//! Bins from a stream of counts or of single spikes.
 
 use super::LslSettings;
 use super::clock::{self, Clock};
 use super::events::EventBins;
 use super::grid::Grid;
 use super::labels::Layout;
+use super::lost_spikes::LostSpikes;
 use super::search::{Ask, Found, Samples, Search};
 use crate::input::rebin::Rebin;
 use crate::input::{Received, Source};
@@ -18,23 +19,24 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long a source waits before it looks whether it should stop.
+/// Longest wait for a sample or for a stream, after which the thread can be asked to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long a stream's host may take to begin to send, s.
+/// Longest time that a stream's host may take to begin sending, s.
 const OPEN_WAIT_S: f64 = 0.5;
 
-/// How often it is asked whether a silent stream has another outlet.
+/// Interval between two searches for another outlet of a silent stream.
 const ASK_EVERY_NS: u64 = 500_000_000;
 
-/// Receives a stream of counts or of spikes. Owned by the source thread, on which the inlet is opened, so that the
-/// library's receiving thread inherits its priority.
+/// Receives a stream of counts or of spikes. Owned by the source thread, which opens the inlet, so that the library's
+/// receiving thread inherits the priority of the source thread.
 ///
-/// A sample is pulled into memory of its own: this thread does not allocate while the stream is there.
+/// Samples are pulled into one buffer that is reused: the source thread does not allocate while the stream is there.
 pub struct LslSource {
-    /// `None` once it ends.
+    /// `None` while the source is being dropped.
     search: Option<Search>,
     clock: Arc<Clock>,
+    lost: Arc<LostSpikes>,
     measuring: Option<JoinHandle<()>>,
     library: Library,
     ahead_ns: i64,
@@ -43,37 +45,46 @@ pub struct LslSource {
     model_us: u32,
     buffer_bins: usize,
     event_wait_s: f64,
-    /// Silence after which another outlet of the stream is looked for, ns.
+    /// Silence after which the source searches for another outlet of the stream, ns.
     silence_ns: u64,
     rebin: Rebin,
     connection: Option<Connection>,
-    /// Of the last connection: a stream that is found again goes on where it was.
-    kept: Option<(u64, Kind)>,
+    /// Stream and numbering of the last connection: a stream that is found again continues its numbers.
+    kept: Option<(u64, Numbering)>,
+    /// Whether a search for the stream is under way.
     is_asked: bool,
 }
 
+/// An open stream.
 struct Connection {
     inlet: Inlet,
     stream: u64,
     layout: Layout,
     sample: Vec<f32>,
-    samples: Kind,
-    heard_ns: u64,
+    numbering: Numbering,
+    /// Arrival of the last sample, `CLOCK_MONOTONIC` ns.
+    last_sample_ns: u64,
+    /// When the source last searched for another outlet, `CLOCK_MONOTONIC` ns.
     asked_ns: u64,
+    /// Offset that was measured before the source's clock jumped, and is therefore wrong.
     before_jump: Option<ClockOffset>,
 }
 
-enum Kind {
+/// How samples become numbered bins.
+enum Numbering {
+    /// Each sample is a bin, whose number follows from its time stamp.
     Counts { width_us: u32, grid: Grid },
+    /// Each sample is a spike, which is counted in its bin.
     Events(EventBins),
 }
 
 impl LslSource {
-    /// A source for the channels of `bundle` that takes the stream of `query`; without one, any of type `BinnedSpikes`.
-    /// It is looked for as long as it takes. A stream is asked for another outlet after `silent_bins` of silence.
+    /// Opens a source for the channels of `bundle` that receives the stream of `query`, or any stream of type `BinnedSpikes` if
+    /// the query is empty. The search goes on until the stream is found. After `silent_bins` bins of silence the source
+    /// searches for another outlet of the stream.
     ///
     /// # Errors
-    /// The system's, when it gives no threads.
+    /// The system's error when it gives no threads.
     pub fn open(
         library: &Library,
         query: &Query,
@@ -83,14 +94,16 @@ impl LslSource {
     ) -> io::Result<LslSource> {
         let manifest = &bundle.manifest;
         let ahead_ns = library.ahead_of_monotonic_ns();
-        let usual = Query { content_type: Some(TYPE_COUNTS.to_owned()), ..Query::default() };
-        let query = if query.is_any() { &usual } else { query };
-        let (clock, tell, measuring) = clock::start(ahead_ns)?;
+        let default = Query { content_type: Some(TYPE_COUNTS.to_owned()), ..Query::default() };
+        let query = if query.is_any() { &default } else { query };
+        let lost = Arc::new(LostSpikes::default());
+        let (clock, to_measure, measuring) = clock::start(ahead_ns, lost.clone())?;
         let (channels, count_max) = (manifest.channels(), manifest.count_max as f32);
         let model_us = manifest.bin_width_us();
         Ok(LslSource {
-            search: Some(Search::start(library, query, settings, bundle, tell)?),
+            search: Some(Search::start(library, query, settings, bundle, to_measure)?),
             clock,
+            lost,
             measuring: Some(measuring),
             library: library.clone(),
             ahead_ns,
@@ -107,7 +120,7 @@ impl LslSource {
         })
     }
 
-    /// Waits for a stream, which is asked for once.
+    /// Waits a moment for the stream, and opens it when it is found. The search is asked for once.
     fn connect(&mut self) -> Received {
         let Some(search) = &self.search else { return Received::Ended };
         if !self.is_asked {
@@ -130,55 +143,58 @@ impl LslSource {
     fn open_stream(&mut self, found: Found) -> Received {
         let parts = match found.samples {
             Samples::Counts { width_us } => (self.model_us / width_us) as usize,
-            // As many as a population of a hundred spikes a bin has.
+            // Room for a population that fires a hundred spikes in a bin.
             Samples::Events => 100,
         };
         let opened = Inlet::new(&found.info, parts * self.buffer_bins)
             .and_then(|inlet| inlet.open(OPEN_WAIT_S).map(|()| inlet));
         let Ok(inlet) = opened else { return Received::Gone };
-        // What waited while it was opened is as old as that took.
+        // Samples that came while the stream was being opened are too old to be decoded.
         inlet.flush();
         let now_ns = monotonic_ns();
-        let samples = match self.kept.take() {
+        let numbering = match self.kept.take() {
             Some((stream, kept)) if stream == found.stream => kept,
-            _ => self.samples(found.samples),
+            _ => self.new_numbering(found.samples),
         };
         self.connection = Some(Connection {
             inlet,
             stream: found.stream,
             sample: vec![0.0; found.info.channels()],
             layout: found.layout,
-            samples,
-            heard_ns: now_ns,
+            numbering,
+            last_sample_ns: now_ns,
             asked_ns: now_ns,
             before_jump: None,
         });
         Received::Nothing
     }
 
-    fn samples(&self, samples: Samples) -> Kind {
+    fn new_numbering(&self, samples: Samples) -> Numbering {
         let seconds = |width_us: u32| f64::from(width_us) * 1e-6;
         match samples {
-            Samples::Counts { width_us } => Kind::Counts { width_us, grid: Grid::new(seconds(width_us)) },
+            Samples::Counts { width_us } => {
+                Numbering::Counts { width_us, grid: Grid::new(seconds(width_us)) }
+            }
             Samples::Events => {
-                Kind::Events(EventBins::new(seconds(self.model_us), self.event_wait_s, self.channels))
+                Numbering::Events(EventBins::new(seconds(self.model_us), self.event_wait_s, self.channels))
             }
         }
     }
 
-    /// The connection is lost; the stream's numbers are kept for when it comes back.
+    /// Drops the lost connection and keeps its numbering for the return of the stream.
     fn lose(&mut self) -> Received {
-        if let Some(Connection { stream, mut samples, .. }) = self.connection.take() {
-            if let Kind::Events(bins) = &mut samples {
+        if let Some(Connection { stream, mut numbering, .. }) = self.connection.take() {
+            if let Numbering::Events(bins) = &mut numbering {
                 bins.interrupt();
             }
-            self.kept = Some((stream, samples));
+            self.kept = Some((stream, numbering));
         }
         Received::Gone
     }
 
-    /// A silent stream may have another outlet: its program was started again, and nothing told of the old one's end.
-    fn look_for_other(&mut self) -> Received {
+    /// Searches for another outlet of a silent stream, and switches to it when it is found. A program that was killed and started
+    /// again offers a new outlet, and nothing reports the end of the old one.
+    fn search_other(&mut self) -> Received {
         let (Some(connection), Some(search)) = (&mut self.connection, &self.search) else {
             return Received::Gone;
         };
@@ -189,7 +205,8 @@ impl LslSource {
             return self.open_stream(found);
         }
         let now_ns = monotonic_ns();
-        if now_ns - connection.heard_ns > self.silence_ns && now_ns - connection.asked_ns > ASK_EVERY_NS {
+        if now_ns - connection.last_sample_ns > self.silence_ns && now_ns - connection.asked_ns > ASK_EVERY_NS
+        {
             connection.asked_ns = now_ns;
             search.ask(Ask::Other);
         }
@@ -198,7 +215,7 @@ impl LslSource {
 }
 
 impl Drop for LslSource {
-    /// The searching thread tells the measuring one of streams, which therefore ends after it.
+    /// Ends the searching thread first: it holds the sender that keeps the measuring thread running.
     fn drop(&mut self) {
         self.search = None;
         if let Some(measuring) = self.measuring.take() {
@@ -208,17 +225,17 @@ impl Drop for LslSource {
 }
 
 impl Connection {
-    /// What is known of the source's clock; what was measured before it jumped is not.
+    /// The measured offset of the source's clock, unless the clock has jumped since it was measured.
     fn clock(&self, clock: &Clock) -> Option<ClockOffset> {
-        clock.of(self.stream).filter(|known| self.before_jump != Some(*known))
+        clock.of(self.stream).filter(|measured| self.before_jump != Some(*measured))
     }
 
-    /// The bin of spikes that is complete by now, if there is one.
-    fn close(&mut self, bin: &mut Bin, count_max: f32, clock: &Clock, arrival_s: f64) -> bool {
-        let Kind::Events(bins) = &mut self.samples else { return false };
-        let closed = bins.close(arrival_s, &mut |counts| bin.fill(counts.iter().copied(), count_max));
+    /// Fills `bin` with the bin of spikes that is complete by now, and returns whether there is one.
+    fn close(&mut self, bin: &mut Bin, count_max: f32, clock: &Clock, lost: &LostSpikes, now_s: f64) -> bool {
+        let Numbering::Events(bins) = &mut self.numbering else { return false };
+        let closed = bins.close(now_s, &mut |counts| bin.fill(counts.iter().copied(), count_max));
         let Some(closed) = closed else { return false };
-        clock.note(bins.refused());
+        lost.set(bins.lost());
         (bin.seq, bin.stream, bin.segment_start) = (closed.index, self.stream, false);
         (bin.source_ns, bin.arrival_ns) = (nanoseconds(closed.end_s), monotonic_ns());
         bin.clock = self.clock(clock);
@@ -229,14 +246,15 @@ impl Connection {
 impl Source for LslSource {
     fn receive(&mut self, bin: &mut Bin) -> Received {
         let Some(connection) = &mut self.connection else { return self.connect() };
-        // Bins of spikes end by themselves, and before a spike beyond them is counted.
-        if connection.close(bin, self.count_max, &self.clock, self.library.clock_s()) {
+        // A bin of spikes is complete when its time has passed, and must be closed before a later spike is counted.
+        let now_s = self.library.clock_s();
+        if connection.close(bin, self.count_max, &self.clock, &self.lost, now_s) {
             return Received::Bin;
         }
         let patience_s = PATIENCE.as_secs_f64();
-        let wait_s = match &connection.samples {
-            Kind::Counts { .. } => patience_s,
-            Kind::Events(bins) => {
+        let wait_s = match &connection.numbering {
+            Numbering::Counts { .. } => patience_s,
+            Numbering::Events(bins) => {
                 bins.closes_in_s(self.library.clock_s()).unwrap_or(patience_s).min(patience_s)
             }
         };
@@ -245,16 +263,16 @@ impl Source for LslSource {
         let arrival_s = (arrival_ns.cast_signed() + self.ahead_ns) as f64 / 1e9;
         let stamp_s = match pulled {
             Ok(Some(stamp_s)) => stamp_s,
-            Ok(None) => return self.look_for_other(),
+            Ok(None) => return self.search_other(),
             Err(_) => return self.lose(),
         };
-        connection.heard_ns = arrival_ns;
-        match &mut connection.samples {
-            Kind::Events(bins) => {
+        connection.last_sample_ns = arrival_ns;
+        match &mut connection.numbering {
+            Numbering::Events(bins) => {
                 bins.push(stamp_s, connection.sample[0], arrival_s);
                 Received::Nothing
             }
-            Kind::Counts { width_us, grid } => {
+            Numbering::Counts { width_us, grid } => {
                 let (place, width_us) = (grid.place(stamp_s, arrival_s), *width_us);
                 if place.jumped {
                     connection.before_jump = self.clock.of(connection.stream);

@@ -13,7 +13,7 @@ use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket, ZmqMessa
 /// Frames of the longest message of this project.
 const FRAMES_MAX: usize = 4;
 
-/// A socket, and the news of its connections.
+/// A socket, and the events of its connections.
 struct Connection {
     socket: SubSocket,
     events: futures_channel::mpsc::Receiver<SocketEvent>,
@@ -94,7 +94,8 @@ impl ZeromqSource {
         }
     }
 
-    fn take(&mut self, message: &ZmqMessage, arrival_ns: u64, bin: &mut Bin) -> Received {
+    /// Reads a message into `bin`, and returns what it was.
+    fn read(&mut self, message: &ZmqMessage, arrival_ns: u64, bin: &mut Bin) -> Received {
         let mut frames = [&[][..]; FRAMES_MAX];
         for (frame, bytes) in frames.iter_mut().zip(message.iter()) {
             *frame = bytes;
@@ -137,9 +138,9 @@ impl Source for ZeromqSource {
             self.connect();
         }
         let Some(Connection { socket, events }) = &mut self.connection else { return Received::Gone };
-        // Messages come before the news of a lost connection, so that none is lost. The news is acted on at once: the library
-        // would soon reconnect by itself, and what came on that connection would be dropped with the socket.
-        let heard = self.runtime.block_on(async {
+        // Messages are received before the event of a lost connection, so that none is lost. The event is handled at once: the
+        // library would soon reconnect by itself, and what came on that connection would be dropped with the socket.
+        let received = self.runtime.block_on(async {
             tokio::select! {
                 biased;
                 message = socket.recv() => message.ok(),
@@ -149,8 +150,8 @@ impl Source for ZeromqSource {
             .ok_or(Received::Gone)
         });
         let arrival_ns = monotonic_ns();
-        match heard {
-            Ok(message) => self.take(&message, arrival_ns, bin),
+        match received {
+            Ok(message) => self.read(&message, arrival_ns, bin),
             Err(Received::Gone) => {
                 // The next peer describes its own stream.
                 self.wrong_channels = false;
