@@ -1,15 +1,16 @@
-//! How long whole trials take: our batch mode, our engine bin by bin, the trainer's own forward pass, and ONNX Runtime's
-//! window graph.
+//! Measures how long whole trials take in our batch mode, in our engine bin by bin, in the trainer's own forward
+//! pass, and in ONNX Runtime's window graph.
 //!
 //! ```sh
 //! tests/python-environment && cargo bench -p ndt-daemon --bench batch
 //! ```
 //!
-//! All compute the same 2,000 trials of 100 bins with the reference model, once with each position scheme. They take turns,
-//! 400 trials each, so that a machine that slows down slows all of them; the median of a turn is told, for a trial,
-//! and written to `target/bench/batch.json`, and so is the median of the CPU time, which a busy machine changes less.
-//! Where nothing else is said, each uses all CPUs: our batch and ONNX Runtime a thread for each, which take trials in
-//! turn; the trainer's pass the threads of its library. Answers are compared.
+//! All compute the same 2,000 trials of 100 bins with the reference model, once with each position scheme. They take
+//! turns of 400 trials each, so that a machine that slows down slows all of them. The median turn is reported for one
+//! trial, and so is the median CPU time, which a busy machine changes less; both are written to
+//! `target/bench/batch.json`. Unless a row says otherwise, each uses all CPUs: our batch and ONNX Runtime a thread
+//! for each CPU, which take trials in turn; the trainer's pass the threads of its library. The answers are compared
+//! with each other.
 
 mod model;
 
@@ -18,11 +19,11 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::native::batch::{Batch, Trials};
 use ndt_daemon::engine::onnx::OnnxWindow;
 use ndt_daemon::engine::{Engine, Input, Output};
-use ndt_daemon::machine::Machine;
+use ndt_daemon::host::machine::Machine;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Positions;
 use ndt_protocol::clock::monotonic_ns;
-use ndt_trainer::inference::Reference;
+use ndt_trainer::evaluation::Reference;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -30,19 +31,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Turns, and trials of each.
+/// Number of turns, trials in a turn, and bins in a trial.
 const ROUNDS: usize = 5;
 const TRIALS: usize = 400;
 const BINS: usize = 100;
-/// Trials in a call of either library: of 1, 10, 50 and 100 that with which both were fastest.
+/// Trials in each call of a library: of 1, 10, 50 and 100, the number with which both were fastest.
 const CALL_TRIALS: usize = 10;
 
-/// What takes turns.
+/// A program that takes turns with the others.
 enum Contender {
     Native(Box<Batch>),
     /// The daemon's engine, one bin after another.
     Stream(Box<dyn Engine>),
-    /// One session for each thread.
+    /// ONNX Runtime's window graph, with one session for each thread.
     Onnx(Vec<Mutex<OnnxWindow>>),
     Burn(Box<Reference>),
 }
@@ -55,7 +56,7 @@ struct Row {
 }
 
 impl Row {
-    /// Log rates of all trials.
+    /// Computes all trials once, records the time, and returns the log rates of all trials.
     fn turn(&mut self, bundle: &Bundle, counts: &[f32]) -> Vec<f32> {
         let (from_ns, from_cpu_ns) = (monotonic_ns(), cpu_ns());
         let log_rates = match &mut self.contender {
@@ -77,14 +78,14 @@ impl Row {
     }
 }
 
-/// Of turns, for a trial.
+/// Returns the median turn, divided by its trials, us.
 fn median_trial_us(turns_ns: &mut [u64]) -> f64 {
     turns_ns.sort_unstable();
     let median = turns_ns.get(turns_ns.len() / 2);
     median.map_or(f64::NAN, |median| *median as f64 * 1e-3 / TRIALS as f64)
 }
 
-/// What all threads of this process have computed so far, ns.
+/// Returns the CPU time of all threads of this process so far, ns.
 fn cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the clock writes one timespec.
@@ -137,7 +138,7 @@ fn rows(bundle: &Bundle, library: Option<&PathBuf>, cpus: NonZeroUsize) -> Vec<R
     };
     let native = |threads| Contender::Native(Box::new(Batch::new(bundle, threads)));
     let mut rows = vec![row("native", native(cpus)), row("native, one thread", native(NonZeroUsize::MIN))];
-    // With learned positions each bin is a window, and a turn would take minutes.
+    // With learned positions each bin recomputes a window, and a turn would take minutes.
     if bundle.manifest.architecture.positions == Positions::LagBias {
         rows.push(row("native, bin by bin", Contender::Stream(Box::new(Native::new(bundle)))));
     }
@@ -155,7 +156,7 @@ fn rows(bundle: &Bundle, library: Option<&PathBuf>, cpus: NonZeroUsize) -> Vec<R
     rows
 }
 
-/// Largest difference of the answers; NaN where there are none.
+/// Returns the largest difference of two answers; NaN when there are none.
 fn difference(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() || a.is_empty() {
         return f32::NAN;

@@ -1,15 +1,15 @@
-//! How long one bin takes in each engine, side by side in one run: our kernel with every instruction set that the machine
-//! has, ONNX Runtime's cached step, and ONNX Runtime over a whole window, which is what a daemon without a cache does;
-//! with learned positions our kernel does that too.
+//! Measures how long one bin takes in each engine, side by side in one run: in our kernel with every instruction set
+//! of the machine, in ONNX Runtime's cached step, and in ONNX Runtime over a whole window, which is what a daemon
+//! without a cache computes. With learned positions our kernel recomputes the window too.
 //!
 //! ```sh
 //! tests/python-environment && cargo bench -p ndt-daemon --bench engines
 //! ```
 //!
-//! Models and engines take turns, a few hundred bins each, so that a machine that slows down slows all of them; the median
-//! of a bin is told, in microseconds. One thread computes. In `target/bench` it leaves the table as `engines.json`, a plot as
-//! `engines.svg`, and the reference model as `reference`, for `tests/python/bench_engines.py`. With an argument it
-//! measures the models alone whose titles have it in them (`-- "4096 channels"`), and leaves nothing.
+//! Models and engines take turns of a few hundred bins each, so that a machine that slows down slows all of them. The
+//! median bin is reported, in microseconds. One thread computes. The table is written to `target/bench/engines.json`,
+//! a plot to `engines.svg`, and the reference model to `reference`, for `tests/python/bench_engines.py`. With an
+//! argument, only the models whose title contains it are measured (`-- "4096 channels"`), and no file is written.
 
 mod model;
 mod plot;
@@ -19,7 +19,7 @@ use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::onnx::{OnnxStep, OnnxWindow};
 use ndt_daemon::engine::{Engine, Input, Output};
-use ndt_daemon::machine::Machine;
+use ndt_daemon::host::machine::Machine;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, Positions};
 use ndt_protocol::bundle::precision::Precision;
@@ -29,10 +29,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Rounds of turns, and bins in a turn.
+/// Number of rounds, and bins in a turn.
 const ROUNDS: usize = 5;
 const BINS: usize = 300;
-/// A window is a hundred times as long.
+/// Windows in a turn; a window takes a hundred times as long as a bin.
 const WINDOWS: usize = 20;
 
 fn models() -> Vec<Model> {
@@ -43,12 +43,12 @@ fn models() -> Vec<Model> {
     [REFERENCE, LEARNED].into_iter().chain(channels).chain(widths).chain(layers).chain(windows).collect()
 }
 
-/// What one model costs.
+/// The cost of one model.
 pub struct Cost {
     model: Model,
-    /// Bytes that a bin reads at least, in each precision.
+    /// Fewest bytes that a bin reads, in each number format.
     bytes: [usize; 3],
-    /// By the engine's name.
+    /// Median time of a bin in each engine, by name, us.
     median_us: Vec<(String, f64)>,
 }
 
@@ -68,7 +68,7 @@ impl Cost {
     }
 }
 
-/// What takes turns.
+/// An engine or graph that takes turns with the others.
 enum Contender {
     Step(Box<dyn Engine>),
     Window(Box<OnnxWindow>),
@@ -86,7 +86,7 @@ impl Row {
         let mut output = Output::for_bundle(bundle);
         match &mut self.contender {
             Contender::Step(engine) => {
-                // The decoder has looked at a bin's counts just before the engine does.
+                // In the daemon, the decoder has looked at a bin's counts just before the engine does.
                 let mut decoded = vec![0.0; channels];
                 for counts in counts.chunks_exact(channels) {
                     decoded.copy_from_slice(counts);
@@ -114,13 +114,13 @@ impl Row {
     }
 }
 
-/// Our kernel in every precision with the best instructions of the machine and with AVX2, which most have, and in 32 bits
-/// with all others; then ONNX Runtime.
+/// Makes the rows of a model: our kernel in every number format with the best instructions of the machine and with
+/// AVX2, which most machines have; in `f32` with all other instruction sets; and ONNX Runtime.
 fn rows(bundle: &Bundle, library: Option<&PathBuf>) -> Vec<Row> {
     let row = |name: String, contender| Row { name, contender, bins_ns: Vec::new() };
     let is_window = bundle.manifest.architecture.positions == Positions::Learned;
     let mut rows = Vec::new();
-    for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+    for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
         let all = !is_window && [InstructionSet::best(), InstructionSet::Avx2].contains(&set);
         for precision in if all { &Precision::ALL[..] } else { &[Precision::F32] } {
             let native = Native::with(bundle, set, *precision);
@@ -139,8 +139,9 @@ fn rows(bundle: &Bundle, library: Option<&PathBuf>) -> Vec<Row> {
     rows
 }
 
-/// Bytes that a step reads at least: the counts, every weight but the read-in of silent channels, the keys and values in view,
-/// and in 8 bits the scales of both. Norms are folded into the weights behind them, and no bin is missing.
+/// Fewest bytes that a step reads: the counts, every weight except the read-in of silent channels, the keys and
+/// values in view, and in `int8` the scales of both. Norms are folded into the weights that follow them, and no bin
+/// is missing.
 fn bytes(bundle: &Bundle, counts: &[f32], precision: Precision) -> usize {
     let Architecture { width, layers, heads, window_bins, .. } = bundle.manifest.architecture;
     let active = counts.iter().filter(|count| **count != 0.0).count() as f64 / BINS as f64;
@@ -164,7 +165,7 @@ fn bytes(bundle: &Bundle, counts: &[f32], precision: Precision) -> usize {
     }
 }
 
-/// A model with all that computes it.
+/// A model with all engines that compute it.
 struct Candidate {
     model: Model,
     bundle: Bundle,
@@ -215,7 +216,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(&folder)?;
     let machine = Machine::read();
     println!("{}, Linux {}, one thread; median of a bin, us\n", machine.cpu, machine.kernel);
-    // Cargo adds an option of its own.
+    // Cargo adds an option of its own, which is skipped.
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     let is_wanted = |model: &Model| wanted.as_ref().is_none_or(|wanted| title(model).contains(wanted));
     let wanted = models().into_iter().filter(is_wanted);

@@ -15,18 +15,20 @@ use ndt_protocol::Bundle;
 use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::endpoint::SocketAddress;
-use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
-use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::listen::{Summary, TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::{Interval, Session};
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::{inspect, nwb, nwb_write};
+use ndt_replay::{inspect, nwb, transport};
+use ndt_trainer::baselines::smoothing::{SmoothingDecoder, TrialCounts};
 use ndt_trainer::config::Config;
-use ndt_trainer::dataset::{self, Dataset, Trial};
-use ndt_trainer::metrics::R2;
-use ndt_trainer::ridge::{SmoothingDecoder, TrialCounts};
+use ndt_trainer::data::{Dataset, Trial, trials};
+use ndt_trainer::evaluation::metrics::R2;
 use ndt_trainer::{export, training};
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// From simulated (or recorded) spikes to decoded velocity, in under three minutes.
@@ -95,7 +97,7 @@ fn session(demo: &Demo) -> Result<(PathBuf, Session)> {
     }
     let path = demo.folder.join("session.nwb");
     let session = simulate(&Recipe::default());
-    nwb_write::write(&session, &path)?;
+    nwb::write(&session, &path)?;
     Ok((path, session))
 }
 
@@ -119,6 +121,7 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
             "loss {:.4}  bits/spike {:.4}{r2}",
             progress.loss, progress.scores.bits_per_spike
         ));
+        ControlFlow::Continue(())
     })?;
     bar.finish();
     let training = Training {
@@ -130,7 +133,7 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
         parent: None,
     };
     let folder = demo.folder.join("model");
-    let manifest = export::fitted(&fit, &data, &config, training)?.write(&folder)?;
+    let manifest = export::bundle(&fit, &data, &config, training)?.write(&folder)?;
     println!("best epoch {}: {:?}", fit.epoch, manifest.scores);
     Ok((Bundle::read(&folder)?, data))
 }
@@ -156,7 +159,7 @@ fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
         let player = scope.spawn(move || {
             let heard: Result<(), _> = gone.recv();
             heard.context("expected the daemon to be heard, found silence")?;
-            Ok::<_, anyhow::Error>(play::run(
+            Ok::<_, anyhow::Error>(transport::zeromq::play(
                 plan,
                 None,
                 &rig,
@@ -171,14 +174,21 @@ fn replay(bundle: &Bundle, plan: &Plan, session: &Session) -> Result<Summary> {
         let mut start = || {
             let _ = go.send(());
         };
-        let heard = listen::run(&output, &mut tally, until, &mut start, &mut |tally, estimate| {
-            if shown.elapsed() > Duration::from_secs(if live { 1 } else { 10 }) {
-                shown = Instant::now();
-                let end = if live { "   \r" } else { "\n" };
-                eprint!("{}{end}", line(&tally.summary(), estimate.velocity()));
-            }
-            true
-        });
+        let heard = transport::zeromq::listen(
+            &output,
+            &mut tally,
+            until,
+            &AtomicBool::new(false),
+            &mut start,
+            &mut |tally, estimate| {
+                if shown.elapsed() > Duration::from_secs(if live { 1 } else { 10 }) {
+                    shown = Instant::now();
+                    let end = if live { "   \r" } else { "\n" };
+                    eprint!("{}{end}", line(&tally.summary(), estimate.velocity()));
+                }
+                true
+            },
+        );
         drop(go);
         heard?;
         let report = player.join().map_err(|_| anyhow::anyhow!("the player panicked"))??;
@@ -204,7 +214,7 @@ fn line(summary: &Summary, velocity: &[f32]) -> String {
 
 /// R2 of causal smoothing and ridge on the bins that were replayed; `None` without a velocity.
 fn ridge_r2(data: &Dataset, session: &Session, split: Option<&str>, plan: &Plan) -> Result<Option<f64>> {
-    let dims = data.velocity_dims();
+    let dims = data.readout_dims();
     if dims != 2 {
         return Ok(None);
     }
@@ -212,8 +222,11 @@ fn ridge_r2(data: &Dataset, session: &Session, split: Option<&str>, plan: &Plan)
     let train = arrays(&data.train, data.units(), &columns);
     let val = arrays(&data.val, data.units(), &columns);
     let decoder = SmoothingDecoder::fit(&views(&train), &views(&val), columns.len())?;
-    let segments: Vec<Interval> = session.segments(split)?;
-    let unseen = dataset::trials(session, &segments, Binner::new(data.bin_width_ms)?, &data.readouts);
+    let segments: Vec<Interval> = match split {
+        Some(split) => session.segments(Some(split))?,
+        None => session.every_segment(),
+    };
+    let unseen = trials(session, &segments, Binner::new(data.bin_width_ms)?, &data.readouts);
     let mut r2 = R2::new(dims);
     let mut left = plan.bins();
     for (counts, velocity) in arrays(&unseen, data.units(), &columns) {
@@ -232,7 +245,7 @@ fn arrays(trials: &[Trial], units: usize, columns: &[usize]) -> Vec<Arrays> {
     let of = |trial: &Trial| {
         let rows = trial.counts.chunks_exact(units);
         let counts = rows.flat_map(|row| columns.iter().map(|column| row[*column])).collect();
-        let velocity = trial.velocity.chunks_exact(2).map(|v| [f64::from(v[0]), f64::from(v[1])]).collect();
+        let velocity = trial.targets.chunks_exact(2).map(|v| [f64::from(v[0]), f64::from(v[1])]).collect();
         (counts, velocity)
     };
     trials.iter().map(of).collect()

@@ -1,63 +1,60 @@
-//! `ndtd bench`: how long a bin takes through the production pipeline, on this computer, with this bundle.
+//! `ndtd bench`: measures how long a bin takes through the production pipeline, on this computer, with this bundle.
 //!
-//! **Open loop:** each bin is due at an absolute instant, at the bundle's rate, whether or not those before it
-//! are answered, and what is reported counts from the instant that the bin was *due*. A stall therefore counts
-//! for every bin behind it; a loop that waits for its answer would have left those out (coordinated omission).
-//! The due instant is the bin's source time, so that it travels with the bin and comes back with its estimate.
+//! **Open loop:** each bin is due at an absolute instant, at the bundle's rate, whether or not the bins before it
+//! have been answered, and every latency counts from the instant at which the bin was *due*. A stall therefore counts
+//! for every bin that waits behind it; a loop that sends a bin only after the previous answer would leave those out
+//! (coordinated omission). The due instant is the bin's source time, so that it travels with the bin and comes back
+//! with its estimate.
 //!
-//! [`schedule`] says which bins are due when, [`tally`] counts what came of them, [`report`] tells it; none of them
-//! has a thread or a clock. [`memory`], [`loopback`] and [`lsl`] put bins into the pipeline, without a transport and with one.
+//! [`schedule`] says which bins are due when, [`tally`] collects latencies and counts, and [`report`] writes them
+//! down; none of them has a thread or a clock. `in_process`, `loopback` and `lsl` each put the bins of
+//! `golden_counts` into the pipeline by one transport, and `answers` brings what comes out to the tally. [`load`] is
+//! what else the computer does, and [`steps`] runs bins without measuring time.
 
+mod answers;
+mod golden_counts;
+mod in_process;
 pub mod load;
-pub mod loopback;
-pub mod lsl;
-pub mod memory;
+mod loopback;
+mod lsl;
 pub mod report;
 pub mod schedule;
 pub mod steps;
 pub mod tally;
+mod zeromq_rig;
 
 use crate::config::Config;
 use crate::engine::{self, EngineError};
-use crate::pipeline::{self, Pipeline, PipelineError, Say};
-use crate::realtime;
-use crate::zeromq::ZeromqError;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crate::host::realtime;
+use crate::pipeline::PipelineError;
+use crate::transport::TransportError;
+use golden_counts::GoldenCounts;
+use in_process::measure_in_process;
 use load::{Load, Stress};
-use loopback::Rig;
-use memory::{Counts, MemorySource};
+use loopback::measure_over_loopback;
+use lsl::measure_over_lsl;
 use ndt_protocol::Bundle;
 use report::{Measured, Report};
 use schedule::{Length, Schedule};
 use serde::Serialize;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tally::{Answer, Tally};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tally::Tally;
+use zeromq_rig::RigError;
 
-/// Answers on their way to the tally: several seconds of any bundle's, although they are fetched 20 times a
-/// second, so that none is lost where the load leaves this thread no time.
-const QUEUE_ANSWERS: usize = 1 << 14;
-
-/// How often answers are fetched. The publish thread only ever leaves them: waking somebody would be work of
-/// the benchmark on the path that it measures.
-const FETCH_EVERY: Duration = Duration::from_millis(50);
-
-/// How long answers over a transport may take after the last bin was sent, beyond the deadline.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// What carries bins and estimates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+/// The transport of bins and estimates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// Nothing: bins are in memory, and an estimate has arrived where it is handed over.
+    /// No transport: bins come from memory, and an estimate has arrived when it is handed over.
     InProcess,
-    /// ZeroMQ over TCP on 127.0.0.1, with a rig's threads in this process.
+    /// ZeroMQ over TCP on 127.0.0.1, with a rig in this process.
     Loopback,
-    /// Lab Streaming Layer, with a rig's threads in this process.
+    /// Lab Streaming Layer, with a rig in this process.
     Lsl,
 }
 
 impl Transport {
-    /// As a table calls it.
+    /// The name used in tables.
     pub fn name(self) -> &'static str {
         match self {
             Transport::InProcess => "in-process",
@@ -69,65 +66,69 @@ impl Transport {
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// One measurement for each.
+pub struct BenchSettings {
+    /// Transports; each is measured in turn.
     pub transports: Vec<Transport>,
-    /// What else the computer does.
+    /// What else the computer does during the measurement.
     pub load: Load,
-    /// Of each measurement, after its warm-up.
+    /// Length of each measurement, without its warm-up.
     pub length: Length,
 }
 
-/// How far a measurement is.
+/// How far a measurement has come.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// Which.
+    /// Transport that is being measured.
     pub transport: Transport,
-    /// Since its first bin was due, s.
+    /// Seconds since the first bin was due.
     pub seconds: f64,
-    /// Until its last bin is due, s.
+    /// Seconds from the first bin to the instant at which the last one is due.
     pub seconds_total: f64,
 }
 
-/// Why nothing can be measured.
+/// Why the benchmark cannot measure.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// The engine.
+    /// The engine cannot be loaded.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The pipeline.
+    /// The pipeline cannot be started, or a stream is lost.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
-    /// The rig's sockets.
+    /// The rig's sockets cannot be opened, or do not find the daemon.
     #[error(transparent)]
-    Zeromq(#[from] ZeromqError),
-    /// Nothing to send.
+    Rig(#[from] RigError),
+    /// The rig's streams cannot be opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The bundle has no counts to send.
     #[error("expected golden vectors in the bundle, whose counts are sent, found none")]
     NoCounts,
-    /// The system has no thread left, or one of ours has ended in a panic.
+    /// The system gives no thread, or a thread of the benchmark has panicked.
     #[error("expected a thread \"{name}\", found {found}")]
     Thread {
-        /// Its name.
+        /// Name of the thread.
         name: &'static str,
-        /// What became of it.
+        /// What happened to the thread.
         found: String,
     },
 }
 
-/// Measures what `settings` say, with the pipeline of `config` but for its endpoints. Blocks for as long as it
-/// takes, and tells `progress` several times a second.
+/// Measures what `settings` say, with the pipeline of `config` but with endpoints of its own. Blocks until all is
+/// measured, and calls `progress` several times a second.
 ///
 /// # Errors
-/// [`BenchError`]; nothing is left running then.
-pub fn run(
+/// [`BenchError`] when the bundle has no counts, or the engine, the pipeline or the rig fails. Nothing is left
+/// running then.
+pub fn measure(
     config: &Config,
     bundle: &Bundle,
-    settings: &Settings,
+    settings: &BenchSettings,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, BenchError> {
     let width_ns = bundle.manifest.bin_width_ns();
     let schedule = Schedule::new(width_ns, settings.load, settings.length);
-    let counts = Counts::of(bundle)?;
+    let counts = GoldenCounts::of(bundle)?;
     let deadline_ns = config.guard(&bundle.manifest).map_err(PipelineError::from)?.deadline_ns;
     let _stress = (settings.load == Load::Stress).then(Stress::start).transpose()?;
     let mut measured = Vec::new();
@@ -139,9 +140,9 @@ pub fn run(
         };
         let mut tally = Tally::new(schedule, deadline_ns);
         let pipeline = match transport {
-            Transport::InProcess => in_process(config, bundle, &counts, &mut tally, &mut tell)?,
-            Transport::Loopback => over_loopback(config, bundle, &counts, &mut tally, &mut tell)?,
-            Transport::Lsl => over_lsl(config, bundle, &counts, &mut tally, &mut tell)?,
+            Transport::InProcess => measure_in_process(config, bundle, &counts, &mut tally, &mut tell)?,
+            Transport::Loopback => measure_over_loopback(config, bundle, &counts, &mut tally, &mut tell)?,
+            Transport::Lsl => measure_over_lsl(config, bundle, &counts, &mut tally, &mut tell)?,
         };
         refused = realtime::once_each(pipeline.refused());
         measured.push(Measured::new(*transport, &tally, pipeline.stats().overflowed));
@@ -149,7 +150,7 @@ pub fn run(
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         date_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-        machine: crate::machine::Machine::read(),
+        machine: crate::host::machine::Machine::read(),
         engine: engine::load(&config.engine(), bundle)?.name(),
         bundle: bundle.manifest.id.clone(),
         bin_width_ms: bundle.manifest.bin_width_ms,
@@ -159,93 +160,4 @@ pub fn run(
         refused,
         measured,
     })
-}
-
-fn in_process(
-    config: &Config,
-    bundle: &Bundle,
-    counts: &Counts,
-    tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
-) -> Result<Pipeline, BenchError> {
-    let engine = engine::load(&config.engine(), bundle)?;
-    let (answers, answered) = bounded(QUEUE_ANSWERS);
-    let source = MemorySource::new(*tally.schedule(), counts.clone());
-    let say = move |say: Say<'_>| {
-        if let Say::Estimate(estimate) = say {
-            leave(&answers, Answer::of(estimate, None));
-        }
-    };
-    let pipeline = pipeline::start_with(config, bundle, engine, source, say)?;
-    // The source ends after its last bin, and every thread after the one before it.
-    while fetch(&answered, tally, tell) {
-        std::thread::sleep(FETCH_EVERY);
-    }
-    Ok(pipeline)
-}
-
-fn over_loopback(
-    config: &Config,
-    bundle: &Bundle,
-    counts: &Counts,
-    tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
-) -> Result<Pipeline, BenchError> {
-    let engine = engine::load(&config.engine(), bundle)?;
-    let (answers, answered) = bounded(QUEUE_ANSWERS);
-    let pipeline = pipeline::start(&loopback::config(config), bundle, engine)?;
-    let rig = Rig::start(config, &pipeline, counts.clone(), *tally.schedule(), answers)?;
-    fetch_all(&answered, tally, tell, &|| rig.has_sent());
-    rig.end()?;
-    Ok(pipeline)
-}
-
-fn over_lsl(
-    config: &Config,
-    bundle: &Bundle,
-    counts: &Counts,
-    tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
-) -> Result<Pipeline, BenchError> {
-    let (answers, answered) = bounded(QUEUE_ANSWERS);
-    let (pipeline, rig) = lsl::start(config, bundle, counts.clone(), *tally.schedule(), answers)?;
-    fetch_all(&answered, tally, tell, &|| rig.has_sent());
-    rig.end()?;
-    Ok(pipeline)
-}
-
-/// Takes answers that come over a transport until each bin has one, or none can come any more.
-fn fetch_all(
-    answered: &Receiver<Answer>,
-    tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
-    has_sent: &dyn Fn() -> bool,
-) {
-    let patience = PATIENCE + Duration::from_nanos(tally.deadline_ns());
-    let mut sent_at = None;
-    while fetch(answered, tally, tell) && !tally.is_complete() {
-        if has_sent() && sent_at.get_or_insert_with(Instant::now).elapsed() > patience {
-            break;
-        }
-        std::thread::sleep(FETCH_EVERY);
-    }
-}
-
-/// Leaves an answer for the tally. Runs on the publish thread, once an estimate, or on the rig's. Must not
-/// allocate or block: one that finds no room is lost, and its bin is reported as not answered.
-fn leave(answers: &Sender<Answer>, answer: Answer) {
-    let _ = answers.try_send(answer);
-}
-
-/// Takes what has been left; whether more may come.
-fn fetch(answered: &Receiver<Answer>, tally: &mut Tally, tell: &mut dyn FnMut(u64)) -> bool {
-    loop {
-        match answered.try_recv() {
-            Ok(answer) => tally.take(&answer),
-            Err(TryRecvError::Empty) => break,
-            Err(TryRecvError::Disconnected) => return false,
-        }
-    }
-    tell(tally.reached_ns());
-    true
 }

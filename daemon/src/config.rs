@@ -4,10 +4,10 @@
 
 use crate::engine::native::simd::InstructionSet;
 use crate::engine::{self, EngineKind};
-use crate::guard;
-use crate::lsl;
-use crate::policy::{Fallback, Policy, VelocityLimits};
-use crate::realtime;
+use crate::guard::GuardSettings;
+use crate::guard::policy::{Fade, Policy, VelocityLimits};
+use crate::host::realtime;
+use crate::transport::lsl::LslSettings;
 use ndt_protocol::Manifest;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::endpoint::{Endpoint, Input, Output, SocketAddress};
@@ -63,11 +63,11 @@ pub struct Config {
     /// ONNX Runtime's shared library; beside the executable or the system's where not set.
     pub onnxruntime_library: Option<PathBuf>,
     /// How ONNX Runtime runs.
-    pub onnx: engine::onnx::Settings,
+    pub onnx: engine::onnx::OnnxSettings,
     /// Lab Streaming Layer, where an endpoint begins with `lsl`.
-    pub lsl: lsl::Settings,
+    pub lsl: LslSettings,
     /// What the real-time threads ask of the system.
-    pub realtime: realtime::Settings,
+    pub realtime: realtime::RealtimeSettings,
     /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `ndt_daemon=debug`.
     pub log: String,
 }
@@ -117,9 +117,9 @@ impl Default for Config {
             acceleration_max_m_per_s2: None,
             mask_channels: Vec::new(),
             onnxruntime_library: None,
-            onnx: engine::onnx::Settings::default(),
-            lsl: lsl::Settings::default(),
-            realtime: realtime::Settings::default(),
+            onnx: engine::onnx::OnnxSettings::default(),
+            lsl: LslSettings::default(),
+            realtime: realtime::RealtimeSettings::default(),
             log: "info".to_owned(),
         }
     }
@@ -219,7 +219,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Check`] when a channel is to be masked that the bundle does not have, or all of them are.
-    pub fn guard(&self, manifest: &Manifest) -> Result<guard::Settings, ConfigError> {
+    pub fn guard(&self, manifest: &Manifest) -> Result<GuardSettings, ConfigError> {
         let unknown = self.mask_channels.iter().filter(|id| !manifest.channel_ids.contains(id));
         let mut problems: Vec<String> =
             unknown.map(|id| format!("expected mask-channels of the bundle, found channel {id}")).collect();
@@ -237,13 +237,10 @@ impl Config {
         if !problems.is_empty() {
             return Err(ConfigError::Check(problems));
         }
-        Ok(guard::Settings {
+        Ok(GuardSettings {
             deadline_ns: (deadline_ms * 1e6).round() as u64,
             stale_after_bins: self.stale_after_bins,
-            fallback: Fallback {
-                policy: self.policy,
-                time_constant_bins: self.decay_time_constant_ms / width_ms,
-            },
+            fade: Fade { policy: self.policy, time_constant_bins: self.decay_time_constant_ms / width_ms },
             limits: VelocityLimits {
                 speed_max: self.speed_max_m_per_s,
                 change_max: self.acceleration_max_m_per_s2.map(|max| max * width_ms as f32 * 1e-3),
@@ -335,10 +332,13 @@ mod tests {
         assert_eq!(outputs("output = \"tcp://a:1\"\n"), ["tcp://a:1"]);
         assert_eq!(outputs("output = [\"tcp://a:1\", \"lsl:arm\"]\n"), ["tcp://a:1", "lsl:arm"]);
         assert!(sentence("output = 3\n").contains("expected an endpoint or a list of them"));
-        let config = read("output = [\"lsl:type=x\", \"lsl\", \"lsl\"]\n[lsl]\nbuffer-bins = 0\n").unwrap();
+        assert!(
+            sentence("output = \"lsl:type=x\"\n")
+                .contains("expected lsl:NAME as an output, found lsl:type=x")
+        );
+        let config = read("output = [\"lsl\", \"lsl\"]\n[lsl]\nbuffer-bins = 0\n").unwrap();
         let problems = config.check().unwrap_err().to_string();
-        for expected in ["lsl:NAME as an output, found lsl:type=x", "found lsl twice", "buffer-bins in [lsl]"]
-        {
+        for expected in ["found lsl:ndtd twice", "buffer-bins in [lsl]"] {
             assert!(problems.contains(expected), "{expected} in {problems}");
         }
     }

@@ -5,14 +5,14 @@
 //! wait: it enters the model's state, and the guard has answered it. Nothing that is not finite leaves here.
 
 use crate::engine::{Engine, Input, Output};
-use crate::source_clock::SourceClock;
+use crate::input::clock::SourceClock;
 use ndt_protocol::bundle::folded;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 
 /// What the decoder has met, counted since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
+pub struct DecoderCounters {
     /// Bins dropped because their number had been decoded already, or had been taken as missing.
     pub duplicates: u64,
     /// Bins that only entered the state, because their answer would have come too late.
@@ -46,7 +46,7 @@ pub struct Decoder {
     expected: Option<(u64, u64)>,
     /// Bins since the last reset, missing ones included.
     history: usize,
-    counters: Counters,
+    counters: DecoderCounters,
 }
 
 /// One bin on its way through the engine.
@@ -94,12 +94,12 @@ impl Decoder {
             max_gap_bins: manifest.max_gap_bins as u64,
             expected: None,
             history: 0,
-            counters: Counters::default(),
+            counters: DecoderCounters::default(),
         }
     }
 
     /// What has been met so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> DecoderCounters {
         self.counters
     }
 

@@ -1,8 +1,8 @@
-//! What is published, and when: one estimate for each bin period, in order, whatever happens to the input.
+//! Decides what is published, and when: one estimate for each bin period, in order, whatever happens to the input.
 //!
-//! The guard hears of every arrival from the source thread and of every result from the decode thread, and holds the
-//! deadlines itself, so that an engine that hangs delays nothing. No I/O and no clock: time is an argument, and the
-//! same code runs live, in replay and in the simulation of `tests/`.
+//! The guard is told of every arrival by the source thread and of every result by the decode thread, and holds the deadlines
+//! itself, so that an engine that hangs delays nothing. It has no I/O and no clock: time is an argument, and the same code
+//! runs live, in replay and in the simulation of `tests/`.
 //!
 //! * A result in time is published as it is. One that comes later is not: its bin has been answered.
 //! * A bin without a result at `arrival + deadline` is answered with the velocity that the fallback decoder has for it,
@@ -13,29 +13,33 @@
 //! * A source that was paused, and goes on where it stopped, is followed after a few periods: its numbers then begin again
 //!   where it is (`renumbered`).
 
-use crate::policy::{Fallback, VelocityLimits};
-use crate::source::Arrival;
-use ndt_protocol::limits::{QUEUE_BINS, VELOCITY_DIMS_MAX};
+pub mod paused;
+pub mod policy;
+
+use crate::input::{Arrival, Velocity};
+use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::{Bundle, Estimate, Quality, Reasons};
+use paused::{BEHIND_PERIODS_MAX, Paused};
+use policy::{Fade, VelocityLimits};
 use std::collections::VecDeque;
 
-/// What the guard is told to hold.
+/// Settings of a guard.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    /// From a bin's arrival to its answer at the latest, ns.
+pub struct GuardSettings {
+    /// Longest time from a bin's arrival to its answer, ns.
     pub deadline_ns: u64,
     /// Silent bin periods after which the source is stale; at least 1.
     pub stale_after_bins: u64,
-    /// What is said instead of a result.
-    pub fallback: Fallback,
-    /// What no velocity may exceed.
+    /// How the velocity fades while nothing new is computed.
+    pub fade: Fade,
+    /// Limits of every published velocity.
     pub limits: VelocityLimits,
 }
 
-/// What the guard has met, counted since its start.
+/// What the guard has counted since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Estimates given, by quality.
+pub struct GuardCounters {
+    /// Estimates published, by quality.
     pub estimates: [u64; 6],
     /// Results that came after their bin had been answered.
     pub late_results: u64,
@@ -47,53 +51,38 @@ pub struct Counters {
     pub skipped: u64,
 }
 
-type Velocity = [f32; VELOCITY_DIMS_MAX];
-
-/// The keeper of the output's promises. Owned by the publish thread.
+/// Holds the promises of the output. Owned by the publish thread.
 pub struct Guard {
-    settings: Settings,
+    settings: GuardSettings,
     bin_width_ns: u64,
     velocity_offset_ns: i64,
-    /// The last estimate that was given; the next answer is written over it.
+    /// The last published estimate; the next one is written over it.
     last: Estimate,
-    /// The velocity of the last one that was computed, by either decoder, and how many answers there were since.
+    /// Velocity that the model or the fallback decoder computed last.
     computed: Velocity,
+    /// Estimates published since then.
     since_computed: u64,
-    /// The velocity that was published last.
+    /// Velocity that was published last.
     published: Velocity,
-    /// Bins that came and are not answered, in the order they came. Full, it forgets the oldest, which is then
-    /// answered as if it had never come.
+    /// Bins that came and are not answered, in the order of their arrival. Full: forgets the oldest, which is then answered
+    /// as if it had never come.
     waiting: VecDeque<Arrival>,
     /// Stream and number of the next answer; `None` before the first bin.
     next: Option<(u64, u64)>,
-    /// The newest bin that came before its period was answered: the source's grid hangs on it.
+    /// The newest bin that came before its period was answered: it fixes the grid of the source's bins.
     grid: Arrival,
     /// The newest bin that came at all.
     newest: Option<Arrival>,
     peer_gone: bool,
     paused: Paused,
-    /// What the next estimate must tell beside its own reasons.
+    /// Reasons that the next estimate carries beside its own.
     carried: Reasons,
-    counters: Counters,
+    counters: GuardCounters,
 }
-
-/// Whether a source that is behind what was answered catches up.
-#[derive(Debug, Clone, Copy, Default)]
-struct Paused {
-    /// Stale periods since the first in which a newer bin came that was behind, and those at the end in which none came.
-    periods: u64,
-    idle: u64,
-    /// The newest number at the last of them, and how far it was behind at the first.
-    newest: u64,
-    behind_at_first: u64,
-}
-
-/// Periods for which a source may be behind before it is asked whether it catches up.
-const BEHIND_PERIODS_MAX: u64 = 16;
 
 impl Guard {
     /// A guard for the estimates of `bundle`. Allocates all that it will ever need.
-    pub fn new(bundle: &Bundle, settings: Settings) -> Guard {
+    pub fn new(bundle: &Bundle, settings: GuardSettings) -> Guard {
         let manifest = &bundle.manifest;
         let mut last = Estimate::zero(manifest.units(), manifest.velocity_dims());
         last.bundle = bundle.id();
@@ -112,12 +101,12 @@ impl Guard {
             peer_gone: false,
             paused: Paused::default(),
             carried: Reasons::default(),
-            counters: Counters::default(),
+            counters: GuardCounters::default(),
         }
     }
 
-    /// What has been met so far.
-    pub fn counters(&self) -> Counters {
+    /// Returns the counters.
+    pub fn counters(&self) -> GuardCounters {
         self.counters
     }
 
@@ -128,7 +117,7 @@ impl Guard {
         let (stream, next) = *self.next.get_or_insert((arrival.stream, arrival.seq));
         let came_before = |newest: Arrival| newest.stream == arrival.stream && arrival.seq <= newest.seq;
         if self.newest.is_some_and(came_before) {
-            // The decoder's to count.
+            // The decoder counts it as a duplicate.
             return;
         }
         self.newest = Some(arrival);
@@ -222,7 +211,7 @@ impl Guard {
         from_ns.max(self.due_ns(seq).saturating_add(self.settings.deadline_ns))
     }
 
-    /// The bin that came first misses its deadline, or its stream has ended before its result was there.
+    /// Answers the bin that came first: it has missed its deadline, or its stream has ended before its result came.
     fn answer_late(&mut self, arrival: Arrival, emit: &mut dyn FnMut(&mut Estimate)) {
         if self.next.is_none_or(|(stream, _)| stream != arrival.stream) {
             self.begin(arrival.stream, arrival.seq);
@@ -250,7 +239,7 @@ impl Guard {
         self.answer_gap_to(seq, emit);
     }
 
-    /// Answers numbers before `seq` that never came.
+    /// Answers the numbers before `seq`, none of which came.
     fn answer_gap_to(&mut self, seq: u64, emit: &mut dyn FnMut(&mut Estimate)) {
         let Some((stream, next)) = self.next else { return };
         let unanswered = seq.saturating_sub(next);
@@ -264,7 +253,7 @@ impl Guard {
         }
     }
 
-    /// Goes over to another stream, of whose clock nothing is known yet.
+    /// Switches to another stream, whose clock is not known yet.
     fn begin(&mut self, stream: u64, seq: u64) {
         self.next = Some((stream, seq));
         self.carried = self.carried.with(Reasons::SOURCE_RESTART);
@@ -278,7 +267,7 @@ impl Guard {
         self.carried = self.carried.with(Reasons::LONG_GAP);
     }
 
-    /// What a bin that never came would have said of itself. Of a stream that has ended, only its last answer is known.
+    /// The arrival that a bin would have had by the grid. Of a stream that has ended, only the last answer is known.
     fn by_grid(&self, stream: u64, seq: u64) -> Arrival {
         let Estimate { seq: last_seq, source_ns, arrival_ns, .. } = self.last;
         let known = match self.grid.stream == stream {
@@ -292,32 +281,14 @@ impl Guard {
         Arrival { seq, stream, source_ns, arrival_ns, velocity: None }
     }
 
-    /// Whether the source turns out to have been paused: bins come, but for some periods in a row with numbers
-    /// that were answered as stale, and without catching up. Numbering then follows it.
+    /// Follows a source that turns out to have been paused ([`Paused`]), and returns whether it did. Numbering then continues
+    /// from the source's newest bin.
     fn follow_paused(&mut self) -> bool {
         let (Some((stream, next)), Some(newest)) = (self.next, self.newest) else { return false };
         let behind = next.saturating_sub(newest.seq);
         let patience = self.settings.stale_after_bins.clamp(3, BEHIND_PERIODS_MAX);
-        let came = newest.stream == stream && newest != self.grid && newest.seq != self.paused.newest;
-        self.paused.idle = if came { 0 } else { self.paused.idle + 1 };
-        if self.paused.idle >= patience || (self.paused.periods == 0 && !came) {
-            self.paused = Paused { newest: newest.seq, ..Paused::default() };
-            return false;
-        }
-        self.paused.newest = newest.seq;
-        if self.paused.periods == 0 {
-            self.paused.behind_at_first = behind;
-        }
-        self.paused.periods += 1;
-        // A source may send several bins at once, and none for as many periods.
-        if self.paused.periods < patience || !came {
-            return false;
-        }
-        // One that catches up gains at least as many bins as periods pass.
-        let gained = self.paused.behind_at_first.saturating_sub(behind);
-        let catches_up = gained + 1 >= self.paused.periods;
-        self.paused = Paused { newest: newest.seq, ..Paused::default() };
-        if catches_up {
+        let came = newest.stream == stream && newest != self.grid && self.paused.is_new(newest.seq);
+        if !self.paused.is_paused_after(newest.seq, came, behind, patience) {
             return false;
         }
         self.next = Some((stream, newest.seq + 1));
@@ -327,7 +298,7 @@ impl Guard {
         true
     }
 
-    /// Answers a bin without a result.
+    /// Publishes an estimate for a bin without a result.
     fn answer(
         &mut self,
         bin: Arrival,
@@ -342,11 +313,11 @@ impl Guard {
         self.last.arrival_ns = bin.arrival_ns;
         self.last.decoded_ns = 0;
         self.last.lag_bins = u16::try_from(self.waiting.len()).unwrap_or(u16::MAX);
-        let why = self.fall_back(bin.velocity);
-        self.give(quality, reasons.with(why), emit);
+        let why = self.stand_in(bin.velocity);
+        self.emit(quality, reasons.with(why), emit);
     }
 
-    /// Publishes a result; one that is a fault with what is said instead.
+    /// Publishes a result. A fault is published with the velocity that stands in for it.
     fn publish(
         &mut self,
         result: &Estimate,
@@ -355,30 +326,30 @@ impl Guard {
     ) {
         let why = if result.quality == Quality::Fault {
             self.last.copy_stamps(result);
-            self.fall_back(degraded)
+            self.stand_in(degraded)
         } else {
             self.last.copy_from(result);
             self.take_computed()
         };
-        self.give(result.quality, result.reasons.with(why), emit);
+        self.emit(result.quality, result.reasons.with(why), emit);
     }
 
-    /// Says the fallback decoder's velocity, or the policy's where there is none; rates are held.
-    fn fall_back(&mut self, degraded: Option<Velocity>) -> Reasons {
+    /// Sets the velocity to the fallback decoder's, or without one to what the policy makes of the last; rates are held.
+    fn stand_in(&mut self, degraded: Option<Velocity>) -> Reasons {
         let velocity = self.last.velocity_mut();
         if let Some(degraded) = degraded {
             velocity.copy_from_slice(&degraded[..velocity.len()]);
             return self.take_computed().with(Reasons::DEGRADED);
         }
         self.since_computed += 1;
-        let factor = self.settings.fallback.factor(self.since_computed);
+        let factor = self.settings.fade.factor(self.since_computed);
         for (velocity, computed) in velocity.iter_mut().zip(&self.computed) {
             *velocity = computed * factor;
         }
         self.limit()
     }
 
-    /// The velocity was computed: the policy starts from it.
+    /// Notes that the velocity was computed: from now on the policy starts from it.
     fn take_computed(&mut self) -> Reasons {
         let limited = self.limit();
         self.computed[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
@@ -393,7 +364,7 @@ impl Guard {
         }
     }
 
-    fn give(&mut self, quality: Quality, reasons: Reasons, emit: &mut dyn FnMut(&mut Estimate)) {
+    fn emit(&mut self, quality: Quality, reasons: Reasons, emit: &mut dyn FnMut(&mut Estimate)) {
         self.last.quality = quality;
         self.last.reasons = reasons.with(std::mem::take(&mut self.carried));
         self.next = Some((self.last.stream, self.last.seq.saturating_add(1)));

@@ -1,36 +1,26 @@
-//! The real-time path of `ndtd`, in the order that a bin takes it:
+//! The real-time path of `ndtd`, in the order in which a bin takes it:
 //!
 //! ```text
-//!  zeromq::ZeromqSource --Bin--> decoder::Decoder (window + engine) --Estimate--> guard::Guard --> zeromq::ZeromqPublisher
-//!    rebin, source::Intake                                                          deadline, policy
+//!  transport --Bin--> input::Intake --> decoder::Decoder --Estimate--> guard::Guard --> output::Outputs --> transport
+//!  zeromq | lsl       runs, fallback    order, gaps, engine            deadline, policy                     zeromq | lsl
 //! ```
 //!
-//! [`degraded`] has a linear decoder's velocity ready on the source thread, for bins without a result.
-//! [`lsl`] has a source and publishers of its own; [`outputs`] gives an estimate to all publishers.
+//! [`pipeline`] gives each part its thread and connects the threads with bounded queues ([`queue`]). [`transport`] is the only
+//! place that knows a network library, [`engine`] the only one that knows how a model is computed. [`fallback`] holds a linear
+//! decoder's velocity ready for bins that the model does not answer in time.
 //!
-//! [`pipeline`] gives each its thread and the bounded queues between them; [`config`] says what to run;
-//! everything that needs the time takes it as an argument, so that tests run the same code on a fake clock.
+//! Everything that depends on time takes the time as an argument, so that tests run the same code on a simulated clock.
 
 pub mod bench;
-pub mod check;
 pub mod config;
-pub mod counts;
-pub mod decode;
 pub mod decoder;
-pub mod degraded;
-pub mod doctor;
 pub mod engine;
+pub mod fallback;
 pub mod guard;
-pub mod keep_warm;
-pub mod lsl;
-pub mod machine;
-pub mod news;
-pub mod outputs;
+pub mod host;
+pub mod input;
+pub mod offline;
+pub mod output;
 pub mod pipeline;
-pub mod policy;
-pub mod realtime;
-pub mod rebin;
-pub mod service;
-pub mod source;
-pub mod source_clock;
-pub mod zeromq;
+pub mod queue;
+pub mod transport;

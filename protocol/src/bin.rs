@@ -1,21 +1,21 @@
-//! One bin of spike counts, as it travels from a source to the decoder.
+//! One bin of spike counts, on its way from a source to the decoder.
 
 use crate::limits::CHANNELS_MAX;
 
-/// The counts of all channels in one bin. Stored inline, so that handing one on never allocates.
+/// The counts of all channels in one bin. Stored inline, so that passing one on never allocates.
 #[derive(Clone)]
 pub struct Bin {
-    /// Number of the bin, counted from the source's first; a jump is a gap.
+    /// Number of the bin, counted from the source's first; a jump in the numbers is a gap.
     pub seq: u64,
-    /// Identity of the source's run: a new one means that `seq` starts again.
+    /// Identity of the source's run. After a restart it is another one, and `seq` starts again.
     pub stream: u64,
-    /// The source's own time of the bin's **end**, ns (a recording's time, or the rig's clock).
+    /// End of the bin by the source's own clock, ns (a recording's time, or the rig's clock).
     pub source_ns: i64,
     /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns.
     pub arrival_ns: u64,
-    /// Whether a stretch of continuous data begins with this bin: nothing before it may be used.
+    /// Whether a segment of continuous data starts with this bin: nothing before it may be used.
     pub segment_start: bool,
-    /// How the source's clock stands to this machine's, where the transport measures it.
+    /// Offset of the source's clock from this machine's, if the transport measures it.
     pub clock: Option<ClockOffset>,
     channels: u32,
     valid: u32,
@@ -23,17 +23,17 @@ pub struct Bin {
     validity: [u64; CHANNELS_MAX / 64],
 }
 
-/// How one clock stands to another.
+/// The offset between two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockOffset {
     /// What must be added to the source's time to get `CLOCK_MONOTONIC` of this machine, ns.
     pub offset_ns: i64,
-    /// How far that may be wrong, ns.
+    /// How far the offset may be wrong, ns.
     pub uncertainty_ns: u64,
 }
 
 impl Bin {
-    /// An empty bin without channels.
+    /// Makes an empty bin without channels.
     pub const fn empty() -> Self {
         Bin {
             seq: 0,
@@ -49,16 +49,16 @@ impl Bin {
         }
     }
 
-    /// Takes over counts from an iterator of at most [`CHANNELS_MAX`] values; what goes beyond is not taken.
+    /// Fills the bin with counts from an iterator of at most [`CHANNELS_MAX`] values; further values are ignored.
     ///
-    /// A value that cannot be a count (NaN, infinite, negative, above `count_max`) makes its channel
-    /// invalid: it is stored as zero, which is what the model was shown for a dropped channel.
+    /// A value that cannot be a count (NaN, infinite, negative or above `count_max`) makes its channel invalid. The
+    /// channel's count is then stored as zero, which is what the model saw in training for a dropped channel.
     pub fn fill(&mut self, counts: impl Iterator<Item = f32>, count_max: f32) {
         self.validity = [0; CHANNELS_MAX / 64];
         self.channels = 0;
         self.valid = 0;
         for (channel, count) in counts.take(CHANNELS_MAX).enumerate() {
-            // Written so that a NaN fails it.
+            // A NaN is in no range.
             let is_count = (0.0..=count_max).contains(&count);
             self.counts[channel] = if is_count { count } else { 0.0 };
             self.validity[channel / 64] |= u64::from(is_count) << (channel % 64);
@@ -67,7 +67,7 @@ impl Bin {
         }
     }
 
-    /// The counts, one for each channel; 0 where the channel is invalid.
+    /// Counts, one for each channel; 0 for an invalid channel.
     pub fn counts(&self) -> &[f32] {
         &self.counts[..self.channels as usize]
     }
@@ -77,23 +77,23 @@ impl Bin {
         self.channels as usize
     }
 
-    /// Whether `channel` carried a count.
+    /// Whether `channel` has a valid count.
     pub fn is_valid(&self, channel: usize) -> bool {
         channel < self.channels() && self.validity[channel / 64] >> (channel % 64) & 1 == 1
     }
 
-    /// Counts as they go on the wire: NaN where the channel is invalid.
+    /// Counts as they are sent: NaN for an invalid channel.
     pub fn counts_or_nan(&self) -> impl Iterator<Item = f32> + '_ {
         let count = |(channel, count): (usize, &f32)| if self.is_valid(channel) { *count } else { f32::NAN };
         self.counts().iter().enumerate().map(count)
     }
 
-    /// Channels that carried no count.
+    /// Number of channels without a valid count.
     pub fn invalid_channels(&self) -> usize {
         (self.channels - self.valid) as usize
     }
 
-    /// Whether no channel carried a count: to the model, a missing bin.
+    /// Whether no channel has a valid count. To the model, this is a missing bin.
     pub fn is_missing(&self) -> bool {
         self.valid == 0
     }

@@ -1,25 +1,30 @@
-//! What a bin is: half-open, counted from its segment's start, in whole nanoseconds.
+//! How spikes are counted in bins: half-open intervals, counted from the start of their segment, in whole
+//! nanoseconds.
 //!
-//! [`Binner`] turns spike times into counts and is the only place of the project that does: the trainer,
-//! `play` and every test share its edges. [`Rebinner`] sums the narrow bins that a rig sends into the
-//! model's bins. Times are rounded to the nanosecond before they are divided, as the benchmark's tools
-//! round to 1e-6 ms, so that a spike stored as 0.00999999999 s is one at 10 ms.
+//! [`Binner`] turns spike times into counts. No other code of the project does, so that the trainer, `play` and every
+//! test have the same bin edges. [`Rebinner`] sums the narrow bins that a rig sends into the model's bins. Times are
+//! rounded to a nanosecond before they are divided, as the benchmark's tools round to 1e-6 ms, so that a spike stored
+//! as 0.00999999999 s counts as one at 10 ms.
 
-/// Why bins cannot be made.
+use crate::limits::{BIN_WIDTH_MS_MAX, BIN_WIDTH_MS_MIN};
+
+/// Why spikes cannot be counted in bins.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum BinError {
-    /// The width is not usable.
-    #[error("expected a bin width from 0.1 to 10000 ms in whole microseconds, found {found} ms")]
+    /// The width cannot be used.
+    #[error(
+        "expected a bin width from {BIN_WIDTH_MS_MIN} to {BIN_WIDTH_MS_MAX} ms in whole microseconds, found {found} ms"
+    )]
     Width {
-        /// The width that was asked for, ms.
+        /// Width that was asked for, ms.
         found: f64,
     },
-    /// The model's bin is no whole multiple of the source's.
+    /// The model's bin is not a whole multiple of the source's.
     #[error("expected a source bin that divides the model's {model_ms} ms, found {source_ms} ms")]
     DoesNotDivide {
-        /// The model's bin width, ms.
+        /// Width of the model's bin, ms.
         model_ms: f64,
-        /// The source's bin width, ms.
+        /// Width of the source's bin, ms.
         source_ms: f64,
     },
     /// A sample has the wrong number of channels.
@@ -32,20 +37,22 @@ pub enum BinError {
     },
 }
 
-/// Cuts segments into bins and counts spikes in them.
+/// Divides segments into bins and counts the spikes in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binner {
     width_ns: i64,
 }
 
 impl Binner {
-    /// A binner for bins of `width_ms` milliseconds.
+    /// Makes a binner for bins of `width_ms` milliseconds.
     ///
     /// # Errors
-    /// [`BinError::Width`] unless the width is from 0.1 to 10,000 ms and a whole number of microseconds.
+    /// [`BinError::Width`] unless the width is within the limits and a whole number of microseconds.
     pub fn new(width_ms: f64) -> Result<Self, BinError> {
         let width_us = width_ms * 1e3;
-        if !(0.1..=10_000.0).contains(&width_ms) || (width_us - width_us.round()).abs() > 1e-6 {
+        if !(BIN_WIDTH_MS_MIN..=BIN_WIDTH_MS_MAX).contains(&width_ms)
+            || (width_us - width_us.round()).abs() > 1e-6
+        {
             return Err(BinError::Width { found: width_ms });
         }
         Ok(Binner { width_ns: width_us.round() as i64 * 1_000 })
@@ -56,25 +63,30 @@ impl Binner {
         self.width_ns
     }
 
+    /// Width of a bin, us.
+    pub fn width_us(self) -> u32 {
+        (self.width_ns / 1_000) as u32
+    }
+
     /// Width of a bin, s.
     pub fn width_s(self) -> f64 {
         self.width_ns as f64 * 1e-9
     }
 
-    /// Whole bins in `[start_s, stop_s)`; what is left at the end is in no bin.
+    /// Number of whole bins in `[start_s, stop_s)`. The rest at the end belongs to no bin.
     pub fn bins(self, start_s: f64, stop_s: f64) -> usize {
         (nanoseconds(stop_s - start_s) / self.width_ns).max(0) as usize
     }
 
-    /// The bin of a segment that begins at `start_s` which holds time `t_s`; `None` before the segment.
+    /// Number of the bin that holds time `t_s`, in a segment that starts at `start_s`; `None` before the segment.
     pub fn index(self, start_s: f64, t_s: f64) -> Option<usize> {
         usize::try_from(nanoseconds(t_s - start_s).div_euclid(self.width_ns)).ok()
     }
 
-    /// Adds the spikes of one unit (times in seconds, ascending) to the `bins` bins from `start_s` on.
+    /// Adds the spikes of one unit to the `bins` bins that start at `start_s`. Spike times are in seconds, ascending.
     /// Bin `t` is `counts[t * stride]`, so that `stride` units can share one `[bins, units]` array.
     pub fn count(self, spike_times: &[f64], start_s: f64, bins: usize, counts: &mut [f32], stride: usize) {
-        // A spike half a nanosecond before the start still rounds into it, hence the margin.
+        // A spike half a nanosecond before the start is rounded into the first bin, hence the margin.
         let first = spike_times.partition_point(|&t| t < start_s - 1e-9);
         for &t in &spike_times[first..] {
             match self.index(start_s, t) {
@@ -90,7 +102,7 @@ fn nanoseconds(seconds: f64) -> i64 {
     (seconds * 1e9).round() as i64
 }
 
-/// Sums `parts` consecutive narrow bins of a source into one of the model's.
+/// Sums `parts` consecutive narrow bins of a source into one bin of the model.
 #[derive(Debug, Clone)]
 pub struct Rebinner {
     parts: usize,
@@ -99,10 +111,11 @@ pub struct Rebinner {
 }
 
 impl Rebinner {
-    /// A rebinner from `source_ms` to `model_ms` bins of `channels` channels. Allocates once.
+    /// Makes a rebinner from `source_ms` to `model_ms` bins of `channels` channels. Allocates once.
     ///
     /// # Errors
-    /// [`BinError::Width`] for an unusable width, [`BinError::DoesNotDivide`] when the source's is no whole part of the model's.
+    /// [`BinError::Width`] for a width that cannot be used, [`BinError::DoesNotDivide`] when the source's width does
+    /// not divide the model's.
     pub fn new(source_ms: f64, model_ms: f64, channels: usize) -> Result<Self, BinError> {
         let source = Binner::new(source_ms)?;
         let model = Binner::new(model_ms)?;
@@ -116,17 +129,17 @@ impl Rebinner {
         })
     }
 
-    /// Narrow bins in one of the model's.
+    /// Number of narrow bins in one bin of the model.
     pub fn parts(&self) -> usize {
         self.parts
     }
 
-    /// Adds a narrow bin; gives the sums when a model bin is complete. A segment start discards what was
-    /// begun. A channel without a count (NaN) in any part has none in the sum: a sum over less time
+    /// Adds a narrow bin, and returns the sums when a bin of the model is complete. A segment start discards an
+    /// incomplete bin. A channel without a count (NaN) in any part has none in the sum, because a sum over less time
     /// would be a lower rate. Runs on the source thread for every sample; does not allocate.
     ///
     /// # Errors
-    /// [`BinError::Channels`]; the sample is then not taken.
+    /// [`BinError::Channels`] for a sample with another number of channels, which is then ignored.
     pub fn push(&mut self, counts: &[f32], segment_start: bool) -> Result<Option<&[f32]>, BinError> {
         if counts.len() != self.sums.len() {
             return Err(BinError::Channels { expected: self.sums.len(), found: counts.len() });
@@ -152,8 +165,8 @@ mod tests {
 
     #[test]
     fn edges_are_those_of_the_benchmark() {
-        // The published rounding rule on times that sit on and beside an edge; see `binning.json` of the
-        // benchmark's vectors.
+        // The published rounding rule, on times that lie on and beside an edge; see `binning.json` of the benchmark's
+        // vectors.
         let times =
             [0.0004999, 0.001, 0.0019999999, 0.0021, 0.0049999, 0.005, 0.00999999999, 0.0123, 0.0123, 0.0149];
         let index: Vec<usize> =

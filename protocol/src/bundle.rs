@@ -1,15 +1,17 @@
-//! A model that travels: a folder, or the same files in one tar (`.ndt`).
+//! A bundle: a model on disk, as a folder or as the same files in one tar (`.ndt`).
 //!
-//! `manifest.toml` names and digests every other file, and its own digest is the bundle's id, so that one
-//! changed byte anywhere is noticed. A bundle is written beside its final name and renamed: there is never
-//! half of one where a good one was. Reading it checks everything that can be checked without running the
-//! model; running it against the golden vectors is the engine's part.
+//! `manifest.toml` lists the digest of every other file, and its own digest is the bundle's id, so that one changed
+//! byte anywhere is noticed. A bundle is written beside its final name and then renamed, so that there is never half
+//! a bundle where a good one was. [`Bundle::read`] checks everything that can be checked without running the model;
+//! the engine then runs the model against the golden vectors.
 
 pub mod folded;
 pub mod manifest;
 pub mod precision;
+pub mod quantity;
 pub mod readouts;
 pub mod tensors;
+pub mod transformer;
 
 use self::manifest::{FORMAT_VERSION, Manifest};
 use self::tensors::Tensors;
@@ -19,13 +21,13 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Weights, folded: counts go in, ln(spikes/s) and m/s come out.
+/// File of the weights. Counts go in; ln(spikes/s) and m/s come out.
 pub const WEIGHTS: &str = "weights.safetensors";
-/// One bin with its cache in and out; only in a transformer's bundle.
+/// File of the ONNX graph of one bin, with its cache in and out; only in a transformer's bundle.
 pub const STEP: &str = "step.onnx";
-/// A batch of bins; only in a transformer's bundle.
+/// File of the ONNX graph of a batch of bins; only in a transformer's bundle.
 pub const WINDOW: &str = "window.onnx";
-/// Inputs and expected outputs.
+/// File of the golden vectors: inputs and expected outputs.
 pub const GOLDEN: &str = "golden.safetensors";
 const MANIFEST: &str = "manifest.toml";
 const FILES: [&str; 4] = [WEIGHTS, STEP, WINDOW, GOLDEN];
@@ -34,16 +36,16 @@ const NO_ID: &str = "00000000000000000000000000000000000000000000000000000000000
 /// A bundle whose files agree with its manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bundle {
-    /// What the model is.
+    /// The manifest: what the model is.
     pub manifest: Manifest,
-    /// The weights, with the names and shapes of [`Manifest::weight_shapes`].
+    /// Weights, with the names and shapes of [`Manifest::weight_shapes`].
     pub weights: Tensors,
-    /// The cached step, for ONNX Runtime; empty of a linear decoder, which has no graphs.
+    /// ONNX graph of the cached step; empty for a linear decoder, which has no graphs.
     pub step_onnx: Vec<u8>,
-    /// The batch graph, for ONNX Runtime; empty likewise.
+    /// ONNX graph of a batch of bins; empty for a linear decoder.
     pub window_onnx: Vec<u8>,
-    /// `counts [T, C]`, `missing [T]`, `log_rates [T, N]`, `velocity [T, V]` and `further [T, F]` of a cold-started
-    /// stream, without those that the model does not have.
+    /// Golden vectors of a stream of `T` bins that starts cold: `counts [T, C]`, `missing [T]`, `log_rates [T, N]`,
+    /// `velocity [T, V]` and `further [T, F]`, without those that the model does not have.
     pub golden: Tensors,
 }
 
@@ -53,45 +55,45 @@ pub enum BundleError {
     /// A file cannot be read or written.
     #[error(transparent)]
     Io(#[from] FileError),
-    /// Neither a folder nor a tar of one.
+    /// The path is neither a bundle folder nor a tar of one.
     #[error("expected a bundle folder or .ndt file with a manifest.toml, found none in {path}")]
     NoManifest {
-        /// What was asked for.
+        /// Path that was given.
         path: PathBuf,
     },
-    /// The manifest's text is damaged, or a key is unknown.
+    /// The text of the manifest is damaged, or holds an unknown key.
     #[error("expected a bundle manifest, found {found}")]
     Manifest {
-        /// What the parser says, on one line.
+        /// Message of the parser, on one line.
         found: String,
     },
-    /// Written by a newer or older program.
+    /// The bundle was written by a newer or older program.
     #[error(
         "expected bundle format version {FORMAT_VERSION}, found {found}; use the ndt-train of this version to export it again"
     )]
     Version {
-        /// The version of the bundle.
+        /// Format version of the bundle.
         found: i64,
     },
-    /// A file is not what the manifest says.
+    /// A file does not have the digest of the manifest.
     #[error("expected {file} with sha256 {expected}, found {found}")]
     Digest {
-        /// Which file.
+        /// Name of the file.
         file: String,
-        /// Digest by the manifest.
+        /// Digest in the manifest.
         expected: String,
         /// Digest of the file, or `no such file`.
         found: String,
     },
-    /// An array file is damaged.
+    /// A file of arrays is damaged.
     #[error("{file}: {error}")]
     Tensors {
-        /// Which file.
+        /// Name of the file.
         file: &'static str,
-        /// What is wrong with it.
+        /// Error of the reader.
         error: tensors::TensorsError,
     },
-    /// The parts do not fit each other.
+    /// The parts of the bundle do not fit each other. One sentence for each problem.
     #[error("{}", .0.join("; "))]
     Check(Vec<String>),
 }
@@ -100,7 +102,7 @@ impl Bundle {
     /// Reads and checks a bundle folder or `.ndt` file.
     ///
     /// # Errors
-    /// A sentence that says what was expected and found; see [`BundleError`].
+    /// [`BundleError`], which says what was expected and what was found.
     pub fn read(path: &Path) -> Result<Bundle, BundleError> {
         let mut files = if path.is_dir() { read_folder(path)? } else { read_tar(path)? };
         let text = files.remove(MANIFEST).ok_or_else(|| BundleError::NoManifest { path: path.to_owned() })?;
@@ -128,8 +130,8 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// Writes the bundle, as a tar if `path` ends in `.ndt` and as a folder if not; replaces what was there.
-    /// Fills in the manifest's version, digests and id, and gives the manifest as written.
+    /// Writes the bundle, as a tar if `path` ends in `.ndt` and as a folder otherwise, and replaces what was there.
+    /// Fills in the version, digests and id of the manifest, and returns the manifest as written.
     ///
     /// # Errors
     /// [`BundleError::Check`] before anything is written, [`BundleError::Io`] with nothing changed at `path`.
@@ -182,7 +184,7 @@ impl Bundle {
         id
     }
 
-    /// Length of the golden stream, bins.
+    /// Number of bins in the golden stream.
     pub fn golden_bins(&self) -> usize {
         self.golden.get("missing").map_or(0, |(shape, _)| shape.iter().product())
     }
@@ -206,7 +208,7 @@ impl Bundle {
     }
 }
 
-/// What a bundle of this manifest consists of, beside the manifest.
+/// Files of a bundle with this manifest, besides the manifest.
 fn files_of(manifest: &Manifest) -> &'static [&'static str] {
     if manifest.linear.is_some() { &[WEIGHTS, GOLDEN] } else { &FILES }
 }
@@ -231,8 +233,8 @@ fn array_problems(what: &str, found: &Tensors, expected: &[(String, Vec<usize>)]
     problems
 }
 
-/// The version is read before anything else, so that a newer manifest is answered with its version
-/// and not with the first key that this program does not know.
+/// Reads the version before anything else, so that a newer manifest is refused for its version and not for the first
+/// key that this program does not know.
 fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {
     let broken = |found: String| BundleError::Manifest { found: found.trim_end().replace('\n', " ") };
     let text = std::str::from_utf8(bytes).map_err(|error| broken(error.to_string()))?;
@@ -286,7 +288,7 @@ fn read_tar(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
     Ok(files)
 }
 
-/// A tar of the files, the same bytes for the same files.
+/// Makes a tar of the files. The same files give the same bytes.
 fn tar(files: &[(&str, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
@@ -299,17 +301,17 @@ fn tar(files: &[(&str, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
     archive.into_inner()
 }
 
-/// Lower-case hexadecimal digits.
+/// Returns lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// sha256 of `bytes`, as digits.
+/// Returns the sha256 of `bytes` as hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// sha256 of several files' contents, one after the other, as digits.
+/// Returns the sha256 of the contents of several files, one after another, as hexadecimal digits.
 ///
 /// # Errors
 /// [`BundleError::Io`] for the first file that cannot be read.

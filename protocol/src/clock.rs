@@ -1,10 +1,10 @@
-//! The one local clock: `CLOCK_MONOTONIC` in nanoseconds, as Linux, BRAND and Python's
-//! `time.monotonic_ns()` count it, so that stamps of several programs on one machine compare.
+//! The local clock: `CLOCK_MONOTONIC` in nanoseconds. Linux, BRAND and Python's `time.monotonic_ns()` count it in the
+//! same way, so that time stamps of several programs on one machine can be compared.
 //!
-//! Only the edges of the system read it (sources, publishers, `play`, `listen`); everything between
-//! takes time as an argument.
+//! Only the edges of the system read the clock (sources, publishers, `play`, `listen`); everything in between takes
+//! time as an argument.
 
-/// Nanoseconds of `CLOCK_MONOTONIC`. A vDSO call: no system call, no allocation.
+/// Returns `CLOCK_MONOTONIC` in nanoseconds. A vDSO call: no system call, no allocation.
 pub fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is a valid timespec; CLOCK_MONOTONIC exists on every Linux.

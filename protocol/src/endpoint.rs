@@ -1,12 +1,13 @@
-//! Where a program meets its peers, as command lines and configuration files write it.
+//! Endpoints: the addresses at which programs meet, as command lines and configuration files write them.
 //!
 //! `tcp://127.0.0.1:5570` and `ipc:///run/ndtd/bins` are ZeroMQ sockets. Each program has a default [`Role`] for its
 //! sockets; `bind:` or `connect:` in front of the address overrides it. `lsl:NAME`, `lsl:type=TYPE` and so on select a
 //! stream of Lab Streaming Layer ([`Query`]); `lsl` alone selects the default stream of the program.
 //!
 //! [`Endpoint`] is the grammar, with one variant for each transport. What a program can do with a transport depends on
-//! the side it is on, so each side has a type of its own ([`Input`], [`Output`], [`PlayTarget`], [`ListenSource`]). They are made
-//! when the text is parsed: an endpoint that a side cannot use is refused there, and nowhere later.
+//! the side that it is on, so that each side has a type of its own: [`Input`], [`Output`], [`PlayTarget`] and
+//! [`ListenSource`]. Reading the text as one of these types refuses an endpoint that the side cannot use, and no later
+//! code has to.
 
 mod side;
 
@@ -14,9 +15,10 @@ pub use side::{Input, ListenSource, Output, PlayTarget};
 
 use crate::lsl::{Query, QueryError};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// Side of a ZeroMQ connection.
+/// The side that a program takes of a ZeroMQ connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Binds the address and waits for peers.
@@ -25,17 +27,17 @@ pub enum Role {
     Connect,
 }
 
-/// Address of a ZeroMQ socket, with the role that was written in front of it.
+/// The address of a ZeroMQ socket, with the role that was written in front of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketAddress {
-    /// Role that was written; the program's default where none was.
+    /// Role that was written; `None` for the program's default.
     pub role: Option<Role>,
     /// `tcp://host:port` or `ipc://path`.
     pub address: String,
 }
 
 impl SocketAddress {
-    /// The role that was written, or else `default`.
+    /// Returns the role that was written, or else `default`.
     pub fn role_or(&self, default: Role) -> Role {
         self.role.unwrap_or(default)
     }
@@ -44,7 +46,8 @@ impl SocketAddress {
     pub fn is_local(&self) -> bool {
         let host =
             self.address.strip_prefix("tcp://").and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host);
-        host.is_none_or(|host| host.starts_with("127.") || host == "localhost" || host == "[::1]")
+        let is_loopback = |host: &str| host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+        host.is_none_or(|host| is_loopback(host) || host == "localhost" || host == "[::1]")
     }
 }
 
@@ -81,7 +84,7 @@ impl fmt::Display for SocketAddress {
     }
 }
 
-/// Any endpoint that this project can write down, on whichever side it may be used.
+/// Any endpoint that can be written, whichever side may use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// A ZeroMQ socket.
@@ -98,24 +101,24 @@ pub enum EndpointError {
         "expected an endpoint such as tcp://127.0.0.1:5570, bind:ipc:///run/ndtd/bins or lsl:NAME, found \"{found}\""
     )]
     Unknown {
-        /// The text.
+        /// Text that was given.
         found: String,
     },
-    /// It starts with `lsl:`, and what follows selects no stream.
+    /// The text starts with `lsl:`, and what follows does not select a stream.
     #[error(transparent)]
     Stream(#[from] QueryError),
-    /// The side that reads it cannot use this endpoint.
+    /// The side that was given the endpoint cannot use it.
     #[error("expected {expected}, found {found}")]
     Side {
-        /// What the side can use.
+        /// Endpoints that the side can use.
         expected: &'static str,
-        /// The text.
+        /// Text that was given.
         found: String,
     },
 }
 
 impl Endpoint {
-    /// The text without its role: two endpoints with the same address meet the same peers.
+    /// Returns the text without its role. Two endpoints with the same address meet the same peers.
     pub fn address(&self) -> String {
         match self {
             Endpoint::Zeromq(socket) => socket.address.clone(),
@@ -197,6 +200,7 @@ mod tests {
             ("ipc:///x", true),
             ("tcp://0.0.0.0:1", false),
             ("tcp://*:1", false),
+            ("tcp://127.example.org:1", false),
         ] {
             let socket = SocketAddress { role: None, address: address.to_owned() };
             assert_eq!(socket.is_local(), is_local, "{address}");

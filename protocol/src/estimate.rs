@@ -1,28 +1,29 @@
-//! What the daemon says about one bin: rates, velocity, when, and how far to trust it.
+//! The daemon's answer to one bin: rates and velocity, when they were computed, and how far to trust them.
 
 use crate::limits::{UNITS_MAX, VELOCITY_DIMS_MAX};
 
-/// Which kind of answer an estimate is. Consumers act on `Good` and decide about the rest.
+/// The kind of answer that an estimate is. Subscribers act on `Good` and decide what to do with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Quality {
-    /// Computed from this bin with the history that the model wants.
+    /// Computed from this bin, with as much history as the model wants.
     Good = 0,
-    /// Computed from this bin with less history than the model wants (start, segment start, after a long gap).
+    /// Computed from this bin, with less history than the model wants (at a start, at a segment's start, after a long
+    /// gap).
     Warmup = 1,
-    /// The bin never came; computed from the bins before it, or the policy's answer where they are too far away
+    /// The bin never arrived. Computed from the bins before it; where these are too far away, the policy's answer
     /// (`decoded_ns` is then 0).
     Gap = 2,
-    /// Not computed in time; the fallback decoder's velocity, or the policy's answer.
+    /// Not computed in time. The fallback decoder's velocity, or the policy's answer.
     Late = 3,
-    /// The source is silent; the policy's answer.
+    /// The source is silent. The policy's answer.
     Stale = 4,
-    /// Computed, but not usable (not finite); the fallback decoder's velocity, or the policy's answer.
+    /// Computed but not usable (not finite). The fallback decoder's velocity, or the policy's answer.
     Fault = 5,
 }
 
 impl Quality {
-    /// All of them, in the order of their numbers.
+    /// All qualities, in the order of their numbers.
     pub const ALL: [Quality; 6] =
         [Quality::Good, Quality::Warmup, Quality::Gap, Quality::Late, Quality::Stale, Quality::Fault];
 
@@ -31,13 +32,13 @@ impl Quality {
         ["good", "warmup", "gap", "late", "stale", "fault"][self as usize]
     }
 
-    /// The quality of this number, if there is one.
+    /// Returns the quality with this number, if there is one.
     pub fn from_number(number: u8) -> Option<Quality> {
         Quality::ALL.get(usize::from(number)).copied()
     }
 }
 
-/// Why an estimate has its quality: a set of bits, so that two causes can be told at once.
+/// Why an estimate has its quality: a set of bits, so that several causes can be named at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reasons(pub u32);
 
@@ -46,31 +47,32 @@ impl Reasons {
     pub const SEGMENT_START: Reasons = Reasons(1 << 0);
     /// The history is shorter than the bundle's warm-up.
     pub const SHORT_HISTORY: Reasons = Reasons(1 << 1);
-    /// The bin is missing from the sequence.
+    /// The bin is missing from the source's sequence.
     pub const MISSING_BIN: Reasons = Reasons(1 << 2);
     /// A gap was longer than the bundle's limit, and the state was reset.
     pub const LONG_GAP: Reasons = Reasons(1 << 3);
-    /// At least one channel carried no count.
+    /// At least one channel has no valid count.
     pub const INVALID_CHANNELS: Reasons = Reasons(1 << 4);
     /// A rate or velocity was not finite.
     pub const NOT_FINITE: Reasons = Reasons(1 << 5);
-    /// The source began again (new stream id).
+    /// The source was restarted (new stream id).
     pub const SOURCE_RESTART: Reasons = Reasons(1 << 6);
     /// The engine failed.
     pub const ENGINE_FAILED: Reasons = Reasons(1 << 7);
-    /// The bin came, and no result was there at its deadline.
+    /// The bin arrived, but its result was not there at the deadline.
     pub const DEADLINE_MISSED: Reasons = Reasons(1 << 8);
-    /// The source is connected, or cannot be told to be gone, and sends nothing.
+    /// The source sends nothing, although it is connected or not known to be gone.
     pub const PEER_SILENT: Reasons = Reasons(1 << 9);
     /// The connection to the source is lost.
     pub const PEER_GONE: Reasons = Reasons(1 << 10);
-    /// The source's clock moved by more or less than its bins.
+    /// The source's clock moved by more or less than the width of its bins.
     pub const CLOCK_JUMP: Reasons = Reasons(1 << 11);
-    /// The velocity was cut to the configured speed or change of speed.
+    /// The velocity was limited to the configured speed or change of speed.
     pub const VELOCITY_LIMITED: Reasons = Reasons(1 << 12);
-    /// The source went on with numbers that had been answered as stale: numbering follows it from here.
+    /// The source went on with numbers that had already been answered as stale. From here on the numbers are the
+    /// source's again.
     pub const RENUMBERED: Reasons = Reasons(1 << 13);
-    /// The velocity is the fallback bundle's, a linear decoder's, computed from this bin; the rates are held.
+    /// The velocity was computed from this bin by the fallback bundle's linear decoder; the rates are held.
     pub const DEGRADED: Reasons = Reasons(1 << 14);
 
     const NAMES: [&'static str; 15] = [
@@ -91,7 +93,7 @@ impl Reasons {
         "degraded",
     ];
 
-    /// Both sets together.
+    /// Returns the bits of both sets.
     pub fn with(self, other: Reasons) -> Reasons {
         Reasons(self.0 | other.0)
     }
@@ -101,42 +103,42 @@ impl Reasons {
         self.0 & other.0 == other.0
     }
 
-    /// Names of the bits that are set; unknown bits have none.
+    /// Names of the bits that are set. Unknown bits have no name.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.iter().enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| *name)
     }
 }
 
-/// The answer to one bin. Stored inline, so that handing one on never allocates.
+/// The answer to one bin. Stored inline, so that passing one on never allocates.
 #[derive(Clone)]
 pub struct Estimate {
-    /// The bin's number.
+    /// Number of the bin.
     pub seq: u64,
     /// Identity of the source's run.
     pub stream: u64,
-    /// The source's time of the bin's end, ns.
+    /// End of the bin by the source's clock, ns.
     pub source_ns: i64,
-    /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns; of a bin that never came, when it should
-    /// have been.
+    /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns. For a bin that never arrived: when it was
+    /// due.
     pub arrival_ns: u64,
-    /// When the model was done, `CLOCK_MONOTONIC` ns; 0 where it computed nothing in time.
+    /// When the model had computed the result, `CLOCK_MONOTONIC` ns; 0 if it computed none in time.
     pub decoded_ns: u64,
-    /// When the estimate was handed to the transport, `CLOCK_MONOTONIC` ns; 0 before.
+    /// When the estimate was handed to the transport, `CLOCK_MONOTONIC` ns; 0 before that.
     pub published_ns: u64,
     /// What must be added to the source's time to get `CLOCK_MONOTONIC` of this machine, ns; see
     /// [`Estimate::clock_uncertainty_ns`].
     pub clock_offset_ns: i64,
-    /// How far the offset may be wrong, ns; [`Estimate::CLOCK_UNKNOWN`] where nothing is known of it.
+    /// How far the offset may be wrong, ns; [`Estimate::CLOCK_UNKNOWN`] when nothing is known about it.
     pub clock_uncertainty_ns: u64,
-    /// The instant that the velocity is for, in the source's time, ns.
+    /// Instant that the velocity is for, by the source's clock, ns.
     pub velocity_for_ns: i64,
-    /// Which kind of answer this is.
+    /// Kind of answer.
     pub quality: Quality,
-    /// Why.
+    /// Why the estimate has this quality.
     pub reasons: Reasons,
-    /// Bins that had been received beyond this one and were not yet answered.
+    /// Number of later bins that had been received and not yet answered.
     pub lag_bins: u16,
-    /// The bundle that computed it: sha256 of its contents.
+    /// Id of the bundle that computed the estimate: sha256 of its contents.
     pub bundle: [u8; 32],
     units: u32,
     dims: u32,
@@ -145,13 +147,13 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// A clock offset of which nothing is known.
+    /// Uncertainty of a clock offset about which nothing is known.
     pub const CLOCK_UNKNOWN: u64 = u64::MAX;
 
-    /// An estimate of all zeros for `units` units and `dims` velocity components (0 without a velocity head).
+    /// Makes an estimate of zeros for `units` units and `dims` velocity components (0 without a velocity head).
     ///
     /// # Panics
-    /// When either is above its limit, which a checked bundle never is.
+    /// When either is above its limit, which never happens for a checked bundle.
     pub const fn zero(units: usize, dims: usize) -> Self {
         assert!(units <= UNITS_MAX && dims <= VELOCITY_DIMS_MAX);
         Estimate {
@@ -175,7 +177,7 @@ impl Estimate {
         }
     }
 
-    /// Takes over all of another estimate of the same bundle. Copies what is used of the inline storage, not all of it.
+    /// Copies another estimate of the same bundle. Copies only the used part of the inline storage.
     pub fn copy_from(&mut self, other: &Estimate) {
         self.copy_stamps(other);
         (self.units, self.dims) = (other.units, other.dims);
@@ -183,7 +185,7 @@ impl Estimate {
         self.velocity_mut().copy_from_slice(other.velocity());
     }
 
-    /// Takes over all of another estimate but its rates and velocity.
+    /// Copies everything of another estimate but its rates and velocity.
     pub fn copy_stamps(&mut self, other: &Estimate) {
         self.seq = other.seq;
         self.stream = other.stream;
@@ -200,22 +202,22 @@ impl Estimate {
         self.bundle = other.bundle;
     }
 
-    /// Firing rates, spikes/s, in the bundle's unit order.
+    /// Firing rates, spikes/s, in the unit order of the bundle.
     pub fn rates(&self) -> &[f32] {
         &self.rates[..self.units as usize]
     }
 
-    /// Firing rates, to be written.
+    /// Firing rates for writing, spikes/s.
     pub fn rates_mut(&mut self) -> &mut [f32] {
         &mut self.rates[..self.units as usize]
     }
 
-    /// Hand velocity, m/s; empty where the model has no velocity head.
+    /// Hand velocity, m/s; empty when the model has no velocity head.
     pub fn velocity(&self) -> &[f32] {
         &self.velocity[..self.dims as usize]
     }
 
-    /// Hand velocity, to be written.
+    /// Hand velocity for writing, m/s.
     pub fn velocity_mut(&mut self) -> &mut [f32] {
         &mut self.velocity[..self.dims as usize]
     }

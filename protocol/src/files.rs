@@ -1,28 +1,37 @@
-//! Files that are whole or not there: written beside their final name, then renamed.
+//! Files that are either complete or absent: they are written beside their final name and then renamed.
+//!
+//! Also the place beside the program where shared libraries may lie ([`beside_executable`]).
 
 use std::ffi::OsString;
 use std::io::{Error, Write};
 use std::path::{Path, PathBuf};
 
-/// A file that could not be written, read or renamed.
+/// Path of the file `name` in the folder of the running program, if there is such a file. Shared libraries that a program
+/// loads at run time may lie there.
+pub fn beside_executable(name: &str) -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    Some(program.parent()?.join(name)).filter(|path| path.exists())
+}
+
+/// An error of the system about one file.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {error}")]
 pub struct FileError {
-    /// Which file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What the system says.
+    /// Error of the system.
     pub error: Error,
 }
 
 impl FileError {
-    /// Names the file that `error` is about; for `map_err`.
+    /// Returns a function that adds the path to an error; for `map_err`.
     pub fn at(path: &Path) -> impl FnOnce(Error) -> FileError + use<> {
         let path = path.to_owned();
         move |error| FileError { path, error }
     }
 }
 
-/// Writes one file; what was there is replaced only when all bytes are on the disk.
+/// Writes one file. An existing file is replaced only when all bytes are on the disk.
 ///
 /// # Errors
 /// [`FileError`] with nothing changed at `path`.
@@ -33,17 +42,17 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         file.sync_all()
     });
     if let Err(error) = written.and_then(|()| std::fs::rename(&part, path)) {
-        // What is left of the attempt is of no use; that it cannot be removed is no news either.
+        // The partial file is of no use, and a failure to remove it changes nothing.
         drop(std::fs::remove_file(&part));
         return Err(FileError { path: path.to_owned(), error });
     }
     Ok(())
 }
 
-/// Writes a folder of files; the folder (or file) that was there is replaced as a whole.
+/// Writes a folder of files. An existing folder (or file) is replaced as a whole.
 ///
-/// A folder cannot be renamed over a full one: the two are exchanged, and the old one removed. Where the file system
-/// cannot do that in one step, the old one steps aside first.
+/// A folder cannot be renamed over one that is not empty: the two are exchanged, and the old one is removed. Where
+/// the file system cannot exchange two names in one step, the old folder is renamed first.
 ///
 /// # Errors
 /// [`FileError`] with what was at `path` still there.
@@ -69,7 +78,7 @@ fn fill(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Exchanges two names in one step, where the file system can.
+/// Exchanges two names in one step. Returns whether the file system could.
 fn exchange(a: &Path, b: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let name = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
@@ -103,7 +112,7 @@ fn remove(path: &Path) -> Result<(), FileError> {
     removed.map_err(FileError::at(path))
 }
 
-/// A name in the same folder (a rename must not cross file systems) that no other process uses.
+/// Returns a name in the same folder (a rename must not cross file systems) that no other process uses.
 fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name: OsString = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.{what}", std::process::id()));

@@ -1,9 +1,20 @@
-//! What two programs of this project must agree on.
+//! Everything on which two programs of this project must agree.
 //!
-//! A [`bin`] of spike counts goes in, an [`estimate`] of firing rates and hand velocity comes out; [`wire`]
-//! gives both their bytes, [`bundle`] is the model that stands between them, [`binner`] says what a bin is,
-//! and [`limits`] how large any of it may be. Nothing here does I/O but the bundle and [`lsl`], the
-//! binding to a library that both ends load; and nothing here knows an engine or a trainer.
+//! A [`bin`] of spike counts goes in, an [`estimate`] of firing rates and hand velocity comes out, and a [`bundle`]
+//! is the model in between.
+//!
+//! | module | what it defines |
+//! |---|---|
+//! | [`bin`], [`binner`] | a bin of spike counts; spike times or narrow bins to bins |
+//! | [`estimate`] | an estimate, its quality and its reasons |
+//! | [`wire`] | the bytes of bins, estimates and descriptions |
+//! | [`lsl`] | streams of Lab Streaming Layer, and the library, which is loaded at run time |
+//! | [`bundle`] | a model on disk |
+//! | [`endpoint`] | the address at which programs meet, for each side |
+//! | [`limits`], [`clock`], [`files`] | how large anything may be; the local clock; files that are complete or absent |
+//!
+//! Nothing here has a thread or a socket of its own, and only [`bundle`], [`files`] and [`lsl`] do I/O. Nothing here
+//! knows an engine or a trainer.
 
 pub mod bin;
 pub mod binner;

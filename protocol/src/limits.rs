@@ -1,47 +1,65 @@
-//! Every limit of the system, with its reason and its relation to the others asserted.
+//! All limits of the system, with their reasons; their relations are asserted.
 //!
-//! The real-time path stores bins and estimates inline, so these numbers are also its memory: a queue of
-//! [`QUEUE_BINS`] bins is about nine megabytes, taken once at start.
+//! The real-time path stores bins and estimates inline, so that these numbers also decide its memory: a queue of
+//! [`QUEUE_BINS`] bins takes about nine megabytes, allocated once at the start.
 
-/// Input channels of a model. Four Utah arrays and a few Neuropixels shanks fit; beyond that a rig
-/// would bin elsewhere.
+use std::fmt::Display;
+
+/// Most input channels of a model. Four Utah arrays and a few Neuropixels shanks fit; a larger rig would bin
+/// elsewhere.
 pub const CHANNELS_MAX: usize = 4096;
 
-/// Units whose rates a model estimates; at least as many as its channels.
+/// Most units whose rates a model estimates; at least as many as its channels.
 pub const UNITS_MAX: usize = 4096;
 
-/// Number of a bin. At 1 kHz this is 146 million years; what is above it is no count, and sums with it do not overflow.
+/// Narrowest bin, ms.
+pub const BIN_WIDTH_MS_MIN: f64 = 0.1;
+
+/// Widest bin, ms.
+pub const BIN_WIDTH_MS_MAX: f64 = 10_000.0;
+
+/// Largest lag of a readout to either side of the bin's centre, ms.
+pub const LAG_MS_MAX: f64 = 10_000.0;
+
+/// Largest number of a bin. At 1 kHz it is reached after 146 million years. A larger number is an error, and sums
+/// with an accepted number do not overflow.
 pub const SEQ_MAX: u64 = 1 << 62;
 
-/// The most spikes that a bundle may call plausible in one bin of one channel: at 100 ms bins this is 10 kHz,
-/// ten times what any refractory period allows.
+/// The most spikes in one bin of one channel that a bundle may call plausible. At 100 ms bins this is 10 kHz, ten
+/// times what any refractory period allows.
 pub const COUNT_MAX: u32 = 1000;
 
-/// Components of a velocity: x, y and, where there is one, z.
+/// Most components of a velocity: x, y and z.
 pub const VELOCITY_DIMS_MAX: usize = 3;
 
-/// Readouts of a model beside its velocity.
+/// Most readouts of a model besides its velocity.
 pub const READOUTS_MAX: usize = 16;
 
-/// Bins that wait between two threads: what a source sends at once after a stall of 2.5 s at 5 ms bins, and
-/// more than the reach of any model that is stepped so often.
+/// Length of the queue between two threads, bins: what a source sends at once after a stall of 2.5 s at 5 ms bins,
+/// and more than the reach of any model that is stepped so often.
 pub const QUEUE_BINS: usize = 512;
 
-/// Bins that one attention layer can see.
+/// Most bins that one attention layer can see.
 pub const WINDOW_BINS_MAX: usize = 4096;
 
-/// Width of the transformer.
+/// Largest width of the transformer.
 pub const WIDTH_MAX: usize = 4096;
 
-/// Layers of the transformer.
+/// Most layers of the transformer.
 pub const LAYERS_MAX: usize = 64;
 
-/// A rate above this is not a neuron: a log rate is clipped here before it is exponentiated,
-/// so that no estimate is infinite. In spikes per second.
+/// Highest firing rate, spikes/s: no neuron is faster. A log rate is clipped here before it is exponentiated, so that
+/// no estimate is infinite.
 pub const RATE_HZ_MAX: f32 = 1e6;
 
-/// Bytes of one file of a bundle. The largest model within the limits above is far below.
+/// Largest file of a bundle, bytes. The largest model within the limits above is far smaller.
 pub const BUNDLE_FILE_BYTES_MAX: u64 = 4 << 30;
+
+/// Returns a sentence when `found` is outside `low..=high` (a NaN is outside), and `None` when it is inside.
+pub fn range_problem<T: PartialOrd + Display>(what: &str, found: T, low: T, high: T) -> Option<String> {
+    let is_inside = (&low..=&high).contains(&&found);
+    (!is_inside).then(|| format!("expected {what} from {low} to {high}, found {found}"))
+}
 
 const _: () = assert!(UNITS_MAX >= CHANNELS_MAX, "every channel can be a unit");
 const _: () = assert!(QUEUE_BINS.is_power_of_two());

@@ -1,11 +1,12 @@
-//! Lab Streaming Layer: the few functions of `liblsl.so` that this project uses, loaded at run time.
+//! Lab Streaming Layer: what streams are called and consist of, and the few functions of `liblsl.so` that this
+//! project uses.
 //!
-//! Nothing needs the library to build or to run until a stream is asked for; [`Library::load`] then says in one
-//! sentence how to get it. `library.rs` alone knows its C interface. What streams consist of is in `LSL.md`.
+//! The library is loaded at run time, when a stream is first asked for; if it is missing, [`Library::load`] says in
+//! one sentence how to get it. Only `library.rs` knows its C interface. `LSL.md` documents the streams.
 //!
-//! **Threads:** liblsl's objects have no home thread, so that [`Inlet`], [`Outlet`] and [`StreamInfo`] may move to the
-//! thread that uses them; two threads at once may not use one, so that none can be shared. Each inlet and outlet starts
-//! threads of its own, which inherit scheduling class and CPUs of the thread that made it.
+//! **Threads:** an [`Inlet`], [`Outlet`] or [`StreamInfo`] may move to the thread that uses it, because liblsl ties
+//! none of them to a thread; two threads must not use one at the same time, so that none can be shared. Each inlet
+//! and outlet starts threads of its own, which inherit the scheduling class and the CPUs of the thread that made it.
 
 mod inlet;
 mod library;
@@ -19,18 +20,18 @@ pub use outlet::Outlet;
 pub use query::{Query, QueryError};
 pub use stream_info::{Channel, Description, Format, Kind, StreamInfo};
 
-/// Content type of a stream of counts, one sample for each bin.
+/// Content type of a stream of counts: one sample for each bin.
 pub const TYPE_COUNTS: &str = "BinnedSpikes";
-/// Content type of an irregular stream with one sample for each spike, which holds its channel.
+/// Content type of an irregular stream of spikes: one sample for each spike, with the spike's channel.
 pub const TYPE_EVENTS: &str = "Spikes";
 /// Content type of firing rates.
 pub const TYPE_RATES: &str = "Rates";
-/// Content type of the decoded velocity, with its quality.
+/// Content type of decoded velocity with its quality.
 pub const TYPE_VELOCITY: &str = "Velocity";
 /// Content type of recorded behaviour.
 pub const TYPE_BEHAVIOR: &str = "Kinematics";
 
-/// Label of the channel of a count stream that is not 0 where a stretch of continuous data begins.
+/// Label of the channel of a count stream that is not 0 where a segment of continuous data starts.
 pub const LABEL_SEGMENT_START: &str = "segment-start";
 /// Label of the velocity stream's channel that holds [`crate::Quality`] as a number.
 pub const LABEL_QUALITY: &str = "quality";
@@ -41,63 +42,70 @@ pub const LABEL_BIN: &str = "bin";
 /// Labels of the velocity stream's components, in order.
 pub const LABELS_VELOCITY: [&str; crate::limits::VELOCITY_DIMS_MAX] = ["vx", "vy", "vz"];
 
-/// Numbers of bins begin again here: what a `float32` holds exactly, four days of 20 ms bins.
+/// A sender's clock has jumped when a time stamp is further than this from the time that has passed here, s. Within it,
+/// samples may only have waited on the way.
+pub const CLOCK_JUMP_S: f64 = 0.5;
+/// The most that two clocks are taken to drift apart, seconds per second.
+pub const CLOCK_DRIFT_MAX: f64 = 2e-4;
+
+/// Bin numbers start again from 0 at this number, because a `float32` holds integers exactly up to it: after four
+/// days of 20 ms bins.
 pub const BIN_MODULO: u64 = 1 << 24;
 
-/// Name of the daemon's streams where none is given.
+/// Default name of the daemon's streams.
 pub const NAME_DAEMON: &str = "ndtd";
-/// Name of a player's stream where none is given.
+/// Default name of a player's stream.
 pub const NAME_REPLAY: &str = "ndt-replay";
 
-/// Name of the velocity stream of the daemon's output `name`.
+/// Returns the name of the velocity stream of the daemon's output `name`.
 pub fn velocity_name(name: &str) -> String {
     format!("{name}-velocity")
 }
 
-/// Name of the rates stream of the daemon's output `name`.
+/// Returns the name of the rates stream of the daemon's output `name`.
 pub fn rates_name(name: &str) -> String {
     format!("{name}-rates")
 }
 
-/// Name of the behaviour stream of the player `name`.
+/// Returns the name of the behaviour stream of the player `name`.
 pub fn behavior_name(name: &str) -> String {
     format!("{name}-behavior")
 }
 
-/// Why a stream cannot be used.
+/// Why the library or a stream cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LslError {
-    /// The shared library is not where it was looked for, or is none of liblsl's.
+    /// The shared library cannot be loaded, or is not liblsl.
     #[error(
         "expected liblsl in {looked_for}, found {found}; get it with `pip install pylsl` and set library in [lsl] (or \
          --lsl-library) to its pylsl/lib/liblsl.so, or install a release of github.com/sccn/liblsl"
     )]
     Library {
-        /// Where.
+        /// Path that was tried.
         looked_for: String,
-        /// What the loader says.
+        /// Message of the loader.
         found: String,
     },
-    /// A text that no C function takes.
+    /// A text holds a zero byte, which no C string can hold.
     #[error("expected {what} without a zero byte, found {text:?}")]
     Text {
-        /// Which.
+        /// What the text is for.
         what: &'static str,
-        /// The text.
+        /// Text that was given.
         text: String,
     },
-    /// The library did not do what was asked.
+    /// The library failed to do what was asked.
     #[error("expected liblsl to {what}, found {found}")]
     Refused {
         /// What was asked.
         what: &'static str,
-        /// What it says.
+        /// Message of the library.
         found: String,
     },
     /// The peer has closed the stream, or cannot be reached.
     #[error("expected the stream to go on, found it lost")]
     Lost,
-    /// Not within the time that was given.
+    /// The stream's host did not answer within the given time.
     #[error("expected an answer of the stream's host in time, found none")]
     Timeout,
 }

@@ -1,8 +1,8 @@
-//! The bytes between programs, version 2. `WIRE.md` beside this crate gives every byte and the numpy dtypes.
+//! The bytes between programs. `WIRE.md` in this crate documents every byte and the numpy dtypes.
 //!
-//! A message is a topic, a fixed little-endian header and its payload, each a frame of its own. Readers
-//! refuse what they do not fully understand, with a sentence; a refused frame changes nothing.
-//! A channel without a count is NaN on the wire.
+//! A message is a topic, a fixed little-endian header and its payload, each a frame of its own. A reader refuses a
+//! message that it does not fully understand, with a sentence; a refused message changes nothing. A channel without a
+//! count is NaN.
 
 use crate::bin::Bin;
 use crate::estimate::{Estimate, Quality, Reasons};
@@ -11,15 +11,22 @@ use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Version of the bytes below. Rises with every change, added fields included; a new bit of the reasons is none.
+/// Version of the bytes below.
+///
+/// **When it rises:** with every change of a header or a payload, an added field included. A new bit of [`Reasons`] is no
+/// change: its quality alone says what may be done with an estimate.
+///
+/// **What must be done then:** add a row to the table of versions in `WIRE.md`; write new golden files, whose names carry
+/// the version (`UPDATE_GOLDEN=1 cargo test -p ndt-protocol`), and list their digests in `tests/golden/check.rs`. Tests
+/// fail until all of this is done, and when a golden file changes without a new version.
 pub const VERSION: u16 = 2;
-/// First four bytes of every header.
+/// The first four bytes of every header.
 pub const MAGIC: [u8; 4] = *b"NDTW";
 /// Topic of bins.
 pub const TOPIC_BIN: &[u8] = b"ndt.bin";
 /// Topic of estimates.
 pub const TOPIC_ESTIMATE: &[u8] = b"ndt.estimate";
-/// Topic of descriptions, repeated about once a second for those who join late.
+/// Topic of descriptions, which are repeated about once a second for subscribers that join late.
 pub const TOPIC_DESCRIPTION: &[u8] = b"ndt.description";
 
 const KIND_BIN: u16 = 1;
@@ -78,98 +85,98 @@ struct EstimateHeader {
 const _: () = assert!(size_of::<BinHeader>() == 56);
 const _: () = assert!(size_of::<EstimateHeader>() == 128);
 
-/// Bytes of a bin's header.
+/// Length of a bin's header, bytes.
 pub const BIN_HEADER_BYTES: usize = size_of::<BinHeader>();
-/// Bytes of an estimate's header.
+/// Length of an estimate's header, bytes.
 pub const ESTIMATE_HEADER_BYTES: usize = size_of::<EstimateHeader>();
 
-/// Why a message is not taken. Copied on the real-time path, so it owns no memory.
+/// Why a message is refused. Copied on the real-time path, so that it owns no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// Too few or too many frames.
+    /// The message has too few or too many frames.
     #[error("expected {expected} frames, found {found}")]
     Frames {
-        /// Frames of such a message.
+        /// Number of frames of such a message.
         expected: usize,
-        /// Frames of this one.
+        /// Number of frames of this message.
         found: usize,
     },
     /// A frame is too short or too long.
     #[error("expected a {frame} of {expected} bytes, found {found}")]
     Length {
-        /// Which frame.
+        /// Name of the frame.
         frame: &'static str,
-        /// Its length by the header.
+        /// Length that the header asks for, bytes.
         expected: usize,
-        /// Its length.
+        /// Length of the frame, bytes.
         found: usize,
     },
-    /// Not one of our messages.
+    /// The frame is not the header of a message of this project.
     #[error("expected magic \"NDTW\", found bytes {found:02x?}")]
     Magic {
         /// The first four bytes.
         found: [u8; 4],
     },
-    /// A message of another version.
+    /// The message has another version.
     #[error("expected wire version {VERSION}, found {found}")]
     Version {
-        /// The message's version.
+        /// Version of the message.
         found: u16,
     },
-    /// Another kind of message.
+    /// The message is of another kind.
     #[error("expected message kind {expected}, found {found}")]
     Kind {
-        /// The kind of this topic.
+        /// Kind that belongs to this topic.
         expected: u16,
-        /// The message's kind.
+        /// Kind of the message.
         found: u16,
     },
-    /// Not the model's channels.
+    /// The bin does not have the model's number of channels.
     #[error("expected {expected} channels, found {found}")]
     Channels {
-        /// Channels of the model.
+        /// Number of channels of the model.
         expected: usize,
-        /// Channels of the bin.
+        /// Number of channels of the bin.
         found: usize,
     },
-    /// Neither the model's bin width nor a whole part of it.
+    /// The bin's width is neither the model's nor a whole part of it.
     #[error("expected bins of {expected} us or a whole part of it, found {found} us")]
     BinWidth {
-        /// The model's bin width, us.
+        /// Width of the model's bin, us.
         expected: u32,
-        /// The bin's width, us.
+        /// Width of the bin, us.
         found: u32,
     },
-    /// A count of units or dimensions beyond the limits, or an unknown quality.
+    /// A number is above its limit, or a quality is unknown.
     #[error("expected {what} of at most {max}, found {found}")]
     Limit {
-        /// What is too large.
+        /// Name of the number.
         what: &'static str,
-        /// Its limit.
+        /// Limit of the number.
         max: usize,
-        /// Its value.
+        /// Value of the number.
         found: usize,
     },
 }
 
-/// What a bin says about itself beside its counts.
+/// The header of a bin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BinStamp {
     /// Number of the bin, from 0.
     pub seq: u64,
     /// Identity of the source's run.
     pub stream: u64,
-    /// The source's time of the bin's end, ns.
+    /// End of the bin by the source's clock, ns.
     pub source_ns: i64,
-    /// When it was sent, `CLOCK_MONOTONIC` ns of the sender; 0 if unknown.
+    /// When the bin was sent, `CLOCK_MONOTONIC` ns of the sender; 0 if unknown.
     pub sent_ns: u64,
     /// Width of the bin, us.
     pub bin_width_us: u32,
-    /// Whether a stretch of continuous data begins here.
+    /// Whether a segment of continuous data starts with this bin.
     pub segment_start: bool,
 }
 
-/// Header frame of a bin.
+/// Makes the header frame of a bin.
 pub fn bin_header(stamp: &BinStamp, channels: usize) -> [u8; BIN_HEADER_BYTES] {
     let header = BinHeader {
         head: head(KIND_BIN),
@@ -185,21 +192,22 @@ pub fn bin_header(stamp: &BinStamp, channels: usize) -> [u8; BIN_HEADER_BYTES] {
     zerocopy::transmute!(header)
 }
 
-/// Payload frame of numbers: little-endian `f32`, appended to `bytes`.
+/// Appends numbers to a payload frame, as little-endian `f32`.
 pub fn put_f32(values: &[f32], bytes: &mut Vec<u8>) {
     bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
 }
 
-/// Numbers of a payload frame.
+/// Reads the numbers of a payload frame.
 pub fn f32s(payload: &[u8]) -> impl Iterator<Item = f32> {
     payload.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
 }
 
-/// Reads a bin (topic, header, counts) into `bin`. A count above `count_max` is none; `arrival_ns` is the reader's
-/// clock. The bin's width is in the stamp: whether it fits is the reader's to say. Runs on the source thread for every message; does not allocate.
+/// Reads a bin (topic, header, counts) into `bin`. A count above `count_max` is not taken as one; `arrival_ns` is the
+/// time of the reader's clock. Returns the stamp; whether its bin width fits is for the caller to check. Runs on the
+/// source thread for every message; does not allocate.
 ///
 /// # Errors
-/// [`WireError`]; `bin` is then unchanged.
+/// [`WireError`] when the message is refused; `bin` is then unchanged.
 pub fn read_bin(
     frames: &[&[u8]],
     channels: usize,
@@ -220,7 +228,7 @@ pub fn read_bin(
     Ok(stamp)
 }
 
-/// Takes a bin's message apart: its stamp, its number of channels, its payload.
+/// Splits the message of a bin into its stamp, its number of channels and its payload.
 ///
 /// # Errors
 /// [`WireError`] when the frames are not a bin of this version.
@@ -236,7 +244,7 @@ pub fn split_bin<'a>(frames: &[&'a [u8]]) -> Result<(BinStamp, usize, &'a [u8]),
     })?;
     let channels = limit("channels", header.channels.get() as usize, CHANNELS_MAX)?;
     limit("a seq", header.seq.get() as usize, SEQ_MAX as usize)?;
-    check_length("counts", payload, 4 * channels)?;
+    check_length("counts frame", payload, 4 * channels)?;
     let stamp = BinStamp {
         seq: header.seq.get(),
         stream: header.stream.get(),
@@ -248,7 +256,7 @@ pub fn split_bin<'a>(frames: &[&'a [u8]]) -> Result<(BinStamp, usize, &'a [u8]),
     Ok((stamp, channels, payload))
 }
 
-/// Header frame of an estimate.
+/// Makes the header frame of an estimate.
 pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
     let header = EstimateHeader {
         head: head(KIND_ESTIMATE),
@@ -293,8 +301,8 @@ pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
         max: Quality::ALL.len() - 1,
         found: header.quality.into(),
     })?;
-    check_length("rates", rates, 4 * units)?;
-    check_length("velocity", velocity, 4 * dims)?;
+    check_length("rates frame", rates, 4 * units)?;
+    check_length("velocity frame", velocity, 4 * dims)?;
     let mut estimate = Estimate::zero(units, dims);
     estimate.seq = header.seq.get();
     estimate.stream = header.stream.get();
@@ -314,43 +322,43 @@ pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
     Ok(estimate)
 }
 
-/// What a stream consists of; JSON in the payload of a description message.
+/// What a stream consists of: JSON in the payload of a description message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Description {
-    /// A source's bins.
+    /// The bins of a source.
     Bins {
         /// Width of a bin, us.
         bin_width_us: u32,
         /// Channel ids in the order of the counts.
         channel_ids: Vec<i64>,
     },
-    /// The daemon's estimates.
+    /// The estimates of the daemon.
     Estimates {
-        /// The bundle's id.
+        /// Id of the bundle.
         bundle: String,
-        /// What computes, such as `native avx512`: two of the same name give the same bits.
+        /// Name of the engine, such as `native avx512`: two engines of the same name give the same bits.
         engine: String,
         /// Width of a bin, us.
         bin_width_us: u32,
-        /// Unit ids in the order of the rates, which are in spikes/s.
+        /// Unit ids in the order of the rates (spikes/s).
         unit_ids: Vec<i64>,
-        /// Velocity components, in m/s.
+        /// Number of velocity components (m/s).
         velocity_dims: u32,
-        /// From a bin's end to the instant that its velocity is for, ns.
+        /// Time from a bin's end to the instant that its velocity is for, ns.
         velocity_offset_ns: i64,
     },
 }
 
-/// Header and payload frames of a description.
+/// Makes the header and payload frames of a description.
 pub fn description_frames(description: &Description) -> (Vec<u8>, Vec<u8>) {
     let json =
         serde_json::to_vec(description).unwrap_or_else(|e| panic!("plain data always serialises: {e}"));
     (head(KIND_DESCRIPTION).as_bytes().to_vec(), json)
 }
 
-/// Reads a description (topic, header, JSON). `None` for JSON that this version does not know:
-/// descriptions inform, they do not gate.
+/// Reads a description (topic, header, JSON). Returns `None` for JSON that this version does not know: a description
+/// informs, and a stream is not refused for it.
 ///
 /// # Errors
 /// [`WireError`] when the frames are not a description of this version.

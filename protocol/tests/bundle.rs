@@ -1,4 +1,7 @@
-//! Bundles: what is written is read, and what is damaged, newer or ill-fitting is refused with a sentence.
+//! Bundles: what was written is read, and a bundle that is damaged, newer or inconsistent is refused with a sentence.
+
+#[path = "golden/check.rs"]
+mod golden;
 
 use ndt_protocol::bundle::manifest::{
     Architecture, FORMAT_VERSION, Linear, Manifest, Positions, Training, Velocity,
@@ -76,6 +79,22 @@ fn linear() -> Bundle {
     bundle
 }
 
+/// A model that was adapted from another one, with a velocity of another lag and a position.
+fn several_readouts() -> Bundle {
+    let mut bundle = bundle(Positions::Learned);
+    let readout =
+        |dims, unit: &str, lag_ms| Velocity { dims, unit: unit.into(), lag_ms, series: "hand".into() };
+    bundle.manifest.further = vec![readout(2, "m/s", 100.0), readout(2, "m", 0.0)];
+    bundle.manifest.training.parent = Some("1".repeat(64));
+    let array = |(name, shape): (String, Vec<usize>)| {
+        let values = (0..shape.iter().product()).map(|at: usize| at as f32 * -0.25).collect();
+        (name, (shape, values))
+    };
+    bundle.weights = bundle.manifest.weight_shapes().into_iter().map(array).collect();
+    bundle.golden.extend([array(("further".to_owned(), vec![6, 4]))]);
+    bundle
+}
+
 fn refusal(path: &Path) -> String {
     Bundle::read(path).unwrap_err().to_string()
 }
@@ -110,19 +129,32 @@ fn folders_and_tars_come_back_and_their_id_is_their_content() {
     assert_eq!(left.len(), 4, "nothing half-written is left: {left:?}");
 }
 
-/// The golden file of bundle format version 4; `UPDATE_GOLDEN=1` writes it anew.
+/// Every kind of bundle, with every key that a manifest may have.
+fn golden_bundles() -> [(&'static str, Bundle); 3] {
+    [
+        ("bundle", bundle(Positions::LagBias)),
+        ("bundle-linear", linear()),
+        ("bundle-readouts", several_readouts()),
+    ]
+}
+
 #[test]
-fn a_bundle_has_the_golden_bytes() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bundle-v4.ndt");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        bundle(Positions::LagBias).write(&golden).unwrap();
-    }
+fn bundles_have_the_golden_bytes_and_are_read_as_they_were_written() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.ndt");
-    bundle(Positions::LagBias).write(&path).unwrap();
-    let same = std::fs::read(&path).unwrap() == std::fs::read(&golden).unwrap();
-    assert!(same, "the bytes of a bundle changed: that needs a new format version");
-    Bundle::read(&golden).unwrap();
+    for (name, bundle) in golden_bundles() {
+        let path = folder.path().join("model.ndt");
+        let manifest = bundle.write(&path).unwrap();
+        golden::check(&format!("{name}-v{FORMAT_VERSION}.ndt"), &std::fs::read(&path).unwrap());
+        assert_eq!(Bundle::read(&path).unwrap(), Bundle { manifest, ..bundle });
+    }
+}
+
+#[test]
+fn the_table_of_format_versions_has_a_row_for_each() {
+    let table = include_str!("../src/bundle/manifest.rs");
+    for version in 1..=FORMAT_VERSION {
+        assert!(table.contains(&format!("\n/// | {version} | ")), "no row for version {version}");
+    }
 }
 
 #[test]
@@ -244,4 +276,18 @@ fn a_model_is_one_of_the_two() {
         &|bundle| drop(bundle.weights.remove("missing")),
         "expected a weight \"missing\" of shape [3], found none",
     );
+}
+
+#[test]
+fn a_velocity_is_offered_by_its_lag_whatever_its_components_and_a_speed_is_not() {
+    let readout =
+        |dims, lag_ms, series: &str| Velocity { dims, unit: "m/s".into(), lag_ms, series: series.into() };
+    let mut with_speed = several_readouts();
+    with_speed.manifest.further = vec![readout(1, 0.0, "hand_speed"), readout(2, 100.0, "hand_vel")];
+    let error = with_speed.reading(60.0).unwrap_err().to_string();
+    assert!(error.ends_with("in the bundle, found 0 ms, 100 ms"), "{error}");
+
+    let mut along_one_axis = bundle(Positions::LagBias);
+    along_one_axis.manifest.velocity = Some(readout(1, 0.0, "hand_vel"));
+    assert!(along_one_axis.reading(0.0).is_ok());
 }

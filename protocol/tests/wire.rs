@@ -1,26 +1,20 @@
-//! The bytes between programs: golden files, round trips, and every way to be refused.
+//! The bytes between programs: golden files, round trips, and every reason to refuse a message.
+
+#[path = "golden/check.rs"]
+mod golden;
 
 use ndt_protocol::wire::{self, BinStamp, Description, WireError};
 use ndt_protocol::{Bin, Estimate, Quality, Reasons};
 use proptest::prelude::*;
-use std::path::PathBuf;
 
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
-
-/// Compares with the golden file of wire version 2; `UPDATE_GOLDEN=1` writes it anew.
+/// Compares frames, each preceded by its length, with their golden file of this wire version.
 fn check_golden(name: &str, frames: &[&[u8]]) {
     let mut bytes = Vec::new();
     for frame in frames {
         bytes.extend((frame.len() as u32).to_le_bytes());
         bytes.extend(*frame);
     }
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(golden(name), &bytes).unwrap();
-    }
-    let expected = std::fs::read(golden(name)).unwrap();
-    assert_eq!(bytes, expected, "the bytes of {name} changed: that needs a new wire version");
+    golden::check(&format!("{name}-v{}.frames", wire::VERSION), &bytes);
 }
 
 fn stamp() -> BinStamp {
@@ -60,7 +54,7 @@ fn a_bin_has_the_golden_bytes() {
     let mut counts = Vec::new();
     wire::put_f32(&[0.0, 2.0, f32::NAN, 1.0], &mut counts);
     let frames: [&[u8]; 3] = [wire::TOPIC_BIN, &header, &counts];
-    check_golden("bin-v2.frames", &frames);
+    check_golden("bin", &frames);
 
     let mut bin = Bin::empty();
     assert_eq!(wire::read_bin(&frames, 4, 50.0, 99, &mut bin), Ok(stamp()));
@@ -79,7 +73,7 @@ fn an_estimate_has_the_golden_bytes() {
     wire::put_f32(estimate().rates(), &mut rates);
     wire::put_f32(estimate().velocity(), &mut velocity);
     let frames: [&[u8]; 4] = [wire::TOPIC_ESTIMATE, &header, &rates, &velocity];
-    check_golden("estimate-v2.frames", &frames);
+    check_golden("estimate", &frames);
 
     let read = wire::read_estimate(&frames).unwrap();
     assert_eq!(wire::estimate_header(&read), header);
@@ -87,8 +81,8 @@ fn an_estimate_has_the_golden_bytes() {
 }
 
 #[test]
-fn a_description_has_the_golden_bytes() {
-    let described = Description::Estimates {
+fn descriptions_have_the_golden_bytes() {
+    let estimates = Description::Estimates {
         bundle: "ab".repeat(32),
         engine: "native avx2".to_owned(),
         bin_width_us: 20_000,
@@ -96,12 +90,32 @@ fn a_description_has_the_golden_bytes() {
         velocity_dims: 2,
         velocity_offset_ns: -10_000_000,
     };
-    let (header, json) = wire::description_frames(&described);
-    let frames: [&[u8]; 3] = [wire::TOPIC_DESCRIPTION, &header, &json];
-    check_golden("description-v2.frames", &frames);
-    assert_eq!(wire::read_description(&frames), Ok(Some(described)));
-    // A description of a kind that is not known yet informs nobody and breaks nothing.
+    let bins = Description::Bins { bin_width_us: 5_000, channel_ids: vec![7, -3] };
+    for (name, described) in [("description", estimates), ("description-bins", bins)] {
+        let (header, json) = wire::description_frames(&described);
+        let frames: [&[u8]; 3] = [wire::TOPIC_DESCRIPTION, &header, &json];
+        check_golden(name, &frames);
+        assert_eq!(wire::read_description(&frames), Ok(Some(described)));
+    }
+}
+
+#[test]
+fn a_description_of_an_unknown_kind_informs_nobody_and_breaks_nothing() {
+    let (header, _) =
+        wire::description_frames(&Description::Bins { bin_width_us: 1, channel_ids: Vec::new() });
     assert_eq!(wire::read_description(&[wire::TOPIC_DESCRIPTION, &header, b"{\"new\":{}}"]), Ok(None));
+}
+
+#[test]
+fn wire_md_has_the_version_and_a_row_for_each() {
+    let page = include_str!("../WIRE.md");
+    assert!(page.starts_with(&format!("# The bytes between programs, version {}\n", wire::VERSION)));
+    let (_, table) = page.split_once("\n## Versions\n").unwrap();
+    for version in 1..=wire::VERSION {
+        assert!(table.contains(&format!("\n| {version} | ")), "no row for version {version}");
+    }
+    let in_headers = page.matches(&format!("| 4-5 | `u2` | version | {} |", wire::VERSION)).count();
+    assert_eq!(in_headers, 2, "the version in both headers");
 }
 
 #[test]
@@ -129,7 +143,7 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
             &[wire::TOPIC_BIN, &changed(15, 0x7f), &counts],
             "expected a seq of at most 4611686018427387904, found 9151880708569302792",
         ),
-        (&[wire::TOPIC_BIN, &good, &counts[..15]], "expected a counts of 16 bytes, found 15"),
+        (&[wire::TOPIC_BIN, &good, &counts[..15]], "expected a counts frame of 16 bytes, found 15"),
         (&[wire::TOPIC_BIN, &changed(46, 1), &counts], "expected channels of at most 4096, found 65540"),
     ];
     let mut bin = Bin::empty();

@@ -1,74 +1,74 @@
-//! What is in a recording, in figures: for a person to read and for a program to parse.
+//! A summary of a recording in figures: as text for people, and serialisable for programs.
 
 use crate::session::Session;
 use serde::Serialize;
 use std::fmt;
 
-/// What `ndt-replay inspect` says about a recording.
+/// Summary of a recording, as `ndt-replay inspect` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// The recording's own identifier.
+    /// Identifier of the recording.
     pub identifier: String,
-    /// Units in the table.
+    /// Number of units in the table.
     pub units: usize,
-    /// Units among them that are held out.
+    /// Number of units that are held out.
     pub heldout: usize,
-    /// Spikes of all units.
+    /// Number of spikes of all units together.
     pub spikes: usize,
-    /// Spikes a second of an average unit while observed, spikes/s; 0 where no time is observed.
+    /// Mean rate of a unit while it was observed, in spikes/s; 0 if no time was observed.
     pub mean_rate_hz: f64,
-    /// Trials in the table.
+    /// Number of trials in the table.
     pub trials: usize,
-    /// Trials of each split, in order of first appearance.
+    /// Number of trials of each split, in order of first appearance.
     pub splits: Vec<SplitSummary>,
-    /// From time 0 to the last thing that happens, s.
+    /// Duration from time 0 to the last spike, trial end or end of observation, in seconds.
     pub duration_s: f64,
-    /// Lengths of the trials; absent where there are none.
+    /// Durations of the trials, in seconds; `None` without trials.
     pub trial_duration_s: Option<Spread>,
-    /// Time in which the units were observed, s; the whole duration where the recording does not say.
+    /// Observed time, in seconds; the whole duration if the recording does not say when it was observed.
     pub observed_s: f64,
-    /// The behaviour series, in the file's order.
+    /// Behaviour series, in the order of the file.
     pub behavior: Vec<SeriesSummary>,
 }
 
-/// A split of the trial table.
+/// One split of the trial table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SplitSummary {
-    /// Its name.
+    /// Name of the split.
     pub name: String,
-    /// Trials that carry it.
+    /// Number of trials that belong to the split.
     pub trials: usize,
 }
 
-/// Least, middle and greatest of several values.
+/// Minimum, median and maximum of several values.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// The least.
+    /// Smallest value.
     pub min: f64,
-    /// The middle one (the mean of the two in the middle for an even number).
+    /// Median: for an even number of values, the mean of the two in the middle.
     pub median: f64,
-    /// The greatest.
+    /// Largest value.
     pub max: f64,
 }
 
-/// A behaviour series.
+/// One behaviour series.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SeriesSummary {
-    /// Its name.
+    /// Name of the series.
     pub name: String,
-    /// Unit of its values.
+    /// Unit of the values.
     pub unit: String,
-    /// Values in one sample.
+    /// Number of values in one sample.
     pub dims: usize,
-    /// Samples.
+    /// Number of samples.
     pub samples: usize,
-    /// Samples of which no value is known (NaN in every dimension).
+    /// Number of samples without any value (NaN in every dimension).
     pub missing: usize,
-    /// Samples a second by the median distance of two, Hz, to the nearest 0.001; absent below two samples.
+    /// Sampling rate in Hz, from the median distance of two samples, rounded to 0.001; `None` below two samples.
     pub rate_hz: Option<f64>,
 }
 
-/// Sums a recording up.
+/// Summarises a recording.
 pub fn summarize(session: &Session) -> Summary {
     let duration_s = session.duration();
     let observed_s = match session.observed.is_empty() {
@@ -100,7 +100,7 @@ pub fn summarize(session: &Session) -> Summary {
 
 fn series(series: &crate::session::Series) -> SeriesSummary {
     let distances = series.timestamps.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // Stamps after hours are known to about 1e-12 s, their distance no better: 1000.0000003 Hz says nothing.
+    // After hours, time stamps are precise to about 1e-12 s, and so is their distance: 1000.0000003 Hz would mean nothing.
     let rate = |spread: Spread| (1e3 / spread.median).round() / 1e3;
     let rate_hz = spread(distances).filter(|spread| spread.median > 0.0).map(rate);
     let rows = series.data.chunks_exact(series.dims.max(1));

@@ -1,26 +1,25 @@
-//! A rig that isn't there: reads recordings, simulates them, plays them out, listens.
+//! A rig that isn't there: reads recordings, simulates them, plays them out, and listens to a decoder.
 //!
-//! A [`session::Session`] is what all parts meet on. [`nwb`] reads one, [`simulate`] makes one up,
-//! [`nwb_write`] writes one, [`inspect`] tells what is in one; [`play`] sends its bins, with whatever [`faults`] are
-//! asked for, and [`listen`] counts and scores what a daemon makes of them; [`expect`] knows what it may make of
-//! the faults.
+//! All parts share one type, the [`session::Session`] (a recording in memory):
+//!
+//! ```text
+//! nwb, simulate --> session --> play (which bins, when, with which faults) --> transport --> daemon
+//!                      |                                                                       |
+//!                   inspect                 listen (count, score, check) <-- transport <-------+
+//! ```
+//!
+//! [`play`] and [`listen`] are pure: they take bins, estimates and times, and open no socket. [`transport`] moves
+//! messages over ZeroMQ and Lab Streaming Layer; the feature `transports` (on by default) builds it, so that a program
+//! that only reads, writes or simulates recordings builds neither ZeroMQ nor tokio.
 
-pub mod expect;
-pub mod faults;
 pub mod h5;
 pub mod inspect;
 pub mod listen;
-pub mod lsl;
 pub mod nwb;
-mod nwb_behavior;
-pub mod nwb_write;
-mod order;
 pub mod play;
-mod population;
-mod reach;
-mod score;
+mod random;
 pub mod session;
 pub mod simulate;
 pub mod stop;
-pub mod summary;
-pub mod zeromq;
+#[cfg(feature = "transports")]
+pub mod transport;

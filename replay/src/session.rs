@@ -1,7 +1,7 @@
-//! A recording in memory: units with spike times, trials, behaviour. Seconds and SI units throughout.
+//! A recording in memory: units with spike times, trials, behaviour. Times are in seconds, values in SI units.
 //!
-//! This is what every reader gives and every consumer takes: NWB in (`nwb.rs`), the simulator
-//! (`simulate.rs`), `play`, `inspect` and the trainer meet here and nowhere else.
+//! Readers and the simulator produce a [`Session`]; `play`, `inspect` and the trainer consume it. They share this type and
+//! no other.
 
 use ndt_protocol::binner::Binner;
 use std::collections::BTreeMap;
@@ -10,27 +10,27 @@ use std::ops::Range;
 /// A half-open interval of the recording, `[start, stop)`, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
-    /// First instant inside, seconds.
+    /// First instant inside the interval, in seconds.
     pub start: f64,
-    /// First instant outside, seconds.
+    /// First instant after the interval, in seconds.
     pub stop: f64,
 }
 
-/// One sorted unit (or threshold-crossing channel).
+/// One sorted unit (or one channel of threshold crossings).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unit {
-    /// Identifier of the recording's unit table, unique in the session.
+    /// Identifier in the recording's unit table, unique in the session.
     pub id: i64,
-    /// Held-out units are predicted, never shown to the model (the benchmark's co-smoothing).
+    /// Whether the unit is held out: a model predicts its rate and never sees its spikes (the benchmark's co-smoothing).
     pub heldout: bool,
-    /// Spike times in seconds, ascending.
+    /// Spike times, in seconds, ascending.
     pub spike_times: Vec<f64>,
 }
 
-/// A scalar cell of the trial table.
+/// One cell of a scalar column in the trial table.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// A floating-point number; NaN where the recording has none.
+    /// A floating-point number; NaN where the recording has no value.
     Float(f64),
     /// An integer.
     Int(i64),
@@ -43,28 +43,28 @@ pub enum Value {
 /// One trial.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// Identifier of the trial table.
+    /// Identifier in the trial table.
     pub id: i64,
-    /// Start and stop of the trial, seconds.
+    /// Start and stop of the trial.
     pub interval: Interval,
-    /// `train`, `val`, `test`, `none`; `None` where the table has no such column.
+    /// Split that the trial belongs to: `train`, `val`, `test` or `none`. `None` if the table has no column `split`.
     pub split: Option<String>,
-    /// Every other scalar column of the table, by name.
+    /// Values of all other scalar columns of the table, by column name.
     pub columns: BTreeMap<String, Value>,
 }
 
 /// A behaviour series (`hand_pos`, `hand_vel`, `cursor_pos`, `eye_pos`, ...), converted to its SI unit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// The series' name in the recording.
+    /// Name of the series in the recording.
     pub name: String,
-    /// Unit after conversion (`m`, `m/s`, or as recorded where no conversion is known).
+    /// Unit of the values: `m` or `m/s`, or the recorded unit where no conversion into SI is known.
     pub unit: String,
-    /// Values in one sample.
+    /// Number of values in one sample.
     pub dims: usize,
-    /// Sample times, seconds, ascending.
+    /// Time of each sample, in seconds, ascending.
     pub timestamps: Vec<f64>,
-    /// `[samples, dims]`, row-major, already multiplied by the recording's `conversion`; NaN where unknown.
+    /// Values in [`Series::unit`], shape `[samples, dims]`, row-major; NaN where the value is unknown.
     pub data: Vec<f64>,
 }
 
@@ -73,46 +73,52 @@ pub struct Series {
 pub struct Session {
     /// The recording's own identifier.
     pub identifier: String,
-    /// Units in table order.
+    /// Units, in table order.
     pub units: Vec<Unit>,
-    /// When the units were observed; outside there is no data (not silence). Ascending, disjoint.
-    /// Empty where the recording does not say: then all time is taken as observed.
+    /// Intervals in which the units were observed, ascending and disjoint. Outside of them there is no data, which is not
+    /// the same as silence. Empty if the recording does not say: then all time counts as observed.
     pub observed: Vec<Interval>,
-    /// Trials in table order; empty where the recording has none.
+    /// Trials, in table order; empty if the recording has none.
     pub trials: Vec<Trial>,
-    /// Behaviour, in the file's order.
+    /// Behaviour series, in the order of the file.
     pub behavior: Vec<Series>,
 }
 
-/// Why a part of a session could not be chosen.
+/// Why a part of a session could not be selected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SelectError {
-    /// No trial carries the split that was asked for.
+    /// No trial belongs to the requested split.
     #[error("expected one of the splits {found}, got \"{asked}\"")]
     UnknownSplit {
-        /// What was asked for.
+        /// The requested split.
         asked: String,
-        /// The splits that the recording has, comma-separated.
+        /// Splits of the recording, comma-separated.
         found: String,
-    },
-    /// The bin width is not a positive number of milliseconds, or not one of the binner's.
-    #[error("expected a bin width of at least 1 ms, got {found} ms")]
-    BinWidth {
-        /// What was asked for, milliseconds.
-        found: f64,
     },
 }
 
-/// What trial and observation times differ by when a writer rounded one of them, s.
+/// Tolerance for comparing trial times with observation times, in seconds: writers round one of them.
 const SLACK_S: f64 = 1e-6;
 
+impl Trial {
+    /// Whether the trial belongs to this split. `Train` and `train` are the same split.
+    pub fn is_in(&self, split: &str) -> bool {
+        self.split.as_deref().is_some_and(|found| found.trim().eq_ignore_ascii_case(split))
+    }
+
+    /// Whether the trial is kept for a final test, so that no model may be fitted to it or chosen by it.
+    fn is_reserved(&self) -> bool {
+        self.is_in("test") || self.is_in("none")
+    }
+}
+
 impl Session {
-    /// Spikes of all units.
+    /// Number of spikes of all units together.
     pub fn spikes(&self) -> usize {
         self.units.iter().map(|unit| unit.spike_times.len()).sum()
     }
 
-    /// Length from time 0 to the last thing that happens, seconds.
+    /// Time from 0 to the last spike, trial end or end of observation, whichever is latest, in seconds.
     pub fn duration(&self) -> f64 {
         let spikes = self.units.iter().filter_map(|unit| unit.spike_times.last().copied());
         let trials = self.trials.iter().map(|trial| trial.interval.stop);
@@ -120,12 +126,12 @@ impl Session {
         spikes.chain(trials).chain(observed).fold(0.0, f64::max)
     }
 
-    /// The behaviour series of this name.
+    /// Returns the behaviour series called `name`, if there is one.
     pub fn series(&self, name: &str) -> Option<&Series> {
         self.behavior.iter().find(|series| series.name == name)
     }
 
-    /// Names of the splits in the trial table, in order of first appearance.
+    /// Names of all splits in the trial table, in order of first appearance.
     pub fn splits(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for split in self.trials.iter().filter_map(|trial| trial.split.clone()) {
@@ -136,38 +142,52 @@ impl Session {
         names
     }
 
-    /// The stretches to bin: one for each trial of `split` (all trials for `None`), in table order.
-    /// A recording without trials is cut at the gaps of its observation.
+    /// Returns the intervals to bin, one for each trial of `split`, in table order.
+    ///
+    /// If `split` is `None`, these are the trials that a model may be fitted to: all except those of the splits `test` and
+    /// `none`, whose number is [`Session::reserved_trials`]. Without trials, the intervals are those in which the units were
+    /// observed.
     ///
     /// # Errors
-    /// [`SelectError::UnknownSplit`] when no trial carries `split`.
+    /// [`SelectError::UnknownSplit`] if no trial belongs to `split`.
     pub fn segments(&self, split: Option<&str>) -> Result<Vec<Interval>, SelectError> {
-        if let Some(asked) = split {
-            let chosen: Vec<Interval> = self
-                .trials
-                .iter()
-                .filter(|trial| trial.split.as_deref() == Some(asked))
-                .map(|trial| trial.interval)
-                .collect();
-            if chosen.is_empty() {
-                let found =
-                    self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-                let found = if found.is_empty() { "(none)".to_owned() } else { found };
-                return Err(SelectError::UnknownSplit { asked: asked.to_owned(), found });
-            }
-            return Ok(chosen);
+        let Some(asked) = split else {
+            let usable = self.trials.iter().filter(|trial| !trial.is_reserved());
+            return Ok(if self.trials.is_empty() {
+                self.every_segment()
+            } else {
+                usable.map(|trial| trial.interval).collect()
+            });
+        };
+        let chosen = self.trials.iter().filter(|trial| trial.is_in(asked));
+        let chosen: Vec<Interval> = chosen.map(|trial| trial.interval).collect();
+        if chosen.is_empty() {
+            let found = self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+            let found = if found.is_empty() { "(none)".to_owned() } else { found };
+            return Err(SelectError::UnknownSplit { asked: asked.to_owned(), found });
         }
-        if !self.trials.is_empty() {
-            return Ok(self.trials.iter().map(|trial| trial.interval).collect());
-        }
-        if !self.observed.is_empty() {
-            return Ok(self.observed.clone());
-        }
-        Ok(vec![Interval { start: 0.0, stop: self.duration() }])
+        Ok(chosen)
     }
 
-    /// The bins of `interval`, counted from its start, that lie wholly in observed time, as runs without a hole.
-    /// All of them in a recording that does not say when it was observed.
+    /// Returns the intervals of all trials, whatever their split. Without trials, the intervals are those in which the units
+    /// were observed.
+    pub fn every_segment(&self) -> Vec<Interval> {
+        if !self.trials.is_empty() {
+            return self.trials.iter().map(|trial| trial.interval).collect();
+        }
+        if !self.observed.is_empty() {
+            return self.observed.clone();
+        }
+        vec![Interval { start: 0.0, stop: self.duration() }]
+    }
+
+    /// Number of trials of the splits `test` and `none`, which [`Session::segments`] leaves out unless asked for them.
+    pub fn reserved_trials(&self) -> usize {
+        self.trials.iter().filter(|trial| trial.is_reserved()).count()
+    }
+
+    /// Returns the bins that lie wholly in observed time, as ranges without a hole. Bin 0 begins at the start of `interval`.
+    /// If the recording does not say when it was observed, this is one range of all bins.
     pub fn observed_bins(&self, interval: Interval, binner: Binner) -> Vec<Range<usize>> {
         let mut runs: Vec<Range<usize>> = Vec::new();
         for bin in 0..binner.bins(interval.start, interval.stop) {
@@ -183,7 +203,8 @@ impl Session {
         runs
     }
 
-    /// Intervals that touch are one: what lies across the seam was observed.
+    /// Whether all of `[from, to)` was observed. Intervals that touch count as one, so that a bin across the seam was
+    /// observed.
     fn is_observed(&self, from: f64, to: f64) -> bool {
         let begun = self.observed.partition_point(|open| open.start <= from + SLACK_S);
         let mut until = f64::NEG_INFINITY;
@@ -198,12 +219,12 @@ impl Session {
 }
 
 impl Series {
-    /// The value at time `t` by linear interpolation between the two samples around it, or `None`
-    /// outside the series, across a gap of more than `gap_s` seconds, or next to a NaN.
+    /// Returns the value at time `t` (in seconds), interpolated linearly between the two samples around it. Returns `None`
+    /// outside of the series, between samples that are more than `gap_s` seconds apart, and next to a NaN.
     pub fn at(&self, t: f64, gap_s: f64) -> Option<Vec<f64>> {
         let after = self.timestamps.partition_point(|&stamp| stamp < t);
         let row = |i: usize| &self.data[i * self.dims..(i + 1) * self.dims];
-        // Stamps are stored in seconds as f64: a microsecond is far below any sample distance.
+        // Time stamps are seconds in f64: a microsecond is far below the distance of two samples.
         const SAME_S: f64 = 1e-6;
         for exact in [after.checked_sub(1), Some(after)].into_iter().flatten() {
             if self.timestamps.get(exact).is_some_and(|&stamp| (stamp - t).abs() < SAME_S) {
@@ -222,5 +243,40 @@ impl Series {
         let value: Vec<f64> =
             row(after - 1).iter().zip(row(after)).map(|(a, b)| a + part * (b - a)).collect();
         value.iter().all(|v| v.is_finite()).then_some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(splits: &[Option<&str>]) -> Session {
+        let trial = |(id, split): (usize, &Option<&str>)| Trial {
+            id: id as i64,
+            interval: Interval { start: id as f64, stop: id as f64 + 1.0 },
+            split: split.map(str::to_owned),
+            columns: BTreeMap::new(),
+        };
+        Session {
+            identifier: "made up".to_owned(),
+            units: Vec::new(),
+            observed: Vec::new(),
+            trials: splits.iter().enumerate().map(trial).collect(),
+            behavior: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn without_a_split_no_trial_of_test_or_none_is_given_and_their_number_is_told() {
+        let starts = |session: &Session, split| -> Vec<f64> {
+            session.segments(split).unwrap().iter().map(|interval| interval.start).collect()
+        };
+        let marked = session(&[Some("train"), Some("test"), Some("Test"), Some("none"), Some("train"), None]);
+        assert_eq!(starts(&marked, None), [0.0, 4.0, 5.0]);
+        assert_eq!((marked.reserved_trials(), marked.every_segment().len()), (3, 6));
+        assert_eq!(starts(&marked, Some("test")), [1.0, 2.0], "upper and lower case are the same word");
+        let unmarked = session(&[None, None]);
+        assert_eq!((starts(&unmarked, None), unmarked.reserved_trials()), (vec![0.0, 1.0], 0));
+        assert_eq!(session(&[Some("test")]).segments(None), Ok(Vec::new()));
     }
 }

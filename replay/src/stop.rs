@@ -1,27 +1,54 @@
-//! Ctrl-C and SIGTERM for programs that have something to say before they end.
+//! Ctrl-C and SIGTERM for programs that have something to print before they end.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::signal::unix::{SignalKind, signal};
 
-/// A flag that Ctrl-C or SIGTERM sets; a thread waits for them.
+/// Set by the signal handler. It is made before the handler is installed, so that the handler only reads it.
+static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Returns a flag that becomes `true` on Ctrl-C (SIGINT) or SIGTERM, which then no longer end the process. Every call
+/// returns the same flag.
 ///
 /// # Errors
-/// When the system gives no handler.
+/// The system's error if it refuses the signal handler.
 pub fn on_signal() -> io::Result<Arc<AtomicBool>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let (mut interrupt, mut terminate) = {
-        let _on_runtime = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        });
-        flag.store(true, Ordering::Relaxed);
-    });
-    Ok(stop)
+    let stop = STOP.get_or_init(Arc::default);
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: an all-zero sigaction is a valid one, to which the handler, its flags and an empty mask are added; the
+        // handler only loads a pointer and stores an atomic, which is allowed in a signal handler.
+        let installed = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = set_stop as extern "C" fn(libc::c_int) as usize;
+            // System calls that the signal interrupts go on, as they do without a handler.
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigemptyset(&mut action.sa_mask);
+            libc::sigaction(signal, &action, std::ptr::null_mut())
+        };
+        if installed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(Arc::clone(stop))
+}
+
+extern "C" fn set_stop(_signal: libc::c_int) {
+    if let Some(stop) = STOP.get() {
+        stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_sets_the_flag_and_does_not_end_the_process() {
+        let (first, second) = (on_signal().unwrap(), on_signal().unwrap());
+        assert!(!first.load(Ordering::Relaxed));
+        // SAFETY: raising a signal for which a handler is installed.
+        assert_eq!(unsafe { libc::raise(libc::SIGTERM) }, 0);
+        assert!(first.load(Ordering::Relaxed) && second.load(Ordering::Relaxed));
+    }
 }

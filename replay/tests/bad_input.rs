@@ -1,9 +1,9 @@
 //! Files that are not recordings, or contradict themselves: one sentence each, and nothing panics.
 
 use ndt_replay::h5::{self, Group};
+use ndt_replay::nwb;
 use ndt_replay::session::{Session, Value};
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::{nwb, nwb_write};
 use std::path::{Path, PathBuf};
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -48,7 +48,7 @@ fn a_file_of_another_format() {
 #[test]
 fn a_truncated_file_at_any_length() {
     let (_folder, path) = folder();
-    nwb_write::write(&session(), &path).unwrap();
+    nwb::write(&session(), &path).unwrap();
     let whole = std::fs::read(&path).unwrap();
     for part in 1..40 {
         std::fs::write(&path, &whole[..whole.len() * part / 40]).unwrap();
@@ -198,26 +198,26 @@ fn behaviour_without_times() {
 #[test]
 fn what_has_no_place_in_the_layout_is_refused_and_the_old_file_stays() {
     let (folder, path) = folder();
-    nwb_write::write(&session(), &path).unwrap();
+    nwb::write(&session(), &path).unwrap();
     let before = std::fs::read(&path).unwrap();
     let mut mixed = session();
     mixed.trials[1].columns.insert("rt".to_owned(), Value::Text("slow".to_owned()));
-    let text = nwb_write::write(&mixed, &path).unwrap_err().to_string();
+    let text = nwb::write(&mixed, &path).unwrap_err().to_string();
     assert_eq!(text, "expected values of one kind in the trial column rt, found float, text");
     let mut short = session();
     short.behavior[0].data.pop();
-    let text = nwb_write::write(&short, &path).unwrap_err().to_string();
+    let text = nwb::write(&short, &path).unwrap_err().to_string();
     assert!(
         text.starts_with("expected ") && text.contains(" values in the series hand_pos, found "),
         "{text}"
     );
     let mut twice = session();
     twice.behavior[1].name = "hand_pos".to_owned();
-    let text = nwb_write::write(&twice, &path).unwrap_err().to_string();
+    let text = nwb::write(&twice, &path).unwrap_err().to_string();
     assert!(text.contains("/processing/behavior/hand_pos"), "{text}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a part is left beside the file");
     let nowhere = folder.path().join("no/such/folder/session.nwb");
-    let text = nwb_write::write(&session(), &nowhere).unwrap_err().to_string();
+    let text = nwb::write(&session(), &nowhere).unwrap_err().to_string();
     assert!(text.ends_with("No such file or directory (os error 2)"), "{text}");
 }

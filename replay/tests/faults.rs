@@ -1,16 +1,16 @@
-//! A faulted play over a real socket is its plan to the last bit, and a listener that has the plan judges by it.
+//! A play with faults sends its plan over a real socket, bit for bit, and a listener checks estimates against the plan.
 
 use bytes::Bytes;
 use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire::{self, BinStamp};
 use ndt_protocol::{Estimate, Quality};
-use ndt_replay::expect::Expectation;
-use ndt_replay::faults::{FaultPlan, Sending};
-use ndt_replay::listen::{self, Tally, Until};
-use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::listen::expectation::Expectation;
+use ndt_replay::listen::{Tally, Until};
+use ndt_replay::play::faults::{self, FaultKind, FaultPlan, Faults, Sending};
+use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::{Interval, Session, Trial, Unit};
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::zeromq::{Receiver, Sender};
+use ndt_replay::transport::zeromq::{Receiver, Sender, listen, play};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +19,11 @@ use std::time::Duration;
 /// Long enough for a loaded machine; a test that works does not wait for it.
 const SOON: Duration = Duration::from_secs(30);
 
-const FAULTS: &str = "drop=3%,dup=3%,reorder=4,jitter=3ms,burst=6,stall=700ms@2s,nan=5%,channels=+2@4s,\
-                      channels=-3@6s,clock=-5s@3s,restart@5s,restart@7s";
+/// Faults of every kind, and of some kinds a second one.
+fn every_fault() -> Faults {
+    let examples = FaultKind::TABLE.map(|row| row.example).join(",");
+    format!("{examples},channels=-3@6s,restart@5s").parse().unwrap()
+}
 
 fn endpoint(folder: &tempfile::TempDir) -> SocketAddress {
     format!("ipc://{}", folder.path().join("socket").display()).parse().unwrap()
@@ -31,7 +34,7 @@ fn plan() -> Plan {
     Plan::new(&session, None, 20.0, Channels::HeldIn).unwrap()
 }
 
-/// The plan's channels, with its faults: NaN is told from NaN by its bits alone.
+/// The stamp and the counts that are sent, as bits: NaN is not equal to NaN otherwise.
 fn expected(plan: &Plan, sending: &Sending) -> (BinStamp, Vec<u32>) {
     let (stamp, planned) = plan.bin(sending.bin);
     let count = |channel: usize| match planned.get(channel) {
@@ -47,13 +50,13 @@ fn what_is_received_is_the_plan(speed: Speed) {
     let folder = tempfile::tempdir().unwrap();
     let to = endpoint(&folder);
     let plan = plan();
-    let faults = FaultPlan::new(&plan, &FAULTS.parse().unwrap(), 11);
+    let faults = FaultPlan::new(&plan, &every_fault(), 11);
     assert!(faults.events.len() > 20 && faults.sendings.last().unwrap().run == 2);
     let mut receiver = Receiver::open(&to).unwrap();
     let mut progress = None;
     std::thread::scope(|scope| {
         let (plan, faults) = (&plan, &faults);
-        let play = || play::run(plan, Some(faults), &to, speed, SOON, &mut |p| progress = Some(p)).unwrap();
+        let play = || play(plan, Some(faults), &to, speed, SOON, &mut |p| progress = Some(p)).unwrap();
         let player = scope.spawn(play);
         let mut first_stream = None;
         for (at, sending) in faults.sendings.iter().enumerate() {
@@ -98,18 +101,18 @@ fn a_faulted_play_is_its_plan_at_its_instants() {
 fn faults_of_another_plan_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = plan();
-    let faults = FaultPlan::new(&plan, &FAULTS.parse().unwrap(), 1);
+    let faults = FaultPlan::new(&plan, &every_fault(), 1);
     let bins = plan.bins();
     plan.truncate(100);
     let to = endpoint(&folder);
-    let error = play::run(&plan, Some(&faults), &to, Speed::Max, SOON, &mut |_| {}).unwrap_err();
+    let error = play(&plan, Some(&faults), &to, Speed::Max, SOON, &mut |_| {}).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("expected faults for 100 bins of 9 channels, found some for {bins} of 9")
     );
 }
 
-/// Estimates of every bin that is sent, but for `left_out`.
+/// The tally of a daemon that publishes an estimate for every bin that is sent, except for the number `left_out`.
 fn judged(left_out: u64) -> Tally {
     let folder = tempfile::tempdir().unwrap();
     let at = endpoint(&folder);
@@ -135,17 +138,17 @@ fn judged(left_out: u64) -> Tally {
                 let frames = [header, Bytes::from(rates), Bytes::new()];
                 sender.send_frames(Bytes::from_static(wire::TOPIC_ESTIMATE), &frames).unwrap();
             }
-            // Published until nobody listens any more.
+            // The socket stays open until nobody listens any more.
             assert!(end.recv().is_err());
         });
-        listen::run(at, &mut tally, until, &mut || {}, &mut |_, _| true).unwrap();
+        listen(at, &mut tally, until, &AtomicBool::new(false), &mut || {}, &mut |_, _| true).unwrap();
         drop(listened);
     });
     tally
 }
 
 #[test]
-fn listening_ends_with_the_plan_and_tells_what_violates_it() {
+fn listening_ends_with_the_plan_and_reports_what_violates_it() {
     let summary = judged(1000).summary();
     assert_eq!(summary.estimates, 100);
     let contract = summary.contract.clone().unwrap();
@@ -161,7 +164,7 @@ fn listening_ends_with_the_plan_and_tells_what_violates_it() {
     assert_eq!(json["contract"]["kinds"]["missing"]["count"], 2);
 }
 
-/// Thirty bins of four channels in two segments, whatever the simulator does.
+/// Thirty bins of four channels in two segments. They do not depend on the simulator.
 fn small_plan() -> Plan {
     let unit = |id| Unit { id, heldout: false, spike_times: vec![] };
     let trial = |id, start, stop| Trial {
@@ -180,21 +183,36 @@ fn small_plan() -> Plan {
     Plan::new(&session, None, 20.0, Channels::All).unwrap()
 }
 
-/// Compares with the golden file of version 1; `UPDATE_GOLDEN=1` writes it anew. It holds the draws of a seed, too:
-/// a plan that was printed can be played again years later.
+/// Faults of the golden plan: every kind that there is.
+const GOLDEN_FAULTS: &str = "drop=10%,dup=10%,reorder=3,jitter=3ms,burst=2,stall=60ms@100ms,nan=5%,channels=-1@560ms,\
+                             clock=+5s@300ms,restart@400ms";
+
+/// Compares a plan with the golden file of its version. The file also fixes the draws of a seed, so that a plan which was
+/// printed can be played again years later.
+///
+/// `UPDATE_GOLDEN=1` writes the file of a new version. It never replaces a file: a changed text needs a new version.
 #[test]
-fn a_plan_has_the_golden_text() {
-    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fault-plan-v1.jsonl");
-    let faults = "drop=10%,dup=10%,reorder=3,jitter=3ms,burst=2,stall=60ms@100ms,nan=5%,channels=-1@560ms,\
-                  clock=+5s@300ms,restart@400ms";
-    let plan = FaultPlan::new(&small_plan(), &faults.parse().unwrap(), 38);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+fn a_plan_has_the_golden_text_of_its_version() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("tests/golden/fault-plan-v{}.jsonl", faults::VERSION));
+    let plan = FaultPlan::new(&small_plan(), &GOLDEN_FAULTS.parse().unwrap(), 38);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() && !golden.exists() {
         plan.write(&golden).unwrap();
     }
-    let expected = std::fs::read_to_string(&golden).unwrap();
-    assert_eq!(plan.text(), expected, "the text of a plan changed: that needs a new version");
+    let expected = std::fs::read_to_string(&golden)
+        .unwrap_or_else(|error| panic!("{}: {error}; UPDATE_GOLDEN=1 writes it", golden.display()));
+    assert_eq!(plan.text(), expected, "the text of a plan has changed: raise faults::VERSION");
     assert_eq!(FaultPlan::read(&golden).unwrap(), plan);
+}
+
+/// A new kind fails here until the golden plan holds it, which changes the text of the plan and so needs a new version.
+#[test]
+fn the_golden_plan_holds_every_kind_of_fault() {
+    let plan = FaultPlan::new(&small_plan(), &GOLDEN_FAULTS.parse().unwrap(), 38);
+    for kind in FaultKind::all() {
+        let has_event = plan.events.iter().any(|event| event.kind == kind);
+        assert!(has_event, "no event of the kind {} in the golden plan", kind.row().key);
+    }
 }
 
 fn ndt_replay(arguments: &[&str]) -> (bool, String, String) {
@@ -236,4 +254,7 @@ fn the_command_line_prints_and_writes_what_goes_wrong() {
     assert!(!done && error.starts_with("ndt-replay: "), "{error}");
     let (done, help, _) = ndt_replay(&["play", "--help"]);
     assert!(done && help.contains("--fault-plan plan.jsonl"), "{help}");
+    for row in FaultKind::TABLE {
+        assert!(help.contains(row.syntax) && help.contains(row.help), "{} in {help}", row.key);
+    }
 }

@@ -5,11 +5,11 @@ use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire::{self, Description};
 use ndt_protocol::{Bin, Estimate, Quality};
-use ndt_replay::listen::{self, TRUTH_SERIES, Tally, Until};
-use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::listen::{TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::zeromq::{Receiver, Sender};
+use ndt_replay::transport::zeromq::{ListenError, Receiver, Sender, listen, play};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -33,8 +33,7 @@ fn played(speed: Speed, bin_ms: f64) {
     let mut receiver = Receiver::open(&to).unwrap();
     let mut progress = Vec::new();
     std::thread::scope(|scope| {
-        let player =
-            scope.spawn(|| play::run(&plan, None, &to, speed, SOON, &mut |p| progress.push(p)).unwrap());
+        let player = scope.spawn(|| play(&plan, None, &to, speed, SOON, &mut |p| progress.push(p)).unwrap());
         let (mut next, mut stream, mut described) = (0, None, false);
         let mut bin = Bin::empty();
         while next < plan.bins() {
@@ -94,7 +93,7 @@ fn a_player_whom_nobody_hears_says_so() {
     let to = endpoint(&folder);
     let session = session();
     let plan = Plan::new(&session, Some("val"), 20.0, Channels::HeldIn).unwrap();
-    let error = play::run(&plan, None, &to, Speed::Max, Duration::from_millis(10), &mut |_| {}).unwrap_err();
+    let error = play(&plan, None, &to, Speed::Max, Duration::from_millis(10), &mut |_| {}).unwrap_err();
     assert_eq!(error.to_string(), format!("expected a subscriber on {to} within 0.01 s, found none"));
 }
 
@@ -130,7 +129,7 @@ fn heard(
     until: Until,
     stop: &AtomicBool,
     daemon: impl FnOnce(&mut Sender, &Plan, &Session) + Send,
-) -> (Tally, Result<(), listen::ListenError>) {
+) -> (Tally, Result<(), ListenError>) {
     let folder = tempfile::tempdir().unwrap();
     let at = endpoint(&folder);
     let session = session();
@@ -146,7 +145,7 @@ fn heard(
             // Published until nobody listens any more.
             assert!(end.recv().is_err());
         });
-        let result = listen::run_unless(stop, at, &mut tally, until, &mut || {}, &mut |_, _| true);
+        let result = listen(at, &mut tally, until, stop, &mut || {}, &mut |_, _| true);
         drop(listened);
         result
     });

@@ -2,7 +2,7 @@
 
 use ndt_replay::inspect::summarize;
 use ndt_replay::session::{Interval, Session, Value};
-use ndt_replay::{h5, nwb, nwb_write, simulate};
+use ndt_replay::{h5, nwb, simulate};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -165,7 +165,7 @@ fn pynwb_opens_and_validates_a_simulated_session() {
     let (_folder, path) = folder();
     let recipe = simulate::Recipe { trials: 10, units: 20, heldout: 5, seed: 3 };
     let session = simulate::simulate(&recipe);
-    nwb_write::write(&session, &path).unwrap();
+    nwb::write(&session, &path).unwrap();
     let found = python("check_nwb.py", &[path.to_str().unwrap()]);
     assert_eq!(found["problems"].as_array().unwrap().len(), 0, "{found}");
     assert_eq!(found["units"], 20);

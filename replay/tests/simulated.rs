@@ -3,9 +3,9 @@
 
 use ndt_protocol::binner::Binner;
 use ndt_replay::h5;
+use ndt_replay::nwb;
 use ndt_replay::session::{Series, Session, Value};
 use ndt_replay::simulate::{Recipe, RecipeError, simulate};
-use ndt_replay::{nwb, nwb_write};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -67,7 +67,7 @@ proptest! {
         let path = folder.path().join("session.nwb");
         let session = simulate(&Recipe { trials, units, heldout, seed });
         prop_assume!(session.spikes() > 0);
-        nwb_write::write(&session, &path).unwrap();
+        nwb::write(&session, &path).unwrap();
         assert_same(&session, &nwb::read(&path).unwrap());
     }
 }
@@ -104,7 +104,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, seed| {
         let path = folder.path().join(name);
-        nwb_write::write(&simulate(&small(seed)), &path).unwrap();
+        nwb::write(&simulate(&small(seed)), &path).unwrap();
         path
     };
     let (first, again, other) = (file("first.nwb", 7), file("again.nwb", 7), file("other.nwb", 8));

@@ -1,13 +1,17 @@
-//! What the command line refuses of streams, before there is one: no library is needed here.
+//! What the command line refuses about streams before it opens one. These tests need no library.
 
 use std::process::Command;
 
-/// The last line that the program prints when it fails.
-fn refusal(arguments: &[&str]) -> String {
+/// Runs the program, which must fail, and returns what it prints on standard error.
+fn errors(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_ndt-replay")).args(arguments).output().unwrap();
     assert!(!output.status.success(), "{arguments:?}");
-    let said = String::from_utf8(output.stderr).unwrap();
-    said.lines().last().unwrap_or_default().to_owned()
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// The last line that the program prints when it fails.
+fn refusal(arguments: &[&str]) -> String {
+    errors(arguments).lines().last().unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -25,7 +29,8 @@ fn what_a_stream_cannot_do_is_refused_with_a_sentence() {
     for more in [&["--speed", "2"][..], &["--faults", "drop=1%"]] {
         assert_eq!(play(&[&["--to", "lsl:rig"], more].concat()), plain);
     }
-    assert_eq!(play(&["--to", "lsl:type=x"]), plain);
+    let found = errors(&["play", &session, "--bin-ms", "20", "--to", "lsl:type=x"]);
+    assert!(found.contains("expected lsl:NAME to play to, found lsl:type=x"), "{found}");
     assert_eq!(
         play(&["--to", "tcp://127.0.0.1:1", "--behavior"]),
         "ndt-replay: expected a stream for --behavior, such as --to lsl:rig, found tcp://127.0.0.1:1"
@@ -42,5 +47,9 @@ fn what_a_stream_cannot_do_is_refused_with_a_sentence() {
     assert_eq!(
         refusal(&["listen", "tcp://127.0.0.1:1", "--truth", "lsl:rig"]),
         "ndt-replay: expected a recording in --truth for estimates of a socket, found a stream"
+    );
+    assert_eq!(
+        refusal(&["listen", "lsl:arm", "--truth", "lsl:rig", "--picture", &path("reaches.svg")]),
+        "ndt-replay: expected a recording in --truth and a socket for --picture, found streams"
     );
 }

@@ -4,7 +4,7 @@ pub mod lsl;
 pub mod rig;
 
 use ndt_daemon::config::Config;
-use ndt_daemon::engine::linear_decoder::LinearDecoder;
+use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Training, Velocity};
@@ -160,10 +160,10 @@ pub fn program(name: &str) -> PathBuf {
 /// The vector instructions that this machine has; says which it has not.
 pub fn instruction_sets() -> impl Iterator<Item = InstructionSet> {
     InstructionSet::ALL.into_iter().filter(|set| {
-        if !set.is_there() {
+        if !set.is_available() {
             println!("skipped: this machine has no {}", set.name());
         }
-        set.is_there()
+        set.is_available()
     })
 }
 

@@ -14,17 +14,20 @@ use std::time::Duration;
 /// How long a condition is waited for before the test fails.
 const SOON: Duration = Duration::from_secs(60);
 
-/// liblsl, as the Python package brings it.
-///
-/// # Panics
-/// When it is not there.
-pub fn liblsl() -> PathBuf {
+/// Path of the liblsl that the Python package brings; `None` where the package is not installed.
+pub fn liblsl_if_there() -> Option<PathBuf> {
     let packages = workspace().join("target/python/lib");
     let library = |python: std::fs::DirEntry| python.path().join("site-packages/pylsl/lib/liblsl.so");
-    let mut found = std::fs::read_dir(&packages).into_iter().flatten().flatten().map(library);
-    found
-        .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("expected liblsl.so under {}, found none", packages.display()))
+    let mut found = std::fs::read_dir(packages).into_iter().flatten().flatten().map(library);
+    found.find(|path| path.exists())
+}
+
+/// Path of the liblsl that the Python package brings.
+///
+/// # Panics
+/// When the package is not installed.
+pub fn liblsl() -> PathBuf {
+    liblsl_if_there().unwrap_or_else(|| panic!("expected liblsl.so under target/python/lib, found none"))
 }
 
 /// A session: its streams are found by its own programs alone, however many tests run at once.
@@ -153,7 +156,7 @@ pub fn bundle(channel_ids: Vec<i64>) -> Bundle {
     manifest.channel_ids = channel_ids;
     manifest.unit_ids = (0..manifest.unit_ids.len() as i64).map(|unit| 200 + 3 * unit).collect();
     let weights = random_weights(&manifest, 3);
-    ndt_trainer::inference::reference_bundle(manifest, weights, &vec![0.3; channels]).unwrap()
+    ndt_trainer::export::from_weights(manifest, weights, &vec![0.3; channels]).unwrap()
 }
 
 /// Ids of the twelve channels of most tests, in no order.
@@ -171,10 +174,11 @@ pub fn written(session: &Session, bundle: &Bundle) -> PathBuf {
 /// `ndtd run` with a deadline that a busy machine does not miss; waits until it runs.
 pub fn daemon(session: &Session, model: &Path, stale_after_bins: u64, endpoints: &[&str]) -> Running {
     let config = session.folder().join("ndtd.toml");
+    // A daemon without streams never looks for the library.
+    let library = liblsl_if_there().map_or_else(String::new, |path| format!("library = {path:?}\n"));
     let text = format!(
-        "deadline-ms = 5000.0\nstale-after-bins = {stale_after_bins}\n[lsl]\nlibrary = {:?}\nresolve-timeout-s = 1.0\n\
-         event-wait-ms = 100.0\n",
-        liblsl()
+        "deadline-ms = 5000.0\nstale-after-bins = {stale_after_bins}\n[lsl]\n{library}resolve-timeout-s = 1.0\n\
+         event-wait-ms = 100.0\n"
     );
     std::fs::write(&config, text).unwrap();
     let mut command = session.command(program("ndtd"));

@@ -5,10 +5,12 @@ use ndt_daemon::config::Config;
 use ndt_daemon::engine::Engine;
 use ndt_daemon::pipeline;
 use ndt_protocol::Bundle;
-use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
-use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::listen::{Summary, TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::Session;
+use ndt_replay::transport;
 use std::error::Error;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -37,13 +39,20 @@ pub fn heard(
         let played = scope.spawn(move || {
             // A listener that failed never says go.
             gone.recv().map_or(Ok(()), |()| {
-                play::run(plan, None, &rig, Speed::Times(10.0), PATIENCE, &mut |_| {}).map(drop)
+                transport::zeromq::play(plan, None, &rig, Speed::Times(10.0), PATIENCE, &mut |_| {}).map(drop)
             })
         });
         let mut go = Some(go);
         // The player waits for it, or has failed and says so below.
         let mut start = || go.take().into_iter().for_each(|go| go.send(()).unwrap_or_default());
-        let listened = listen::run(&output, &mut tally, until, &mut start, &mut |_, _| true);
+        let listened = transport::zeromq::listen(
+            &output,
+            &mut tally,
+            until,
+            &AtomicBool::new(false),
+            &mut start,
+            &mut |_, _| true,
+        );
         drop(go);
         played.join().map_err(|_| "the player panicked")??;
         Ok(listened.map(drop)?)

@@ -3,12 +3,12 @@
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_daemon::pipeline::{self, Say};
-use ndt_daemon::source::{Received, Source};
+use ndt_daemon::input::{Received, Source};
+use ndt_daemon::pipeline;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::{Bin, Bundle, Quality, wire};
-use ndt_replay::zeromq::{Receiver, Sender};
+use ndt_protocol::{Bin, Bundle, Estimate, Quality, wire};
+use ndt_replay::transport::zeromq::{Receiver, Sender};
 use ndt_tests::{Positions, Shape, linear, on_loopback, random_counts, weights_only};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -169,8 +169,7 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
     let mut said = 0u64;
     let mut checksum = 0u64;
     let (done, finished) = std::sync::mpsc::sync_channel::<[u64; 3]>(1);
-    let say = move |say: Say<'_>| {
-        let Say::Estimate(estimate) = say else { return };
+    let publish = move |estimate: &Estimate| {
         arm((WARMUP_BINS + 1..WARMUP_BINS + BINS - 20).contains(&said));
         // The bytes of a message, into memory that is used again.
         rates.clear();
@@ -203,7 +202,7 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
         fallback_bundle: Some(fallback),
         ..Config::default()
     };
-    let pipeline = pipeline::start_with(&config, &bundle, Box::new(engine), source, say).unwrap();
+    let pipeline = pipeline::start_with(&config, &bundle, Box::new(engine), source, publish).unwrap();
     let [checksum, allocations, frees] = finished.recv().unwrap();
     assert_ne!(checksum, 0);
     let stats = pipeline.stats();

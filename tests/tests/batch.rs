@@ -7,7 +7,7 @@ use ndt_daemon::engine::{Engine, EngineError, Input, Output};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_tests::{Positions, Shape, manifest, random_counts, random_weights, weights_only};
-use ndt_trainer::inference::Reference;
+use ndt_trainer::evaluation::Reference;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -194,7 +194,7 @@ fn golden_vectors_are_reproduced_and_a_changed_weight_is_noticed() {
         let manifest = manifest(shape);
         let weights = random_weights(&manifest, 5);
         let mut bundle =
-            ndt_trainer::inference::reference_bundle(manifest, weights, &vec![0.3; shape.channels]).unwrap();
+            ndt_trainer::export::from_weights(manifest, weights, &vec![0.3; shape.channels]).unwrap();
         let (log_rates, velocity) = Batch::new(&bundle, threads(1)).reproduce_golden(&bundle).unwrap();
         assert!(log_rates > 0.0 && log_rates <= 1e-4 && velocity <= 1e-4, "{log_rates} {velocity}");
         bundle.weights.get_mut("layer.0.attention.key.weight").unwrap().1[3] += 0.5;

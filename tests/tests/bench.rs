@@ -5,7 +5,7 @@ use ndt_daemon::bench::load::Load;
 use ndt_daemon::bench::report::Report;
 use ndt_daemon::bench::schedule::Length;
 use ndt_daemon::bench::tally::Stage;
-use ndt_daemon::bench::{self, Settings, Transport, steps};
+use ndt_daemon::bench::{self, BenchSettings, Transport, steps};
 use ndt_daemon::config::Config;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Architecture;
@@ -28,15 +28,15 @@ const SHAPE: Shape = Shape {
 fn bundle() -> Bundle {
     let manifest = manifest(SHAPE);
     let weights = random_weights(&manifest, 1);
-    ndt_trainer::inference::reference_bundle(manifest, weights, &[0.3; SHAPE.channels]).unwrap()
+    ndt_trainer::export::from_weights(manifest, weights, &[0.3; SHAPE.channels]).unwrap()
 }
 
 fn measure(transport: Transport, load: Load, bins: u64) -> Report {
     // However busy the machine is, nothing is late.
     let config = Config { deadline_ms: Some(5_000.0), stale_after_bins: 250, ..Config::default() };
-    let settings = Settings { transports: vec![transport], load, length: Length::Bins(bins) };
+    let settings = BenchSettings { transports: vec![transport], load, length: Length::Bins(bins) };
     let mut shares = Vec::new();
-    let report = bench::run(&config, &bundle(), &settings, &mut |progress| {
+    let report = bench::measure(&config, &bundle(), &settings, &mut |progress| {
         shares.push(progress.seconds / progress.seconds_total);
     });
     assert!(shares.is_sorted() && shares.iter().all(|share| (0.0..=1.0).contains(share)), "{shares:?}");
@@ -93,9 +93,9 @@ fn bursts_of_bins_are_answered_and_so_are_the_gaps() {
 #[test]
 fn steps_are_the_same_each_time_and_need_counts() {
     let config = Config::default();
-    let run = |steps| steps::run(&config, &bundle(), steps).unwrap();
+    let run = |steps| steps::take_steps(&config, &bundle(), steps).unwrap();
     assert_eq!(run(60), run(60));
     assert!(run(60).estimates == 60 && run(60).checksum != run(61).checksum);
-    let error = steps::run(&config, &weights_only(SHAPE, 1), 1).unwrap_err().to_string();
+    let error = steps::take_steps(&config, &weights_only(SHAPE, 1), 1).unwrap_err().to_string();
     assert_eq!(error, "expected golden vectors in the bundle, whose counts are sent, found none");
 }

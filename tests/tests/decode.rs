@@ -6,7 +6,7 @@ use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_tests::{
     Positions, Shape, manifest, program, python, random_counts, random_weights, weights_only, workspace,
 };
-use ndt_trainer::inference::Reference;
+use ndt_trainer::evaluation::Reference;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -27,7 +27,7 @@ const fn shape(dims: usize, positions: Positions) -> Shape {
 fn write_bundle(folder: &Path, shape: Shape) -> PathBuf {
     let manifest = manifest(shape);
     let weights = random_weights(&manifest, 1);
-    let bundle = ndt_trainer::inference::reference_bundle(manifest, weights, &[0.3; 7]).unwrap();
+    let bundle = ndt_trainer::export::from_weights(manifest, weights, &[0.3; 7]).unwrap();
     let path = folder.join("model.ndt");
     bundle.write(&path).unwrap();
     path

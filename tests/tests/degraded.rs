@@ -1,12 +1,12 @@
 //! A linear bundle beside the model: what is said of bins whose result is late or a fault, and which bundles are refused.
 
 use ndt_daemon::config::Config;
-use ndt_daemon::degraded::Degraded;
-use ndt_daemon::engine::linear_decoder::LinearDecoder;
+use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_daemon::pipeline::{self, Pipeline, Say};
-use ndt_daemon::source::{Received, Source};
+use ndt_daemon::fallback::FallbackDecoder;
+use ndt_daemon::input::{Received, Source};
+use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 use ndt_tests::{SMALL, Shape, linear, random_counts, weights_only};
@@ -133,15 +133,13 @@ fn start(fallback: Option<&Path>) -> Bench {
     let bundle = model();
     let (rig, orders) = channel();
     let (go_on, gone_on) = channel();
-    let (said, estimates) = channel();
-    let say = move |say: Say<'_>| {
-        if let Say::Estimate(estimate) = say {
-            // A test that has ended listens no more.
-            drop(said.send(estimate.clone()));
-        }
+    let (published, estimates) = channel();
+    let publish = move |estimate: &Estimate| {
+        // Nobody receives it after the test has ended.
+        drop(published.send(estimate.clone()));
     };
     let engine = Box::new(Broken { native: Native::new(&bundle), go_on: gone_on });
-    let pipeline = pipeline::start_with(&config(fallback), &bundle, engine, Rig(orders), say).unwrap();
+    let pipeline = pipeline::start_with(&config(fallback), &bundle, engine, Rig(orders), publish).unwrap();
     Bench { pipeline, rig, go_on, estimates }
 }
 
@@ -236,7 +234,7 @@ fn late_and_faulty_bins_carry_what_the_linear_decoder_says_of_them() {
 fn the_decoder_says_the_velocity_of_a_new_bin_with_history_enough_and_of_no_other() {
     let (_folder, path, bundle) = written();
     let means = &bundle.weights["missing"].1;
-    let mut degraded = Degraded::load(&path, &model(), &[MASKED as i64]).unwrap();
+    let mut degraded = FallbackDecoder::load(&path, &model(), &[MASKED as i64]).unwrap();
     let mut alone = LinearDecoder::new(&bundle).unwrap();
     let mut history = 0;
     let mut check = |stream: u64, seq: u64, segment_start: bool, missing: Option<u64>| {
@@ -287,7 +285,8 @@ fn a_bundle_that_cannot_stand_in_is_refused_with_a_sentence() {
         bundle.map(|bundle| bundle.write(&path).unwrap());
         let (_rig, orders) = channel();
         let engine = Box::new(Native::new(model));
-        let started = pipeline::start_with(&config(Some(&path)), model, engine, Rig(orders), |_| {});
+        let started =
+            pipeline::start_with(&config(Some(&path)), model, engine, Rig(orders), |_: &Estimate| {});
         let refused = started.err().expect("a refusal");
         assert!(refused.source().is_none(), "the command line would say it twice");
         let refused = refused.to_string();

@@ -7,9 +7,9 @@ use ndt_protocol::bundle::precision::Precision;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_trainer::config::Config;
-use ndt_trainer::dataset::Dataset;
-use ndt_trainer::training::finetune::{self, Settings};
-use ndt_trainer::{export, inference, training};
+use ndt_trainer::data::Dataset;
+use ndt_trainer::training::finetune::{self, FinetuneOptions};
+use ndt_trainer::{evaluation, export, training};
 
 fn session(units: usize) -> Session {
     simulate(&Recipe { trials: 40, units, heldout: 4, seed: 5 })
@@ -35,16 +35,16 @@ fn config() -> Config {
 fn the_daemon_runs_a_bundle_of_more_and_of_fewer_units() {
     let folder = tempfile::tempdir().unwrap();
     let day1 = data(&session(24));
-    let fit = training::fit(&day1, &config(), None, &mut |_| {}).unwrap();
-    let parent = export::fitted(&fit, &day1, &config(), origin(None)).unwrap();
+    let fit = training::fit(&day1, &config(), None, &mut training::unwatched).unwrap();
+    let parent = export::bundle(&fit, &day1, &config(), origin(None)).unwrap();
     for units in [31, 15] {
-        let day2 = finetune::calibration(data(&session(units)), &parent.manifest, Some(8));
-        let config = finetune::configured(&parent.manifest, &config());
-        let settings = Settings { interface_only: true, epochs: Some(3) };
-        let fit = finetune::finetune(&parent, &day2, &config, settings, &mut |_, _, _| {}).unwrap();
+        let day2 = finetune::calibration_data(data(&session(units)), &parent.manifest, Some(8));
+        let config = finetune::config_for(&parent.manifest, &config());
+        let settings = FinetuneOptions { freeze_body: true, epochs: Some(3) };
+        let fit = finetune::finetune(&parent, &day2, &config, settings, &mut finetune::unwatched).unwrap();
         let origin = origin(Some("1".repeat(64)));
         let path = folder.path().join("model.ndt");
-        finetune::bundle(&parent, &fit, &day2, &config, origin).unwrap().write(&path).unwrap();
+        export::finetuned(&parent, &fit, &day2, &config, origin).unwrap().write(&path).unwrap();
         let bundle = Bundle::read(&path).unwrap();
         assert_eq!((bundle.manifest.units(), bundle.manifest.channels()), (units, units - 4));
 
@@ -53,11 +53,11 @@ fn the_daemon_runs_a_bundle_of_more_and_of_fewer_units() {
             instruction_set: None,
             precision: Some(Precision::F32),
             onnxruntime_library: None,
-            onnx: engine::onnx::Settings::default(),
+            onnx: engine::onnx::OnnxSettings::default(),
         };
         let mut engine = engine::load(&choice, &bundle).unwrap();
         let (counts, missing) = (&bundle.golden["counts"].1, &bundle.golden["missing"].1);
-        let (log_rates, velocity) = inference::reference_stream(&bundle, counts, missing).unwrap();
+        let (log_rates, velocity) = evaluation::reference_stream(&bundle, counts, missing).unwrap();
         let mut output = Output::for_bundle(&bundle);
         for (bin, counts) in counts.chunks_exact(units - 4).enumerate() {
             engine.step(Input { counts, missing: missing[bin] != 0.0 }, &mut output).unwrap();

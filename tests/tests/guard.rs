@@ -1,8 +1,8 @@
 //! The guard's promises, case by case, on a clock that the test turns.
 
-use ndt_daemon::guard::{Guard, Settings};
-use ndt_daemon::policy::{Fallback, Policy, VelocityLimits};
-use ndt_daemon::source::Arrival;
+use ndt_daemon::guard::policy::{Fade, Policy, VelocityLimits};
+use ndt_daemon::guard::{Guard, GuardSettings};
+use ndt_daemon::input::Arrival;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::{Estimate, Quality};
@@ -24,10 +24,10 @@ const SHAPE: Shape = Shape {
 
 /// One bin is 20 ms; times in these tests are ms.
 const MS: u64 = 1_000_000;
-const SETTINGS: Settings = Settings {
+const SETTINGS: GuardSettings = GuardSettings {
     deadline_ns: 20 * MS,
     stale_after_bins: 3,
-    fallback: Fallback { policy: Policy::Hold, time_constant_bins: 2.5 },
+    fade: Fade { policy: Policy::Hold, time_constant_bins: 2.5 },
     limits: VelocityLimits { speed_max: None, change_max: None },
 };
 
@@ -42,7 +42,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(settings: Settings) -> Bench {
+    fn new(settings: GuardSettings) -> Bench {
         let guard = Guard::new(&weights_only(SHAPE, 1), settings);
         Bench { guard, now_ms: 0, published: Vec::new(), last: None }
     }
@@ -159,8 +159,8 @@ fn an_engine_that_hangs_delays_nothing() {
 
 #[test]
 fn a_silent_source_is_answered_on_its_grid_and_is_followed_when_it_catches_up() {
-    let mut bench = Bench::new(Settings {
-        fallback: Fallback { policy: Policy::Decay, time_constant_bins: 2.5 },
+    let mut bench = Bench::new(GuardSettings {
+        fade: Fade { policy: Policy::Decay, time_constant_bins: 2.5 },
         ..SETTINGS
     });
     bench.bin(0);
@@ -263,8 +263,8 @@ fn a_new_stream_begins_after_the_old_one_is_answered() {
 
 #[test]
 fn a_fault_is_published_with_the_policys_values() {
-    let mut bench = Bench::new(Settings {
-        fallback: Fallback { policy: Policy::Zero, time_constant_bins: 1.0 },
+    let mut bench = Bench::new(GuardSettings {
+        fade: Fade { policy: Policy::Zero, time_constant_bins: 1.0 },
         ..SETTINGS
     });
     bench.bin(4);
@@ -277,7 +277,7 @@ fn a_fault_is_published_with_the_policys_values() {
 #[test]
 fn velocity_is_limited_in_size_and_change_and_it_is_said() {
     let limits = VelocityLimits { speed_max: Some(5.0), change_max: Some(2.5) };
-    let mut bench = Bench::new(Settings { limits, ..SETTINGS });
+    let mut bench = Bench::new(GuardSettings { limits, ..SETTINGS });
     [1, 2, 3, 9].into_iter().for_each(|seq| bench.bin(seq));
     let velocities: Vec<f32> = bench
         .published()
@@ -292,8 +292,8 @@ fn velocity_is_limited_in_size_and_change_and_it_is_said() {
 #[test]
 fn the_policys_answers_are_limited_too_and_a_new_stream_has_a_clock_of_its_own() {
     let limits = VelocityLimits { speed_max: None, change_max: Some(2.0) };
-    let zero = Fallback { policy: Policy::Zero, time_constant_bins: 1.0 };
-    let mut bench = Bench::new(Settings { limits, fallback: zero, ..SETTINGS });
+    let zero = Fade { policy: Policy::Zero, time_constant_bins: 1.0 };
+    let mut bench = Bench::new(GuardSettings { limits, fade: zero, ..SETTINGS });
     (0..3).for_each(|seq| bench.bin(seq));
     bench.until(160);
     let velocities: Vec<f32> = bench.published().iter().map(|published| published.3).collect();
@@ -342,8 +342,8 @@ fn a_publish_thread_that_was_stopped_for_an_hour_does_not_answer_an_hour() {
 
 #[test]
 fn a_late_bin_and_a_fault_are_answered_with_the_fallback_decoders_velocity() {
-    let zero = Fallback { policy: Policy::Zero, time_constant_bins: 1.0 };
-    let mut bench = Bench::new(Settings { fallback: zero, ..SETTINGS });
+    let zero = Fade { policy: Policy::Zero, time_constant_bins: 1.0 };
+    let mut bench = Bench::new(GuardSettings { fade: zero, ..SETTINGS });
     bench.bin(0);
     bench.until(40);
     bench.arrive_degraded(1, 0.25);
@@ -381,9 +381,9 @@ fn a_late_bin_and_a_fault_are_answered_with_the_fallback_decoders_velocity() {
 }
 
 #[test]
-fn the_policy_goes_on_from_the_fallback_decoders_velocity() {
-    let fallback = Fallback { policy: Policy::Decay, time_constant_bins: 2.5 };
-    let mut bench = Bench::new(Settings { fallback, ..SETTINGS });
+fn the_policy_goes_on_from_the_fade_decoders_velocity() {
+    let fade = Fade { policy: Policy::Decay, time_constant_bins: 2.5 };
+    let mut bench = Bench::new(GuardSettings { fade, ..SETTINGS });
     bench.bin(4);
     bench.until(120);
     bench.arrive_degraded(5, -2.0);
@@ -393,7 +393,7 @@ fn the_policy_goes_on_from_the_fallback_decoders_velocity() {
     let published = bench.published();
     assert_eq!(published[..3], [(101, 4, Good, 5.0), (140, 5, Late, -2.0), (160, 6, Late, -3.0)]);
     for (bins, stale) in published[3..].iter().enumerate() {
-        assert_eq!((stale.2, stale.3), (Stale, -3.0 * fallback.factor(bins as u64 + 1)), "{published:?}");
+        assert_eq!((stale.2, stale.3), (Stale, -3.0 * fade.factor(bins as u64 + 1)), "{published:?}");
     }
     assert!(published.len() > 5);
 }
@@ -401,7 +401,7 @@ fn the_policy_goes_on_from_the_fallback_decoders_velocity() {
 #[test]
 fn the_fallback_decoders_velocity_is_limited_like_any_other() {
     let limits = VelocityLimits { speed_max: Some(5.0), change_max: Some(2.0) };
-    let mut bench = Bench::new(Settings { limits, ..SETTINGS });
+    let mut bench = Bench::new(GuardSettings { limits, ..SETTINGS });
     bench.bin(0);
     for (seq, velocity) in [(1, 9.0), (2, 9.0), (3, 9.0), (4, 4.5)] {
         bench.until(20 * (seq + 1));

@@ -39,7 +39,7 @@ fn write_bundle(path: &Path) {
     manifest.bin_width_ms = BIN_MS;
     let weights = random_weights(&manifest, 1);
     let mean_counts = vec![0.1; SHAPE.channels];
-    let bundle = ndt_trainer::inference::reference_bundle(manifest, weights, &mean_counts).unwrap();
+    let bundle = ndt_trainer::export::from_weights(manifest, weights, &mean_counts).unwrap();
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     bundle.write(path).unwrap();
 }

@@ -1,9 +1,9 @@
 //! A linear decoder from the fit to the answer: the daemon's numbers are the trainer's, and what is missing is no silence.
 
-use ndt_daemon::decode;
 use ndt_daemon::decoder::Decoder;
-use ndt_daemon::engine::linear_decoder::LinearDecoder;
+use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
+use ndt_daemon::offline;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::bundle::tensors::{self, Tensors};
@@ -11,8 +11,8 @@ use ndt_protocol::{Bin, Bundle, Estimate, Quality};
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_tests::{on_loopback, rig};
-use ndt_trainer::baselines::data::{Data, Units};
 use ndt_trainer::baselines::linear::LinearFilter;
+use ndt_trainer::baselines::runs::{Runs, Units};
 use ndt_trainer::baselines::table::{Method, Row, rows};
 use ndt_trainer::baselines::{gru, wiener::Wiener};
 use std::num::NonZeroUsize;
@@ -21,15 +21,15 @@ fn session() -> Session {
     simulate(&Recipe { trials: 60, units: 30, heldout: 6, seed: 5 })
 }
 
-fn data(session: &Session) -> Data {
-    Data::new(std::slice::from_ref(session), 20.0, "val", Units::Heldin).unwrap()
+fn data(session: &Session) -> Runs {
+    Runs::new(std::slice::from_ref(session), 20.0, "val", Units::Heldin).unwrap()
 }
 
 fn origin() -> Training {
     Training { seed: 1, ..Training::of_nothing("a test") }
 }
 
-fn fitted(data: &Data) -> (LinearFilter, Bundle) {
+fn fitted(data: &Runs) -> (LinearFilter, Bundle) {
     let filter = LinearFilter::wiener(&Wiener::fit(data, 0, 5).unwrap(), 0);
     let bundle = filter.bundle(data, origin()).unwrap();
     (filter, bundle)
@@ -41,7 +41,7 @@ fn choice(kind: EngineKind, precision: Option<Precision>) -> Choice {
         instruction_set: None,
         precision,
         onnxruntime_library: None,
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     }
 }
 
@@ -57,7 +57,8 @@ fn check_close(found: &[f32], expected: &[f32]) {
 fn the_engine_is_the_trainers_prediction() {
     let data = data(&session());
     let (wiener, _) = fitted(&data);
-    let smoothing = rows(Method::Smoothing, &data, &gru::Settings::default(), 1, &mut |_, _, _| {}).unwrap();
+    let smoothing =
+        rows(Method::Smoothing, &data, &gru::GruSettings::default(), 1, &mut |_, _, _| {}).unwrap();
     let smoothing = smoothing.into_iter().find_map(|row: Row| row.filter).unwrap();
     let run = data.val.iter().max_by_key(|run| run.bins).unwrap();
     let channels = data.channels();
@@ -147,7 +148,7 @@ fn what_a_linear_decoder_does_not_have_is_refused() {
     wrong.golden.get_mut("velocity").unwrap().1[40] += 0.01;
     let refused = engine::load(&choice(EngineKind::Native, None), &wrong).err().unwrap().to_string();
     assert!(refused.starts_with("expected the bundle's golden velocity within 1e-4"), "{refused}");
-    let report = ndt_daemon::check::examine(&choice(EngineKind::Native, None), &bundle).unwrap();
+    let report = ndt_daemon::engine::check::examine(&choice(EngineKind::Native, None), &bundle).unwrap();
     assert!(report.to_string().contains("linear in the counts of the last bins"), "{report}");
 }
 
@@ -165,8 +166,8 @@ fn whole_trials_are_decoded_offline() {
         ("missing".to_owned(), (vec![2, bins], missing.clone())),
     ]);
     std::fs::write(&counts, tensors::to_bytes(&arrays)).unwrap();
-    let settings = decode::Settings { counts, out: out.clone(), threads: NonZeroUsize::MIN };
-    let report = decode::run(&bundle, &settings, &|_| {}, &|| {}).unwrap();
+    let settings = offline::DecodeSettings { counts, out: out.clone(), threads: NonZeroUsize::MIN };
+    let report = offline::decode_file(&bundle, &settings, &|_| {}, &|| {}).unwrap();
     assert_eq!((report.trials, report.bins, report.engine.as_str()), (2, bins, "linear f32"));
     let written = tensors::from_bytes(&std::fs::read(&out).unwrap()).unwrap();
     assert_eq!(written.keys().collect::<Vec<_>>(), ["velocity"]);
@@ -179,7 +180,7 @@ fn whole_trials_are_decoded_offline() {
 fn what_is_heard_scores_as_the_table_says() {
     let session = session();
     let data = data(&session);
-    let row = rows(Method::Wiener, &data, &gru::Settings::default(), 1, &mut |_, _, _| {}).unwrap();
+    let row = rows(Method::Wiener, &data, &gru::GruSettings::default(), 1, &mut |_, _, _| {}).unwrap();
     let row = row.into_iter().next().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wiener.ndt");

@@ -1,7 +1,7 @@
 //! Lab Streaming Layer at both ends of the daemon, with other people's programs.
 
 use ndt_protocol::{Bundle, Estimate, Quality, Reasons, wire};
-use ndt_replay::zeromq::Receiver;
+use ndt_replay::transport::zeromq::Receiver;
 use ndt_tests::lsl::{Running, Session, bundle, daemon, json, script, usual_ids, written};
 use ndt_tests::{program, python, workspace};
 use serde_json::Value;

@@ -3,14 +3,15 @@
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::pipeline;
-use ndt_replay::listen::{self, Summary, TRUTH_SERIES, Tally, Until};
-use ndt_replay::play::{self, Channels, Plan, Speed};
+use ndt_replay::listen::{Summary, TRUTH_SERIES, Tally, Until};
+use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::Series;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::{nwb, nwb_write};
+use ndt_replay::{nwb, transport};
 use ndt_tests::lsl::{Running, Session, bundle, daemon, liblsl, usual_ids, written};
 use ndt_tests::{on_loopback, program};
 use serde_json::Value;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -25,10 +26,18 @@ fn over_zeromq(plan: &Plan, input: &str, output: &str, speed: f64, truth: Option
     std::thread::scope(|scope| {
         scope.spawn(move || {
             gone.recv().unwrap();
-            play::run(plan, None, &to, Speed::Times(speed), SOON, &mut |_| {}).unwrap();
+            transport::zeromq::play(plan, None, &to, Speed::Times(speed), SOON, &mut |_| {}).unwrap();
         });
         let mut ready = || go.send(()).unwrap();
-        listen::run(&output.parse().unwrap(), &mut tally, until, &mut ready, &mut |_, _| true).unwrap();
+        transport::zeromq::listen(
+            &output.parse().unwrap(),
+            &mut tally,
+            until,
+            &AtomicBool::new(false),
+            &mut ready,
+            &mut |_, _| true,
+        )
+        .unwrap();
     });
     tally.summary()
 }
@@ -43,7 +52,7 @@ fn printed(running: &Running) -> Value {
 fn replay_over_streams_scores_as_replay_over_zeromq() {
     let session = Session::new();
     let path = session.folder().join("session.nwb");
-    nwb_write::write(&simulate(&Recipe { trials: 30, units: 24, heldout: 6, seed: 2 }), &path).unwrap();
+    nwb::write(&simulate(&Recipe { trials: 30, units: 24, heldout: 6, seed: 2 }), &path).unwrap();
     let recording = nwb::read(&path).unwrap();
     let plan = Plan::new(&recording, Some("val"), 20.0, Channels::HeldIn).unwrap();
     let bundle = bundle(plan.channel_ids().to_vec());
@@ -88,7 +97,7 @@ fn replay_over_streams_scores_as_replay_over_zeromq() {
 fn bins_over_zeromq_are_heard_over_a_stream_and_over_zeromq() {
     let session = Session::new();
     let path = session.folder().join("session.nwb");
-    nwb_write::write(&simulate(&Recipe { trials: 10, units: 12, heldout: 0, seed: 2 }), &path).unwrap();
+    nwb::write(&simulate(&Recipe { trials: 10, units: 12, heldout: 0, seed: 2 }), &path).unwrap();
     let recording = nwb::read(&path).unwrap();
     let mut plan = Plan::new(&recording, None, 20.0, Channels::HeldIn).unwrap();
     plan.truncate(100);

@@ -4,13 +4,14 @@
 use ndt_protocol::Bundle;
 use ndt_replay::h5::{self, Group, Kind};
 use ndt_replay::session::{Interval, Session, Trial};
-use ndt_replay::{nwb, nwb_write, simulate};
+use ndt_replay::{nwb, simulate};
 use ndt_tests::{SMALL, Shape, manifest, program, python, random_weights, workspace};
-use ndt_trainer::inference::reference_bundle;
+use ndt_trainer::export::from_weights;
+use ndt_trainer::nlb::array::Tensor;
 use ndt_trainer::nlb::resample::{convolve_same, gaussian};
 use ndt_trainer::nlb::store::{self, Submission};
 use ndt_trainer::nlb::submission::predict;
-use ndt_trainer::nlb::tensors::{Phase, Tensor, Tensors};
+use ndt_trainer::nlb::tensors::{Phase, Tensors};
 use ndt_trainer::nlb::variant::{self, Variant};
 use ndt_trainer::ridge;
 use serde_json::{Value, json};
@@ -170,8 +171,8 @@ fn recordings() -> tempfile::TempDir {
         series.timestamps = kept.iter().map(|at| series.timestamps[*at]).collect();
     }
     let [test_path, train_path] = paths(folder.path());
-    nwb_write::write(&train, &train_path).unwrap();
-    nwb_write::write(&test, &test_path).unwrap();
+    nwb::write(&train, &train_path).unwrap();
+    nwb::write(&test, &test_path).unwrap();
     folder
 }
 
@@ -220,7 +221,7 @@ fn write_bundle(folder: &Path, bin_ms: usize) -> String {
     manifest.channel_ids = session.units.iter().filter(|unit| !unit.heldout).map(|unit| unit.id).collect();
     let weights = random_weights(&manifest, 7);
     let path = folder.join("model.ndt");
-    let bundle = reference_bundle(manifest, weights, &[0.1; UNITS - HELDOUT]).unwrap();
+    let bundle = from_weights(manifest, weights, &[0.1; UNITS - HELDOUT]).unwrap();
     bundle.write(&path).unwrap();
     path.to_str().unwrap().to_owned()
 }

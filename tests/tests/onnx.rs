@@ -2,7 +2,7 @@
 //! leave no trace.
 
 use ndt_daemon::engine::native::Native;
-use ndt_daemon::engine::onnx::{OnnxStep, Provider, Settings};
+use ndt_daemon::engine::onnx::{OnnxSettings, OnnxStep, Provider};
 use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Architecture;
@@ -45,15 +45,15 @@ fn bundle(positions: Positions, dims: usize) -> Bundle {
         Architecture { width: 24, layers: 2, heads: 3, feedforward: 40, window_bins: WINDOW, positions };
     let manifest = manifest(Shape { channels: CHANNELS, units: 14, dims, architecture });
     let weights = random_weights(&manifest, 7);
-    ndt_trainer::inference::reference_bundle(manifest, weights, &[0.3; CHANNELS]).unwrap()
+    ndt_trainer::export::from_weights(manifest, weights, &[0.3; CHANNELS]).unwrap()
 }
 
-fn with(bundle: &Bundle, settings: &Settings) -> OnnxStep {
+fn with(bundle: &Bundle, settings: &OnnxSettings) -> OnnxStep {
     OnnxStep::with(bundle, Some(&onnxruntime_library()), settings).unwrap()
 }
 
-fn settings() -> Settings {
-    Settings { warm_up_bins: 0, ..Settings::default() }
+fn settings() -> OnnxSettings {
+    OnnxSettings { warm_up_bins: 0, ..OnnxSettings::default() }
 }
 
 /// What happens to an engine at one bin.
@@ -115,7 +115,7 @@ fn a_long_stream_with_gaps_and_resets_is_the_native_engines() {
         let bundle = bundle(positions, dims);
         let native = stream(&mut Native::new(&bundle), &bundle, |_| ());
         for (threads, name) in [(1, "onnx cpu"), (2, "onnx cpu x2")] {
-            let mut onnx = with(&bundle, &Settings { intra_op_threads: threads, ..settings() });
+            let mut onnx = with(&bundle, &OnnxSettings { intra_op_threads: threads, ..settings() });
             assert_eq!(onnx.name(), name);
             let worst = worst(&stream(&mut onnx, &bundle, |_| ()), &native);
             println!("{positions:?}, {threads} threads: {worst:e}");
@@ -129,7 +129,7 @@ fn steps_for_nothing_leave_no_trace() {
     for positions in [Positions::LagBias, Positions::Learned] {
         let bundle = bundle(positions, 2);
         let plain = stream(&mut with(&bundle, &settings()), &bundle, |_| ());
-        let warmed_up = Settings { warm_up_bins: 2 * WINDOW + 1, ..settings() };
+        let warmed_up = OnnxSettings { warm_up_bins: 2 * WINDOW + 1, ..settings() };
         assert!(stream(&mut with(&bundle, &warmed_up), &bundle, |_| ()) == plain, "warm-up, {positions:?}");
         let kept_warm = stream(&mut with(&bundle, &settings()), &bundle, |engine| {
             assert!(engine.keep_warm() && engine.keep_warm());
@@ -167,7 +167,7 @@ fn a_library_without_cuda_says_so() {
         instruction_set: None,
         precision: None,
         onnxruntime_library: Some(onnxruntime_library()),
-        onnx: Settings { provider: Provider::Cuda, cuda_device: 1, ..Settings::default() },
+        onnx: OnnxSettings { provider: Provider::Cuda, cuda_device: 1, ..OnnxSettings::default() },
     };
     let error = engine::load(&choice, &bundle).err().unwrap().to_string();
     assert!(

@@ -31,7 +31,7 @@ fn shapes() -> Vec<Shape> {
 fn bundle(shape: Shape, seed: u64) -> Bundle {
     let manifest = manifest(shape);
     let weights = random_weights(&manifest, seed);
-    ndt_trainer::inference::reference_bundle(manifest, weights, &vec![0.3; shape.channels]).unwrap()
+    ndt_trainer::export::from_weights(manifest, weights, &vec![0.3; shape.channels]).unwrap()
 }
 
 /// Counts, and which bins are missing: some alone, some in a row.
@@ -64,7 +64,7 @@ fn burn_native_and_onnx_runtime_agree_on_random_models() {
         let bundle = bundle(shape, seed as u64);
         let (counts, missing) = stream(shape, 100 + seed as u64);
         let (burn, burn_velocity) =
-            ndt_trainer::inference::reference_stream(&bundle, &counts, &missing).unwrap();
+            ndt_trainer::evaluation::reference_stream(&bundle, &counts, &missing).unwrap();
         let (native, native_velocity) = run(&mut Native::new(&bundle), &bundle, &counts, &missing);
         let mut step = OnnxStep::new(&bundle, Some(&library)).unwrap();
         let (step, step_velocity) = run(&mut step, &bundle, &counts, &missing);
@@ -85,7 +85,7 @@ fn every_instruction_set_agrees_with_burn_and_repeats_to_the_bit() {
         let bundle = bundle(shape, seed as u64);
         let (counts, missing) = stream(shape, 400 + seed as u64);
         let (burn, burn_velocity) =
-            ndt_trainer::inference::reference_stream(&bundle, &counts, &missing).unwrap();
+            ndt_trainer::evaluation::reference_stream(&bundle, &counts, &missing).unwrap();
         for set in instruction_sets() {
             let mut engine = Native::with(&bundle, set, Precision::F32);
             let (log_rates, velocity) = run(&mut engine, &bundle, &counts, &missing);

@@ -3,8 +3,8 @@
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_daemon::pipeline::{self, Pipeline, Say};
-use ndt_daemon::source::{Received, Source};
+use ndt_daemon::input::{Received, Source};
+use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 use ndt_protocol::{Bin, Estimate, Quality};
@@ -152,17 +152,15 @@ fn start<E: Engine + 'static>(
 ) -> (Pipeline, Sender<Order>, Receiver<Estimate>) {
     let bundle = weights_only(SHAPE, 1);
     let (rig, orders) = channel();
-    let (said, estimates) = channel();
-    let say = move |say: Say<'_>| {
-        if let Say::Estimate(estimate) = say {
-            // A test that has ended listens no more.
-            drop(said.send(estimate.clone()));
-        }
+    let (published, estimates) = channel();
+    let publish = move |estimate: &Estimate| {
+        // Nobody receives it after the test has ended.
+        drop(published.send(estimate.clone()));
     };
     let source = Rig { orders, due: 0, left: 0, next: 0 };
     let config = Config { deadline_ms: Some(200.0), ..config };
     let engine = Box::new(engine(Native::new(&bundle)));
-    (pipeline::start_with(&config, &bundle, engine, source, say).unwrap(), rig, estimates)
+    (pipeline::start_with(&config, &bundle, engine, source, publish).unwrap(), rig, estimates)
 }
 
 impl Bench {

@@ -7,7 +7,8 @@ use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::precision::{Precision, ValidationLoss};
 use ndt_tests::{Positions, Shape, instruction_sets, manifest, random_counts, random_weights};
-use ndt_trainer::inference::{Reference, reference_bundle};
+use ndt_trainer::evaluation::Reference;
+use ndt_trainer::export::from_weights;
 
 const BINS: usize = 60;
 const FEWER: [Precision; 2] = [Precision::Bf16, Precision::Int8];
@@ -26,7 +27,7 @@ fn shapes() -> Vec<Shape> {
 fn bundle(shape: Shape, seed: u64) -> Bundle {
     let manifest = manifest(shape);
     let weights = random_weights(&manifest, seed);
-    reference_bundle(manifest, weights, &vec![0.3; shape.channels]).unwrap()
+    from_weights(manifest, weights, &vec![0.3; shape.channels]).unwrap()
 }
 
 /// Log rates and velocities of a stream with a hole in it.
@@ -156,7 +157,7 @@ fn what_runs_is_the_fewest_bits_that_the_bundle_stands() {
         instruction_set,
         precision,
         onnxruntime_library: Some(ndt_tests::onnxruntime_library()),
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     };
     let wide = Some(InstructionSet::Avx2);
     let native = |set, precision| choice(EngineKind::Native, set, precision);

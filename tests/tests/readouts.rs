@@ -7,8 +7,8 @@ use ndt_protocol::bundle::precision::Precision;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_trainer::config::{Config, Publish};
-use ndt_trainer::dataset::Dataset;
-use ndt_trainer::{export, inference, training};
+use ndt_trainer::data::Dataset;
+use ndt_trainer::{evaluation, export, training};
 
 fn session() -> Session {
     simulate(&Recipe { trials: 60, units: 40, heldout: 8, seed: 5 })
@@ -28,10 +28,13 @@ fn config() -> Config {
 
 fn bundle(session: &Session, config: &Config, generations: &mut Vec<usize>) -> Bundle {
     let data = Dataset::reading(std::slice::from_ref(session), 20.0, &config.velocity.wanted()).unwrap();
-    let fit =
-        training::fit(&data, config, None, &mut |progress| generations.push(progress.generation)).unwrap();
+    let fit = training::fit(&data, config, None, &mut |progress| {
+        generations.push(progress.generation);
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     let origin = Training { seed: 1, epochs: fit.epoch, ..Training::of_nothing("a test") };
-    let bundle = export::fitted(&fit, &data, config, origin).unwrap();
+    let bundle = export::bundle(&fit, &data, config, origin).unwrap();
     bundle.check().unwrap();
     bundle
 }
@@ -60,7 +63,7 @@ fn one_bundle_reads_out_several_lags_speed_and_position_and_any_velocity_can_be_
     generations.dedup();
     assert_eq!(generations, [1, 2, 0], "two generations of teachers, then the model");
 
-    let evaluation = inference::evaluate(&bundle, &session, "val").unwrap();
+    let evaluation = evaluation::evaluate(&bundle, &session, "val").unwrap();
     let found: Vec<(&str, f64)> =
         evaluation.readouts.iter().map(|readout| (readout.series.as_str(), readout.lag_ms)).collect();
     let [vel, speed, pos] = ["hand_vel", "hand_speed", "hand_pos"];
@@ -85,7 +88,7 @@ fn one_bundle_reads_out_several_lags_speed_and_position_and_any_velocity_can_be_
     for precision in Precision::ALL {
         assert_ne!(decoded(&bundle, precision), decoded(&ahead, precision));
     }
-    assert_eq!(inference::evaluate(&ahead, &session, "val").unwrap().readouts[0], evaluation.readouts[1]);
+    assert_eq!(evaluation::evaluate(&ahead, &session, "val").unwrap().readouts[0], evaluation.readouts[1]);
     assert_eq!(ahead.reading(0.0).unwrap().weights, bundle.weights);
 }
 
@@ -105,7 +108,7 @@ fn what_a_bundle_does_not_read_out_is_refused_in_one_sentence() {
         instruction_set: None,
         precision: None,
         onnxruntime_library: None,
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     };
     let error = engine::load(&choice, &ahead).err().expect("the graphs compute another velocity").to_string();
     assert_eq!(error, "expected the native engine for a velocity that is not the bundle's first, found onnx");
@@ -117,7 +120,7 @@ fn the_lag_that_validates_best_is_published_where_that_is_wanted() {
     let mut config = config();
     config.objective.redrawn = 0.0;
     config.objective.teacher_weight = 0.0;
-    config.velocity = ndt_trainer::config::Velocity {
+    config.velocity = ndt_trainer::config::Readouts {
         lags_ms: vec![-300.0, 60.0, 400.0],
         publish: Publish::Best,
         ..Default::default()

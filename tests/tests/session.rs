@@ -6,22 +6,22 @@ use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_replay::listen::Summary;
+use ndt_replay::nwb;
 use ndt_replay::play::Plan;
 use ndt_replay::session::{Interval, Session};
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::{nwb, nwb_write};
 use ndt_tests::{onnxruntime_library, rig};
-use ndt_trainer::checkpoint::Checkpoints;
 use ndt_trainer::config::Config;
-use ndt_trainer::dataset::{Dataset, Trial};
-use ndt_trainer::{export, inference, training};
+use ndt_trainer::data::{Dataset, Trial};
+use ndt_trainer::{evaluation, export, training};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// A session that has been through a file.
 fn session(folder: &Path) -> Session {
     let path = folder.join("session.nwb");
     let recipe = Recipe { trials: 120, units: 60, heldout: 15, seed: 3 };
-    nwb_write::write(&simulate(&recipe), &path).unwrap();
+    nwb::write(&simulate(&recipe), &path).unwrap();
     nwb::read(&path).unwrap()
 }
 
@@ -43,12 +43,14 @@ fn origin() -> Training {
 
 fn fit(data: &Dataset) -> Bundle {
     let mut scores = Vec::new();
-    let fit =
-        training::fit(data, &config(), None, &mut |progress| scores.push(progress.scores.bits_per_spike))
-            .unwrap();
+    let fit = training::fit(data, &config(), None, &mut |progress| {
+        scores.push(progress.scores.bits_per_spike);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert_eq!(scores.len(), 25);
     assert!(scores[24] > scores[0], "the epochs teach something: {scores:?}");
-    export::fitted(&fit, data, &config(), origin()).unwrap()
+    export::bundle(&fit, data, &config(), origin()).unwrap()
 }
 
 fn stream(bundle: &Bundle, session: &Session, kind: EngineKind, precision: Precision) -> (Plan, Summary) {
@@ -57,7 +59,7 @@ fn stream(bundle: &Bundle, session: &Session, kind: EngineKind, precision: Preci
         instruction_set: None,
         precision: Some(precision),
         onnxruntime_library: Some(onnxruntime_library()),
-        onnx: engine::onnx::Settings::default(),
+        onnx: engine::onnx::OnnxSettings::default(),
     };
     let engine = engine::load(&choice, bundle).unwrap();
     rig::heard(bundle, session, engine).unwrap()
@@ -71,7 +73,7 @@ fn a_simulated_session_goes_from_spike_to_velocity_and_scores_as_evaluated() {
     let path = folder.path().join("model.ndt");
     fit(&data).write(&path).unwrap();
     let bundle = Bundle::read(&path).unwrap();
-    let evaluation = inference::evaluate(&bundle, &session, "val").unwrap();
+    let evaluation = evaluation::evaluate(&bundle, &session, "val").unwrap();
     let evaluated = evaluation.readouts[0].mean.unwrap();
     assert!(evaluated > 0.2 && evaluation.co_bps.unwrap() > 0.0, "{evaluation:?}");
     let selected = bundle.manifest.scores["co-bps"];
@@ -112,8 +114,8 @@ fn the_same_seed_and_data_give_the_same_weights() {
     assert!(bits(&first) == bits(&second), "two fits of one seed differ");
     let mut other = config();
     other.optimiser.seed = 2;
-    let other = training::fit(&data, &other, None, &mut |_| {}).unwrap();
-    let other = export::fitted(&other, &data, &config(), origin()).unwrap();
+    let other = training::fit(&data, &other, None, &mut training::unwatched).unwrap();
+    let other = export::bundle(&other, &data, &config(), origin()).unwrap();
     assert!(bits(&first) != bits(&other), "two seeds give the same weights");
 }
 
@@ -128,16 +130,16 @@ fn without_behaviour_and_without_held_out_units_there_are_rates_and_it_is_said()
     assert_eq!(
         data.notes,
         [
-            "no hand_vel in every recording: rates only, without a velocity head",
-            "no splits train and val: every 5th trial validates"
+            "not every recording has hand_vel: the model estimates rates only",
+            "the recording has no splits train and val: one trial in 5 is used for validation"
         ]
     );
     assert_eq!((data.train.len(), data.val.len()), (96, 24));
     let mut config = config();
     config.optimiser.epochs = 2;
-    let fit = training::fit(&data, &config, None, &mut |_| {}).unwrap();
+    let fit = training::fit(&data, &config, None, &mut training::unwatched).unwrap();
     assert_eq!((fit.selection, fit.scores.velocity_r2), ("masked-bps", None));
-    let bundle = export::fitted(&fit, &data, &config, origin()).unwrap();
+    let bundle = export::bundle(&fit, &data, &config, origin()).unwrap();
     assert_eq!(
         (bundle.manifest.channels(), bundle.manifest.units(), bundle.manifest.velocity_dims()),
         (60, 60, 0)
@@ -159,8 +161,8 @@ fn a_recording_without_trials_is_cut_into_pieces_and_its_holes_are_no_silence() 
     assert_eq!(
         data.notes,
         [
-            "no splits train and val: every 5th trial validates",
-            "fewer than 5 trials: observed time is cut into pieces of 1 s"
+            "the recording has no splits train and val: one trial in 5 is used for validation",
+            "fewer than 5 trials: the observed time is cut into pieces of 1 s"
         ]
     );
     let bins = |trials: &[Trial]| trials.iter().map(|trial| trial.bins).sum::<usize>();
@@ -184,7 +186,11 @@ fn a_fit_that_was_cut_off_goes_on_to_the_same_weights() {
     let mut config = config();
     config.optimiser.epochs = 9;
     (config.objective.redrawn, config.teacher.epochs) = (0.3, vec![2]);
-    let kept = |name: &str, resume| Checkpoints { folder: folder.path().join(name), every_epochs: 3, resume };
+    let kept = |name: &str, resume| training::Checkpoints {
+        folder: folder.path().join(name),
+        every_epochs: 3,
+        resume,
+    };
     let (whole, cut) = (kept("whole", false), kept("cut", true));
     // What stands there after four epochs is what a cut in the fifth would leave: three epochs.
     let uninterrupted = training::fit(&data, &config, Some(&whole), &mut |progress| {
@@ -194,10 +200,14 @@ fn a_fit_that_was_cut_off_goes_on_to_the_same_weights() {
                 std::fs::copy(file.path(), cut.folder.join(file.file_name())).unwrap();
             }
         }
+        ControlFlow::Continue(())
     });
     let mut epochs = Vec::new();
-    let resumed =
-        training::fit(&data, &config, Some(&cut), &mut |progress| epochs.push(progress.epoch)).unwrap();
+    let resumed = training::fit(&data, &config, Some(&cut), &mut |progress| {
+        epochs.push(progress.epoch);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     // No epoch of the teacher, whose rates were kept.
     assert_eq!(epochs, [4, 5, 6, 7, 8, 9]);
     assert!(
@@ -206,7 +216,7 @@ fn a_fit_that_was_cut_off_goes_on_to_the_same_weights() {
     );
 
     let refusal = |config: &Config, data: &Dataset| {
-        let refused = training::fit(data, config, Some(&cut), &mut |_| {});
+        let refused = training::fit(data, config, Some(&cut), &mut training::unwatched);
         refused.err().map(|error| error.to_string()).unwrap_or_default()
     };
     let mut other = config.clone();

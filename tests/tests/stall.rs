@@ -3,9 +3,9 @@
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::pipeline;
 use ndt_protocol::{Estimate, Quality, Reasons, wire};
-use ndt_replay::nwb_write;
+use ndt_replay::nwb;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_replay::zeromq::Receiver;
+use ndt_replay::transport::zeromq::Receiver;
 use ndt_tests::{SMALL, Shape, on_loopback, program, weights_only};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn stopped_for_two_seconds(bin_ms: f64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("session.nwb");
     let session = simulate(&Recipe { trials: 30, units: 8, heldout: 0, seed: 2 });
-    nwb_write::write(&session, &path).unwrap();
+    nwb::write(&session, &path).unwrap();
     let mut bundle = weights_only(Shape { channels: 8, units: 8, dims: 2, architecture: SMALL }, 3);
     bundle.manifest.bin_width_ms = bin_ms;
     bundle.manifest.channel_ids = session.units.iter().map(|unit| unit.id).collect();

@@ -1,6 +1,6 @@
 //! Sweeps on this machine: what is ranked, what is not done twice, what a bad run or a bad file leads to.
 
-use ndt_replay::nwb_write;
+use ndt_replay::nwb;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_tests::lsl::Running;
 use ndt_tests::program;
@@ -29,7 +29,7 @@ objective.teacher-weight = 0.0
 fn folder(head: &str, rest: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe { trials: 40, units: 20, heldout: 5, seed: 7 };
-    nwb_write::write(&simulate(&recipe), &folder.path().join("session.nwb")).unwrap();
+    nwb::write(&simulate(&recipe), &folder.path().join("session.nwb")).unwrap();
     write(folder.path(), head, rest);
     folder
 }
@@ -277,7 +277,7 @@ fn points_follow_from_the_file_and_names_from_all_that_decides() {
     assert!(names(&four).iter().all(|name| !names(&other_bins).contains(name)));
     write(folder.path(), "seeds = [4, 5]", grid);
     let recipe = Recipe { trials: 40, units: 20, heldout: 5, seed: 8 };
-    nwb_write::write(&simulate(&recipe), &folder.path().join("session.nwb")).unwrap();
+    nwb::write(&simulate(&recipe), &folder.path().join("session.nwb")).unwrap();
     let other_data = Plan::read(&path).unwrap();
     assert!(
         names(&four).iter().all(|name| !names(&other_data).contains(name)),

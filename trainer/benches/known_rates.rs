@@ -1,18 +1,19 @@
-//! How near do inferred rates come to the true ones? A simulated maze session knows them.
+//! How close inferred rates come to the true ones, on a simulated maze session whose true rates are known.
 //!
-//! `cargo bench -p ndt-trainer --bench known_rates`: 142 units, 100 trials. Fitted to the split `train`, chosen by `val`,
-//! compared on `test`, cold at each trial's start. R2 is that of each unit's rate over all bins, mean over the units; 1 is
-//! the rate itself. Each method is causal but where it says so.
+//! `cargo bench -p ndt-trainer --bench known_rates`: 142 units, 100 trials. Each method is fitted to the split `train`, chooses its
+//! settings on `val`, and is compared on `test`, from a cold start at each trial's beginning. R2 is that of a unit's rate over all
+//! bins, mean over the units; 1 would be the rate itself. Methods are causal unless they are called acausal.
 
 use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{self, Recipe};
-use ndt_trainer::dataset::{self, Dataset, Trial};
-use ndt_trainer::defaults::{self, Kind};
-use ndt_trainer::device::ComputeDevice;
-use ndt_trainer::inference::Reference;
-use ndt_trainer::{export, ridge, teacher, training};
+use ndt_trainer::data::{Dataset, Trial, trials};
+use ndt_trainer::evaluation::Reference;
+use ndt_trainer::evaluation::metrics::squares_by_column;
+use ndt_trainer::recipe::defaults::{self, Kind};
+use ndt_trainer::training::{ComputeDevice, teacher};
+use ndt_trainer::{export, ridge, training};
 
 const BIN_MS: f64 = 20.0;
 const HISTORY_BINS: usize = 15;
@@ -29,8 +30,8 @@ impl Split {
     fn of(session: &Session, rates: &[Vec<f64>], name: &str) -> Split {
         let binner = Binner::new(BIN_MS).expect("a bin width");
         let intervals = session.segments(Some(name)).expect("a split");
-        let trials = dataset::trials(session, &intervals, binner, &[]);
-        // The rates of all trials stand one after the other, a millisecond each.
+        let trials = trials(session, &intervals, binner, &[]);
+        // The rates of all trials follow each other, one value for each millisecond.
         let lengths = session
             .trials
             .iter()
@@ -55,25 +56,19 @@ impl Split {
         Split { trials, truth }
     }
 
-    /// Mean over units of the R2 of `inferred`, which has `[T, N]` for each trial.
+    /// R2 of the inferred rates `[T, N]` of each trial, mean over the units.
     fn r2(&self, inferred: &[Vec<f64>]) -> f64 {
         let units = self.truth[0].len() / self.trials[0].bins;
         let column = |of: &[Vec<f64>], unit: usize| -> Vec<f64> {
             of.iter().flat_map(|rows| rows.iter().skip(unit).step_by(units)).copied().collect()
         };
-        let unit = |unit: usize| {
-            let (truth, found) = (column(&self.truth, unit), column(inferred, unit));
-            let mean = truth.iter().sum::<f64>() / truth.len() as f64;
-            let squares = |other: &dyn Fn(usize) -> f64| -> f64 {
-                truth.iter().enumerate().map(|(at, truth)| (truth - other(at)).powi(2)).sum()
-            };
-            1.0 - squares(&|at| found[at]) / squares(&|_| mean)
-        };
+        let unit =
+            |unit: usize| squares_by_column(&column(&self.truth, unit), &column(inferred, unit), 1)[0].r2();
         (0..units).map(unit).sum::<f64>() / units as f64
     }
 }
 
-/// Counts of each unit under a Gaussian of `width` bins, of which the half ahead is cut off where it is causal.
+/// Counts of each unit smoothed with a Gaussian of `width` bins; the causal Gaussian has no half that looks ahead.
 fn smoothed(trials: &[Trial], units: usize, width: f64, causal: bool) -> Vec<Vec<f64>> {
     let reach = (3.0 * width).ceil() as i64;
     let trial = |trial: &Trial| {
@@ -95,7 +90,7 @@ fn smoothed(trials: &[Trial], units: usize, width: f64, causal: bool) -> Vec<Vec
     trials.iter().map(trial).collect()
 }
 
-/// Held-in counts of the last bins, one row a bin.
+/// Held-in counts of the last [`HISTORY_BINS`] bins, one row for each bin.
 fn history(trial: &Trial, channels: &[usize], units: usize) -> Vec<f64> {
     let count = |bin: usize, lag: usize, channel: &usize| {
         if lag > bin { 0.0 } else { f64::from(trial.counts[(bin - lag) * units + channel]) }
@@ -106,7 +101,7 @@ fn history(trial: &Trial, channels: &[usize], units: usize) -> Vec<f64> {
     (0..trial.bins).flat_map(row).collect()
 }
 
-/// The best of some choices by what they score on `val`, and what it scores on `test`.
+/// The choice that scores best on `val`, with its score on `test`.
 fn chosen<T: Copy>(choices: &[T], score: impl Fn(T) -> (f64, f64)) -> (T, f64) {
     let scored = choices.iter().map(|choice| (*choice, score(*choice)));
     let best = scored.max_by(|a, b| a.1.0.total_cmp(&b.1.0)).expect("there are choices");
@@ -148,9 +143,9 @@ fn main() {
 
     let (config, notes) = defaults::for_data(Kind::of(&data));
     notes.iter().for_each(|note| println!("note: {note}"));
-    let fit = training::fit(&data, &config, None, &mut |_| {}).expect("a fit");
+    let fit = training::fit(&data, &config, None, &mut training::unwatched).expect("a fit");
     let origin = Training { seed: 1, epochs: fit.epoch, ..Training::of_nothing("a benchmark") };
-    let bundle = export::fitted(&fit, &data, &config, origin).expect("a bundle");
+    let bundle = export::bundle(&fit, &data, &config, origin).expect("a bundle");
     let reference = Reference::new(&bundle.manifest, &bundle.weights);
     let causal = test.trials.iter().map(|trial| {
         let counts = trial.counts.chunks_exact(units);
@@ -159,8 +154,8 @@ fn main() {
         log_rates.iter().map(|rate| f64::from(*rate).exp() * BIN_MS * 1e-3).collect::<Vec<f64>>()
     });
     println!("{:32} {:.3}", "transformer, causal", test.r2(&causal.collect::<Vec<_>>()));
-    let acausal =
-        teacher::rates(ComputeDevice::Cpu, &data, &config, &test.trials, &mut |_| {}).expect("a fit");
+    let acausal = teacher::rates(ComputeDevice::Cpu, &data, &config, &test.trials, &mut training::unwatched)
+        .expect("a fit");
     let acausal = acausal.iter().map(|rates| rates.iter().map(|rate| f64::from(*rate)).collect::<Vec<f64>>());
     println!("{:32} {:.3}", "transformer, acausal (teacher)", test.r2(&acausal.collect::<Vec<_>>()));
 }

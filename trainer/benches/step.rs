@@ -1,20 +1,22 @@
-//! How long one step of a fit takes: masking a batch of 64 trials, forward with dropout, loss, backward, clipping, AdamW.
+//! The duration of one step of a fit: masking a batch of 64 trials, forward pass with dropout, loss, backward pass, clipping and
+//! AdamW.
 //!
 //! ```sh
 //! cargo bench -p ndt-trainer --bench step
 //! ```
 //!
-//! It times [`training::fit`] itself, on drawn counts, an epoch of a few steps at a time; validation is on one short
-//! trial, so that it costs next to nothing. It leaves `target/bench/step.json`; `tests/python/bench_training.py` runs it in
-//! turns with the same work in PyTorch. With an argument it measures the shapes alone whose titles have it in them.
+//! It times [`training::fit`] itself on random counts, in epochs of a few steps. Validation uses one short trial, so that it costs
+//! next to nothing. The results are written to `target/bench/step.json`; `tests/python/bench_training.py` runs this benchmark
+//! alternately with the same work in PyTorch. An argument selects the shapes whose titles contain it.
 
 use ndt_protocol::bundle::manifest::Velocity;
 use ndt_trainer::config::{Config, Model, Objective, Optimiser};
-use ndt_trainer::dataset::{Dataset, Trial};
+use ndt_trainer::data::{Dataset, Trial};
 use ndt_trainer::training;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -22,7 +24,7 @@ const STEPS_AN_EPOCH: usize = 4;
 const BATCH: usize = 64;
 const BIN_MS: f64 = 20.0;
 
-/// A model and its batches.
+/// The shape of a model and of its batches.
 struct Shape {
     title: &'static str,
     bins: usize,
@@ -31,7 +33,7 @@ struct Shape {
     width: usize,
     feedforward: usize,
     window_bins: usize,
-    /// Epochs to time, after one to warm up.
+    /// Number of epochs to time, after one epoch of warm-up.
     epochs: usize,
 }
 
@@ -47,7 +49,7 @@ const SHAPES: [Shape; 2] = [
         window_bins: 100,
         epochs: 3,
     },
-    // `ndt-train fit` as it comes, on a reaching session in 20 ms bins.
+    // The defaults of `ndt-train fit` on a reaching session in 20 ms bins.
     Shape {
         title: "default",
         bins: 24,
@@ -66,7 +68,7 @@ impl Shape {
         let mut trial = |bins: usize| Trial {
             bins,
             counts: (0..bins * self.units).map(|_| (random.random_range(0..8u32) / 6) as f32).collect(),
-            velocity: (0..bins * 2).map(|_| random.random_range(-0.5..0.5)).collect(),
+            targets: (0..bins * 2).map(|_| random.random_range(-0.5..0.5)).collect(),
             rates: Vec::new(),
         };
         Dataset {
@@ -91,17 +93,21 @@ impl Shape {
                 batch_trials: BATCH,
                 ..Optimiser::default()
             },
-            // The plain objective, which is what other programs' steps are timed with.
+            // The plain objective, with which the steps of other programs are timed.
             objective: Objective { redrawn: 0.0, teacher_weight: 0.0, ..Objective::default() },
             ..Config::default()
         }
     }
 
-    /// Milliseconds a step, one number for each epoch.
+    /// Duration of a step, ms, one number for each epoch.
     fn measure(&self) -> Vec<f64> {
         let (data, config) = (self.data(), self.config());
         let mut ends = Vec::new();
-        training::fit(&data, &config, None, &mut |_| ends.push(Instant::now())).expect("the fit ends");
+        training::fit(&data, &config, None, &mut |_| {
+            ends.push(Instant::now());
+            ControlFlow::Continue(())
+        })
+        .expect("the fit ends");
         let steps_ms = |pair: &[Instant]| (pair[1] - pair[0]).as_secs_f64() * 1e3 / STEPS_AN_EPOCH as f64;
         ends.windows(2).map(steps_ms).collect()
     }

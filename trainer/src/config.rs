@@ -1,10 +1,10 @@
-//! The trainer's configuration: every choice with its default, in the units that its name says.
+//! The trainer's configuration: every choice with its default, in the unit that its name tells.
 //!
-//! Kebab-case TOML; unknown keys are refused, and all problems are reported at once.
+//! The file is TOML with kebab-case keys. Unknown keys are refused, and all problems are reported at once.
 
-use crate::dataset::{POSITION_SERIES, SPEED_SERIES, VELOCITY_SERIES};
-use crate::masking::{Masking, SpanInput};
+use crate::data::readouts::{POSITION_SERIES, SPEED_SERIES, VELOCITY_SERIES};
 use ndt_protocol::bundle::manifest::Positions;
+use ndt_protocol::limits::{LAYERS_MAX, READOUTS_MAX, WIDTH_MAX};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -12,109 +12,119 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
-    /// The model.
+    /// The dimensions of the model.
     pub model: Model,
-    /// What is hidden and what is asked for.
+    /// What the model is shown in training, and what it is asked for.
     pub objective: Objective,
-    /// What is read out beside the rates.
-    pub velocity: Velocity,
-    /// Who says at which rates units fired.
+    /// What is read out of the model besides firing rates.
+    pub velocity: Readouts,
+    /// The teacher, whose rates redraw inputs and are targets.
     pub teacher: Teacher,
     /// How the weights are found.
     pub optimiser: Optimiser,
 }
 
-/// The model.
+/// The dimensions of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Model {
     /// Width of the residual stream.
     pub width: usize,
-    /// Encoder layers.
+    /// Number of encoder layers.
     pub layers: usize,
-    /// Attention heads; divides `width`.
+    /// Number of attention heads; divides `width`.
     pub heads: usize,
-    /// Width of the feed-forward layer.
+    /// Width of the feed-forward network.
     pub feedforward: usize,
-    /// What one layer sees, the bin itself included.
+    /// Time that one layer's attention spans, the bin itself included, ms.
     pub window_ms: f64,
-    /// `lag-bias` or `learned`.
+    /// Position scheme: `lag-bias` or `learned`.
     pub positions: Positions,
-    /// History from which on estimates are called good.
+    /// Length of the history from which on estimates are flagged as good, ms.
     pub warmup_ms: f64,
-    /// Longest gap that the model bridges.
+    /// Longest gap in the input that the model bridges, ms.
     pub max_gap_ms: f64,
 }
 
-/// What is hidden and what is asked for; see `masking.rs`.
+/// What the model is shown in training, and what it is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Objective {
     /// Probability that a single count is hidden and asked for.
     pub coordinated_dropout: f64,
-    /// Part of the bins that is hidden whole.
+    /// Fraction of the bins that is hidden in whole.
     pub span_ratio: f64,
     /// Longest span of hidden bins.
     pub span_bins_max: usize,
-    /// Epochs between which spans longer than one bin set in: none before the first, all after the second.
+    /// Epochs between which spans longer than one bin set in: none before the first epoch, all after the second.
     pub span_ramp_epochs: [usize; 2],
-    /// What the model sees of a span: `missing`, or the original's `zeros`.
+    /// What the model sees of a hidden span: `missing`, or the original transformer's `zeros`.
     pub span_input: SpanInput,
-    /// Probability that a count in a span of zeros is a random one instead.
+    /// Probability that a count in a span of zeros is replaced by a random one.
     pub random_counts: f64,
     /// Probability that a channel is hidden for a whole trial.
     pub channel_dropout: f64,
-    /// Each spike moves by up to this in training.
+    /// Longest distance by which each spike is moved in training, ms.
     pub jitter_ms: f64,
     /// Probability that a channel's input in a trial is drawn anew from a teacher's rates; 0 needs no teacher.
     pub redrawn: f64,
-    /// Weight of the teacher's rates of held-out units as targets, beside what was recorded.
+    /// Weight of the loss for the teacher's rates of held-out units, beside the loss for recorded counts; 0 needs no teacher.
     pub teacher_weight: f64,
-    /// Probability that a trial is entered at a random bin, so that a cold start anywhere is known.
+    /// Probability that a trial is entered at a random bin, so that the model learns to start anywhere.
     pub random_start: f64,
-    /// Bins ahead whose counts are asked for, each by a head of its own that is not exported.
+    /// Number of later bins whose counts are predicted, each by a head of its own that is not exported.
     pub forward_bins: usize,
-    /// Weight of the later bins' loss beside that of the hidden counts.
+    /// Weight of the loss for later bins, beside the loss for hidden counts.
     pub forward_weight: f64,
-    /// Weight of the velocity's loss beside the rates'.
+    /// Weight of the loss for readouts, beside the loss for hidden counts.
     pub velocity_weight: f64,
 }
 
-/// What is read out of the hand, all of it linear in the final state.
+/// What the model sees of a hidden span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpanInput {
+    /// Missing bins, which stand for a gap at run time.
+    Missing,
+    /// Zeros, some of them replaced by random counts, as in the original Neural Data Transformer.
+    Zeros,
+}
+
+/// What is read out of the model besides firing rates, each linear in the final state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Velocity {
-    /// From a bin's centre to the instants that velocities are for; each is a readout.
+pub struct Readouts {
+    /// Lags from a bin's centre to the instants that are read out, ms; each lag is a readout of its own.
     pub lags_ms: Vec<f64>,
-    /// Which of them is published, if the daemon is not told otherwise.
+    /// The velocity that the daemon publishes unless it is told otherwise.
     pub publish: Publish,
     /// Whether the hand's speed is read out too, at each lag.
     pub speed: bool,
     /// Whether the hand's position is read out too, at each lag.
     pub position: bool,
-    /// Whether readouts are fitted anew by ridge regression on the final state, where that is better.
+    /// Whether a readout is replaced by a ridge regression on the final state where that validates better.
     pub refit: bool,
 }
 
-/// Which velocity is published.
+/// The velocity that is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Publish {
-    /// The first of the lags.
+    /// The velocity at the first lag.
     First,
-    /// The lag that validates best.
+    /// The velocity at the lag that validates best.
     Best,
 }
 
-/// An acausal teacher of the causal model; see `teacher.rs`.
+/// An acausal teacher of the causal model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Teacher {
-    /// Epochs of each generation at most; a generation's inputs are redrawn from the one before.
+    /// Largest number of epochs of each generation. The inputs of a generation are redrawn from the rates of the one before.
     pub epochs: Vec<usize>,
 }
 
-/// How the weights are found: AdamW with warm-up and a cosine to zero.
+/// How the weights are found: by AdamW, with a linear warm-up and a cosine to zero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Optimiser {
@@ -122,21 +132,21 @@ pub struct Optimiser {
     pub learning_rate: f64,
     /// Epochs of linear warm-up.
     pub warmup_epochs: usize,
-    /// Epochs at most; the cosine ends here.
+    /// Largest number of epochs; the cosine ends here.
     pub epochs: usize,
-    /// Epochs without a better validation score before the end.
+    /// Number of epochs without a better validation score after which the fit ends.
     pub patience_epochs: usize,
-    /// Trials in a batch.
+    /// Number of trials in a batch.
     pub batch_trials: usize,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Adam's second moment.
+    /// Decay rate of Adam's second moment.
     pub beta2: f64,
-    /// Largest norm of one parameter's gradient.
+    /// Largest common norm of all gradients of a step.
     pub gradient_norm_max: f64,
-    /// Dropout of the read-in, the layers and the read-out.
+    /// Probability of dropout in read-in, layers and rates.
     pub dropout: f64,
-    /// Everything random follows from it.
+    /// Seed of all random numbers of the fit.
     pub seed: u64,
 }
 
@@ -176,9 +186,9 @@ impl Default for Objective {
     }
 }
 
-impl Default for Velocity {
+impl Default for Readouts {
     fn default() -> Self {
-        Velocity {
+        Readouts {
             lags_ms: vec![0.0, 100.0],
             publish: Publish::First,
             speed: false,
@@ -188,8 +198,8 @@ impl Default for Velocity {
     }
 }
 
-impl Velocity {
-    /// Series and lag of each readout, the velocities first.
+impl Readouts {
+    /// Behaviour series and lag (ms) of each readout, the velocities first.
     pub fn wanted(&self) -> Vec<(&'static str, f64)> {
         let series = [(VELOCITY_SERIES, true), (SPEED_SERIES, self.speed), (POSITION_SERIES, self.position)];
         let wanted = series.into_iter().filter(|(_, wanted)| *wanted);
@@ -223,32 +233,32 @@ impl Default for Optimiser {
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
+    /// The configuration file cannot be read.
     #[error("{path}: {error}")]
     Io {
-        /// Which file.
+        /// Path of the configuration file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error message.
         error: std::io::Error,
     },
-    /// The text is no configuration.
+    /// The text of the file is not a configuration.
     #[error("{path}: expected a training configuration, found {found}")]
     Format {
-        /// Which file.
+        /// Path of the configuration file.
         path: PathBuf,
-        /// What the parser says.
+        /// The parser's message.
         found: String,
     },
-    /// Values that cannot be.
+    /// Some values are out of range or contradict each other.
     #[error("{}", .0.join("; "))]
     Check(Vec<String>),
 }
 
 impl Config {
-    /// Reads and checks a configuration; keys that it does not have are the defaults'.
+    /// Reads and checks a configuration file. Keys that the file lacks have the defaults' values.
     ///
     /// # Errors
-    /// [`ConfigError`], one sentence.
+    /// [`ConfigError`], whose message is one sentence.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         Config::read_over(path, &Config::default())
     }
@@ -262,74 +272,44 @@ impl Config {
             .map_err(|error| ConfigError::Io { path: path.to_owned(), error })?;
         let format = |found: String| ConfigError::Format { path: path.to_owned(), found };
         let broken = |error: toml::de::Error| format(error.message().replace('\n', " "));
-        // By itself first, so that an unknown key is named as it stands.
+        // The file is parsed by itself first, so that an unknown key is named as it stands there.
         toml::from_str::<Config>(&text).map_err(broken)?;
         let mut table = toml::Table::try_from(defaults).map_err(|error| format(error.to_string()))?;
-        lay_over(&mut table, toml::from_str(&text).map_err(broken)?);
+        override_with(&mut table, toml::from_str(&text).map_err(broken)?);
         let config: Config = table.try_into().map_err(broken)?;
         config.check()?;
         Ok(config)
     }
 
-    /// Looks at the values.
+    /// Whether a part of the objective needs a teacher's rates.
+    pub fn needs_teacher(&self) -> bool {
+        self.objective.redrawn != 0.0 || self.objective.teacher_weight != 0.0
+    }
+
+    /// Checks the range of each value and the relations between them.
     ///
     /// # Errors
-    /// [`ConfigError::Check`] with every problem.
+    /// [`ConfigError::Check`] with all problems.
     pub fn check(&self) -> Result<(), ConfigError> {
         let Config { model, objective, velocity, teacher, optimiser } = self;
-        let mut problems = Vec::new();
-        let mut expect = |name: &str, found: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&found) {
-                problems.push(format!("expected {name} from {low} to {high}, found {found}"));
-            }
+        let readouts = velocity.wanted().len() as f64;
+        let lags = velocity.lags_ms.iter().map(|lag_ms| ("velocity.lags-ms", *lag_ms, -10_000.0, 10_000.0));
+        let epochs = teacher.epochs.iter().map(|epochs| ("teacher.epochs", *epochs as f64, 1.0, 1e6));
+        let mut ranges = [model.ranges(), objective.ranges()].concat();
+        ranges.push(("a number of readouts", readouts, 1.0, READOUTS_MAX as f64));
+        ranges.extend(lags.chain(epochs).chain(optimiser.ranges()));
+        let is_outside = |&(_, found, low, high): &Bounded| !(low..=high).contains(&found);
+        let problem = |(name, found, low, high): Bounded| {
+            format!("expected {name} from {low} to {high}, found {found}")
         };
-        expect("model.width", model.width as f64, 1.0, ndt_protocol::limits::WIDTH_MAX as f64);
-        expect("model.layers", model.layers as f64, 1.0, ndt_protocol::limits::LAYERS_MAX as f64);
-        expect("model.heads", model.heads as f64, 1.0, model.width as f64);
-        expect(
-            "model.feedforward",
-            model.feedforward as f64,
-            1.0,
-            4.0 * ndt_protocol::limits::WIDTH_MAX as f64,
-        );
-        expect("model.window-ms", model.window_ms, 1.0, 60_000.0);
-        expect("model.warmup-ms", model.warmup_ms, 0.0, 60_000.0);
-        expect("model.max-gap-ms", model.max_gap_ms, 0.0, 60_000.0);
-        expect("objective.coordinated-dropout", objective.coordinated_dropout, 0.0, 0.95);
-        expect("objective.span-ratio", objective.span_ratio, 0.0, 0.95);
-        expect("objective.span-bins-max", objective.span_bins_max as f64, 1.0, 1000.0);
-        expect("objective.random-counts", objective.random_counts, 0.0, 1.0);
-        expect("objective.channel-dropout", objective.channel_dropout, 0.0, 0.95);
-        expect("objective.jitter-ms", objective.jitter_ms, 0.0, 1000.0);
-        expect("objective.redrawn", objective.redrawn, 0.0, 1.0);
-        expect("objective.teacher-weight", objective.teacher_weight, 0.0, 1000.0);
-        expect("objective.random-start", objective.random_start, 0.0, 1.0);
-        expect("objective.forward-bins", objective.forward_bins as f64, 0.0, 64.0);
-        expect("objective.forward-weight", objective.forward_weight, 0.0, 1000.0);
-        expect("objective.velocity-weight", objective.velocity_weight, 0.0, 1000.0);
-        let readouts = velocity.wanted().len();
-        expect("a number of readouts", readouts as f64, 1.0, ndt_protocol::limits::READOUTS_MAX as f64);
-        for lag_ms in &velocity.lags_ms {
-            expect("velocity.lags-ms", *lag_ms, -10_000.0, 10_000.0);
-        }
-        for epochs in &teacher.epochs {
-            expect("teacher.epochs", *epochs as f64, 1.0, 1e6);
-        }
-        expect("optimiser.learning-rate", optimiser.learning_rate, 1e-9, 1.0);
-        expect("optimiser.epochs", optimiser.epochs as f64, 1.0, 1e6);
-        expect("optimiser.batch-trials", optimiser.batch_trials as f64, 1.0, 1e6);
-        expect("optimiser.weight-decay", optimiser.weight_decay, 0.0, 10.0);
-        expect("optimiser.beta2", optimiser.beta2, 0.5, 0.999_999);
-        expect("optimiser.gradient-norm-max", optimiser.gradient_norm_max, 1e-6, 1e9);
-        expect("optimiser.dropout", optimiser.dropout, 0.0, 0.95);
+        let mut problems: Vec<String> = ranges.into_iter().filter(is_outside).map(problem).collect();
         if model.heads > 0 && !model.width.is_multiple_of(model.heads) {
             problems.push(format!(
                 "expected model.heads to divide model.width {}, found {}",
                 model.width, model.heads
             ));
         }
-        let wants_teacher = objective.redrawn > 0.0 || objective.teacher_weight > 0.0;
-        if wants_teacher && teacher.epochs.is_empty() {
+        if self.needs_teacher() && teacher.epochs.is_empty() {
             problems.push(
                 "expected epochs of a teacher for objective.redrawn and objective.teacher-weight, found none"
                     .to_owned(),
@@ -337,31 +317,63 @@ impl Config {
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
     }
+}
 
-    /// The objective's part in masking, in bins of `bin_width_ms`, in an epoch.
-    pub fn masking(&self, bin_width_ms: f64, epoch: usize) -> Masking {
-        let objective = &self.objective;
-        let [begin, end] = objective.span_ramp_epochs;
-        let ramp = (epoch as f64 - begin as f64) / (end.saturating_sub(begin)).max(1) as f64;
-        Masking {
-            dropout: objective.coordinated_dropout,
-            span_ratio: objective.span_ratio,
-            span_bins_max: objective.span_bins_max,
-            wide_spans: if epoch >= end { 1.0 } else { ramp.clamp(0.0, 1.0) },
-            span_input: objective.span_input,
-            random_counts: objective.random_counts,
-            channel_dropout: objective.channel_dropout,
-            jitter_bins: (objective.jitter_ms / bin_width_ms).round() as usize,
-            redrawn: objective.redrawn,
-        }
+/// A key, its value, and the lowest and highest value that it may have.
+type Bounded = (&'static str, f64, f64, f64);
+
+impl Model {
+    fn ranges(&self) -> Vec<Bounded> {
+        vec![
+            ("model.width", self.width as f64, 1.0, WIDTH_MAX as f64),
+            ("model.layers", self.layers as f64, 1.0, LAYERS_MAX as f64),
+            ("model.heads", self.heads as f64, 1.0, self.width as f64),
+            ("model.feedforward", self.feedforward as f64, 1.0, 4.0 * WIDTH_MAX as f64),
+            ("model.window-ms", self.window_ms, 1.0, 60_000.0),
+            ("model.warmup-ms", self.warmup_ms, 0.0, 60_000.0),
+            ("model.max-gap-ms", self.max_gap_ms, 0.0, 60_000.0),
+        ]
     }
 }
 
-/// Values of `upper` in the place of those of `lower`, table by table.
-fn lay_over(lower: &mut toml::Table, upper: toml::Table) {
+impl Objective {
+    fn ranges(&self) -> Vec<Bounded> {
+        vec![
+            ("objective.coordinated-dropout", self.coordinated_dropout, 0.0, 0.95),
+            ("objective.span-ratio", self.span_ratio, 0.0, 0.95),
+            ("objective.span-bins-max", self.span_bins_max as f64, 1.0, 1000.0),
+            ("objective.random-counts", self.random_counts, 0.0, 1.0),
+            ("objective.channel-dropout", self.channel_dropout, 0.0, 0.95),
+            ("objective.jitter-ms", self.jitter_ms, 0.0, 1000.0),
+            ("objective.redrawn", self.redrawn, 0.0, 1.0),
+            ("objective.teacher-weight", self.teacher_weight, 0.0, 1000.0),
+            ("objective.random-start", self.random_start, 0.0, 1.0),
+            ("objective.forward-bins", self.forward_bins as f64, 0.0, 64.0),
+            ("objective.forward-weight", self.forward_weight, 0.0, 1000.0),
+            ("objective.velocity-weight", self.velocity_weight, 0.0, 1000.0),
+        ]
+    }
+}
+
+impl Optimiser {
+    fn ranges(&self) -> Vec<Bounded> {
+        vec![
+            ("optimiser.learning-rate", self.learning_rate, 1e-9, 1.0),
+            ("optimiser.epochs", self.epochs as f64, 1.0, 1e6),
+            ("optimiser.batch-trials", self.batch_trials as f64, 1.0, 1e6),
+            ("optimiser.weight-decay", self.weight_decay, 0.0, 10.0),
+            ("optimiser.beta2", self.beta2, 0.5, 0.999_999),
+            ("optimiser.gradient-norm-max", self.gradient_norm_max, 1e-6, 1e9),
+            ("optimiser.dropout", self.dropout, 0.0, 0.95),
+        ]
+    }
+}
+
+/// Replaces the values of `lower` by those that `upper` has, table by table.
+fn override_with(lower: &mut toml::Table, upper: toml::Table) {
     for (key, value) in upper {
         match (lower.get_mut(&key), value) {
-            (Some(toml::Value::Table(lower)), toml::Value::Table(upper)) => lay_over(lower, upper),
+            (Some(toml::Value::Table(lower)), toml::Value::Table(upper)) => override_with(lower, upper),
             (_, value) => {
                 lower.insert(key, value);
             }

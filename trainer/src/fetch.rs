@@ -1,14 +1,13 @@
-//! The published MC_Maze recordings, from the DANDI archive (or a mirror that speaks its API) to a folder.
+//! Downloads of the published MC_Maze recordings from the DANDI archive, or from a mirror with the same API.
 //!
-//! The archive says which files a dandiset's version has, how long each is and what its sha256 is. Nothing else of
-//! what it says is believed: names are checked before they become paths, bodies are bounded, and a file gets its
-//! name only after its length and its sha256 agree. Until then it is `NAME.DIGITS.part`, whose digits are the first
-//! of the sha256 that it is to have: so that a part of another version is never continued, and without a note beside
-//! it that could be lost. A part outlives broken connections, full disks and kills, and is continued.
+//! The archive lists the files of a dandiset's version with their lengths and sha256 digests. Nothing else that the archive says
+//! is trusted: names are checked before they become paths, responses are bounded, and a file gets its name only after its length
+//! and its digest have been verified. Until then it is named `NAME.DIGITS.part`, after the first digits of the expected digest, so
+//! that a part of another version is never continued. A part survives broken connections, full disks and kills, and is resumed.
 //!
-//! [`archive`] asks the questions, [`part`] writes the answers down; here is the order of things.
+//! [`archive`] sends the requests and [`part`] writes the files; this file brings the two together.
 //!
-//! **Tested against a server of our own only** (`trainer/tests/fetch.rs`), which follows the archive's documented
+//! **This has been tested against a server of our own only** (`trainer/tests/fetch`), which follows the archive's documented
 //! schema and its published source: the archive itself could not be reached where this was written.
 
 mod archive;
@@ -19,21 +18,21 @@ use part::Part;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where the archive's API is.
+/// Base URL of the archive's API.
 pub const API: &str = "https://api.dandiarchive.org/api";
 
-/// A data set and the version of it that is meant: published versions do not change.
+/// A data set in a published version, which never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
-    /// What it is called here.
+    /// Name of the data set.
     pub name: &'static str,
     /// Number of the dandiset.
     pub dandiset: &'static str,
-    /// Its published version.
+    /// The published version.
     pub version: &'static str,
 }
 
-/// The sets that can be fetched; the full one is the benchmark's `mc_maze`.
+/// The data sets that can be fetched. The full one is the benchmark's `mc_maze`.
 pub const SETS: [Set; 4] = [
     Set { name: "mc_maze_small", dandiset: "000140", version: "0.220113.0408" },
     Set { name: "mc_maze_medium", dandiset: "000139", version: "0.220113.0408" },
@@ -42,7 +41,10 @@ pub const SETS: [Set; 4] = [
 ];
 
 impl Set {
-    /// The set of that name; `mc_maze` is the full one.
+    /// The data set of this name; `mc_maze` is the full one.
+    ///
+    /// # Errors
+    /// [`FetchError::Set`] when no data set has the name.
     pub fn named(name: &str) -> Result<Set, FetchError> {
         let wanted = if name == "mc_maze" { "mc_maze_full" } else { name };
         let found = SETS.into_iter().find(|set| set.name == wanted);
@@ -50,24 +52,24 @@ impl Set {
     }
 }
 
-/// How to fetch.
+/// The options of a download.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// Base URL of the API. With https every redirect has to be https, too.
+pub struct FetchOptions {
+    /// Base URL of the API. If it is https, every redirect must be https, too.
     pub api: String,
-    /// Tries in a row that may fail without one more byte; at least 1.
+    /// Number of tries in a row that may fail without receiving a byte; at least 1.
     pub tries: u32,
-    /// Wait before the second try; it doubles from try to try, up to 30 s.
+    /// Wait before the second try. It doubles from try to try, up to 30 s.
     pub retry_wait: Duration,
-    /// The longest silence within an answer, and the longest way to its headers.
+    /// Longest silence within a response, and longest wait for its headers.
     pub stall: Duration,
-    /// Replace a file of the right name and the wrong content, once the right one is there.
+    /// Whether an existing file with the wrong contents is replaced, once the right file has been downloaded.
     pub force: bool,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for FetchOptions {
+    fn default() -> FetchOptions {
+        FetchOptions {
             api: API.to_owned(),
             tries: 5,
             retry_wait: Duration::from_millis(500),
@@ -77,124 +79,124 @@ impl Default for Options {
     }
 }
 
-/// A file of the archive.
+/// A file in the archive.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RemoteFile {
     /// File name, without the archive's folders.
     pub name: String,
-    /// Length.
+    /// Length, bytes.
     pub bytes: u64,
-    /// sha256 of the content, 64 lower-case digits.
+    /// sha256 of the contents, as 64 lower-case hexadecimal digits.
     pub sha256: String,
     #[serde(skip)]
     asset: String,
 }
 
-/// A file that is in the folder now.
+/// A file that is in the folder after a download.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Fetched {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Length.
+    /// Length, bytes.
     pub bytes: u64,
-    /// sha256 of the content, which was computed here.
+    /// sha256 of the contents, computed from the file on disk.
     pub sha256: String,
-    /// It was there before, and nothing was asked for.
+    /// Whether the file was there before, so that nothing was downloaded.
     pub already_there: bool,
-    /// Bytes of an earlier fetch that were continued; 0 if there were none.
+    /// Bytes of an earlier download that was resumed; 0 if there was none.
     pub resumed_from_bytes: u64,
-    /// How long it took.
+    /// Duration of the download, s.
     pub seconds: f64,
 }
 
-/// What happens meanwhile, for a progress bar or a log.
+/// An event during a download, for a progress bar or a log.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A file's first `have` bytes are there; comes once at its start and then with each piece.
+    /// The first `have` bytes of a file are on disk. This event comes once at the file's start and then with each piece.
     Bytes {
-        /// Which file.
+        /// The file.
         file: &'a RemoteFile,
-        /// Bytes on disk.
+        /// Number of bytes on disk.
         have: u64,
     },
-    /// A try failed and there will be another one.
+    /// A try failed and another one follows.
     Retry {
-        /// What was asked for.
+        /// What was requested.
         what: &'a str,
-        /// Why it failed.
+        /// Why the try failed.
         why: &'a str,
-        /// When the next one is.
+        /// Wait until the next try.
         wait: Duration,
     },
 }
 
-/// Takes the events.
+/// A callback that takes the events of a download.
 pub type Tell<'a> = dyn FnMut(Event) + 'a;
 
-/// Why a fetch ended early. Parts that may still be right are kept.
+/// Why a download failed. Parts that may still be right are kept.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No such set.
+    /// There is no data set of this name.
     #[error("expected one of {}, found {found}", SETS.map(|set| set.name).join(", "))]
     Set {
-        /// What was asked for.
+        /// The name that was asked for.
         found: String,
     },
-    /// Not a URL that can be asked.
+    /// The API's URL cannot be used.
     #[error("expected the API as https://HOST/PATH or http://HOST/PATH, found {found}")]
     Api {
-        /// What was given.
+        /// The URL that was given.
         found: String,
     },
-    /// An answer that another try would not change.
+    /// The server refused, and another try would not change that.
     #[error("{what}: expected status 200 or 206, found {found}")]
     Status {
-        /// What was asked for.
+        /// What was requested.
         what: String,
         /// The HTTP status.
         found: u16,
     },
-    /// No answer, or never a whole one.
-    #[error("{what}: expected an answer, found none in {tries} tries; the last one: {why}")]
+    /// The server gave no response, or never a complete one.
+    #[error("{what}: expected a response, found none in {tries} tries; the last one: {why}")]
     Connection {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// Tries in a row.
+        /// Number of tries in a row.
         tries: u32,
-        /// How the last one failed.
+        /// Why the last try failed.
         why: String,
     },
-    /// A redirect away from https.
+    /// A redirect leads away from https.
     #[error("{what}: expected https all the way, found a redirect to {found}")]
     Insecure {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// Where it was to go, without the query: it may hold a signature.
+        /// Target of the redirect without its query, which may hold a signature.
         found: String,
     },
-    /// Redirects that do not end.
+    /// There were too many redirects.
     #[error("{what}: expected at most {} redirects, found more", archive::REDIRECTS_MAX)]
     Redirects {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
-    /// An answer that is not what the API's schema says.
+    /// A response does not follow the API's schema.
     #[error("{what}: expected {expected}, found {found}")]
     Reply {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// What the schema says.
+        /// What the schema asks for.
         expected: &'static str,
-        /// What came.
+        /// What was received.
         found: String,
     },
-    /// A path that is not made into a file.
+    /// The path of an asset is unsafe as a file name.
     #[error("expected asset paths of plain names like sub-Jenkins/session.nwb, found {found:?}")]
     AssetPath {
-        /// The path.
+        /// The asset's path.
         found: String,
     },
-    /// The archive has not computed the digest: nothing could be proved.
+    /// The archive has no digest for a file, so that its contents could not be verified.
     #[error(
         "{name}: expected a sha256 digest from the archive, found none; without it the file is not fetched"
     )]
@@ -202,68 +204,68 @@ pub enum FetchError {
         /// The file.
         name: String,
     },
-    /// A file of that name is there and is another one.
+    /// A file of the same name exists and has other contents.
     #[error("{path}: expected sha256 {expected}, found {found}; it is left as it is (--force replaces it)")]
     Present {
         /// The file.
         path: PathBuf,
-        /// The archive's digest.
+        /// Digest in the archive.
         expected: String,
-        /// The file's.
+        /// Digest of the existing file.
         found: String,
     },
-    /// Another fetch holds the part.
+    /// Another download uses the part.
     #[error("{path}: expected no other fetch of this file, found one that is running")]
     Busy {
-        /// The part.
+        /// Path of the part.
         path: PathBuf,
     },
-    /// It would not fit.
+    /// The disk has too little free space.
     #[error("{folder}: expected {expected} bytes of free space, found {found}")]
     Space {
-        /// Where the files go.
+        /// Folder for the files.
         folder: PathBuf,
-        /// Bytes that are still to come.
+        /// Bytes that are still to be downloaded.
         expected: u64,
-        /// Bytes that are free to this user.
+        /// Bytes that are free for this user.
         found: u64,
     },
-    /// More or fewer bytes than the archive said.
+    /// A file has another length than the archive says.
     #[error("{name}: expected {expected} bytes, found {found}; what was fetched is removed")]
     Length {
         /// The file.
         name: String,
-        /// `contentSize` of the archive.
+        /// Length in the archive (`contentSize`).
         expected: u64,
-        /// What the server has.
+        /// Length on the server.
         found: String,
     },
-    /// The bytes are not those of the archive's digest.
+    /// The downloaded bytes do not have the archive's digest.
     #[error("{name}: expected sha256 {expected}, found {found}; what was fetched is removed")]
     Digest {
         /// The file.
         name: String,
-        /// The archive's digest.
+        /// Digest in the archive.
         expected: String,
-        /// What came.
+        /// What was received.
         found: String,
     },
-    /// The disk does not take more.
+    /// A part cannot be written.
     #[error("write {path}: {error}; its first {kept} bytes are kept, and the next fetch goes on from there")]
     Write {
-        /// The part.
+        /// Path of the part.
         path: PathBuf,
-        /// Its length.
+        /// Length of the part, bytes.
         kept: u64,
-        /// What the system says.
+        /// The system's error.
         error: std::io::Error,
     },
     /// A file or folder cannot be used.
     #[error("{path}: {error}")]
     File {
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: std::io::Error,
     },
 }
@@ -272,17 +274,23 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> FetchError {
     move |error| FetchError::File { path: path.to_owned(), error }
 }
 
-/// The NWB files of `set` as the archive lists them, in the order of their names.
-pub fn list(set: &Set, options: &Options, tell: &mut Tell) -> Result<Vec<RemoteFile>, FetchError> {
+/// Lists the NWB files of `set` in the archive, in the order of their names.
+///
+/// # Errors
+/// [`FetchError`] when the archive does not respond as expected.
+pub fn list(set: &Set, options: &FetchOptions, tell: &mut Tell) -> Result<Vec<RemoteFile>, FetchError> {
     Archive::new(options)?.files(set, tell)
 }
 
-/// Brings the NWB files of `set` into `folder`, which is made if need be. Files that are there and right are left;
-/// parts are continued. On an error the files before it are in place.
+/// Downloads the NWB files of `set` into `folder`, which is created if it does not exist. Existing files with the right contents are
+/// kept, and parts are resumed.
+///
+/// # Errors
+/// [`FetchError`]; the files before the one that failed are then in the folder.
 pub fn fetch(
     set: &Set,
     folder: &Path,
-    options: &Options,
+    options: &FetchOptions,
     tell: &mut Tell,
 ) -> Result<Vec<Fetched>, FetchError> {
     let archive = Archive::new(options)?;
@@ -292,7 +300,7 @@ pub fn fetch(
     files.iter().map(|file| bring(&archive, file, folder, tell)).collect()
 }
 
-/// What is still to come has to fit, so that a night's download does not end in a full disk.
+/// Checks that the rest of the download fits on the disk, so that a long download does not end with a full disk.
 fn check_space(files: &[RemoteFile], folder: &Path, force: bool) -> Result<(), FetchError> {
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
     let missing = |file: &RemoteFile| {
@@ -309,6 +317,7 @@ fn check_space(files: &[RemoteFile], folder: &Path, force: bool) -> Result<(), F
     Ok(())
 }
 
+/// Downloads one file, or resumes its part.
 fn bring(
     archive: &Archive,
     file: &RemoteFile,
@@ -329,7 +338,7 @@ fn bring(
         return Ok(fetched(true, 0));
     }
     let mut part = Part::open(folder, file)?;
-    // Another fetch may have finished between the look and the lock.
+    // Another download may have finished between the check and the lock.
     if is_there(&path, file, archive.options.force)? {
         part.remove()?;
         return Ok(fetched(true, 0));
@@ -342,7 +351,7 @@ fn bring(
         let done = archive.content(file, before).and_then(|content| part.take(content, tell));
         let why = match done {
             Ok(()) if part.have == file.bytes => break,
-            Ok(()) => format!("the answer ended {} bytes early", file.bytes - part.have),
+            Ok(()) => format!("the response ended {} bytes early", file.bytes - part.have),
             Err(Trouble::Passing(why)) => why,
             Err(Trouble::Lasting(error @ FetchError::Length { .. })) => {
                 part.remove()?;
@@ -359,12 +368,12 @@ fn bring(
     Ok(fetched(false, resumed))
 }
 
-/// Whether the right file is there; a wrong one is an error unless it may be replaced.
+/// Whether a file with the right contents exists. A file with other contents is an error unless it may be replaced.
 fn is_there(path: &Path, file: &RemoteFile, force: bool) -> Result<bool, FetchError> {
     let length = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(at(path)(error)),
-        // What a link leads to counts; a link that leads nowhere is an error, not a place to write to.
+        // A link counts as the file that it leads to; a link that leads nowhere is an error.
         Ok(_) => std::fs::metadata(path).map_err(at(path))?.len(),
     };
     let found = part::sha256(path).map_err(at(path))?;

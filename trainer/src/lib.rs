@@ -1,35 +1,27 @@
-//! Fits a causal Neural Data Transformer to a recording, evaluates it and exports it.
+//! Fits a causal Neural Data Transformer to recordings, evaluates it and exports it for the daemon.
 //!
-//! In the order of a fit: [`dataset`] bins a session, [`masking`] hides part of a batch, [`model`] predicts,
-//! [`loss`] compares, [`training`] repeats; [`inference`] runs the result as the daemon would, [`export`] folds its
-//! units and writes the bundle with the graphs of [`onnx`]. [`baselines`] are what it is compared with; [`nlb`] makes the
-//! Neural Latents Benchmark's tensors and scores; [`fetch`] brings its recordings.
+//! In the order of a fit: a [`recipe`] bins recordings into [`data`] and completes the [`config`]; the [`objective`] hides part of a
+//! batch, the [`model`] predicts it, and [`training`] repeats that until the validation score improves no more. [`export`] writes
+//! the bundle and its ONNX graphs, and [`evaluation`] scores it as the daemon would run it. `examples/fit_and_evaluate.rs` is all
+//! of this in one page.
+//!
+//! [`baselines`] are the decoders to compare with, on the linear regression of [`ridge`]; [`nlb`] makes the tensors and scores of
+//! the Neural Latents Benchmark; `sweep` runs many fits and ranks them; `fetch` downloads published recordings.
+//!
+//! Features, all on by default: `fetch`, `sweep` and `plots` (the picture of a sweep), and `cli` for the program `ndt-train`.
 
-pub mod attention;
 pub mod baselines;
-pub mod behavior;
-pub mod checkpoint;
 pub mod config;
-pub mod dataset;
-pub mod defaults;
-pub mod device;
+pub mod data;
+pub mod evaluation;
 pub mod export;
+#[cfg(feature = "fetch")]
 pub mod fetch;
-pub mod gradients;
-pub mod inference;
-pub mod interface;
-pub mod loss;
-pub mod masking;
-pub mod metrics;
 pub mod model;
 pub mod nlb;
-pub mod noise;
-pub mod onnx;
-pub(crate) mod pb;
-pub mod precision;
-pub mod refit;
+pub mod objective;
+pub mod recipe;
 pub mod ridge;
-pub mod shards;
+#[cfg(feature = "sweep")]
 pub mod sweep;
-pub mod teacher;
 pub mod training;

@@ -1,11 +1,11 @@
-//! The Neural Latents Benchmark (Pei et al. 2021), number for number: what its tools make of a recording, and
-//! how they score.
+//! The Neural Latents Benchmark (Pei et al. 2021), number for number: what its tools make of a recording, and how they score.
 //!
-//! In the order of a submission: [`variant`] says where a data set's windows lie, [`recording`] lays files on one
-//! axis of milliseconds and [`resample`] brings them to the benchmark's bins, [`tensors`] cuts trials and [`psth`]
-//! averages them by condition; [`submission`] has a bundle predict them; [`score`] compares the two files with
-//! [`metrics`] and [`decoding`]. [`store`] is what those files look like.
+//! In the order of a submission: [`variant`] says where the windows of a data set lie. [`recording`] lays files on one axis of
+//! milliseconds, and [`resample`] brings them to the benchmark's bins. [`windows`] finds each trial's windows, [`tensors`] cuts
+//! them out into [`array`]s, and [`psth`] averages them by condition. [`submission`] lets a bundle predict them, and [`score`]
+//! compares two files with [`metrics`] and [`decoding`]. [`store`] defines the layout of those files.
 
+pub mod array;
 pub mod decoding;
 pub mod metrics;
 pub mod psth;
@@ -16,3 +16,4 @@ pub mod store;
 pub mod submission;
 pub mod tensors;
 pub mod variant;
+pub mod windows;

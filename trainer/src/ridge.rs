@@ -1,17 +1,13 @@
-//! Ridge regression with an intercept, and the smoothing decoder built on it.
+//! Ridge regression with an intercept.
 //!
-//! Minimises `|y - x w - b|^2 + alpha |w|^2` with `b` unpenalised: columns and targets are centred, the
-//! normal equations are solved by Cholesky. All in f64 and on one thread, so that the same rows give the same
-//! weights.
-
-mod smoothing;
-
-pub use smoothing::{DecoderError, SmoothingDecoder, TrialCounts};
+//! It minimises `|y - x w - b|^2 + alpha |w|^2`, without a penalty on `b`: columns and targets are centred, and the normal
+//! equations are solved by a Cholesky decomposition. Everything is computed in f64 on one thread, so that the same rows give the
+//! same weights.
 
 use faer::prelude::Solve;
 use faer::{Mat, MatRef, Side};
 
-/// A fitted linear map.
+/// A fitted linear map with an intercept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ridge {
     /// `[columns, dims]`, row-major; never empty.
@@ -23,44 +19,44 @@ pub struct Ridge {
 /// Why a ridge regression cannot be fitted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RidgeError {
-    /// The values do not fill whole rows, or there are no columns.
+    /// The values do not fill whole rows, or rows have no columns.
     #[error("expected {what} in whole rows of {columns} columns, found {found} values")]
     Shape {
         /// `features` or `targets`.
         what: &'static str,
-        /// Columns of a row.
+        /// Number of columns of a row.
         columns: usize,
-        /// Values given.
+        /// Number of values given.
         found: usize,
     },
-    /// Features and targets differ in their rows, or there are none.
+    /// Features and targets have different numbers of rows, or no rows.
     #[error("expected as many rows of targets as of features and at least 1, found {targets} and {features}")]
     Rows {
-        /// Rows of features.
+        /// Number of rows of features.
         features: usize,
-        /// Rows of targets.
+        /// Number of rows of targets.
         targets: usize,
     },
-    /// NaN or infinity.
+    /// A value is NaN or infinite.
     #[error("expected finite {what}, found {found} in row {row}")]
     Value {
         /// `features` or `targets`.
         what: &'static str,
-        /// The value.
+        /// The value that is not finite.
         found: f64,
-        /// Its row.
+        /// The value's row.
         row: usize,
     },
     /// The penalty is negative or not a number.
     #[error("expected a finite ridge penalty of at least 0, found {alpha}")]
     Penalty {
-        /// The penalty.
+        /// The penalty that was asked for.
         alpha: f64,
     },
-    /// Some features are linear combinations of others, and the penalty is too small to choose.
+    /// Some features are linear combinations of others, and the penalty is too small for a unique solution.
     #[error("expected independent features for a ridge penalty of {alpha}, found dependent ones")]
     Singular {
-        /// The penalty.
+        /// The penalty that was asked for.
         alpha: f64,
     },
 }
@@ -80,23 +76,23 @@ impl Ridge {
         Ridge { weights, intercept }
     }
 
-    /// Weights `[columns, dims]`, row-major.
+    /// The weights, `[columns, dims]`, row-major.
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-    /// Intercept `[dims]`.
+    /// The intercept, `[dims]`.
     pub fn intercept(&self) -> &[f64] {
         &self.intercept
     }
 
-    /// Columns of the features.
+    /// Number of columns of the features.
     pub fn columns(&self) -> usize {
         self.weights.len() / self.intercept.len()
     }
 
-    /// `x @ weights + intercept` for `x [rows, columns]`: `[rows, dims]`, row-major. What is left over behind
-    /// the last whole row is ignored.
+    /// The predictions `x @ weights + intercept [rows, dims]` for `x [rows, columns]`, both row-major. Values after the last
+    /// whole row are ignored.
     pub fn predict(&self, x: &[f64]) -> Vec<f64> {
         let dims = self.intercept.len();
         let rows = x.chunks_exact(self.columns());
@@ -114,7 +110,7 @@ impl Ridge {
     }
 }
 
-/// What a fit needs to know of the rows; one for any number of penalties.
+/// Everything that a fit needs of the rows; it serves for any number of penalties.
 pub(crate) struct NormalEquations {
     /// `x' x` of centred columns, `[columns, columns]`.
     gram: Mat<f64>,
@@ -125,7 +121,7 @@ pub(crate) struct NormalEquations {
 }
 
 impl NormalEquations {
-    /// Sums up the rows, as [`fit`] takes them.
+    /// Sums up rows in the form that [`fit`] takes.
     pub(crate) fn new(x: &[f64], columns: usize, y: &[f64], dims: usize) -> Result<Self, RidgeError> {
         let (features, targets) = (rows("features", x, columns)?, rows("targets", y, dims)?);
         if features != targets || features == 0 {
@@ -138,7 +134,7 @@ impl NormalEquations {
         Ok(Self { gram: x.transpose() * x, cross: x.transpose() * y, mean_x, mean_y })
     }
 
-    /// The fit with this penalty.
+    /// Solves the equations with this penalty.
     pub(crate) fn solve(&self, alpha: f64) -> Result<Ridge, RidgeError> {
         if !(alpha.is_finite() && alpha >= 0.0) {
             return Err(RidgeError::Penalty { alpha });
@@ -164,6 +160,7 @@ impl NormalEquations {
     }
 }
 
+/// Number of rows of finite values.
 fn rows(what: &'static str, values: &[f64], columns: usize) -> Result<usize, RidgeError> {
     if columns == 0 || !values.len().is_multiple_of(columns) {
         return Err(RidgeError::Shape { what, columns, found: values.len() });
@@ -174,7 +171,7 @@ fn rows(what: &'static str, values: &[f64], columns: usize) -> Result<usize, Rid
     }
 }
 
-/// The values less their columns' means, and the means.
+/// The values with their columns' means subtracted, and the means.
 fn centred(values: &[f64], columns: usize) -> (Vec<f64>, Vec<f64>) {
     let mut means = vec![0.0; columns];
     for row in values.chunks_exact(columns) {

@@ -1,16 +1,18 @@
-//! A bundle on a new session: known units keep their rows, a frozen body stays bit by bit, and others are learned.
+//! A bundle on a new session: known units keep their weights, a frozen body stays bit by bit, and unknown units are learned.
 
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Training};
 use ndt_protocol::bundle::tensors::Tensors;
-use ndt_replay::nwb_write;
+use ndt_replay::nwb;
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_trainer::config::Config;
-use ndt_trainer::dataset::Dataset;
-use ndt_trainer::training::finetune::{self, FinetuneError, Settings};
+use ndt_trainer::data::Dataset;
+use ndt_trainer::export;
+use ndt_trainer::model::units::is_session_layer;
+use ndt_trainer::training::finetune::{self, FinetuneError, FinetuneOptions};
 use ndt_trainer::training::{self, Fit, FitError, sessions};
-use ndt_trainer::{export, interface};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
@@ -36,17 +38,17 @@ fn origin() -> Training {
 
 fn bundle(session: &Session) -> Bundle {
     let data = data(session);
-    let fit = training::fit(&data, &config(), None, &mut |_| {}).unwrap();
-    export::fitted(&fit, &data, &config(), origin()).unwrap()
+    let fit = training::fit(&data, &config(), None, &mut training::unwatched).unwrap();
+    export::bundle(&fit, &data, &config(), origin()).unwrap()
 }
 
-fn tuned(bundle: &Bundle, session: &Session, settings: Settings) -> Result<Fit, FinetuneError> {
-    let data = finetune::calibration(data(session), &bundle.manifest, Some(12));
-    finetune::finetune(bundle, &data, &config(), settings, &mut |_, _, _| {})
+fn tuned(bundle: &Bundle, session: &Session, options: FinetuneOptions) -> Result<Fit, FinetuneError> {
+    let data = finetune::calibration_data(data(session), &bundle.manifest, Some(12));
+    finetune::finetune(bundle, &data, &config(), options, &mut finetune::unwatched)
 }
 
-fn epochs(epochs: usize, interface_only: bool) -> Settings {
-    Settings { interface_only, epochs: Some(epochs) }
+fn epochs(epochs: usize, freeze_body: bool) -> FinetuneOptions {
+    FinetuneOptions { freeze_body, epochs: Some(epochs) }
 }
 
 /// The session with its units in another order.
@@ -76,7 +78,7 @@ fn permuted_units_give_the_old_scores_without_a_step() {
 }
 
 fn body(weights: &Tensors) -> Tensors {
-    let body = weights.iter().filter(|(name, _)| !interface::is_interface(name));
+    let body = weights.iter().filter(|(name, _)| !is_session_layer(name));
     body.map(|(name, weight)| (name.clone(), weight.clone())).collect()
 }
 
@@ -93,7 +95,7 @@ fn a_frozen_body_stays_bit_by_bit_and_a_free_one_does_not() {
     }
     let free = tuned(&bundle, &day, epochs(6, false)).unwrap();
     for ((name, free), (_, old)) in body(&free.weights).into_iter().zip(body(&bundle.weights)) {
-        // A learned lag bias far from the diagonal may be out of reach; all else moves.
+        // All weights of a body that is not frozen move.
         assert!(free != old, "{name} moves");
     }
 }
@@ -105,10 +107,11 @@ fn the_same_seed_gives_the_same_bytes() {
     let written = |seed: u64, path: &Path| {
         let mut config = config();
         config.optimiser.seed = seed;
-        let config = finetune::configured(&bundle.manifest, &config);
-        let data = finetune::calibration(data(&strangers(session.clone())), &bundle.manifest, Some(8));
-        let fit = finetune::finetune(&bundle, &data, &config, epochs(4, false), &mut |_, _, _| {}).unwrap();
-        finetune::bundle(&bundle, &fit, &data, &config, origin()).unwrap().write(path).unwrap();
+        let config = finetune::config_for(&bundle.manifest, &config);
+        let data = finetune::calibration_data(data(&strangers(session.clone())), &bundle.manifest, Some(8));
+        let fit =
+            finetune::finetune(&bundle, &data, &config, epochs(4, false), &mut finetune::unwatched).unwrap();
+        export::finetuned(&bundle, &fit, &data, &config, origin()).unwrap().write(path).unwrap();
         std::fs::read(path).unwrap()
     };
     let folder = tempfile::tempdir().unwrap();
@@ -151,6 +154,7 @@ fn sessions_of_other_units_share_a_body() {
     let mut bits = Vec::new();
     let fits = sessions::fit_sessions(&data, &config(), &mut |progress| {
         bits.push(progress.scores.bits_per_spike);
+        ControlFlow::Continue(())
     })
     .unwrap();
     assert_eq!(body(&fits[0].weights), body(&fits[1].weights));
@@ -158,9 +162,9 @@ fn sessions_of_other_units_share_a_body() {
     assert_eq!((of_first.0[0], fits[1].weights["readin.weight"].0[0]), (19, 16));
     assert!(bits.iter().copied().fold(f64::MIN, f64::max) > bits[0], "{bits:?}");
     for (fit, data) in fits.iter().zip(&data) {
-        export::fitted(fit, data, &config(), origin()).unwrap().check().unwrap();
+        export::bundle(fit, data, &config(), origin()).unwrap().check().unwrap();
     }
-    let again = sessions::fit_sessions(&data, &config(), &mut |_| {}).unwrap();
+    let again = sessions::fit_sessions(&data, &config(), &mut training::unwatched).unwrap();
     assert_eq!(of_first, &again[0].weights["readin.weight"]);
 }
 
@@ -177,9 +181,9 @@ fn bad_input_is_one_sentence() {
     let expected = "expected spikes in the training trials, found none";
     assert_eq!(sentence(tuned(&bundle, &silent, epochs(1, true))), expected);
 
-    let none = finetune::calibration(data(&session), &bundle.manifest, Some(0));
+    let none = finetune::calibration_data(data(&session), &bundle.manifest, Some(0));
     let on = |bundle: &Bundle, data: &Dataset| {
-        finetune::finetune(bundle, data, &config(), epochs(1, true), &mut |_, _, _| {})
+        finetune::finetune(bundle, data, &config(), epochs(1, true), &mut finetune::unwatched)
     };
     assert_eq!(sentence(on(&bundle, &none)), "expected at least one training trial, found none");
 
@@ -201,7 +205,7 @@ fn bad_input_is_one_sentence() {
     assert!(matches!(nothing, Err(FinetuneError::Fit(FitError::NoSpikes))));
 }
 
-/// Runs ndt-train; gives whether it went well, and what it said.
+/// Runs ndt-train; returns whether it succeeded, its standard output and its standard error.
 fn ndt_train(arguments: &[&str]) -> (bool, String, String) {
     let done = Command::new(env!("CARGO_BIN_EXE_ndt-train")).args(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -212,9 +216,9 @@ fn ndt_train(arguments: &[&str]) -> (bool, String, String) {
 fn on_the_command_line_days_become_bundles_and_one_becomes_another() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    nwb_write::write(&session(24), Path::new(&path("day1.nwb"))).unwrap();
+    nwb::write(&session(24), Path::new(&path("day1.nwb"))).unwrap();
     let day2 = strangers(simulate(&Recipe { trials: 40, units: 18, heldout: 2, seed: 6 }));
-    nwb_write::write(&day2, Path::new(&path("day2.nwb"))).unwrap();
+    nwb::write(&day2, Path::new(&path("day2.nwb"))).unwrap();
     std::fs::write(path("small.toml"), toml::to_string(&config()).unwrap()).unwrap();
 
     let (day1, day2, days) = (path("day1.nwb"), path("day2.nwb"), path("days"));
@@ -252,7 +256,7 @@ fn on_the_command_line_days_become_bundles_and_one_becomes_another() {
     assert!(new.manifest.count_max >= parent.manifest.count_max);
     assert_eq!((new.manifest.units(), new.manifest.channels()), (18, 16));
 
-    // A second fit that cannot be leaves the bundle that is there.
+    // A fine-tuning that is refused leaves the existing bundle as it is.
     let (good, _, error) =
         ndt_train(&["finetune", "--bundle", &model, "--data", &day2, "--out", &out, "--trials", "0"]);
     assert!(

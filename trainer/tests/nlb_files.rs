@@ -1,10 +1,11 @@
-//! Files of targets and submissions: what is written is read and scored, what does not fit is one sentence.
+//! Files of targets and submissions: what is written can be read and scored, and what does not fit is refused in one sentence.
 
 use ndt_replay::h5::{self, Group};
 use ndt_replay::simulate::{Recipe, simulate};
+use ndt_trainer::nlb::array::Tensor;
 use ndt_trainer::nlb::score::{Scores, score};
 use ndt_trainer::nlb::store::{self, Submission};
-use ndt_trainer::nlb::tensors::{Phase, Tensor, TensorError, Tensors};
+use ndt_trainer::nlb::tensors::{Phase, TensorError, Tensors};
 use ndt_trainer::nlb::variant::Variant;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ fn tensors() -> Tensors {
     Tensors::new(&[session], &Variant::named("mc_maze_small"), 20, Phase::Val).unwrap()
 }
 
-/// A submission that knew the future.
+/// A submission whose rates are the recorded counts.
 fn oracle(tensors: &Tensors) -> Submission {
     let rates = |counts: &Tensor| Tensor {
         shape: counts.shape,

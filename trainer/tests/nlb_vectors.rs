@@ -1,14 +1,15 @@
-//! The benchmark's own functions, run once by others on small arrays: every value of theirs to 1e-6.
+//! Small arrays and what the benchmark's own functions make of them: every value must agree to 1e-6.
 
+use ndt_trainer::evaluation::metrics::mean;
 use ndt_trainer::nlb::decoding::{Decoder, PENALTIES, Rows};
-use ndt_trainer::nlb::metrics::{bits_per_spike, mean, neg_log_likelihood, psth_r2};
+use ndt_trainer::nlb::metrics::{bits_per_spike, neg_log_likelihood, psth_r2};
 use ndt_trainer::nlb::resample;
 use serde_json::Value;
 use std::path::Path;
 
 const WITHIN: f64 = 1e-6;
 
-/// The vectors of one file, or `None` (said aloud) on a machine that has none.
+/// The vectors of one file; `None`, with a message, on a machine that does not have the file.
 fn vectors(name: &str) -> Option<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors").join(name);
     if !path.exists() {
@@ -27,7 +28,7 @@ fn numbers(nested: &Value) -> Vec<f64> {
     }
 }
 
-/// Length of the innermost list.
+/// Length of the innermost list of a nested list.
 fn last_axis(nested: &Value) -> usize {
     match nested {
         Value::Array(values) if values[0].is_array() => last_axis(&values[0]),

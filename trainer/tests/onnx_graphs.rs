@@ -1,9 +1,9 @@
-//! The ONNX graphs of random models, run by ONNX Runtime in Python against the model in numpy
-//! (`tests/python/check_onnx.py`, which says what is compared).
+//! The ONNX graphs of random models, run by ONNX Runtime in Python and compared with the model in numpy by
+//! `tests/python/check_onnx.py`.
 
 use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
 use ndt_protocol::bundle::tensors::{self, Tensors};
-use ndt_trainer::onnx::{GraphShape, step_graph, window_graph};
+use ndt_trainer::export::onnx::{GraphShape, step_graph, window_graph};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ fn manifest(positions: Positions, sizes: [usize; 5], ends: [usize; 3]) -> Manife
     }
 }
 
-/// All files of a bundle, but golden outputs. Not written by `Bundle`, which would ask for them.
+/// Writes all files of a bundle except golden outputs, which `Bundle` itself would ask for.
 fn write_random_bundle(folder: &Path, manifest: &Manifest, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let weights: Tensors = manifest
@@ -94,11 +94,11 @@ fn write_random_bundle(folder: &Path, manifest: &Manifest, seed: u64) {
         .into_iter()
         .map(|(name, dims)| random_weight(&mut rng, name, dims))
         .collect();
-    // Longer than what the first outputs depend on, so that old bins must leave the memory.
+    // The stream is longer than the reach of the model, so that old bins must leave the memory.
     let bins = manifest.reach_bins() + manifest.architecture.window_bins + 7;
     let channels = manifest.channels();
     let counts = (0..bins * channels).map(|_| rng.random_range(0..8u32).saturating_sub(4) as f32).collect();
-    // The first bin and a run of bins are missing; what is counted in them must not matter.
+    // The first bin and a run of bins are missing; their counts must not matter.
     let missing = (0..bins).map(|bin| f32::from(bin == 0 || (5..8).contains(&bin))).collect();
     let golden = Tensors::from([
         ("counts".to_owned(), (vec![bins, channels], counts)),
@@ -118,7 +118,7 @@ fn write_random_bundle(folder: &Path, manifest: &Manifest, seed: u64) {
     }
 }
 
-/// Large enough that a transposed or forgotten weight shows, small enough that f32 stays within the
+/// Random weights, large enough that a transposed or forgotten weight is noticed, and small enough that f32 stays within the
 /// tolerance.
 fn random_weight(rng: &mut ChaCha8Rng, name: String, dims: Vec<usize>) -> (String, (Vec<usize>, Vec<f32>)) {
     let is_norm = name.contains("norm") && name.ends_with("weight");

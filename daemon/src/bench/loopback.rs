@@ -1,17 +1,20 @@
-//! A rig for the measurement over ZeroMQ, in this process: it sends each bin at its instant and hears the estimates.
+//! The measurement over ZeroMQ: a rig in this process sends each bin at its instant and receives the estimates.
 //!
-//! Its threads ask of the system what the pipeline's do: under load a rig that is late would be all that is seen,
-//! and a real one has a computer of its own.
+//! The rig's threads ask the system for the same real-time settings as the pipeline's threads. Otherwise, under load,
+//! the measurement would mostly show how late the rig is, and a real rig has a computer of its own.
 
-use super::memory::Counts;
+use super::BenchError;
+use super::answers;
+use super::golden_counts::GoldenCounts;
 use super::schedule::Schedule;
-use super::tally::Answer;
-use super::{BenchError, leave};
+use super::tally::{Answer, Tally};
+use super::zeromq_rig::{RigError, ZeromqRig};
 use crate::config::Config;
-use crate::pipeline::Pipeline;
-use crate::realtime;
-use crate::zeromq::{ZeromqError, ZeromqRig};
+use crate::engine;
+use crate::host::realtime;
+use crate::pipeline::{self, Pipeline};
 use crossbeam_channel::Sender;
+use ndt_protocol::Bundle;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use ndt_protocol::wire::BinStamp;
@@ -19,53 +22,75 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
-/// The name of the rig's thread.
+/// Name of the rig's thread.
 const THREAD: &str = "bench-rig";
 
-/// A configuration whose endpoints are bound to free ports of this computer.
-pub fn config(config: &Config) -> Config {
+/// Measures the pipeline over ZeroMQ on this computer, with a rig in this process.
+///
+/// # Errors
+/// [`BenchError`] when the engine, the pipeline or the rig cannot be started.
+pub fn measure_over_loopback(
+    config: &Config,
+    bundle: &Bundle,
+    counts: &GoldenCounts,
+    tally: &mut Tally,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Pipeline, BenchError> {
+    let engine = engine::load(&config.engine(), bundle)?;
+    let (answers, answered) = answers::queue();
+    let pipeline = pipeline::start(&on_free_ports(config), bundle, engine)?;
+    let rig = LoopbackRig::start(config, &pipeline, counts.clone(), *tally.schedule(), answers)?;
+    answers::take_until_answered(&answered, tally, tell, &|| rig.has_sent());
+    rig.end()?;
+    Ok(pipeline)
+}
+
+/// Returns `config` with endpoints that bind free ports of this computer.
+fn on_free_ports(config: &Config) -> Config {
     let any = || SocketAddress { role: Some(Role::Bind), address: "tcp://127.0.0.1:0".to_owned() };
     Config { input: Input::Zeromq(any()), outputs: vec![Output::Zeromq(any())], ..config.clone() }
 }
 
 /// A running rig.
-pub struct Rig {
+pub struct LoopbackRig {
     stop: Arc<AtomicBool>,
-    /// Gives its sockets back, so that estimates are still heard after the last bin.
-    thread: JoinHandle<Result<ZeromqRig, ZeromqError>>,
+    /// Returns the sockets, so that estimates are still received after the last bin was sent.
+    thread: JoinHandle<Result<ZeromqRig, RigError>>,
 }
 
-impl Rig {
-    /// Starts a rig that finds `pipeline`, sends it what `schedule` says, and leaves what it hears in `answers`.
+impl LoopbackRig {
+    /// Starts a rig that connects to `pipeline`, sends it the bins of `schedule`, and puts the answers that it
+    /// receives into `answers`.
     ///
     /// # Errors
-    /// [`BenchError::Thread`] when the system gives none.
+    /// [`BenchError::Thread`] when the system gives no thread.
     pub fn start(
         config: &Config,
         pipeline: &Pipeline,
-        counts: Counts,
+        counts: GoldenCounts,
         schedule: Schedule,
         answers: Sender<Answer>,
-    ) -> Result<Rig, BenchError> {
+    ) -> Result<LoopbackRig, BenchError> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = stop.clone();
         let settings = config.realtime.clone();
         let (input, output) = (pipeline.input().to_owned(), pipeline.output().to_owned());
         let play = move || {
-            // What is refused here was refused to the pipeline's threads too, and is reported of them.
+            // Settings that are refused here were refused to the pipeline's threads too, whose refusals are reported.
             drop(realtime::enter(&settings));
-            let hear =
-                move |estimate: &_, received_ns| leave(&answers, Answer::of(estimate, Some(received_ns)));
+            let hear = move |estimate: &_, received_ns| {
+                answers::put(&answers, Answer::of(estimate, Some(received_ns)))
+            };
             let mut rig = ZeromqRig::connect(&settings, &input, &output, hear)?;
-            send(&mut rig, &counts, schedule, &stopping);
+            send_all(&mut rig, &counts, schedule, &stopping);
             Ok(rig)
         };
         let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(play);
         let thread = thread.map_err(|error| BenchError::Thread { name: THREAD, found: error.to_string() })?;
-        Ok(Rig { stop, thread })
+        Ok(LoopbackRig { stop, thread })
     }
 
-    /// Whether the last bin was sent, or none can be.
+    /// Whether the last bin was sent, or the rig has failed.
     pub fn has_sent(&self) -> bool {
         self.thread.is_finished()
     }
@@ -73,7 +98,7 @@ impl Rig {
     /// Closes the sockets.
     ///
     /// # Errors
-    /// [`BenchError::Zeromq`] when the rig never found the pipeline.
+    /// [`BenchError::Rig`] when the rig could not reach the pipeline.
     pub fn end(self) -> Result<(), BenchError> {
         self.stop.store(true, Relaxed);
         let ended = self.thread.join();
@@ -82,8 +107,8 @@ impl Rig {
     }
 }
 
-/// Runs on the rig's thread until the last bin is sent.
-fn send(rig: &mut ZeromqRig, counts: &Counts, schedule: Schedule, stopping: &AtomicBool) {
+/// Sends each bin at its instant. Runs on the rig's thread until the last bin is sent.
+fn send_all(rig: &mut ZeromqRig, counts: &GoldenCounts, schedule: Schedule, stopping: &AtomicBool) {
     let start_ns = monotonic_ns();
     for seq in (0..schedule.periods()).filter(|seq| schedule.is_sent(*seq)) {
         if stopping.load(Relaxed) {
@@ -96,7 +121,7 @@ fn send(rig: &mut ZeromqRig, counts: &Counts, schedule: Schedule, stopping: &Ato
             stream: 1,
             source_ns: due_ns.cast_signed(),
             sent_ns: monotonic_ns(),
-            bin_width_us: (counts.bin_width_ns() / 1_000) as u32,
+            bin_width_us: counts.bin_width_us(),
             segment_start: false,
         };
         rig.send(&stamp, counts.of_bin(seq));

@@ -1,19 +1,22 @@
-//! A rig for the measurement over Lab Streaming Layer, in this process: it offers a stream of bins, each at its instant,
-//! and hears the velocity stream.
+//! The measurement over Lab Streaming Layer: a rig in this process offers a stream with each bin at its instant, and
+//! receives the velocity stream.
 //!
-//! The way is the deployed one: source, search and clock threads, and a thread that pushes. A stream carries none of an
-//! estimate's stamps, so that they are kept here until their sample is heard.
+//! Bins and estimates pass through the same threads as in a deployed daemon: source, search, clock and push. A stream
+//! carries none of an estimate's time stamps; these are kept here until their sample is received.
 
-use super::memory::Counts;
+use super::BenchError;
+use super::answers::{self, QUEUE_ANSWERS};
+use super::golden_counts::GoldenCounts;
 use super::schedule::Schedule;
-use super::tally::Answer;
-use super::{BenchError, QUEUE_ANSWERS, leave};
+use super::tally::{Answer, Tally};
 use crate::config::Config;
 use crate::engine;
-use crate::lsl::outlets::LslPublisher;
-use crate::lsl::source::LslSource;
-use crate::pipeline::{self, Pipeline, PipelineError, Say};
-use crate::realtime;
+use crate::host::realtime;
+use crate::output::Publisher;
+use crate::pipeline::{self, Pipeline};
+use crate::transport::TransportError;
+use crate::transport::lsl::publisher::LslPublisher;
+use crate::transport::lsl::source::LslSource;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ndt_protocol::Bundle;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
@@ -26,50 +29,68 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long the rig and the pipeline may take to find each other, s.
+/// Time in which the rig and the pipeline must find each other, s.
 const MEETING_WAIT_S: f64 = 10.0;
 
-/// A receiver is there before it is ready: what waits for it when it begins, it throws away.
+/// Pause before the first bin: a receiver is connected before it is ready, and discards what has queued by then.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// How long the hearing thread waits before it looks whether it should stop, s.
+/// Longest wait of the receiving thread for a sample before it looks whether it should stop, s.
 const PATIENCE_S: f64 = 0.1;
 
+/// Measures the pipeline over Lab Streaming Layer, with a rig in this process.
+///
+/// # Errors
+/// [`BenchError`] when the library, the engine, the pipeline or the rig cannot be started.
+pub fn measure_over_lsl(
+    config: &Config,
+    bundle: &Bundle,
+    counts: &GoldenCounts,
+    tally: &mut Tally,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Pipeline, BenchError> {
+    let (answers, answered) = answers::queue();
+    let (pipeline, rig) = start(config, bundle, counts.clone(), *tally.schedule(), answers)?;
+    answers::take_until_answered(&answered, tally, tell, &|| rig.has_sent());
+    rig.end()?;
+    Ok(pipeline)
+}
+
 /// A running rig.
-pub struct Rig {
+pub struct LslRig {
     stop: Arc<AtomicBool>,
     sending: JoinHandle<Result<Outlet, LslError>>,
     hearing: JoinHandle<Result<(), LslError>>,
 }
 
-/// Starts a pipeline on streams, and a rig that sends it what `schedule` says and leaves what it hears in `answers`.
+/// Starts a pipeline on streams, and a rig that sends it the bins of `schedule` and puts the answers that it receives
+/// into `answers`.
 ///
 /// # Errors
-/// [`BenchError`]; without the library, how to get it.
-pub fn start(
+/// [`BenchError`] when the library, the engine or a stream cannot be used. Without the library the message says how
+/// to get it.
+fn start(
     config: &Config,
     bundle: &Bundle,
-    counts: Counts,
+    counts: GoldenCounts,
     schedule: Schedule,
     answers: Sender<Answer>,
-) -> Result<(Pipeline, Rig), BenchError> {
-    let library = Library::load(config.lsl.library.as_deref()).map_err(PipelineError::from)?;
-    // No other program's, nor one of a measurement before.
+) -> Result<(Pipeline, LslRig), BenchError> {
+    let library = Library::load(config.lsl.library.as_deref()).map_err(TransportError::from)?;
+    // A name that neither another program nor an earlier measurement uses.
     let name = format!("ndt-bench-{}-{}", std::process::id(), monotonic_ns());
     let engine = engine::load(&config.engine(), bundle)?;
     let query = Query { source_id: Some(name.clone()), ..Query::default() };
     let source = LslSource::open(&library, &query, &config.lsl, bundle, config.stale_after_bins);
-    let source = source.map_err(|error| PipelineError::Thread { name: "lsl-search", error })?;
+    let source = source.map_err(|error| TransportError::Thread { name: "lsl-search", error })?;
     let publisher = LslPublisher::open(&library, &name, bundle, &engine.name(), &config.realtime);
-    let mut publisher = publisher.map_err(PipelineError::from)?;
+    let mut publisher = publisher.map_err(TransportError::from)?;
     let (keep, kept) = bounded(QUEUE_ANSWERS);
-    let say = move |say: Say<'_>| {
-        if let Say::Estimate(estimate) = say {
-            leave(&keep, Answer::of(estimate, None));
-            publisher.publish(estimate);
-        }
+    let publish = move |estimate: &_| {
+        answers::put(&keep, Answer::of(estimate, None));
+        publisher.publish(estimate);
     };
-    let pipeline = pipeline::start_with(config, bundle, engine, source, say)?;
+    let pipeline = pipeline::start_with(config, bundle, engine, source, publish)?;
     let stop = Arc::new(AtomicBool::new(false));
     let (ready, is_ready) = bounded(1);
     let hearing = spawn("bench-hear", config, {
@@ -80,39 +101,39 @@ pub fn start(
     let sending = spawn("bench-rig", config, {
         let stop = stop.clone();
         move || {
-            let outlet = offer(&library, &name, &channel_ids, counts.bin_width_ns())?;
+            let outlet = offer(&library, &name, &channel_ids, schedule.width_ns())?;
             let waited = Duration::from_secs_f64(MEETING_WAIT_S);
             if !outlet.wait_for_receiver(MEETING_WAIT_S) || is_ready.recv_timeout(waited).is_err() {
                 return Err(LslError::Timeout);
             }
             std::thread::sleep(SETTLE);
-            send(&outlet, &library, &counts, schedule, &stop)?;
+            send_all(&outlet, &library, &counts, schedule, &stop)?;
             Ok(outlet)
         }
     })?;
-    Ok((pipeline, Rig { stop, sending, hearing }))
+    Ok((pipeline, LslRig { stop, sending, hearing }))
 }
 
-impl Rig {
+impl LslRig {
     /// Whether the last bin was sent, or none can be.
     pub fn has_sent(&self) -> bool {
         self.sending.is_finished()
     }
 
-    /// Ends the streams.
+    /// Closes the streams.
     ///
     /// # Errors
-    /// [`BenchError`] when the rig never found the pipeline.
+    /// [`BenchError`] when the rig could not reach the pipeline.
     pub fn end(self) -> Result<(), BenchError> {
         self.stop.store(true, Relaxed);
         let panicked = |name| move |_| BenchError::Thread { name, found: "a panic".to_owned() };
         let sent = self.sending.join().map_err(panicked("bench-rig"))?;
         let heard = self.hearing.join().map_err(panicked("bench-hear"))?;
-        sent.map(drop).and(heard).map_err(|error| PipelineError::from(error).into())
+        sent.map(drop).and(heard).map_err(|error| TransportError::from(error).into())
     }
 }
 
-/// Starts a thread that asks of the system what the pipeline's do.
+/// Starts a thread with the same real-time settings as the pipeline's threads.
 fn spawn<T: Send + 'static>(
     name: &'static str,
     config: &Config,
@@ -120,7 +141,7 @@ fn spawn<T: Send + 'static>(
 ) -> Result<JoinHandle<T>, BenchError> {
     let settings = config.realtime.clone();
     let enter_and_run = move || {
-        // What is refused here was refused to the pipeline's threads too, and is reported of them.
+        // Settings that are refused here were refused to the pipeline's threads too, whose refusals are reported.
         drop(realtime::enter(&settings));
         run()
     };
@@ -141,11 +162,11 @@ fn offer(library: &Library, name: &str, channel_ids: &[i64], width_ns: u64) -> R
     Outlet::new(&info, QUEUE_ANSWERS)
 }
 
-/// Runs on the rig's thread until the last bin is sent.
-fn send(
+/// Sends each bin at its instant. Runs on the rig's thread until the last bin is sent.
+fn send_all(
     outlet: &Outlet,
     library: &Library,
-    counts: &Counts,
+    counts: &GoldenCounts,
     schedule: Schedule,
     stop: &AtomicBool,
 ) -> Result<(), LslError> {
@@ -161,7 +182,8 @@ fn send(
     Ok(())
 }
 
-/// Runs on the hearing thread until it is stopped.
+/// Receives the velocity stream and matches its samples with the kept answers. Runs on the receiving thread until it
+/// is stopped.
 fn hear(
     library: &Library,
     name: &str,
@@ -182,9 +204,9 @@ fn hear(
         }
         let received_ns = monotonic_ns();
         let number = sample.last().map_or(0, |number| *number as u64);
-        // Those before it were dropped on the way.
+        // Answers before this one were dropped on the way.
         if let Some(answer) = kept.try_iter().find(|answer| answer.seq % BIN_MODULO == number) {
-            leave(answers, Answer { received_ns: Some(received_ns), ..answer });
+            answers::put(answers, Answer { received_ns: Some(received_ns), ..answer });
         }
     }
     Ok(())

@@ -1,70 +1,71 @@
-//! What a benchmark says, for people and for programs. A latency means nothing without what it was measured on.
+//! The report of a benchmark, for people and for programs. It names what was measured and on what, without which a
+//! latency means nothing.
 
 use super::Transport;
 use super::load::Load;
 use super::tally::{Bins, Percentiles, Stage, Tally};
-use crate::machine::Machine;
-use crate::realtime;
+use crate::host::machine::Machine;
+use crate::host::realtime;
 use ndt_protocol::Quality;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// All of it. Its `Display` is for people, its JSON for programs.
+/// The whole report. Its `Display` is for people, its JSON for programs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
-    /// The version of ndtd.
+    /// Version of ndtd.
     pub version: &'static str,
-    /// When it was measured, seconds since 1970.
+    /// Date of the measurement, seconds since 1970.
     pub date_unix_s: u64,
-    /// Where.
+    /// Computer that was measured.
     pub machine: Machine,
-    /// What computed, as [`crate::engine::Engine::name`] says it.
+    /// Name of the engine, as [`crate::engine::Engine::name`] gives it.
     pub engine: String,
-    /// The bundle's id.
+    /// Id of the bundle.
     pub bundle: String,
-    /// Width of a bin.
+    /// Width of a bin, ms.
     pub bin_width_ms: f64,
-    /// From a bin's arrival to its answer at the latest.
+    /// Longest time from a bin's arrival to its answer, ms.
     pub deadline_ms: f64,
-    /// What else the computer did.
+    /// What else the computer did during the measurement.
     pub load: Load,
-    /// What the real-time threads asked of the system.
-    pub realtime: realtime::Settings,
-    /// What it did not permit, and so was not in force.
+    /// Real-time settings that the threads asked for.
+    pub realtime: realtime::RealtimeSettings,
+    /// Settings that the system refused, and that were not in force.
     pub refused: Vec<String>,
-    /// One for each transport.
+    /// One measurement for each transport.
     pub measured: Vec<Measured>,
 }
 
-/// One measurement.
+/// The measurement of one transport.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Measured {
-    /// What carried the bins.
+    /// Transport that carried the bins.
     pub transport: Transport,
-    /// Bins that were due, after the warm-up.
+    /// Bins that were due after the warm-up.
     pub bins: u64,
-    /// Bins that never had an answer.
+    /// Bins without an answer.
     pub unanswered: u64,
-    /// Estimates with a number that was already answered.
+    /// Estimates for a bin that already had an answer.
     pub repeated: u64,
-    /// Bins and estimates dropped from full queues, those of the warm-up among them.
+    /// Bins and estimates dropped from full queues, those of the warm-up included.
     pub overflowed: u64,
-    /// Answers that are the guard's and not the model's.
+    /// Answers that the guard gave instead of the model.
     pub missed: u64,
-    /// Of all answers.
+    /// Share of `missed` in all answers.
     pub miss_rate: f64,
-    /// Answers that were not there within the deadline, counted from when their bin was due.
+    /// Answers later than the deadline, counted from when their bin was due.
     pub behind: u64,
-    /// Answers of each quality.
+    /// Number of answers of each quality.
     pub qualities: BTreeMap<&'static str, u64>,
     /// Estimates for periods in which no bin was due.
     pub without_bin: u64,
-    /// A row for each stage, in us.
+    /// Latencies of each stage, us.
     pub latencies_us: Vec<Row>,
-    /// What the median bin's decoding, hand-over included, takes of the time that its transport takes, in and out.
+    /// Median time of decoding, hand-over included, divided by the median time of the transport in and out.
     pub decoded_to_transport: Option<f64>,
 }
 
@@ -72,18 +73,18 @@ pub struct Measured {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Row {
-    /// What was measured.
+    /// Stage that was measured.
     pub stage: Stage,
-    /// Of which bins.
+    /// Bins that were measured.
     pub bins: Bins,
-    /// How it was distributed.
+    /// Percentiles of the latency.
     pub percentiles: Percentiles,
 }
 
 impl Measured {
-    /// What `tally` has counted.
+    /// Makes the measurement from what `tally` has counted.
     pub fn new(transport: Transport, tally: &Tally, overflowed: u64) -> Measured {
-        let counts = tally.counts();
+        let outcomes = tally.outcomes();
         let row = |bins| {
             move |stage| {
                 let percentiles = tally.percentiles(stage, bins)?;
@@ -96,15 +97,15 @@ impl Measured {
         let carried = median(Stage::DueToArrival).zip(median(Stage::PublishedToReceived));
         Measured {
             transport,
-            bins: counts.due,
-            unanswered: counts.unanswered(),
-            repeated: counts.repeated,
+            bins: outcomes.due,
+            unanswered: outcomes.unanswered(),
+            repeated: outcomes.repeated,
             overflowed,
-            missed: counts.missed(),
-            miss_rate: counts.miss_rate(),
-            behind: counts.behind,
-            qualities: Quality::ALL.iter().map(|quality| quality.name()).zip(counts.qualities).collect(),
-            without_bin: counts.without_bin,
+            missed: outcomes.missed(),
+            miss_rate: outcomes.miss_rate(),
+            behind: outcomes.behind,
+            qualities: Quality::ALL.iter().map(|quality| quality.name()).zip(outcomes.qualities).collect(),
+            without_bin: outcomes.without_bin,
             latencies_us: after_gap.chain(steady).collect(),
             decoded_to_transport: median(Stage::ArrivalToDecoded)
                 .zip(carried)
@@ -125,7 +126,7 @@ impl fmt::Display for Report {
             known(governor),
             known(clocksource)
         )?;
-        let realtime::Settings { priority, cpus, lock_memory, .. } = &self.realtime;
+        let realtime::RealtimeSettings { priority, cpus, lock_memory, .. } = &self.realtime;
         let class =
             if *priority > 0 { format!("SCHED_FIFO {priority}") } else { "normal priority".to_owned() };
         let cpus = if cpus.is_empty() { "all CPUs".to_owned() } else { format!("CPUs {cpus:?}") };

@@ -1,32 +1,33 @@
-//! Which bins are due, when, and which of them count. A pure function of the bin's number.
+//! Which bins are due, when they are due, and which of them are measured. A pure function of the bin's number.
 
 use super::load::Load;
 
-/// How long the pipeline runs before anything counts: pages, caches, branch predictors and the CPU's clock
-/// settle, and the model has its history.
+/// Warm-up before anything is measured, ns: pages, caches, branch predictors and the CPU's clock rate settle, and the
+/// model gets its history.
 const WARMUP_NS: u64 = 1_000_000_000;
 
-/// Bins of a burst under [`Load::IdleGap`].
+/// Bins in a burst under [`Load::IdleGap`].
 const BURST_BINS: u64 = 25;
 
-/// The least silence between two bursts: long enough for a CPU to fall asleep and for its caches to be others'.
+/// Shortest silence between two bursts, ns: long enough for a CPU to fall asleep, and for other programs to take its
+/// caches.
 const GAP_NS: u64 = 500_000_000;
 
-/// How much is measured.
+/// The length of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// So many bins.
+    /// A number of bins.
     Bins(u64),
-    /// As many as are due in so many seconds.
+    /// All bins that are due within a number of seconds.
     Seconds(u32),
 }
 
-/// The periods of a measurement, one bin width each, numbered as their bins are. Without gaps a bin is due in
-/// each; the periods of a gap have none.
+/// The periods of a measurement. Each is one bin width long and has the number of its bin. Without gaps a bin is due
+/// in every period; in the periods of a gap none is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
     width_ns: u64,
-    /// Periods of a burst, and of a burst with its gap.
+    /// Number of periods in a burst, and in a burst with its gap.
     burst: Option<(u64, u64)>,
     warmup: u64,
     periods: u64,
@@ -34,7 +35,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of bins of `width_ns`.
+    /// Makes the schedule for bins of `width_ns` nanoseconds.
     pub fn new(width_ns: u64, load: Load, length: Length) -> Schedule {
         let gap = GAP_NS.div_ceil(width_ns);
         let burst = (load == Load::IdleGap).then_some((BURST_BINS, BURST_BINS + gap));
@@ -59,23 +60,23 @@ impl Schedule {
         self.width_ns
     }
 
-    /// Periods of the whole, warm-up and gaps among them.
+    /// Number of all periods, warm-up and gaps included.
     pub fn periods(&self) -> u64 {
         self.periods
     }
 
-    /// Bins that count.
+    /// Number of bins that are measured.
     pub fn counted(&self) -> u64 {
         self.counted
     }
 
-    /// From the start to the instant that a bin is due, ns: the end of its period. One instant of its own each, so
-    /// that nothing adds up to a drift.
+    /// Time from the start to the instant at which a bin is due, ns: the end of its period. Computed for each bin by
+    /// itself, so that no drift builds up.
     pub fn due_ns(&self, seq: u64) -> u64 {
         (seq + 1) * self.width_ns
     }
 
-    /// From the start to the last period's end, ns.
+    /// Time from the start to the end of the last period, ns.
     pub fn end_ns(&self) -> u64 {
         self.periods * self.width_ns
     }
@@ -85,12 +86,12 @@ impl Schedule {
         self.burst.is_none_or(|(burst, whole)| seq % whole < burst)
     }
 
-    /// Whether the period before this one belongs to a gap.
+    /// Whether a gap ends right before this period.
     pub fn is_after_gap(&self, seq: u64) -> bool {
         self.burst.is_some_and(|(_, whole)| seq > 0 && seq.is_multiple_of(whole))
     }
 
-    /// Whether a period is measured: it is after the warm-up.
+    /// Whether a period is measured, that is, after the warm-up.
     pub fn is_measured(&self, seq: u64) -> bool {
         (self.warmup..self.periods).contains(&seq)
     }
@@ -115,7 +116,7 @@ mod tests {
             (30, 20_000_000, 1_600_000_000)
         );
         assert_eq!(schedule, Schedule::new(20_000_000, Load::Stress, Length::Bins(30)));
-        // An hour, with nothing that adds up.
+        // An hour, without drift.
         let schedule = Schedule::new(5_000_000, Load::None, Length::Seconds(3600));
         assert_eq!((schedule.counted(), schedule.periods()), (720_000, 720_200));
         assert_eq!(schedule.due_ns(schedule.periods() - 1), 3_601_000_000_000);

@@ -1,39 +1,40 @@
-//! Bins through the decoder and the guard on one thread, without a clock, a socket or a sleep: the same work each
-//! time, for programs that count instructions (valgrind, perf).
+//! Runs bins through the decoder and the guard on one thread, without a clock, a socket or a sleep. The work is the
+//! same each time, for programs that count instructions (valgrind, perf).
 
 use super::BenchError;
-use super::memory::Counts;
+use super::golden_counts::GoldenCounts;
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::engine;
 use crate::guard::Guard;
+use crate::input::Intake;
 use crate::pipeline::PipelineError;
-use crate::source::Intake;
 use ndt_protocol::{Bin, Bundle, Estimate};
 
-/// What came of the steps.
+/// The result of the steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steps {
-    /// Estimates that were given.
+    /// Number of estimates that came out.
     pub estimates: u64,
-    /// A digest of all of them, so that nothing is optimised away: the same steps give the same.
+    /// Digest of all estimates, so that nothing is optimised away. The same steps give the same digest.
     pub checksum: u64,
-    /// What computed.
+    /// Name of the engine.
     pub engine: String,
 }
 
-/// Takes `steps` bins. The time of each is the instant that it is due: nothing is ever late.
+/// Runs `steps` bins. The time of each bin is the instant at which it is due, so that nothing is ever late.
 ///
 /// # Errors
-/// [`BenchError`] when the engine cannot be loaded, the configuration does not fit the bundle, or that has no counts.
-pub fn run(config: &Config, bundle: &Bundle, steps: u64) -> Result<Steps, BenchError> {
+/// [`BenchError`] when the engine cannot be loaded, the configuration does not fit the bundle, or the bundle has no
+/// counts.
+pub fn take_steps(config: &Config, bundle: &Bundle, steps: u64) -> Result<Steps, BenchError> {
     let settings = config.guard(&bundle.manifest).map_err(PipelineError::from)?;
     let engine = engine::load(&config.engine(), bundle)?;
     let name = engine.name();
     let mut decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
     let mut guard = Guard::new(bundle, settings);
     let mut intake = Intake::default();
-    let (counts, width_ns) = (Counts::of(bundle)?, bundle.manifest.bin_width_ns());
+    let (counts, width_ns) = (GoldenCounts::of(bundle)?, bundle.manifest.bin_width_ns());
     let mut bin = Bin::empty();
     let mut done = Steps { estimates: 0, checksum: 0, engine: name };
     for seq in 0..steps {
@@ -55,7 +56,7 @@ impl Steps {
         let outputs =
             estimate.rates().iter().chain(estimate.velocity()).map(|value| u64::from(value.to_bits()));
         let all = outputs.chain([estimate.seq, estimate.quality as u64]);
-        // The multiplier of Knuth's linear congruential generator, MMIX.
+        // The multiplier of Knuth's linear congruential generator MMIX.
         self.checksum = all.fold(self.checksum, |digest, value| {
             (digest ^ value).wrapping_mul(6_364_136_223_846_793_005).rotate_left(23)
         });

@@ -1,41 +1,43 @@
-//! What came of the bins that were due: latencies of each stage, in histograms of a fixed size, and counts.
+//! Collects what became of the bins that were due: counts, and the latencies of each stage in histograms of a fixed
+//! size.
 //!
-//! **Every bin that was due counts**, whatever became of it: one that was answered by the guard has no decoding, so
-//! it is missing from the stages of decoding, but not from `due -> published`; one without an answer is counted.
+//! **Every bin that was due counts**, whatever became of it. A bin that the guard answered has no decoding: it is
+//! missing from the stages of decoding but not from `due -> published`. A bin without an answer is counted as
+//! unanswered.
 
 use super::schedule::Schedule;
 use hdrhistogram::Histogram;
 use ndt_protocol::{Estimate, Quality};
 use serde::Serialize;
 
-/// What a histogram can tell apart: three digits, from 1 ns to an hour.
+/// Largest latency in a histogram: an hour. The smallest is 1 ns, with three significant digits.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
 
-/// From one instant of a bin to another.
+/// A stage of a bin's way, from one instant to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// How late the generator and its transport were.
+    /// How late the rig and its transport were.
     DueToArrival,
-    /// To the source thread's hand-over, the decode thread's wake-up and the model.
+    /// The hand-over from the source thread, the wake-up of the decode thread, and the model.
     ArrivalToDecoded,
-    /// To the publish thread's wake-up and the guard.
+    /// The wake-up of the publish thread, and the guard.
     DecodedToPublished,
-    /// The daemon's own time.
+    /// The daemon's own time, all threads together.
     ArrivalToPublished,
-    /// What counts: from the end of a bin to its answer.
+    /// The latency that matters: from the end of a bin to its answer.
     DueToPublished,
-    /// The transport's time on the way out.
+    /// The time of the transport on the way out.
     PublishedToReceived,
-    /// From the end of a bin to its answer at a subscriber.
+    /// From the end of a bin to the arrival of its answer at a subscriber.
     DueToReceived,
-    /// How far the interval between two successive estimates is from the bin width.
+    /// Difference between the interval of two successive estimates and the bin width.
     OutputJitter,
 }
 
 impl Stage {
-    /// All of them, in the order of a bin's way.
+    /// All stages, in the order of a bin's way.
     pub const ALL: [Stage; 8] = [
         Stage::DueToArrival,
         Stage::ArrivalToDecoded,
@@ -47,7 +49,7 @@ impl Stage {
         Stage::OutputJitter,
     ];
 
-    /// As a table calls it.
+    /// The name used in tables.
     pub fn name(self) -> &'static str {
         match self {
             Stage::DueToArrival => "due -> arrival",
@@ -62,37 +64,37 @@ impl Stage {
     }
 }
 
-/// Which bins a row is about.
+/// The bins that a row of the report is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bins {
-    /// Those whose period follows another bin's.
+    /// Bins whose period follows that of another bin.
     Steady,
-    /// The first ones after a gap.
+    /// The first bin after each gap.
     AfterGap,
 }
 
-/// An estimate as far as it is measured. A few words, copied on the publish thread.
+/// The parts of an estimate that are measured: a few words, copied on the publish thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// The bin's number.
+    /// Number of the bin.
     pub seq: u64,
-    /// When the bin was due, `CLOCK_MONOTONIC` ns, as are the others.
+    /// When the bin was due, `CLOCK_MONOTONIC` ns, as are all instants below.
     pub due_ns: u64,
-    /// When it had come.
+    /// When the bin arrived.
     pub arrival_ns: u64,
-    /// When it was decoded; 0 where it was not.
+    /// When the bin was decoded; 0 if it was not.
     pub decoded_ns: u64,
     /// When the estimate was handed to the transport.
     pub published_ns: u64,
-    /// When a subscriber had it; none without a transport.
+    /// When a subscriber received the estimate; `None` without a transport.
     pub received_ns: Option<u64>,
-    /// Which kind of answer it is.
+    /// Quality of the estimate.
     pub quality: Quality,
 }
 
 impl Answer {
-    /// What `estimate` says of itself. Runs on the publish thread; must not allocate or block.
+    /// Copies what is measured from `estimate`. Runs on the publish thread; must not allocate or block.
     pub fn of(estimate: &Estimate, received_ns: Option<u64>) -> Answer {
         Answer {
             seq: estimate.seq,
@@ -109,49 +111,50 @@ impl Answer {
 /// The latencies of some bins in one stage, us.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Percentiles {
-    /// How many bins.
+    /// Number of bins.
     pub count: u64,
-    /// The median.
+    /// Median.
     pub p50: f64,
-    /// One of ten is above it.
+    /// 90th percentile.
     pub p90: f64,
-    /// One of a hundred is above it.
+    /// 99th percentile.
     pub p99: f64,
-    /// One of a thousand is above it.
+    /// 99.9th percentile.
     #[serde(rename = "p99.9")]
     pub p99_9: f64,
-    /// The highest.
+    /// Largest latency.
     pub max: f64,
 }
 
-/// Counts of bins and estimates.
+/// Numbers of bins and estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Bins that were due, after the warm-up.
+pub struct Outcomes {
+    /// Bins that were due after the warm-up.
     pub due: u64,
-    /// Their answers, by quality.
+    /// Answers to these bins by quality.
     pub qualities: [u64; 6],
-    /// Their answers that were not there within the deadline, counted from when they were due and not, as the
-    /// guard counts, from when they had come.
+    /// Answers to these bins later than the deadline, counted from when the bin was due and not, as the guard counts,
+    /// from when it arrived.
     pub behind: u64,
-    /// Estimates with a number that was already answered.
+    /// Estimates for a bin that already had an answer.
     pub repeated: u64,
     /// Estimates for periods in which no bin was due.
     pub without_bin: u64,
 }
 
-impl Counts {
-    /// Answers to bins that were due.
+impl Outcomes {
+    /// Number of answers to bins that were due.
     pub fn answered(&self) -> u64 {
         self.qualities.iter().sum()
     }
 
-    /// Bins that never had an answer.
+    /// Number of bins without an answer.
     pub fn unanswered(&self) -> u64 {
         self.due - self.answered()
     }
 
-    /// Answers that are the guard's and not the model's: the bin or its result was not there in time.
+    /// Number of answers that the guard gave instead of the model, because the bin or its result was not there in
+    /// time.
     pub fn missed(&self) -> u64 {
         [Quality::Late, Quality::Stale, Quality::Gap]
             .map(|quality| self.qualities[quality as usize])
@@ -159,50 +162,50 @@ impl Counts {
             .sum()
     }
 
-    /// Misses per answer; 0 without any.
+    /// Share of missed bins in all answers; 0 without answers.
     pub fn miss_rate(&self) -> f64 {
         self.missed() as f64 / self.answered().max(1) as f64
     }
 }
 
-/// The counting of one measurement.
+/// Counts and latencies of one measurement.
 pub struct Tally {
     schedule: Schedule,
     deadline_ns: u64,
-    /// For each stage: of steady bins, and of those after a gap.
+    /// Histograms of each stage: of steady bins, and of the first bins after gaps.
     stages: [[Histogram<u64>; 2]; Stage::ALL.len()],
-    counts: Counts,
-    /// The last answer's number and instant.
+    outcomes: Outcomes,
+    /// Number of the last answered bin, and when its answer was published, ns.
     last: Option<(u64, u64)>,
 }
 
 impl Tally {
-    /// Nothing yet of what `schedule` says. Allocates all that it will ever need.
+    /// Makes an empty tally for `schedule`. Allocates everything that it will ever need.
     pub fn new(schedule: Schedule, deadline_ns: u64) -> Tally {
         let histogram = || {
             let empty = Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS);
             empty.unwrap_or_else(|error| panic!("the bounds are constants that fit: {error}"))
         };
         let stages = std::array::from_fn(|_| [histogram(), histogram()]);
-        let counts = Counts { due: schedule.counted(), ..Counts::default() };
-        Tally { schedule, deadline_ns, stages, counts, last: None }
+        let outcomes = Outcomes { due: schedule.counted(), ..Outcomes::default() };
+        Tally { schedule, deadline_ns, stages, outcomes, last: None }
     }
 
-    /// What is counted.
+    /// Schedule of the measurement.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
 
-    /// From a bin to its answer at the latest, ns.
+    /// Longest time from a bin to its answer, ns.
     pub fn deadline_ns(&self) -> u64 {
         self.deadline_ns
     }
 
-    /// Takes in an estimate, in the order that they were published.
+    /// Takes in an answer. Answers must come in the order in which they were published.
     pub fn take(&mut self, answer: &Answer) {
         let before = self.last.filter(|(seq, _)| *seq + 1 == answer.seq);
         if self.last.is_some_and(|(seq, _)| answer.seq <= seq) {
-            self.counts.repeated += 1;
+            self.outcomes.repeated += 1;
             return;
         }
         self.last = Some((answer.seq, answer.published_ns));
@@ -210,13 +213,13 @@ impl Tally {
             return;
         }
         if !self.schedule.is_sent(answer.seq) {
-            self.counts.without_bin += 1;
+            self.outcomes.without_bin += 1;
             return;
         }
-        self.counts.qualities[answer.quality as usize] += 1;
-        self.counts.behind += u64::from(answer.published_ns > answer.due_ns + self.deadline_ns);
+        self.outcomes.qualities[answer.quality as usize] += 1;
+        self.outcomes.behind += u64::from(answer.published_ns > answer.due_ns + self.deadline_ns);
         self.take_stages(answer);
-        // The answers of a gap come when they are found to be one: not jitter, but a promise kept.
+        // The answers of a gap are all published when the gap is noticed: that is no jitter.
         if let Some((_, published_ns)) = before.filter(|(seq, _)| self.schedule.is_sent(*seq)) {
             let interval_ns = answer.published_ns.saturating_sub(published_ns);
             self.record(Stage::OutputJitter, answer.seq, interval_ns.abs_diff(self.schedule.width_ns()));
@@ -226,7 +229,7 @@ impl Tally {
     fn take_stages(&mut self, answer: &Answer) {
         let Answer { seq, due_ns, arrival_ns, decoded_ns, published_ns, .. } = *answer;
         let mut record = |stage, from: u64, to: u64| self.record(stage, seq, to.saturating_sub(from));
-        // The arrival of a bin that never came is where it should have been: no measurement.
+        // A bin that never arrived has an arrival stamp of when it was due, which is no measurement.
         if !matches!(answer.quality, Quality::Stale | Quality::Gap) {
             record(Stage::DueToArrival, due_ns, arrival_ns);
             record(Stage::ArrivalToPublished, arrival_ns, published_ns);
@@ -247,22 +250,22 @@ impl Tally {
         self.stages[stage as usize][after_gap].saturating_record(latency_ns);
     }
 
-    /// Whether the last period was answered.
+    /// Whether the last period has an answer.
     pub fn is_complete(&self) -> bool {
         self.last.is_some_and(|(seq, _)| seq + 1 >= self.schedule.periods())
     }
 
-    /// From the start to the instant that the last answered bin was due, ns.
+    /// Time from the start to the instant at which the last answered bin was due, ns.
     pub fn reached_ns(&self) -> u64 {
         self.last.map_or(0, |(seq, _)| self.schedule.due_ns(seq))
     }
 
-    /// What was counted.
-    pub fn counts(&self) -> Counts {
-        self.counts
+    /// Numbers of bins and estimates so far.
+    pub fn outcomes(&self) -> Outcomes {
+        self.outcomes
     }
 
-    /// What a stage took; none where no bin went through it.
+    /// Latencies of a stage, us; `None` when no bin went through it.
     pub fn percentiles(&self, stage: Stage, bins: Bins) -> Option<Percentiles> {
         let histogram = &self.stages[stage as usize][bins as usize];
         let us = |ns: u64| ns as f64 / 1e3;

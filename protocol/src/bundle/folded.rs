@@ -1,36 +1,38 @@
-//! A bundle's weights as a kernel wants them: what can be computed beforehand is folded in.
+//! A bundle's weights as a kernel uses them: everything that can be computed beforehand is folded into them.
 //!
-//! It stands here and not beside the kernel because fewer bits are given to *these* weights ([`crate::bundle::precision`]), and the
-//! trainer measures what that costs: [`rounded`] unfolds them again.
+//! This module is in the protocol, and not beside the kernels, because number formats of fewer bits are defined by
+//! rounding *these* weights ([`crate::bundle::precision`]), and the trainer measures what that costs: [`rounded`]
+//! unfolds the rounded weights again.
 
 use crate::bundle::manifest::Architecture;
 use crate::bundle::precision::{self, Precision};
 use crate::bundle::tensors::Tensors;
+use crate::bundle::transformer::score_scale;
 
-/// `y = x W + b` before it is packed, `W` stored `[inputs, outputs]`.
+/// An affine map `y = x W + b`, before a kernel packs it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Affine {
-    /// `[inputs, outputs]`.
+    /// `W`, `[inputs, outputs]`, row by row.
     pub weight: Vec<f32>,
-    /// `[outputs]`.
+    /// `b`, `[outputs]`.
     pub bias: Vec<f32>,
 }
 
 impl Affine {
-    /// The layer of this name.
-    pub fn of(weights: &Tensors, name: &str) -> Affine {
+    /// Reads the map `name.weight`, `name.bias`.
+    pub fn read(weights: &Tensors, name: &str) -> Affine {
         let part = |part: &str| values(weights, &format!("{name}.{part}")).to_vec();
         Affine { weight: part("weight"), bias: part("bias") }
     }
 
-    /// Times a number.
+    /// Multiplies weights and bias by a number.
     pub fn scaled(mut self, scale: f32) -> Affine {
         self.weight.iter_mut().chain(&mut self.bias).for_each(|value| *value *= scale);
         self
     }
 
-    /// Several of the same inputs as one.
-    pub fn beside(parts: impl IntoIterator<Item = Affine>) -> Affine {
+    /// Joins several maps of the same inputs into one, with their outputs side by side.
+    pub fn side_by_side(parts: impl IntoIterator<Item = Affine>) -> Affine {
         let parts: Vec<Affine> = parts.into_iter().collect();
         let inputs = parts.first().map_or(0, |part| part.weight.len() / part.bias.len().max(1));
         let row = |input: usize| {
@@ -44,7 +46,7 @@ impl Affine {
         }
     }
 
-    /// As a model of this precision has it: a row of numbers is what goes into one output.
+    /// Rounds the weights to the number format `precision`. All weights of one output share a scale.
     pub fn rounded(mut self, precision: Precision) -> Affine {
         let outputs = self.bias.len();
         for output in 0..outputs {
@@ -55,7 +57,7 @@ impl Affine {
         self
     }
 
-    /// The outputs `from..from + count` alone.
+    /// Returns the map to the outputs `from..from + count`.
     fn outputs(&self, from: usize, count: usize) -> Affine {
         let rows = self.weight.chunks_exact(self.bias.len());
         Affine {
@@ -64,7 +66,7 @@ impl Affine {
         }
     }
 
-    /// The same behind a norm whose scale and shift are taken over: `(n * g + s) W + b = n (g W) + (s W + b)`.
+    /// Folds in the scale and shift of the norm before the map: `(n * g + s) W + b = n (g W) + (s W + b)`.
     pub fn after_norm(mut self, weights: &Tensors, name: &str) -> Affine {
         let (scales, shifts) =
             (values(weights, &format!("{name}.weight")), values(weights, &format!("{name}.bias")));
@@ -81,32 +83,32 @@ impl Affine {
     }
 }
 
-/// The linear layers of one encoder layer, behind their norms.
+/// The affine maps of one encoder layer, with its norms folded in.
 pub struct EncoderLayer {
-    /// Query, key and value in one; the queries come scaled by `1/sqrt(head width)`.
+    /// Normalised row to query, key and value, side by side; queries come out scaled by `1/sqrt(head width)`.
     pub attention: Affine,
-    /// Attended values to the row.
+    /// Attended values to the residual row.
     pub output: Affine,
-    /// Feed-forward, up.
+    /// Normalised row to the hidden layer of the feed-forward network.
     pub up: Affine,
-    /// Feed-forward, down.
+    /// Hidden layer to the residual row.
     pub down: Affine,
-    /// `[heads, window]`; empty with learned positions.
+    /// Lag biases, `[heads, window]`; empty with learned positions.
     pub lag_bias: Vec<f32>,
 }
 
 impl EncoderLayer {
-    /// Layer number `layer`.
-    pub fn of(architecture: &Architecture, weights: &Tensors, layer: usize) -> EncoderLayer {
+    /// Reads encoder layer number `layer`.
+    pub fn read(architecture: &Architecture, weights: &Tensors, layer: usize) -> EncoderLayer {
         let name = |part: &str| format!("layer.{layer}.{part}");
-        let part = |part: &str| Affine::of(weights, &name(part));
+        let part = |part: &str| Affine::read(weights, &name(part));
         let parts = [
             part("attention.query").scaled(score_scale(architecture)),
             part("attention.key"),
             part("attention.value"),
         ];
         EncoderLayer {
-            attention: Affine::beside(parts).after_norm(weights, &name("norm1")),
+            attention: Affine::side_by_side(parts).after_norm(weights, &name("norm1")),
             output: part("attention.output"),
             up: part("feedforward.up").after_norm(weights, &name("norm2")),
             down: part("feedforward.down"),
@@ -115,27 +117,24 @@ impl EncoderLayer {
     }
 }
 
-/// What a score of a query and a key is multiplied with.
-fn score_scale(architecture: &Architecture) -> f32 {
-    1.0 / ((architecture.width / architecture.heads) as f32).sqrt()
-}
-
-/// Rates and velocity in one, behind the last norm.
+/// Reads the map from the last row to log rates and velocity, side by side, with the last norm folded in.
 pub fn readout(weights: &Tensors) -> Affine {
-    let mut parts = vec![Affine::of(weights, "rates")];
+    let mut parts = vec![Affine::read(weights, "rates")];
     if weights.contains_key("velocity.weight") {
-        parts.push(Affine::of(weights, "velocity"));
+        parts.push(Affine::read(weights, "velocity"));
     }
-    Affine::beside(parts).after_norm(weights, "norm")
+    Affine::side_by_side(parts).after_norm(weights, "norm")
 }
 
-/// The bundle's check has made sure that the arrays of its architecture are there; others are empty.
+/// Returns the values of an array; empty when there is none. [`crate::Bundle::check`] makes sure that the arrays of
+/// the architecture are there.
 pub fn values<'a>(weights: &'a Tensors, name: &str) -> &'a [f32] {
     weights.get(name).map_or(&[][..], |(_, values)| values.as_slice())
 }
 
-/// The weights of a model that computes in `f32` what one of this precision computes, but for remembered keys and values:
-/// norms neither scale nor shift, all else is folded and rounded.
+/// Returns weights with which a model that computes in `f32` gives what a model in the number format `precision`
+/// gives, except that cached keys and values are not rounded. Norms neither scale nor shift; all other weights are
+/// folded and rounded.
 pub fn rounded(architecture: &Architecture, weights: &Tensors, precision: Precision) -> Tensors {
     let mut unfolded = weights.clone();
     for (name, (_, values)) in &mut unfolded {
@@ -152,7 +151,8 @@ pub fn rounded(architecture: &Architecture, weights: &Tensors, precision: Precis
     };
     let width = architecture.width;
     for layer in 0..architecture.layers {
-        let EncoderLayer { attention, output, up, down, .. } = EncoderLayer::of(architecture, weights, layer);
+        let EncoderLayer { attention, output, up, down, .. } =
+            EncoderLayer::read(architecture, weights, layer);
         let attention = attention.rounded(precision);
         let name = |part: &str| format!("layer.{layer}.{part}");
         put(name("attention.query"), attention.outputs(0, width).scaled(1.0 / score_scale(architecture)));

@@ -1,26 +1,41 @@
-//! `manifest.toml` of a bundle: what the model is, what goes in, what comes out.
+//! `manifest.toml` of a bundle: what the model is, what goes in and what comes out.
 //!
-//! Everything that a program must know before it runs the model stands here, so that a mistaken channel
-//! order or bin width is refused and not decoded.
+//! It holds everything that a program must know before it runs the model, so that a wrong channel order or bin width
+//! is refused and not decoded.
 
+use super::quantity::Quantity;
 use crate::bundle::precision::{Loss, Precision};
 use crate::limits::{
-    CHANNELS_MAX, COUNT_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
-    WINDOW_BINS_MAX,
+    CHANNELS_MAX, COUNT_MAX, LAG_MS_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
+    WINDOW_BINS_MAX, range_problem,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The bundle format that this code reads and writes. Rises with every change, added fields included.
+/// Version of the bundle format that this code reads and writes.
+///
+/// **When it rises:** with every change of a file, a name, a shape or a key, an added key included, and with every change of
+/// what they mean. A reader refuses a key that it does not know.
+///
+/// **What must be done then:** add a row to the table below; write new golden files, whose names carry the version
+/// (`UPDATE_GOLDEN=1 cargo test -p ndt-protocol`), and list their digests in `tests/golden/check.rs`. Tests fail until all
+/// of this is done, and when a golden file changes without a new version.
+///
+/// | version | what changed |
+/// |---|---|
+/// | 1 | first version |
+/// | 2 | `count-max` |
+/// | 3 | `precisions`: what a smaller number format loses |
+/// | 4 | linear decoders (`linear`), further readouts (`further`), `parent` |
 pub const FORMAT_VERSION: u32 = 4;
 
-/// How a layer knows the order of bins.
+/// How the model knows the order of bins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Positions {
-    /// A learned bias for each head and lag: shift-invariant, so keys and values can be cached.
+    /// A learned bias for each head and lag. Shift-invariant, so that keys and values can be cached.
     LagBias,
-    /// A learned table over a rolling window, recomputed at each bin.
+    /// A learned table over a rolling window, which is recomputed at each bin.
     Learned,
 }
 
@@ -36,14 +51,14 @@ pub struct Architecture {
     pub heads: usize,
     /// Width of the feed-forward layer.
     pub feedforward: usize,
-    /// Bins that a layer sees, its own included (`lag-bias`), or the length of the window (`learned`).
+    /// Bins that a layer sees, its own included (`lag-bias`), or length of the window (`learned`).
     pub window_bins: usize,
-    /// How a layer knows the order of bins.
+    /// Position scheme.
     pub positions: Positions,
 }
 
 impl Architecture {
-    /// That of a bundle without a transformer.
+    /// Architecture of a bundle without a transformer.
     pub const NONE: Architecture = Architecture {
         width: 0,
         layers: 0,
@@ -62,100 +77,102 @@ impl Architecture {
     }
 }
 
-/// A linear decoder's dimensions: a Wiener filter, or any other whose velocity is a weighted sum of the last bins' counts.
+/// The dimensions of a linear decoder: a Wiener filter, or any other decoder whose velocity is a weighted sum of the
+/// last bins' counts.
 ///
-/// `velocity[t] = bias + sum over k of weight[k] counts[t - k]`. Before the first bin of a stream or segment all counts are
-/// 0, as before a trial's start in training; a count that never came is the channel's `missing`, its mean in training,
-/// so that a lost bin or channel does not look like silence.
+/// `velocity[t] = bias + sum over k of weight[k] counts[t - k]`. Before the first bin of a stream or segment all
+/// counts are 0, as before the start of a trial in training. A count that never arrived is replaced by the channel's
+/// entry of `missing`, its mean in training, so that a lost bin or channel does not look like silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Linear {
-    /// Bins that an answer depends on, its own included.
+    /// Number of bins that one answer depends on, its own included.
     pub window_bins: usize,
 }
 
-/// What a model reads out of behaviour: the hand's velocity, or what else a bundle has beside it.
+/// One readout of a model: the hand's velocity, or another quantity of behaviour.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Velocity {
-    /// Components (2: x and y).
+    /// Number of components (2: x and y).
     pub dims: usize,
-    /// `m/s`; of a position among [`Manifest::further`], `m`.
+    /// Unit: `m/s`, or `m` for a position among [`Manifest::further`].
     pub unit: String,
-    /// The velocity is for the bin's centre plus this, ms. Positive: ahead of the spikes.
+    /// Lag: the readout is for the bin's centre plus this, ms. Positive: ahead of the spikes.
     pub lag_ms: f64,
-    /// Behaviour series that it was fitted on.
+    /// Name of the behaviour series that the readout was fitted on.
     pub series: String,
 }
 
-/// Where the model comes from.
+/// Origin of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Training {
-    /// Program and version.
+    /// Program that fitted the model, and its version.
     pub by: String,
     /// File names of the recordings, without folders.
     pub data: Vec<String>,
-    /// sha256 of the recordings' contents, in that order.
+    /// sha256 of the contents of these recordings, in this order.
     pub data_sha256: String,
-    /// The random seed.
+    /// Random seed.
     pub seed: u64,
-    /// Epochs until the best weights.
+    /// Number of epochs until the best weights.
     pub epochs: usize,
-    /// Id of the bundle that the fit began from; absent where it began from nothing.
+    /// Id of the bundle from which the fit started; absent when it started from random weights.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<String>,
 }
 
 impl Training {
-    /// Of no recording: for models that are made up.
+    /// Describes a model that was fitted on no recording, for tests and benchmarks.
     pub fn of_nothing(by: &str) -> Training {
         let (data, data_sha256) = (Vec::new(), "0".repeat(64));
         Training { by: by.to_owned(), data, data_sha256, seed: 0, epochs: 0, parent: None }
     }
 }
 
-/// The manifest.
+/// The manifest of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT_VERSION`] of the writer.
+    /// [`FORMAT_VERSION`] of the program that wrote the bundle.
     pub format_version: u32,
-    /// sha256 of this file with this value zeroed; as the file holds the digests of all others, of the whole bundle.
+    /// sha256 of this file with the digits of this value zeroed. As the file holds the digests of all other files, it
+    /// identifies the whole bundle.
     pub id: String,
     /// Width of a bin, ms.
     pub bin_width_ms: f64,
-    /// Bins of history from which on estimates are `good`.
+    /// Number of bins of history from which on estimates are `good`.
     pub warmup_bins: usize,
-    /// Missing bins that the model bridges; after a longer gap its state is reset.
+    /// Longest gap that the model bridges, bins. After a longer gap its state is reset.
     pub max_gap_bins: usize,
-    /// The most spikes in one bin of one channel that are plausible; a higher count is none.
+    /// Highest plausible count of one channel in one bin. A higher value is not taken as a count.
     pub count_max: u32,
     /// Ids of the input channels, in input order.
     pub channel_ids: Vec<i64>,
-    /// Ids of the output units, in output order; none in a linear decoder, which estimates no rates.
+    /// Ids of the output units, in output order; empty for a linear decoder, which estimates no rates.
     pub unit_ids: Vec<i64>,
-    /// The transformer's dimensions; absent, and [`Architecture::NONE`], where there is none.
+    /// Dimensions of the transformer; absent, and [`Architecture::NONE`], for a linear decoder.
     #[serde(skip_serializing_if = "Architecture::is_none", default = "Architecture::none")]
     pub architecture: Architecture,
-    /// The linear decoder's dimensions; absent in a transformer.
+    /// Dimensions of the linear decoder; absent for a transformer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub linear: Option<Linear>,
-    /// The velocity head; absent in a model of rates alone.
+    /// The velocity that is published; absent in a model of rates alone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub velocity: Option<Velocity>,
-    /// What the final state is read out to beside it: other lags, speed, position. The graphs do not compute them; a
-    /// daemon that is asked for one has it in the velocity head's place ([`crate::Bundle::reading`]).
+    /// Further readouts of the final state: other lags, speed, position. The ONNX graphs do not compute them. A
+    /// daemon that is asked for one publishes it in place of the velocity ([`crate::Bundle::reading`]).
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub further: Vec<Velocity>,
-    /// Where the model comes from.
+    /// Origin of the model.
     pub training: Training,
     /// Scores on the validation trials, by name (`co-bps`, `velocity-r2`, ...).
     pub scores: BTreeMap<String, f64>,
-    /// What fewer bits lose; absent where they were not measured.
+    /// Loss in each smaller number format; absent when it was not measured.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub precisions: BTreeMap<Precision, Loss>,
-    /// sha256 of every other file of the bundle.
+    /// sha256 of every other file of the bundle, by name.
     pub files: BTreeMap<String, String>,
 }
 
@@ -170,18 +187,18 @@ impl Manifest {
         self.unit_ids.len()
     }
 
-    /// Components of the velocity; 0 without a velocity head.
+    /// Number of components of the velocity; 0 without a velocity head.
     pub fn velocity_dims(&self) -> usize {
         self.velocity.as_ref().map_or(0, |velocity| velocity.dims)
     }
 
-    /// Components of all further readouts.
+    /// Number of components of all further readouts together.
     pub fn further_dims(&self) -> usize {
         self.further.iter().map(|readout| readout.dims).sum()
     }
 
-    /// Bins that one output depends on: `layers * (window - 1) + 1` with banded attention in every layer,
-    /// the window itself where it is recomputed.
+    /// Number of bins that one output depends on: `layers * (window - 1) + 1` with banded attention in every layer,
+    /// the window itself where it is recomputed at each bin.
     pub fn reach_bins(&self) -> usize {
         if let Some(Linear { window_bins }) = self.linear {
             return window_bins;
@@ -196,6 +213,11 @@ impl Manifest {
     /// Width of a bin, ns.
     pub fn bin_width_ns(&self) -> u64 {
         (self.bin_width_ms * 1e6).round() as u64
+    }
+
+    /// Width of a bin, us, as messages carry it.
+    pub fn bin_width_us(&self) -> u32 {
+        (self.bin_width_ns() / 1_000) as u32
     }
 
     /// From a bin's end to the instant that its velocity is for, ns.
@@ -255,7 +277,7 @@ impl Manifest {
         shapes
     }
 
-    /// Everything that is wrong with the numbers of this manifest, one sentence each.
+    /// Returns a sentence for each number of this manifest that cannot be used.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let limits = [
@@ -285,13 +307,16 @@ impl Manifest {
                 problems
                     .push(format!("expected 1 to {VELOCITY_DIMS_MAX} velocity components, found {found}"));
             }
-            if velocity.unit != "m/s" {
+            if !Quantity::of(velocity).is_some_and(Quantity::is_publishable) {
                 problems.push(format!("expected a velocity in \"m/s\", found \"{}\"", velocity.unit));
             }
         }
         for readout in self.velocity.iter().chain(&self.further) {
-            if !readout.lag_ms.is_finite() || readout.lag_ms.abs() > 10_000.0 {
-                problems.push(format!("expected a velocity lag within 10000 ms, found {}", readout.lag_ms));
+            if !readout.lag_ms.is_finite() || readout.lag_ms.abs() > LAG_MS_MAX {
+                problems.push(format!(
+                    "expected a velocity lag within {LAG_MS_MAX} ms, found {}",
+                    readout.lag_ms
+                ));
             }
         }
         self.further_problems(&mut problems);
@@ -318,12 +343,13 @@ impl Manifest {
             let found = self.further.len();
             problems.push(format!("expected at most {READOUTS_MAX} further readouts, found {found}"));
         }
-        for Velocity { dims, unit, series, .. } in &self.further {
+        for readout in &self.further {
+            let Velocity { dims, unit, series, .. } = readout;
             if !(1..=VELOCITY_DIMS_MAX).contains(dims) {
                 problems
                     .push(format!("expected 1 to {VELOCITY_DIMS_MAX} components of {series}, found {dims}"));
             }
-            if !["m/s", "m"].contains(&unit.as_str()) {
+            if Quantity::of(readout).is_none() {
                 problems.push(format!("expected {series} in \"m/s\" or \"m\", found \"{unit}\""));
             }
         }
@@ -351,11 +377,9 @@ impl Manifest {
     }
 }
 
-/// A sentence for each `(what, found, low, high)` out of its limits.
+/// Adds a sentence for each `(what, found, low, high)` that is outside its limits.
 fn expect_each(limits: &[(&str, usize, usize, usize)], problems: &mut Vec<String>) {
-    for (what, found, low, high) in limits {
-        if !(low..=high).contains(&found) {
-            problems.push(format!("expected {what} from {low} to {high}, found {found}"));
-        }
-    }
+    problems.extend(
+        limits.iter().filter_map(|(what, found, low, high)| range_problem(what, *found, *low, *high)),
+    );
 }

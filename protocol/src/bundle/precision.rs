@@ -1,45 +1,53 @@
-//! How many bits the numbers of a running model have, and what fewer of them cost.
+//! Number formats of a running model (`f32`, `bf16`, `int8`), and what the smaller ones cost.
 //!
-//! The definition that trainer and daemon share. `f32` is the model as trained. In `bf16` every weight of a layer, once
-//! the norm before it is folded in, and every remembered key and value is rounded to bfloat16, ties to even; and so is what
-//! they are multiplied with: what a layer takes in, a query (times the scale of the scores), and the softmax's
-//! `exp(score - highest)`, whose sum is taken before. Products are summed in 32 bits. In `int8` weights, keys and values are
-//! rounded to one of 255 levels, from -127 to 127 times a scale: that of all weights into one output, or of one
-//! bin's key or value in one head; what they are multiplied with is hardly rounded (16 bits), and not so by the trainer.
-//! The read-in of counts, biases, lag biases, norms, the softmax and the sum along the layers keep 32 bits in all.
+//! This is the definition that trainer and daemon share.
 //!
-//! Sums are taken in another order by every instruction set, and a number near the middle between two bfloat16 falls on either
-//! side of it: sets agree to a part of what rounding loses, not to the last bits of 32. (AVX-512's own product also takes
-//! numbers below 2^-126 for zero.) Within one set results are the same to the bit.
+//! * `f32` is the model as trained.
+//! * In `bf16`, every weight (after the norm before it is folded in) and every cached key and value is rounded to
+//!   bfloat16, ties to even. So is what they are multiplied with: the input of a layer, a query (times the scale of
+//!   the scores), and the softmax's `exp(score - highest)`, whose sum is taken before rounding. Products are summed
+//!   in 32 bits.
+//! * In `int8`, weights, keys and values are rounded to one of 255 levels, from -127 to 127 times a scale. All
+//!   weights of one output share a scale, and so does the key or value of one bin in one head. What they are
+//!   multiplied with is rounded to 16 bits by the daemon, and not at all by the trainer.
+//!
+//! In all formats the read-in of counts, biases, lag biases, norms, the softmax and the sum along the layers are
+//! 32-bit floating point.
+//!
+//! Every instruction set takes sums in its own order, and a number near the middle between two bfloat16 can fall to
+//! either. Instruction sets therefore agree within a part of what rounding loses, not to the last bits of `f32`.
+//! (AVX-512's own product also takes numbers below 2^-126 for zero.) Within one instruction set results are the same
+//! to the bit.
 
 use serde::{Deserialize, Serialize};
 
-/// Levels of an 8-bit integer on either side of zero.
+/// Number of levels of an 8-bit integer on either side of zero.
 pub const BYTE_LEVELS: i32 = 127;
 
-/// What the greatest number of a row of zeros counts for, so that it can be divided by.
+/// Smallest value that is taken for the largest number of a row, so that a row of zeros has a scale that can be
+/// divided by.
 pub const NOTHING: f32 = 1e-30;
 
-/// How many bits weights and remembered keys and values have.
+/// The number format of weights and of cached keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// As trained.
+    /// 32-bit floating point, as trained.
     F32,
-    /// bfloat16, both factors of a product.
+    /// bfloat16, for both factors of a product.
     Bf16,
-    /// Integers of 8 bits with a scale for each row.
+    /// 8-bit integers with a scale for each row.
     Int8,
 }
 
 impl Precision {
-    /// All, from the most bits to the least.
+    /// All formats, from the most bits to the fewest.
     pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
 
-    /// The one of this name.
+    /// Returns the format of this name.
     ///
     /// # Errors
-    /// One sentence, where there is none.
+    /// A sentence with the names that there are.
     pub fn named(name: &str) -> Result<Precision, String> {
         let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
         found.ok_or_else(|| format!("expected \"f32\", \"bf16\" or \"int8\", found \"{name}\""))
@@ -55,24 +63,25 @@ impl Precision {
     }
 }
 
-/// The upper half of a number's 32 bits, rounded to the nearest, ties to even: bfloat16.
+/// Returns the upper half of a number's 32 bits, rounded to the nearest, ties to even: its bfloat16.
 #[inline(always)]
 pub fn upper_half(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-    // A NaN stays one, whatever its lower half.
+    // A NaN stays a NaN, whatever its lower half.
     if value.is_nan() { (bits >> 16 | 0x40) as u16 } else { (rounded >> 16) as u16 }
 }
 
-/// The level nearest to a number times the inverse of its scale, ties to even.
+/// Returns the level nearest to a number, given the inverse of its scale; ties to even.
 #[inline(always)]
 pub fn byte(value: f32, finer: f32) -> i8 {
-    // Adding and taking away 1.5 * 2^23 leaves no fraction; `round_ties_even` would be a call on a plain machine.
+    // Adding and subtracting 1.5 * 2^23 removes the fraction; `round_ties_even` would be a function call on a plain
+    // machine.
     const NO_FRACTION: f32 = 12_582_912.0;
     ((value * finer + NO_FRACTION) - NO_FRACTION) as i8
 }
 
-/// A row as a model of this precision has it.
+/// Rounds a row to the number format `precision`.
 pub fn rounded(row: &mut [f32], precision: Precision) {
     match precision {
         Precision::F32 => {}
@@ -87,40 +96,41 @@ pub fn rounded(row: &mut [f32], precision: Precision) {
     }
 }
 
-/// What a model loses in fewer bits, as computed by the trainer from the definition above. `f32` minus this precision, so that
-/// a gain is negative.
+/// What a model loses in a smaller number format, as the trainer computes it from the definition above: the score in
+/// `f32` minus the score in this format, so that a gain is negative.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Loss {
-    /// Largest difference of a log rate on the golden stream.
+    /// Largest difference of a log rate on the golden stream, ln(spikes/s).
     pub golden_log_rates: f64,
     /// Largest difference of a velocity on the golden stream, m/s.
     pub golden_velocity: f64,
-    /// The same and more on the validation trials; absent where a bundle was made without any.
+    /// Loss on the validation trials; absent when the bundle was made without any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub validation: Option<ValidationLoss>,
 }
 
-/// What is lost on the validation trials.
+/// The loss on the validation trials.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ValidationLoss {
-    /// Root mean square difference of log rates.
+    /// Root mean square difference of log rates, ln(spikes/s).
     pub log_rates_rms: f64,
-    /// Largest difference of a log rate.
+    /// Largest difference of a log rate, ln(spikes/s).
     pub log_rates_max: f64,
-    /// Bits/spike of the held-out units (co-bps), or of all units where none is held out.
+    /// Loss in bits/spike of the held-out units (co-bps), or of all units when none is held out.
     pub bits_per_spike: f64,
-    /// Velocity R2, the mean of all components; absent without a velocity head.
+    /// Loss in velocity R2, the mean of all components; absent without a velocity head.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub velocity_r2: Option<f64>,
 }
 
-/// Loss of bits/spike and of R2 from which on fewer bits are no default: half of what two seeds of a fit differ by.
+/// Loss in bits/spike or R2 from which on a smaller format is not used by default: half the difference between two
+/// seeds of a fit.
 pub const LOSS_MAX: f64 = 0.0005;
 
 impl Loss {
-    /// Whether it has been measured, and is no more than nobody would notice.
+    /// Whether the loss was measured on validation trials and is below [`LOSS_MAX`].
     pub fn is_small(&self) -> bool {
         self.validation.is_some_and(|loss| {
             loss.bits_per_spike < LOSS_MAX && loss.velocity_r2.is_none_or(|lost| lost < LOSS_MAX)

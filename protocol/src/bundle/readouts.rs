@@ -1,41 +1,42 @@
-//! A bundle's readouts: the velocity that is published, and others that may be published in its place.
+//! A bundle's readouts: the velocity that is published, and others that can be published in its place.
 //!
-//! All are linear in the final state, so that one more costs a matrix of `width` rows. Which one is published is
-//! chosen when the bundle is loaded; everything behind that knows a single velocity.
+//! All readouts are linear in the final state, so that another one costs a matrix of `width` rows. Which one is
+//! published is chosen when the bundle is loaded; all later code sees a single velocity.
 
 use crate::bundle::Bundle;
 use crate::bundle::manifest::{Manifest, Velocity};
+use crate::bundle::quantity::Quantity;
 use crate::bundle::tensors::Tensors;
 
-/// Why a bundle has no such velocity.
+/// The bundle has no velocity of the lag that was asked for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("expected a velocity for {expected} ms after the bin's centre in the bundle, found {found}")]
 pub struct ReadoutError {
-    /// The lag that was asked for, ms.
+    /// Lag that was asked for, ms.
     pub expected: f64,
-    /// Those of the bundle.
+    /// Lags of the bundle.
     pub found: String,
 }
 
-/// The published velocity and all further readouts, in the order of their columns.
+/// Returns the published velocity and all further readouts, in the order of their columns.
 pub fn readouts(manifest: &Manifest) -> Vec<Velocity> {
     manifest.velocity.iter().chain(&manifest.further).cloned().collect()
 }
 
-/// The readouts' columns side by side, from the arrays of the published one and of the others; `rows` of each.
+/// Puts the columns of all readouts side by side: `rows` rows of the published readout, and of the further ones.
 pub fn joined(manifest: &Manifest, published: &[f32], further: &[f32], rows: usize) -> Vec<f32> {
     let (dims, others) = (manifest.velocity_dims(), manifest.further_dims());
     let row = |row: usize| [&published[row * dims..][..dims], &further[row * others..][..others]].concat();
     (0..rows).flat_map(row).collect()
 }
 
-/// The columns of `values`, all of them in each row, put in another order.
+/// Reorders the columns of `values`: column `i` of each row becomes what column `columns[i]` was.
 pub fn moved(values: &[f32], columns: &[usize]) -> Vec<f32> {
     let rows = values.chunks_exact(columns.len().max(1));
     rows.flat_map(|row| columns.iter().map(|column| row[*column])).collect()
 }
 
-/// Takes the readouts' columns, side by side, apart: the published one's first, then the others'.
+/// Splits columns that stand side by side: those of the published readout first, then those of the others.
 pub fn parted(manifest: &Manifest, all: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let dims = manifest.velocity_dims();
     let rows = || all.chunks_exact((dims + manifest.further_dims()).max(1));
@@ -46,17 +47,18 @@ pub fn parted(manifest: &Manifest, all: &[f32]) -> (Vec<f32>, Vec<f32>) {
 }
 
 impl Bundle {
-    /// The bundle with the velocity of this lag published, and the one that was among the further readouts. Without
-    /// graphs then: those compute the first.
+    /// Returns the bundle with the velocity of lag `lag_ms` published, and the one that was published among the
+    /// further readouts. The bundle then has no ONNX graphs, because those compute the first velocity.
     ///
     /// # Errors
-    /// [`ReadoutError`] when no velocity in m/s has this lag.
+    /// [`ReadoutError`] when no velocity has this lag.
     pub fn reading(mut self, lag_ms: f64) -> Result<Bundle, ReadoutError> {
         let readouts = readouts(&self.manifest);
-        let is_it =
-            |readout: &Velocity| readout.lag_ms == lag_ms && readout.unit == "m/s" && readout.dims > 1;
+        let can_be_published =
+            |readout: &&Velocity| Quantity::of(readout).is_some_and(Quantity::is_publishable);
+        let is_it = |readout: &Velocity| readout.lag_ms == lag_ms && can_be_published(&readout);
         let Some(at) = readouts.iter().position(is_it) else {
-            let lags = readouts.iter().filter(|readout| readout.unit == "m/s");
+            let lags = readouts.iter().filter(can_be_published);
             let found = lags.map(|readout| format!("{} ms", readout.lag_ms)).collect::<Vec<_>>().join(", ");
             let found = if found.is_empty() { "none".to_owned() } else { found };
             return Err(ReadoutError { expected: lag_ms, found });
@@ -82,7 +84,7 @@ impl Bundle {
     }
 }
 
-/// Where each column comes from when readouts are put in this order.
+/// Returns, for each column, the column that it comes from when the readouts are put in the order `order`.
 pub fn columns(readouts: &[Velocity], order: &[usize]) -> Vec<usize> {
     let first = |readout: usize| readouts[..readout].iter().map(|readout| readout.dims).sum::<usize>();
     order.iter().flat_map(|readout| first(*readout)..first(*readout) + readouts[*readout].dims).collect()

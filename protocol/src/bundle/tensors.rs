@@ -1,26 +1,26 @@
-//! Named arrays of `f32` and their safetensors bytes, as weights and golden vectors are stored.
+//! Named arrays of `f32` and their safetensors bytes: the form in which weights and golden vectors are stored.
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
 
-/// Arrays by name: shape and row-major values.
+/// Arrays by name, each with its shape and its values in row-major order.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// Why a safetensors file cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TensorsError {
-    /// The bytes are no safetensors file.
+    /// The bytes are not a safetensors file.
     #[error("expected a safetensors file, found {found}")]
     Format {
-        /// What the parser says.
+        /// Message of the parser.
         found: String,
     },
     /// An array has another element type.
     #[error("expected f32 in \"{name}\", found {found}")]
     Type {
-        /// Which array.
+        /// Name of the array.
         name: String,
-        /// Its element type.
+        /// Element type of the array.
         found: String,
     },
 }
@@ -28,7 +28,7 @@ pub enum TensorsError {
 /// Reads arrays from safetensors bytes.
 ///
 /// # Errors
-/// When the bytes are damaged or hold anything but f32.
+/// [`TensorsError`] when the bytes are damaged or hold anything but `f32`.
 pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, TensorsError> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| TensorsError::Format { found: e.to_string() })?;
     let mut tensors = Tensors::new();
@@ -43,7 +43,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, TensorsError> {
     Ok(tensors)
 }
 
-/// Writes arrays to safetensors bytes; the same arrays give the same bytes.
+/// Writes arrays to safetensors bytes. The same arrays give the same bytes.
 ///
 /// # Panics
 /// When an array's values do not fill its shape, which is a mistake of the caller.

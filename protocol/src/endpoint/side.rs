@@ -1,6 +1,7 @@
-//! What each side of the project can use of the transports.
+//! The endpoints that each side can use: a daemon's input and output, a player's target and a listener's source.
 //!
-//! A new transport is one more variant of [`Endpoint`]; the compiler then asks every side here whether it takes it.
+//! A text is refused when it is read as an endpoint of a side that cannot use it. A new transport is one more variant
+//! of [`Endpoint`]; the compiler then asks every side here whether it takes it.
 
 use super::{Endpoint, EndpointError, SocketAddress};
 use crate::lsl::{NAME_DAEMON, NAME_REPLAY, Query};
@@ -14,7 +15,7 @@ use std::str::FromStr;
 pub enum Input {
     /// A ZeroMQ socket; connects by default.
     Zeromq(SocketAddress),
-    /// The one stream that the query selects.
+    /// The single stream that the query selects.
     Lsl(Query),
 }
 
@@ -26,7 +27,7 @@ pub enum Output {
     Zeromq(SocketAddress),
     /// The streams `NAME-velocity` and `NAME-rates`.
     Lsl {
-        /// NAME.
+        /// The NAME in the names of the streams.
         name: String,
     },
 }
@@ -39,7 +40,7 @@ pub enum PlayTarget {
     Zeromq(SocketAddress),
     /// The stream `NAME`, and `NAME-behavior` beside it.
     Lsl {
-        /// NAME.
+        /// The NAME in the names of the streams.
         name: String,
     },
 }
@@ -138,7 +139,8 @@ impl From<ListenSource> for Endpoint {
     }
 }
 
-/// The name of a stream that a program offers: an outlet has a name, and no query can say more of it.
+/// Returns the name of a stream that a program offers. A stream that is offered has a name; a query that says more
+/// than a name is refused.
 fn stream_name(query: Query, default: &str, expected: &'static str) -> Result<String, EndpointError> {
     match query.only_name() {
         Some(name) => Ok(name.to_owned()),
@@ -147,7 +149,7 @@ fn stream_name(query: Query, default: &str, expected: &'static str) -> Result<St
     }
 }
 
-/// Reads and writes each side as the text of its [`Endpoint`].
+/// Implements reading and writing for each side: as the text of its [`Endpoint`].
 macro_rules! as_text {
     ($($side:ident)*) => {$(
         impl FromStr for $side {

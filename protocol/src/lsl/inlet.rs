@@ -4,21 +4,21 @@ use super::library::{Handle, Library};
 use super::{LslError, StreamInfo};
 use std::marker::PhantomData;
 
-/// Length of a buffer is in samples, not in seconds.
+/// Flag of the library: the length of a buffer is in samples, not in seconds.
 const IN_SAMPLES: i32 = 1;
 
-/// What must be added to the sender's clock to get ours.
+/// The offset of the sender's clock, as the library measures it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Correction {
-    /// s.
+    /// What must be added to the sender's time to get ours, s.
     pub offset_s: f64,
-    /// How far it may be wrong, s: the shortest way there and back.
+    /// How far the offset may be wrong, s: the shortest round trip.
     pub uncertainty_s: f64,
 }
 
-/// Receives a stream. May move between threads; only one uses it at a time.
+/// Receives a stream. May move between threads; only one thread may use it at a time.
 ///
-/// It does not recover by itself: a stream that is lost is an error at once, and not half a minute of silence.
+/// It does not reconnect by itself: a lost stream is an error at once, and not half a minute of silence.
 pub struct Inlet {
     library: Library,
     handle: Handle,
@@ -30,11 +30,11 @@ pub struct Inlet {
 unsafe impl Send for Inlet {}
 
 impl Inlet {
-    /// An inlet that keeps at most `buffer_samples` samples that were not pulled, the newest; the sender hands over each
-    /// sample at once. Nothing is received yet.
+    /// Makes an inlet that keeps at most `buffer_samples` samples that were not pulled, the newest ones. The sender
+    /// hands over each sample at once. Nothing is received yet.
     ///
     /// # Errors
-    /// [`LslError::Refused`] when the library cannot make it.
+    /// [`LslError::Refused`] when the library cannot make the inlet.
     pub fn new(info: &StreamInfo, buffer_samples: usize) -> Result<Inlet, LslError> {
         let library = info.library().clone();
         let buffer = i32::try_from(buffer_samples.max(1)).unwrap_or(i32::MAX);
@@ -55,7 +55,7 @@ impl Inlet {
         Ok(Inlet { library, handle, channels: info.channels(), _not_shared: PhantomData })
     }
 
-    /// The whole description, channels included. Blocks for up to `wait_s`.
+    /// Asks the sender for the whole description, channels included. Blocks for up to `wait_s`.
     ///
     /// # Errors
     /// [`LslError::Timeout`] or [`LslError::Lost`].
@@ -70,7 +70,7 @@ impl Inlet {
         Ok(StreamInfo::own(self.library.clone(), handle))
     }
 
-    /// Begins to receive. Blocks for up to `wait_s`.
+    /// Starts to receive. Blocks for up to `wait_s`.
     ///
     /// # Errors
     /// [`LslError::Timeout`] or [`LslError::Lost`].
@@ -81,17 +81,17 @@ impl Inlet {
         self.library.check(code, "open the stream")
     }
 
-    /// Drops what was received and not pulled; how many samples that were.
+    /// Drops the samples that were received and not pulled, and returns how many there were.
     pub fn flush(&self) -> u32 {
         // SAFETY: the handle is an inlet's.
         unsafe { (self.library.functions().lsl_inlet_flush)(self.handle) }
     }
 
-    /// Pulls the next sample into `values`, one for each channel, whatever the stream's format. Its time stamp by the
-    /// sender's clock, s; `None` where none comes within `wait_s`. Does not allocate.
+    /// Pulls the next sample into `values`, one value for each channel, whatever the stream's number format. Returns
+    /// its time stamp by the sender's clock, s; `None` when no sample comes within `wait_s`. Does not allocate.
     ///
     /// # Errors
-    /// [`LslError::Lost`]; [`LslError::Refused`] where `values` has another length.
+    /// [`LslError::Lost`]; [`LslError::Refused`] when `values` has another length.
     pub fn pull(&self, values: &mut [f32], wait_s: f64) -> Result<Option<f64>, LslError> {
         self.check_length(values.len())?;
         let (mut code, pull) = (0, self.library.functions().lsl_pull_sample_f);
@@ -101,10 +101,10 @@ impl Inlet {
         self.pulled(stamp_s, code)
     }
 
-    /// As [`Inlet::pull`], for values that are no counts.
+    /// Does what [`Inlet::pull`] does in 64 bits, for values other than counts.
     ///
     /// # Errors
-    /// As [`Inlet::pull`].
+    /// The same as for [`Inlet::pull`].
     pub fn pull_f64(&self, values: &mut [f64], wait_s: f64) -> Result<Option<f64>, LslError> {
         self.check_length(values.len())?;
         let (mut code, pull) = (0, self.library.functions().lsl_pull_sample_d);
@@ -130,8 +130,8 @@ impl Inlet {
         }
     }
 
-    /// How the sender's clock stands to ours. The first call asks its host for up to `wait_s`; later ones give what the
-    /// library has measured last, which it does every few seconds.
+    /// Returns the offset of the sender's clock. The first call asks the sender's host and waits for up to `wait_s`;
+    /// later calls return the library's last measurement, which it repeats every few seconds.
     ///
     /// # Errors
     /// [`LslError::Timeout`] or [`LslError::Lost`].
@@ -146,7 +146,7 @@ impl Inlet {
         Ok(Correction { offset_s, uncertainty_s })
     }
 
-    /// Whether the sender's clock has begun anew since the last call, as far as [`Inlet::time_correction`] shows.
+    /// Whether the sender's clock was reset since the last call, as far as [`Inlet::time_correction`] shows.
     pub fn was_clock_reset(&self) -> bool {
         // SAFETY: the handle is an inlet's.
         unsafe { (self.library.functions().lsl_was_clock_reset)(self.handle) != 0 }

@@ -2,6 +2,7 @@
 
 use super::{LslError, Query, StreamInfo};
 use crate::clock::monotonic_ns;
+use crate::files::beside_executable;
 use std::ffi::{CStr, CString, c_char, c_double, c_float, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use std::sync::Arc;
 /// A pointer that belongs to the library.
 pub(super) type Handle = *mut c_void;
 
-/// Streams that one search tells of at most: more than one of them is an error anyway.
+/// Most streams that one search returns: more than one is an error anyway.
 const FOUND_MAX: usize = 16;
 
 macro_rules! functions {
     ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        /// The functions, as `lsl_c.h` of version 1.16 declares them; all are there since 1.16.
+        /// The functions, declared as in `lsl_c.h` of version 1.16.
         pub(super) struct Functions {
             $(pub $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
         }
@@ -24,7 +25,7 @@ macro_rules! functions {
             /// `library` must be liblsl, and must never be unloaded.
             unsafe fn find(library: &libloading::Library) -> Result<Functions, libloading::Error> {
                 Ok(Functions {
-                    // SAFETY: the caller's; the types are those of the header.
+                    // SAFETY: guaranteed by the caller; the types are those of the header.
                     $($name: unsafe { *library.get(stringify!($name))? },)*
                 })
             }
@@ -71,7 +72,7 @@ functions! {
     lsl_wait_for_consumers: fn(Handle, c_double) -> c_int;
 }
 
-/// liblsl, loaded. Clones are the same one.
+/// The loaded library. Clones share one.
 #[derive(Clone)]
 pub struct Library {
     functions: Arc<Functions>,
@@ -84,22 +85,26 @@ impl std::fmt::Debug for Library {
 }
 
 impl Library {
-    /// Loads the library from `configured`, else from beside the executable, else from where the system's loader finds
-    /// it. It is never unloaded: its threads run until the process ends.
+    /// Paths at which the library is looked for, in this order: the configured one alone, or the one beside the executable
+    /// alone, or names that the system's loader searches for.
+    pub fn paths(configured: Option<&Path>) -> Vec<PathBuf> {
+        match configured.map(Path::to_owned).or_else(|| beside_executable("liblsl.so")) {
+            Some(path) => vec![path],
+            None => vec!["liblsl.so".into(), "liblsl.so.2".into()],
+        }
+    }
+
+    /// Loads the library from the first of [`Library::paths`] that loads. It is never unloaded, because its threads
+    /// run until the process ends.
     ///
     /// # Errors
-    /// [`LslError::Library`], which says how to get it.
+    /// [`LslError::Library`], which says how to get the library.
     pub fn load(configured: Option<&Path>) -> Result<Library, LslError> {
-        let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("liblsl.so")));
-        let beside = beside.filter(|path| path.exists());
-        let first = configured.map(Path::to_owned).or(beside);
-        let paths =
-            first.map_or_else(|| vec![PathBuf::from("liblsl.so"), "liblsl.so.2".into()], |path| vec![path]);
         let mut failed = None;
-        for path in paths {
+        for path in Library::paths(configured) {
             match load(&path) {
                 Ok(functions) => return Ok(Library { functions: Arc::new(functions) }),
-                // Of several failures the first tells of the name that is meant to be there.
+                // The error is that of the first failure, which names the usual file.
                 Err(found) => _ = failed.get_or_insert((path.display().to_string(), found)),
             }
         }
@@ -107,36 +112,37 @@ impl Library {
         Err(LslError::Library { looked_for, found })
     }
 
-    /// Major and minor version.
+    /// Major and minor version of the library.
     pub fn version(&self) -> (u32, u32) {
         // SAFETY: takes nothing; 100 times the major plus the minor version.
         let version = unsafe { (self.functions.lsl_library_version)() }.unsigned_abs();
         (version / 100, version % 100)
     }
 
-    /// The library's clock on this host, s. Runs on real-time threads: a vDSO call, no allocation.
+    /// Returns the time of the library's clock on this host, s. May be called on real-time threads: a vDSO call, no
+    /// allocation.
     pub fn clock_s(&self) -> f64 {
         // SAFETY: takes nothing.
         unsafe { (self.functions.lsl_local_clock)() }
     }
 
-    /// What must be added to `CLOCK_MONOTONIC` to get the library's clock, ns: measured, not assumed. On Linux both are
-    /// the same clock, and this is within a microsecond of 0; it never changes.
+    /// Measures what must be added to `CLOCK_MONOTONIC` to get the library's clock, ns. On Linux both are the same
+    /// clock, so that the result is 0 within a microsecond and never changes.
     pub fn ahead_of_monotonic_ns(&self) -> i64 {
         let measure = |_| {
             let (before, lsl, after) = (monotonic_ns(), self.clock_s(), monotonic_ns());
             let middle = before + (after - before) / 2;
             (after - before, (lsl * 1e9).round() as i64 - middle as i64)
         };
-        // The tightest of some is the truest.
+        // The measurement with the shortest interval is the most exact.
         let (width, ahead) = (0..32).map(measure).min().unwrap_or_default();
         if ahead.unsigned_abs() <= width { 0 } else { ahead }
     }
 
-    /// Searches for up to `wait_s` for the streams of `query`, and returns earlier once `minimum` are found. Blocks.
+    /// Searches for the streams of `query` for up to `wait_s`, and returns earlier once `minimum` are found. Blocks.
     ///
     /// # Errors
-    /// [`LslError::Refused`] when the query is no predicate.
+    /// [`LslError::Refused`] when the condition of the query is not valid.
     pub fn resolve(&self, query: &Query, minimum: usize, wait_s: f64) -> Result<Vec<StreamInfo>, LslError> {
         let predicate = text("a predicate", &query.predicate())?;
         let mut found: [Handle; FOUND_MAX] = [std::ptr::null_mut(); FOUND_MAX];
@@ -146,7 +152,7 @@ impl Library {
             resolve(found.as_mut_ptr(), FOUND_MAX as u32, predicate.as_ptr(), minimum as c_int, wait_s)
         };
         let Ok(count) = usize::try_from(count) else { return Err(self.refused("search for the stream")) };
-        // Each is ours from here on.
+        // The handles belong to us from here on.
         Ok(found[..count].iter().map(|handle| StreamInfo::own(self.clone(), *handle)).collect())
     }
 
@@ -154,7 +160,7 @@ impl Library {
         &self.functions
     }
 
-    /// What the library says of its last failure on this thread.
+    /// Returns the library's message for its last failure on this thread as an error.
     pub(super) fn refused(&self, what: &'static str) -> LslError {
         // SAFETY: a string of this thread's that lives until its next call.
         let found = unsafe { read((self.functions.lsl_last_error)()) };
@@ -162,7 +168,7 @@ impl Library {
         LslError::Refused { what, found }
     }
 
-    /// The error of a code that a function has left.
+    /// Converts the error code that a function left.
     pub(super) fn check(&self, code: c_int, what: &'static str) -> Result<(), LslError> {
         match code {
             0 => Ok(()),
@@ -184,7 +190,7 @@ fn load(path: &Path) -> Result<Functions, String> {
     Ok(functions)
 }
 
-/// A string of the library's. Empty where there is none.
+/// Reads a string of the library; empty when there is none.
 ///
 /// # Safety
 /// Null, or a string that ends with a zero and lives for the call.
@@ -192,11 +198,11 @@ pub(super) unsafe fn read(string: *const c_char) -> String {
     if string.is_null() {
         return String::new();
     }
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
 }
 
-/// A string for the library.
+/// Makes a string for the library.
 pub(super) fn text(what: &'static str, text: &str) -> Result<CString, LslError> {
     CString::new(text).map_err(|_| LslError::Text { what, text: text.to_owned() })
 }

@@ -4,12 +4,12 @@ use super::library::{Handle, Library};
 use super::{LslError, StreamInfo};
 use std::marker::PhantomData;
 
-/// Length of a buffer is in samples, not in seconds.
+/// Flag of the library: the length of a buffer is in samples, not in seconds.
 const IN_SAMPLES: i32 = 1;
 
-/// Sends a stream. May move between threads; only one uses it at a time.
+/// Sends a stream. May move between threads; only one thread may use it at a time.
 ///
-/// A receiver that does not read loses samples, the oldest, and delays nobody.
+/// A receiver that does not read loses the oldest samples, and delays nobody.
 pub struct Outlet {
     library: Library,
     handle: Handle,
@@ -21,10 +21,10 @@ pub struct Outlet {
 unsafe impl Send for Outlet {}
 
 impl Outlet {
-    /// Offers a stream to whoever looks for it. Of each receiver, at most `buffer_samples` wait.
+    /// Offers a stream to all who look for it. At most `buffer_samples` samples wait for each receiver.
     ///
     /// # Errors
-    /// [`LslError::Refused`] when the library cannot, for want of a port.
+    /// [`LslError::Refused`] when the library cannot offer it, for lack of a port.
     pub fn new(info: &StreamInfo, buffer_samples: usize) -> Result<Outlet, LslError> {
         let library = info.library().clone();
         let buffer = i32::try_from(buffer_samples.max(1)).unwrap_or(i32::MAX);
@@ -37,11 +37,12 @@ impl Outlet {
         Ok(Outlet { library, handle, channels: info.channels(), _not_shared: PhantomData })
     }
 
-    /// Sends one sample, one value for each channel, of the instant `stamp_s` by [`Library::clock_s`]. Hands it to the
-    /// library's threads and waits for no receiver: a copy, a lock that is held for a copy, and a wake-up for each.
+    /// Sends one sample, one value for each channel, with the time stamp `stamp_s` by [`Library::clock_s`]. Hands the
+    /// sample to the library's threads and waits for no receiver; it takes a copy, a lock that is held for the copy,
+    /// and a wake-up for each receiver.
     ///
     /// # Errors
-    /// [`LslError::Refused`] for another number of values.
+    /// [`LslError::Refused`] when there is not one value for each channel.
     pub fn push(&self, values: &[f32], stamp_s: f64) -> Result<(), LslError> {
         if values.len() != self.channels {
             let found = format!("{} of {} channels", values.len(), self.channels);
@@ -60,13 +61,13 @@ impl Outlet {
         self.library.check(code, "push a sample")
     }
 
-    /// Whether somebody receives.
+    /// Whether there is a receiver.
     pub fn has_receivers(&self) -> bool {
         // SAFETY: the handle is an outlet's.
         unsafe { (self.library.functions().lsl_have_consumers)(self.handle) != 0 }
     }
 
-    /// Waits for up to `wait_s` until somebody receives; whether somebody does.
+    /// Waits for up to `wait_s` until there is a receiver, and returns whether there is one.
     pub fn wait_for_receiver(&self, wait_s: f64) -> bool {
         // SAFETY: the handle is an outlet's.
         unsafe { (self.library.functions().lsl_wait_for_consumers)(self.handle, wait_s) != 0 }

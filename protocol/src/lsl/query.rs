@@ -1,22 +1,22 @@
-//! Which stream is meant: what stands behind `lsl:` in an endpoint.
+//! The query that selects a stream: the part of an endpoint after `lsl:`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A choice of streams: all that is set must hold. Nothing set: the user's own default.
+/// A query for streams. A stream must meet all conditions that are set; with none set, the program uses its default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Query {
-    /// The stream's name.
+    /// Name of the stream.
     pub name: Option<String>,
-    /// Its content type.
+    /// Content type of the stream.
     pub content_type: Option<String>,
-    /// Its source id.
+    /// Source id of the stream.
     pub source_id: Option<String>,
-    /// A condition in the library's words, such as `starts-with(name,'rig') and channel_count=96`.
+    /// XPath condition of the library, such as `starts-with(name,'rig') and channel_count=96`.
     pub condition: Option<String>,
 }
 
-/// A text that is no query.
+/// The text is not a query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected lsl:NAME, or of lsl:name=NAME,type=TYPE,source-id=ID,predicate=CONDITION those that are wanted, \
@@ -27,27 +27,27 @@ pub struct QueryError {
 }
 
 impl Query {
-    /// Streams of a name.
+    /// Makes a query for streams of this name.
     pub fn of_name(name: impl Into<String>) -> Query {
         Query { name: Some(name.into()), ..Query::default() }
     }
 
-    /// Whether nothing is asked for.
+    /// Whether no condition is set.
     pub fn is_any(&self) -> bool {
         *self == Query::default()
     }
 
-    /// The name, where nothing else is asked for: all that an outlet can be given.
+    /// Returns the name if no other condition is set: an offered stream can be given nothing else.
     pub fn only_name(&self) -> Option<&str> {
         let Query { name, content_type: None, source_id: None, condition: None } = self else { return None };
         name.as_deref()
     }
 
-    /// The condition for [`super::Library::resolve`].
+    /// Returns the conditions as one XPath condition, for [`super::Library::resolve`].
     pub fn predicate(&self) -> String {
         let equals = |field: &str, value: &Option<String>| {
             let value = value.as_ref()?;
-            // A value has at most one kind of quotes: the parser sees to it.
+            // A value has at most one kind of quotes, which the parser makes sure of.
             let quote = if value.contains('\'') { '"' } else { '\'' };
             Some(format!("{field}={quote}{value}{quote}"))
         };
@@ -64,7 +64,7 @@ impl Query {
 impl FromStr for Query {
     type Err = QueryError;
 
-    /// Reads what stands behind `lsl:`. A predicate comes last, as it may have commas in it.
+    /// Reads the text after `lsl:`. A predicate comes last, because it may hold commas.
     fn from_str(text: &str) -> Result<Query, QueryError> {
         let error = || QueryError { found: text.to_owned() };
         let mut query = Query::default();

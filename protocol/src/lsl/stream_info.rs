@@ -1,10 +1,10 @@
-//! What a stream says of itself: name, type, rate, format, and the description of its channels in XDF's words.
+//! The description of a stream: name, type, rate, number format, and the metadata of its channels as XDF names them.
 
 use super::LslError;
 use super::library::{Handle, Library, read, text};
 use std::marker::PhantomData;
 
-/// How values are sent; the numbers are the library's.
+/// The format in which values are sent. The numbers are the library's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Format {
@@ -22,12 +22,12 @@ pub enum Format {
     Int8 = 6,
     /// 64-bit integers.
     Int64 = 7,
-    /// Something newer.
+    /// A format that this program does not know.
     Unknown = 0,
 }
 
 impl Format {
-    /// As documents and messages call it.
+    /// The name used in documents and messages.
     pub fn name(self) -> &'static str {
         match self {
             Format::Float32 => "float32",
@@ -41,59 +41,59 @@ impl Format {
         }
     }
 
-    /// Whether it is a number that a `float32` holds without a loss where it is a count.
+    /// Whether values are numbers. Counts in any of these formats fit into a `float32` without loss.
     pub fn is_number(self) -> bool {
         !matches!(self, Format::String | Format::Unknown)
     }
 }
 
-/// One channel, in XDF's words.
+/// The metadata of one channel, as XDF names it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Channel {
-    /// What tells it from others: a unit's id.
+    /// Label, which identifies the channel: a unit's id.
     pub label: String,
-    /// Unit of its values, such as `m/s`.
+    /// Unit of the values, such as `m/s`.
     pub unit: String,
-    /// What it is, such as `Rate`.
+    /// Type of the channel, such as `Rate`.
     pub kind: String,
 }
 
 impl Channel {
-    /// A channel of this label, unit and type.
+    /// Makes a channel of this label, unit and type.
     pub fn new(label: impl ToString, unit: &str, kind: &str) -> Channel {
         Channel { label: label.to_string(), unit: unit.to_owned(), kind: kind.to_owned() }
     }
 }
 
-/// What an outlet says beside the library's own fields.
+/// The metadata of an outlet besides the library's own fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Description {
-    /// One for each channel.
+    /// Metadata of each channel.
     pub channels: Vec<Channel>,
-    /// Further entries, by their names.
+    /// Further entries, by name.
     pub entries: Vec<(&'static str, String)>,
 }
 
-/// What an outlet is made of.
+/// The fields of an outlet that the library defines.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kind<'a> {
-    /// Name, not empty.
+    /// Name of the stream; not empty.
     pub name: &'a str,
-    /// Content type.
+    /// Content type of the stream.
     pub content_type: &'a str,
-    /// Samples in a second; 0 for irregular streams.
+    /// Nominal rate, samples/s; 0 for an irregular stream.
     pub rate_hz: f64,
-    /// How values are sent.
+    /// Format in which values are sent.
     pub format: Format,
-    /// What stays the same when the program is started again: a receiver finds the stream by it.
+    /// Source id, which stays the same when the program is restarted, so that a receiver finds the stream again.
     pub source_id: &'a str,
 }
 
-/// A stream's description. May move between threads; only one uses it at a time.
+/// The description of a stream. May move between threads; only one thread may use it at a time.
 pub struct StreamInfo {
     library: Library,
     handle: Handle,
-    /// Reading a description is not safe from two threads at once.
+    /// A description must not be read by two threads at once.
     _not_shared: PhantomData<*mut ()>,
 }
 
@@ -101,10 +101,10 @@ pub struct StreamInfo {
 unsafe impl Send for StreamInfo {}
 
 impl StreamInfo {
-    /// A description of a stream of ours.
+    /// Makes the description of a stream to be offered.
     ///
     /// # Errors
-    /// [`LslError::Refused`] for an empty name or a negative rate, [`LslError::Text`].
+    /// [`LslError::Refused`] for an empty name or a negative rate, [`LslError::Text`] for a zero byte in a text.
     pub fn new(
         library: &Library,
         kind: &Kind<'_>,
@@ -150,7 +150,7 @@ impl StreamInfo {
         Ok(())
     }
 
-    /// Takes over a handle that the library has given away.
+    /// Takes ownership of a handle that the library has given away.
     pub(super) fn own(library: Library, handle: Handle) -> StreamInfo {
         StreamInfo { library, handle, _not_shared: PhantomData }
     }
@@ -163,31 +163,31 @@ impl StreamInfo {
         &self.library
     }
 
-    /// Name.
+    /// Name of the stream.
     pub fn name(&self) -> String {
         // SAFETY: the handle is a description's; the string lives as long as it does.
         unsafe { read((self.library.functions().lsl_get_name)(self.handle)) }
     }
 
-    /// Content type.
+    /// Content type of the stream.
     pub fn content_type(&self) -> String {
         // SAFETY: as above.
         unsafe { read((self.library.functions().lsl_get_type)(self.handle)) }
     }
 
-    /// What stays the same when the source is started again; may be empty.
+    /// Source id of the stream, which stays the same when the source is restarted; may be empty.
     pub fn source_id(&self) -> String {
         // SAFETY: as above.
         unsafe { read((self.library.functions().lsl_get_source_id)(self.handle)) }
     }
 
-    /// Identity of the outlet: another each time one is made.
+    /// Identity of the outlet: a new one each time an outlet is made.
     pub fn uid(&self) -> String {
         // SAFETY: as above.
         unsafe { read((self.library.functions().lsl_get_uid)(self.handle)) }
     }
 
-    /// The computer that it is on.
+    /// Name of the computer that sends the stream.
     pub fn hostname(&self) -> String {
         // SAFETY: as above.
         unsafe { read((self.library.functions().lsl_get_hostname)(self.handle)) }
@@ -200,13 +200,13 @@ impl StreamInfo {
         usize::try_from(channels).unwrap_or(0)
     }
 
-    /// Samples in a second; 0 for irregular streams.
+    /// Nominal rate, samples/s; 0 for an irregular stream.
     pub fn rate_hz(&self) -> f64 {
         // SAFETY: the handle is a description's.
         unsafe { (self.library.functions().lsl_get_nominal_srate)(self.handle) }
     }
 
-    /// How values are sent.
+    /// Format in which values are sent.
     pub fn format(&self) -> Format {
         // SAFETY: the handle is a description's.
         match unsafe { (self.library.functions().lsl_get_channel_format)(self.handle) } {
@@ -221,7 +221,8 @@ impl StreamInfo {
         }
     }
 
-    /// An entry of the description; empty where there is none. Only a description from [`super::Inlet::full_info`] has.
+    /// Returns an entry of the metadata; empty when there is none. Only a description from
+    /// [`super::Inlet::full_info`] has entries.
     pub fn entry(&self, name: &str) -> String {
         let functions = self.library.functions();
         let Ok(name) = text("a name", name) else { return String::new() };
@@ -229,7 +230,8 @@ impl StreamInfo {
         unsafe { read((functions.lsl_child_value_n)((functions.lsl_get_desc)(self.handle), name.as_ptr())) }
     }
 
-    /// Labels of the channels, as far as the stream has some. Only a description from [`super::Inlet::full_info`] has.
+    /// Returns the labels of the channels that have one. Only a description from [`super::Inlet::full_info`] has
+    /// labels.
     pub fn labels(&self) -> Vec<String> {
         let functions = self.library.functions();
         let mut labels = Vec::new();

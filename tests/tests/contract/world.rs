@@ -1,13 +1,20 @@
-//! The three threads of the daemon and the queues between them, on one thread and a clock that jumps from event to
-//! event: the production rebinning, intake, decoder and guard with a scripted engine.
+//! The three threads of the daemon on one thread and on a clock that jumps from event to event.
+//!
+//! The loops are the production ones, with their queues; only the source, the engine and the fallback decoder are scripted.
+//! Between the loops stand queues of the simulation's own, in which an item waits as long as its thread would have taken.
 
 use crate::plan::{Fault, Incoming, Plan};
-use ndt_daemon::decoder::Decoder;
+use crossbeam_channel::Receiver;
+use ndt_daemon::decoder::{Decoder, DecoderCounters};
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_daemon::guard::{Counters, Guard, Settings};
-use ndt_daemon::policy::{Fallback, Policy, VelocityLimits};
-use ndt_daemon::rebin::Rebin;
-use ndt_daemon::source::{Arrival, Intake};
+use ndt_daemon::guard::policy::{Fade, Policy, VelocityLimits};
+use ndt_daemon::guard::{Guard, GuardCounters, GuardSettings};
+use ndt_daemon::input::rebin::Rebin;
+use ndt_daemon::input::{Arrival, Received, Source, Velocity};
+use ndt_daemon::pipeline::counters::Counters;
+use ndt_daemon::pipeline::keep_warm::KeepWarm;
+use ndt_daemon::pipeline::loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
+use ndt_daemon::queue::Queue;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::{Bin, Estimate};
@@ -15,8 +22,8 @@ use ndt_tests::{Positions, Shape, weights_only};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 
 pub const STALE_AFTER_BINS: u64 = 3;
 pub const WARMUP_BINS: u64 = 5;
@@ -54,7 +61,7 @@ impl Engine for Script {
 
 /// A bin that came to the daemon as one of the model's.
 pub struct Came {
-    /// What the guard heard of it.
+    /// Its arrival, as the guard is told of it.
     pub arrival: Arrival,
     /// The last of the source's bins that it was made of, that one's number, and the bin's count in channel 0.
     pub nth: u64,
@@ -69,84 +76,152 @@ pub struct Trace {
     pub published: Vec<Estimate>,
     /// What came, in this order.
     pub came: Vec<Came>,
-    pub guard: Counters,
+    pub guard: GuardCounters,
 }
+
+/// The rig: gives the source thread one bin at a time, joined to the model's width as a transport does.
+struct Rig {
+    coming: mpsc::Receiver<Bin>,
+    width_us: u32,
+    rebin: Rebin,
+}
+
+impl Source for Rig {
+    fn receive(&mut self, bin: &mut Bin) -> Received {
+        let Ok(coming) = self.coming.try_recv() else { return Received::Nothing };
+        *bin = coming;
+        match self.rebin.push(bin, self.width_us) {
+            Ok(true) => Received::Bin,
+            Ok(false) => Received::Nothing,
+            Err(error) => Received::Refused(error.into()),
+        }
+    }
+}
+
+type FallbackOf = Box<dyn FnMut(&Bin) -> Option<Velocity>>;
+type Publish = Box<dyn FnMut(&Estimate) + Send>;
 
 struct World {
     now_ns: u64,
     incoming: VecDeque<Incoming>,
-    rebin: Rebin,
-    intake: Intake,
-    bins: VecDeque<(u64, Bin)>,
-    decoder: Decoder,
-    broken: Arc<[AtomicBool; 2]>,
-    /// When the decode thread is done with what it has, and what it then hands on.
-    busy_until_ns: Option<u64>,
-    computed: Vec<Estimate>,
-    /// What the publish thread has not looked at yet, and when it looks next.
-    heard: VecDeque<Arrival>,
-    results: VecDeque<Estimate>,
-    looks_ns: u64,
-    guard: Guard,
-    has_fallback: bool,
+    counters: Arc<Counters>,
     random: ChaCha8Rng,
     trace: Trace,
+    broken: Arc<[AtomicBool; 2]>,
+    /// The source thread, what it is given, and what it hands on.
+    source: SourceLoop<Rig, FallbackOf>,
+    to_source: mpsc::Sender<Bin>,
+    arrived: Receiver<SourceEvent>,
+    /// Count in channel 0 of the bin that the source thread took in last, as bits.
+    count: Arc<AtomicU32>,
+    /// The source's number of each bin that waits for the decode thread.
+    waiting: VecDeque<u64>,
+    /// The decode thread, what it has computed, and when it will be done with that.
+    decode: DecodeLoop,
+    computed: Receiver<Estimate>,
+    busy_until_ns: Option<u64>,
+    /// The publish thread, what it is given, and when it looks next.
+    publish: PublishLoop<Publish>,
+    events: Queue<SourceEvent>,
+    results: Queue<Estimate>,
+    waiting_results: Receiver<Estimate>,
+    published: mpsc::Receiver<Estimate>,
+    looks_ns: u64,
 }
 
-/// Runs the plan to its end, without or with a fallback decoder, which says the bin's count and number.
+/// Runs the plan to its end, without or with a fallback decoder, whose velocity is the bin's count and number.
 pub fn run(plan: &Plan, seed: u64, has_fallback: bool) -> Trace {
-    let architecture = Architecture {
-        width: 4,
-        layers: 1,
-        heads: 1,
-        feedforward: 4,
-        window_bins: 3,
-        positions: Positions::LagBias,
-    };
-    let mut bundle = weights_only(Shape { channels: 2, units: 1, dims: 2, architecture }, 1);
-    bundle.manifest.bin_width_ms = plan.period_ns as f64 * 1e-6;
-    let broken = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
-    let engine = Box::new(Script { seen: 0, broken: broken.clone() });
-    let settings = Settings {
-        deadline_ns: plan.deadline_ns,
-        stale_after_bins: STALE_AFTER_BINS,
-        fallback: Fallback { policy: Policy::Decay, time_constant_bins: 2.5 },
-        limits: VelocityLimits::default(),
-    };
-    let mut world = World {
-        now_ns: 0,
-        incoming: plan.incoming(seed).into(),
-        rebin: Rebin::new((plan.period_ns / 1_000) as u32, 2, 50.0),
-        intake: Intake::default(),
-        bins: VecDeque::new(),
-        decoder: Decoder::new(&bundle, engine, &[], plan.deadline_ns),
-        broken,
-        busy_until_ns: None,
-        computed: Vec::new(),
-        heard: VecDeque::new(),
-        results: VecDeque::new(),
-        looks_ns: 0,
-        guard: Guard::new(&bundle, settings),
-        has_fallback,
-        random: ChaCha8Rng::seed_from_u64(seed),
-        trace: Trace::default(),
-    };
+    let mut world = World::new(plan, seed, has_fallback);
     let end_ns = world.incoming.back().map_or(0, |last| last.at_ns);
     while world.now_ns <= end_ns {
         world.event(plan);
     }
-    world.trace.guard = world.guard.counters();
+    world.trace.published = world.published.try_iter().collect();
+    world.trace.guard = world.counters.stats().guard;
     world.trace
 }
 
 impl World {
+    fn new(plan: &Plan, seed: u64, has_fallback: bool) -> World {
+        let architecture = Architecture {
+            width: 4,
+            layers: 1,
+            heads: 1,
+            feedforward: 4,
+            window_bins: 3,
+            positions: Positions::LagBias,
+        };
+        let mut bundle = weights_only(Shape { channels: 2, units: 1, dims: 2, architecture }, 1);
+        bundle.manifest.bin_width_ms = plan.period_ns as f64 * 1e-6;
+        let settings = GuardSettings {
+            deadline_ns: plan.deadline_ns,
+            stale_after_bins: STALE_AFTER_BINS,
+            fade: Fade { policy: Policy::Decay, time_constant_bins: 2.5 },
+            limits: VelocityLimits::default(),
+        };
+        let counters = Arc::new(Counters::default());
+        let broken = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let count = Arc::new(AtomicU32::new(0));
+        let (to_source, coming) = mpsc::channel();
+        let (arrivals, arrived) = Queue::untouched();
+        let (bins, queued_bins) = Queue::untouched();
+        let (estimates, computed) = Queue::untouched();
+        let (events, queued_events) = Queue::untouched();
+        let (results, queued_results) = Queue::untouched();
+        let (publish, published) = mpsc::channel();
+        let rebin = Rebin::new((plan.period_ns / 1_000) as u32, 2, 50.0);
+        let rig = Rig { coming, width_us: (plan.width_ns() / 1_000) as u32, rebin };
+        let fallback: FallbackOf = Box::new({
+            let count = count.clone();
+            move |bin| {
+                count.store(bin.counts()[0].to_bits(), Relaxed);
+                has_fallback.then(|| [bin.counts()[0], bin.seq as f32, 0.0])
+            }
+        });
+        let engine = Box::new(Script { seen: 0, broken: broken.clone() });
+        let decoder = Decoder::new(&bundle, engine, &[], plan.deadline_ns);
+        let publish: Publish = Box::new(move |estimate| drop(publish.send(estimate.clone())));
+        let guard = Guard::new(&bundle, settings);
+        let look_every_ns = plan.deadline_ns / 2;
+        let waiting_results = queued_results.clone();
+        World {
+            now_ns: 0,
+            incoming: plan.incoming(seed).into(),
+            random: ChaCha8Rng::seed_from_u64(seed),
+            trace: Trace::default(),
+            broken,
+            source: SourceLoop::new(rig, fallback, arrivals, bins, counters.clone()),
+            to_source,
+            arrived,
+            count,
+            waiting: VecDeque::new(),
+            decode: DecodeLoop::new(decoder, KeepWarm::never(), queued_bins, estimates, counters.clone()),
+            computed,
+            busy_until_ns: None,
+            publish: PublishLoop::new(
+                guard,
+                look_every_ns,
+                publish,
+                queued_events,
+                queued_results,
+                counters.clone(),
+            ),
+            events,
+            results,
+            waiting_results,
+            published,
+            looks_ns: 0,
+            counters,
+        }
+    }
+
     /// The next thing that happens, of all threads.
     fn event(&mut self, plan: &Plan) {
         let comes_ns = self.incoming.front().map_or(u64::MAX, |incoming| incoming.at_ns);
         let decoded_ns = self.busy_until_ns.unwrap_or(u64::MAX);
         self.now_ns = self.now_ns.max(comes_ns.min(decoded_ns).min(self.looks_ns));
         if comes_ns <= self.now_ns {
-            self.receive(plan);
+            self.receive();
         } else if decoded_ns <= self.now_ns {
             self.hand_on(plan);
         } else {
@@ -157,23 +232,28 @@ impl World {
         }
     }
 
-    /// The source thread.
-    fn receive(&mut self, plan: &Plan) {
-        let Some(Incoming { nth, mut bin, .. }) = self.incoming.pop_front() else { return };
+    /// The source thread receives one of the source's bins.
+    fn receive(&mut self) {
+        let Some(Incoming { nth, bin, .. }) = self.incoming.pop_front() else { return };
         let source_seq = bin.seq;
-        if !self.rebin.push(&mut bin, (plan.width_ns() / 1_000) as u32).unwrap() {
-            return;
+        self.to_source.send(bin).unwrap();
+        self.source.turn();
+        for event in self.arrived.try_iter() {
+            if let SourceEvent::Arrived(arrival) = event {
+                let count = f32::from_bits(self.count.load(Relaxed));
+                self.trace.came.push(Came { arrival, nth, source_seq, count });
+                if self.waiting.len() == QUEUE_BINS {
+                    self.waiting.pop_front();
+                }
+                self.waiting.push_back(nth);
+            }
+            self.events.push(event);
         }
-        let Some(mut arrival) = self.intake.take(&mut bin) else { return };
-        arrival.velocity = self.has_fallback.then(|| [bin.counts()[0], bin.seq as f32, 0.0]);
-        self.trace.came.push(Came { arrival, nth, source_seq, count: bin.counts()[0] });
-        push(&mut self.heard, arrival);
-        push(&mut self.bins, (nth, bin));
     }
 
-    /// The decode thread takes a bin.
+    /// The decode thread takes a bin, and is busy with it from now on.
     fn decode(&mut self, plan: &Plan) {
-        let Some((nth, bin)) = self.bins.pop_front() else { return };
+        let (Some(bin), Some(nth)) = (self.decode.next_bin(), self.waiting.pop_front()) else { return };
         let mut cost_ns = plan.decode_ns;
         let mut broken = [false; 2];
         for fault in plan.at(nth) {
@@ -184,11 +264,9 @@ impl World {
             }
         }
         self.broken.iter().zip(broken).for_each(|(shared, broken)| shared.store(broken, Relaxed));
-        let computed = &mut self.computed;
-        let before = self.decoder.counters();
-        self.decoder
-            .decode(&bin, self.bins.len(), self.now_ns, &mut |estimate| computed.push(estimate.clone()));
-        if self.decoder.counters() != before && self.computed.is_empty() {
+        let before: DecoderCounters = self.counters.stats().decoder;
+        self.decode.turn(&bin, &mut || self.now_ns);
+        if self.counters.stats().decoder != before && self.computed.is_empty() {
             // A bin that is only observed or dropped costs less.
             cost_ns = plan.decode_ns / 2;
         }
@@ -198,32 +276,22 @@ impl World {
     /// The decode thread is done with a bin: each result wakes the publish thread.
     fn hand_on(&mut self, plan: &Plan) {
         self.busy_until_ns = None;
-        for mut result in std::mem::take(&mut self.computed) {
+        let computed: Vec<Estimate> = self.computed.try_iter().collect();
+        for mut result in computed {
             result.decoded_ns = self.now_ns;
-            push(&mut self.results, result);
+            self.results.push(result);
             self.looks_ns = self.looks_ns.min(self.now_ns + self.delay_ns(plan));
         }
     }
 
-    /// The publish thread runs once: all that was heard, one result, what is due. An arrival does not wake it.
+    /// The publish thread takes one turn. An arrival does not wake it.
     fn look(&mut self, plan: &Plan) {
-        let result = self.results.pop_front();
-        self.heard.drain(..).for_each(|arrival| self.guard.arrived(arrival));
-        let (now_ns, published) = (self.now_ns, &mut self.trace.published);
-        let mut emit = |estimate: &mut Estimate| {
-            estimate.published_ns = now_ns;
-            published.push(estimate.clone());
-        };
-        if let Some(result) = result {
-            self.guard.decoded(&result, &mut emit);
-        }
-        self.guard.tick(now_ns, &mut emit);
-        self.looks_ns = match self.results.is_empty() {
-            true => {
-                let look_ns = now_ns + plan.deadline_ns / 2;
-                let asked_ns = self.guard.wake_ns().map_or(look_ns, |asked_ns| asked_ns.min(look_ns));
-                asked_ns.max(now_ns) + self.delay_ns(plan)
-            }
+        let now_ns = self.now_ns;
+        let result = self.publish.next_result();
+        self.publish.turn(result.as_ref(), &mut || now_ns);
+        self.publish.describe(now_ns);
+        self.looks_ns = match self.waiting_results.is_empty() {
+            true => self.publish.wake_ns(now_ns).max(now_ns) + self.delay_ns(plan),
             false => now_ns,
         };
     }
@@ -234,12 +302,4 @@ impl World {
         let most_ns = if is_calm { plan.calm_wake_delay_ns } else { plan.wake_delay_ns };
         self.random.random_range(0..=most_ns)
     }
-}
-
-/// A queue between two threads drops its oldest when full.
-fn push<T>(queue: &mut VecDeque<T>, item: T) {
-    if queue.len() == QUEUE_BINS {
-        queue.pop_front();
-    }
-    queue.push_back(item);
 }

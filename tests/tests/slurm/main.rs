@@ -3,7 +3,7 @@
 mod cluster;
 
 use cluster::{Cluster, wait_until};
-use ndt_replay::nwb_write;
+use ndt_replay::nwb;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_tests::program;
 use ndt_trainer::sweep::plan::Plan;
@@ -16,7 +16,7 @@ fn folder(parent: &Path, rates: &str, epochs: usize) -> PathBuf {
     let folder = parent.join("it's 50%a \"done\"");
     std::fs::create_dir_all(&folder).unwrap();
     let recipe = Recipe { trials: 40, units: 20, heldout: 5, seed: 7 };
-    nwb_write::write(&simulate(&recipe), &folder.join("session.nwb")).unwrap();
+    nwb::write(&simulate(&recipe), &folder.join("session.nwb")).unwrap();
     write(&folder, rates, epochs);
     folder
 }
@@ -146,7 +146,7 @@ fn what_slurm_refuses_is_said_in_its_words() {
     let refused =
         sweep(&cluster, &folder, &[&SLURM[..], &["--partition", "none-such"]].concat()).output().unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("expected sbatch to go well, found: "), "{said}");
+    assert!(!refused.status.success() && said.contains("expected sbatch to succeed, found: "), "{said}");
     assert!(said.contains("invalid partition"), "{said}");
     // A refusal is no submission: the next one is whole.
     let (report, _) = report(&cluster, &folder, &SLURM);

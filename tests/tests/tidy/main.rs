@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 
 /// A library, and the only files and folders that may name it.
 const FENCES: [(&str, &[&str]); 5] = [
-    ("ort::", &["daemon/src/engine/onnx.rs"]),
-    ("hdf5::", &["replay/src/h5.rs"]),
-    ("zeromq::", &["daemon/src/zeromq.rs", "replay/src/zeromq.rs"]),
+    ("ort::", &["daemon/src/engine/onnx.rs", "daemon/src/engine/onnx/"]),
+    ("hdf5::", &["replay/src/h5.rs", "replay/src/h5/"]),
+    (
+        "zeromq::",
+        &["daemon/src/transport/zeromq", "daemon/src/bench/zeromq_rig.rs", "replay/src/transport/zeromq"],
+    ),
     ("burn::", &["trainer/"]),
     ("libloading::", &["protocol/src/lsl/library.rs"]),
 ];

@@ -1,4 +1,4 @@
-//! Pairs of days: the session that a bundle is fitted on, and the new one that it is made to fit.
+//! Pairs of days: the session that a bundle is fitted on, and the new session that the bundle is adapted to.
 
 use ndt_replay::nwb;
 use ndt_replay::session::{Session, Unit};
@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 
-/// Added to a unit's id where the new day is not to know who it was.
+/// Added to the id of a unit that must not be recognised on the new day.
 const STRANGER: i64 = 1_000_000;
 
 /// Two days and what changed between them.
@@ -18,7 +18,7 @@ pub struct Days {
     pub second: Session,
 }
 
-/// The recording's train and val trials, cut in halves in time: units change only as a set-up says.
+/// The recording's train and val trials, cut in halves in time. The units change only as a set-up says.
 pub fn recorded(path: &Path) -> Vec<Days> {
     let session = nwb::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (first, second) = (half(&session, 0), half(&session, 1));
@@ -46,11 +46,11 @@ pub fn recorded(path: &Path) -> Vec<Days> {
     ]
 }
 
-/// Simulated days of one population: rates change by factors of 0.5 to 2, 30 % of the units are exchanged for others, and
-/// each unit's tuning turns: it fires 30 % of another unit's spikes instead of its own.
+/// Simulated days of one population: rates change by factors of 0.5 to 2, 30 % of the units are replaced by others, and the tuning
+/// of each unit changes: 30 % of its spikes are replaced by another unit's.
 pub fn simulated(trials: usize) -> Vec<Days> {
     const UNITS: usize = 96;
-    // The second half are the strangers; a trial's course does not depend on the number of units.
+    // The second half of the units are the strangers. A trial's movement does not depend on the number of units.
     let session = simulate(&Recipe { trials: 2 * trials, units: 2 * UNITS, heldout: 48, seed: 11 });
     let known: Vec<usize> = (0..UNITS).collect();
     let (first, second) = (half(&session, 0), half(&session, 1));
@@ -84,12 +84,12 @@ pub fn simulated(trials: usize) -> Vec<Days> {
     ]
 }
 
-/// Each spike with this probability.
+/// The spikes that remain when each is kept with this probability.
 fn thinned(spike_times: &[f64], kept: f64, random: &mut ChaCha8Rng) -> Vec<f64> {
     spike_times.iter().copied().filter(|_| random.random_bool(kept)).collect()
 }
 
-/// One half of the train and of the val trials.
+/// One half of the train trials and one half of the val trials.
 fn half(session: &Session, which: usize) -> Session {
     let mut half = session.clone();
     for split in ["train", "val"] {

@@ -1,26 +1,26 @@
-//! What a new session costs and gives: fine-tuning against a fit from nothing, the old bundle and a Wiener filter, on 8, 16, 32
-//! and all trials of days whose units were permuted, dropped, exchanged or have drifted.
+//! The cost and the benefit of fine-tuning on a new session, compared with a fit from scratch, the old bundle and a Wiener filter,
+//! on 8, 16, 32 and all trials of days whose units were permuted, dropped, replaced or have drifted.
 //!
 //! ```sh
 //! cargo bench -p ndt-trainer --bench new_sessions -- --data reach.nwb [--quick] [part of a set-up's title]
 //! ```
 //!
-//! With `--quick` nothing is fitted from nothing, which takes most of the time.
-//! All are scored on the new day's validation trials. Fine-tuning chooses nothing by them; the fit from nothing keeps its
-//! best epoch on them, and the Wiener filter its penalty and history: both are flattered. Seconds are of the wall clock
-//! and of the processor, all threads together.
+//! With `--quick` the fits from scratch, which take most of the time, are left out.
+//! All methods are scored on the new day's validation trials. Fine-tuning chooses nothing by these trials, whereas the fit from
+//! scratch chooses its epoch by them, and the Wiener filter its penalty and history: the scores of these two are optimistic.
+//! Durations are wall-clock seconds, and processor seconds of all threads together.
 
 mod days;
 
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_replay::session::Session;
-use ndt_trainer::baselines::data::{Data, Units, r2};
+use ndt_trainer::baselines::runs::{Runs, Units, r2};
 use ndt_trainer::baselines::wiener::{HISTORIES, Wiener};
 use ndt_trainer::config::Config;
-use ndt_trainer::dataset::Dataset;
+use ndt_trainer::data::Dataset;
 use ndt_trainer::export;
-use ndt_trainer::training::finetune::{self, Settings};
+use ndt_trainer::training::finetune::{self, FinetuneOptions};
 use ndt_trainer::training::{self, Scores};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,13 @@ use std::time::Instant;
 
 const BIN_MS: f64 = 20.0;
 
-/// Trials of a calibration; `usize::MAX` for all.
+/// Numbers of calibration trials; `usize::MAX` for all.
 const TRIALS: [usize; 4] = [8, 16, 32, usize::MAX];
 
-/// Epochs of the fit from nothing on few trials, a step each.
+/// Number of epochs of a fit from scratch on few trials, with one step each.
 const SCRATCH_EPOCHS: usize = 300;
 
-/// A row of the table.
+/// One row of the table: a method on a number of trials.
 struct Row {
     method: &'static str,
     trials: usize,
@@ -91,28 +91,29 @@ fn data(session: &Session) -> Dataset {
     Dataset::new(std::slice::from_ref(session), BIN_MS, 0.0).expect("a day can be binned")
 }
 
-/// What the first day leaves.
+/// The bundle of the first day.
 fn first_bundle(day: &Session, tell: &mut dyn FnMut(Row)) -> Bundle {
     let first = data(day);
     let (bundle, row) = timed("day 1: the bundle", first.train.len(), || {
         let config = Config::default();
-        let fit = training::fit(&first, &config, None, &mut |_| {}).expect("day 1 can be fitted");
+        let fit =
+            training::fit(&first, &config, None, &mut training::unwatched).expect("day 1 can be fitted");
         let scores = fit.scores;
-        (export::fitted(&fit, &first, &config, origin()).expect("a fit makes a bundle"), scores)
+        (export::bundle(&fit, &first, &config, origin()).expect("a fit makes a bundle"), scores)
     });
     tell(row);
     bundle
 }
 
-/// All methods on the second day; `tell` hears of each as it ends.
+/// Runs all methods on the second day; `tell` is called with the row of each.
 fn compare(bundle: &Bundle, day: &Session, quick: bool, tell: &mut dyn FnMut(Row)) {
     let second = data(day);
-    let old = Settings { epochs: Some(0), ..Settings::default() };
+    let old = FinetuneOptions { epochs: Some(0), ..FinetuneOptions::default() };
     tell(finetuned("day 1's bundle, no step", bundle, &second, usize::MAX, old));
     for trials in TRIALS {
         for (method, interface_only) in [("finetune --interface-only", true), ("finetune", false)] {
-            let settings = Settings { interface_only, ..Settings::default() };
-            tell(finetuned(method, bundle, &second, trials, settings));
+            let options = FinetuneOptions { freeze_body: interface_only, ..FinetuneOptions::default() };
+            tell(finetuned(method, bundle, &second, trials, options));
         }
         if !quick {
             tell(from_nothing(&second, trials));
@@ -121,10 +122,16 @@ fn compare(bundle: &Bundle, day: &Session, quick: bool, tell: &mut dyn FnMut(Row
     }
 }
 
-fn finetuned(method: &'static str, bundle: &Bundle, day: &Dataset, trials: usize, settings: Settings) -> Row {
-    let data = finetune::calibration(day.clone(), &bundle.manifest, Some(trials));
+fn finetuned(
+    method: &'static str,
+    bundle: &Bundle,
+    day: &Dataset,
+    trials: usize,
+    options: FinetuneOptions,
+) -> Row {
+    let data = finetune::calibration_data(day.clone(), &bundle.manifest, Some(trials));
     let fit = || {
-        let fit = finetune::finetune(bundle, &data, &Config::default(), settings, &mut |_, _, _| {})
+        let fit = finetune::finetune(bundle, &data, &Config::default(), options, &mut finetune::unwatched)
             .expect("a bundle can be fine-tuned");
         ((), fit.scores)
     };
@@ -138,13 +145,20 @@ fn from_nothing(day: &Dataset, trials: usize) -> Row {
     if trials != usize::MAX {
         (config.optimiser.epochs, config.optimiser.patience_epochs) = (SCRATCH_EPOCHS, SCRATCH_EPOCHS);
     }
-    let fit = || ((), training::fit(&data, &config, None, &mut |_| {}).expect("a day can be fitted").scores);
-    timed("fit from nothing, best epoch", data.train.len(), fit).1
+    let fit = || {
+        (
+            (),
+            training::fit(&data, &config, None, &mut training::unwatched)
+                .expect("a day can be fitted")
+                .scores,
+        )
+    };
+    timed("fit from scratch, best epoch", data.train.len(), fit).1
 }
 
-/// The best of the histories; the held-in units, as the others see them.
+/// The Wiener filter with the best history, on the held-in units that the other methods see.
 fn wiener(day: &Session, trials: usize) -> Row {
-    let mut data = Data::new(std::slice::from_ref(day), BIN_MS, "val", Units::Heldin).expect("a day");
+    let mut data = Runs::new(std::slice::from_ref(day), BIN_MS, "val", Units::Heldin).expect("a day");
     data.train.truncate(trials);
     let best = || {
         let fits = HISTORIES.iter().map(|history| {
@@ -179,7 +193,7 @@ fn timed<T>(method: &'static str, trials: usize, job: impl FnOnce() -> (T, Score
     (value, row)
 }
 
-/// Processor time of this process so far, s: Linux counts it in hundredths.
+/// Processor time of this process so far, s. Linux counts it in hundredths of a second.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let behind_name = stat.rsplit(')').next().unwrap_or_default();

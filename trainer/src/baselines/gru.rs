@@ -1,11 +1,17 @@
-//! A recurrent network of gated units: what a small network without attention gives for velocity alone.
+//! A recurrent network of gated units (GRU): what a small network without attention achieves for velocity alone.
 //!
-//! One layer, standardised counts in, standardised velocity at both lags out. The mean squared error, AdamW with a
-//! cosine to zero, dropout of inputs and states, the weights of the best epoch on the validation runs.
+//! It has one layer, takes in standardised counts, and puts out the standardised velocity at both lags. It is fitted to the mean
+//! squared error by AdamW with a cosine to zero, with dropout of inputs and states, and keeps the weights of the epoch that is
+//! best on the validation runs.
 
-use super::data::{Data, LAGS_MS, Run, r2};
-use crate::gradients;
-use crate::noise::{self, Noise};
+use super::runs::{LAGS_MS, Run, Runs, r2};
+use crate::data::Scale;
+use crate::evaluation::metrics::{R2, mean};
+use crate::model::dropout::{Dropout, dropped};
+use crate::model::initialisation::uniform;
+use crate::training::early_stopping::EarlyStopping;
+use crate::training::gradients;
+use crate::training::schedule::half_cosine;
 use burn::module::{Module, Param};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData, activation};
@@ -13,30 +19,30 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What a fit is made with.
+/// The hyperparameters of a recurrent network.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    /// Units of the layer.
+pub struct GruSettings {
+    /// Number of units of the layer.
     pub width: usize,
-    /// Epochs at most; the cosine ends here.
+    /// Largest number of epochs; the cosine ends here.
     pub epochs: usize,
-    /// Epochs without a better score before the end.
+    /// Number of epochs without a better score after which the fit ends.
     pub patience_epochs: usize,
-    /// Runs in a batch.
+    /// Number of runs in a batch.
     pub batch: usize,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Dropout of inputs and states.
+    /// Probability of dropout of inputs and states.
     pub dropout: f64,
-    /// Everything random follows from it.
+    /// Seed of all random numbers of the fit.
     pub seed: u64,
 }
 
-impl Default for Settings {
+impl Default for GruSettings {
     fn default() -> Self {
-        Settings {
+        GruSettings {
             width: 256,
             epochs: 60,
             patience_epochs: 15,
@@ -49,74 +55,74 @@ impl Default for Settings {
     }
 }
 
-/// Largest norm of a step's gradient.
+/// Largest common norm of all gradients of a step.
 const GRADIENT_NORM_MAX: f64 = 1.0;
 /// Epochs of linear warm-up.
 const WARMUP_EPOCHS: f64 = 2.0;
 
 #[derive(Module, Debug)]
-struct Layer {
-    /// Counts to gates (reset, update) and candidate, `[C, 3 H]`.
+struct GatedUnits {
+    /// From counts to gates (reset, update) and candidate, `[C, 3 H]`.
     input: Param<Tensor<2>>,
     input_bias: Param<Tensor<1>>,
-    /// State to the same, `[H, 3 H]`.
+    /// From the state to gates and candidate, `[H, 3 H]`.
     state: Param<Tensor<2>>,
     state_bias: Param<Tensor<1>>,
-    /// State to the velocities at all lags, `[H, lags * V]`.
+    /// From the state to the velocities at all lags, `[H, lags * V]`.
     readout: Param<Tensor<2>>,
     readout_bias: Param<Tensor<1>>,
 }
 
 /// A fitted network.
 pub struct Gru {
-    layer: Layer,
+    layer: GatedUnits,
     scales: Scales,
     epoch: usize,
     validation_r2: f64,
 }
 
-/// What makes counts and velocities standard: mean and deviation of each.
+/// Mean and standard deviation of each channel's counts and of each component of the velocities.
 #[derive(Clone)]
 struct Scales {
-    counts: Vec<[f64; 2]>,
-    velocity: Vec<[f64; 2]>,
+    counts: Vec<Scale>,
+    velocity: Vec<Scale>,
 }
 
-/// The loss is not finite any more.
+/// The loss of a recurrent network is not finite any more.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("expected a finite loss of the recurrent network, found {loss} in epoch {epoch}")]
 pub struct Diverged {
     /// The loss.
     pub loss: f64,
-    /// When.
+    /// The epoch in which the loss was found, counted from 1.
     pub epoch: usize,
 }
 
 impl Gru {
-    /// Fits a network; `progress` is told `(epoch, R2 on the validation runs)` after each epoch.
+    /// Fits a network. `progress` is called after each epoch with the epoch and the R2 on the validation runs.
     ///
     /// # Errors
-    /// [`Diverged`] when the loss is not finite any more.
+    /// [`Diverged`] when the loss becomes infinite or NaN.
     pub fn fit(
-        data: &Data,
-        settings: &Settings,
+        data: &Runs,
+        settings: &GruSettings,
         progress: &mut dyn FnMut(usize, f64),
     ) -> Result<Gru, Diverged> {
         let device = Device::flex().autodiff();
         let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
-        let mut layer = Layer::new(data, settings.width, &mut random, &device);
+        let mut layer = GatedUnits::new(data, settings.width, &mut random, &device);
         let optimiser = AdamWConfig::new().with_weight_decay(settings.weight_decay as f32);
         let mut optimiser = optimiser.init();
         let scales = Scales::of(data);
         let batches = data.train.len().div_ceil(settings.batch);
         let mut order: Vec<&Run> = data.train.iter().collect();
-        let mut best: Option<Gru> = None;
+        let mut stopping = EarlyStopping::new(settings.patience_epochs, None);
         for epoch in 0..settings.epochs {
             order.shuffle(&mut random);
             for (at, runs) in order.chunks(settings.batch).enumerate() {
-                let mut noise = Noise::new(random.next_u64(), settings.dropout);
+                let mut dropout = Dropout::new(random.next_u64(), settings.dropout);
                 let batch = Batch::new(runs, &scales, data.dims);
-                let loss = layer.loss(&batch, &mut noise, &device);
+                let loss = layer.loss(&batch, &mut dropout, &device);
                 let value = f64::from(loss.clone().into_scalar::<f32>());
                 if !value.is_finite() {
                     return Err(Diverged { loss: value, epoch: epoch + 1 });
@@ -126,28 +132,23 @@ impl Gru {
                 let rate = learning_rate(settings, epoch as f64 + at as f64 / batches as f64);
                 layer = optimiser.step(rate, layer, gradients);
             }
-            let mut now = Gru {
-                layer: layer.valid(),
-                scales: scales.clone(),
-                epoch: epoch + 1,
-                validation_r2: f64::NAN,
-            };
-            let mean = |lag| now.r2(&data.val, lag, data.dims).mean().unwrap_or(f64::NAN);
-            let score = (0..LAGS_MS.len()).map(mean).sum::<f64>() / LAGS_MS.len() as f64;
-            now.validation_r2 = score;
-            progress(epoch + 1, score);
-            if best.as_ref().is_none_or(|best| score > best.validation_r2) {
-                best = Some(now);
-            }
-            if best.as_ref().is_some_and(|best| epoch + 1 >= best.epoch + settings.patience_epochs) {
+            let epoch = epoch + 1;
+            let mut now =
+                Gru { layer: layer.valid(), scales: scales.clone(), epoch, validation_r2: f64::NAN };
+            let lag_r2 = |lag| now.r2(&data.val, lag, data.dims).mean().unwrap_or(f64::NAN);
+            now.validation_r2 = mean(&(0..LAGS_MS.len()).map(lag_r2).collect::<Vec<f64>>());
+            let score = now.validation_r2;
+            progress(epoch, score);
+            stopping.offer(epoch, score, || now);
+            if stopping.is_over(epoch) {
                 break;
             }
         }
-        best.ok_or(Diverged { loss: f64::NAN, epoch: 0 })
+        stopping.into_best().map(|best| best.kept).ok_or(Diverged { loss: f64::NAN, epoch: 0 })
     }
 
-    /// R2 of the velocity at the lag of this number.
-    pub fn r2(&self, runs: &[Run], lag: usize, dims: usize) -> crate::metrics::R2 {
+    /// R2 of the velocity at the lag of this index.
+    pub fn r2(&self, runs: &[Run], lag: usize, dims: usize) -> R2 {
         let decoded = self.decode(runs, dims);
         let mut at = decoded.iter();
         r2(runs, lag, dims, |_| {
@@ -156,7 +157,7 @@ impl Gru {
         })
     }
 
-    /// Velocities `[T, lags * V]`, m/s, of runs that start cold.
+    /// Decodes cold-started runs: velocities `[T, lags * V]`, m/s, for each.
     pub fn decode(&self, runs: &[Run], dims: usize) -> Vec<Vec<f32>> {
         const SIDE_BY_SIDE: usize = 64;
         let device = Device::flex();
@@ -168,41 +169,41 @@ impl Gru {
             let values: Vec<f32> =
                 self.layer.forward(&batch, &mut None, &device).into_data().iter::<f32>().collect();
             for (run, rows) in runs.iter().zip(values.chunks_exact(batch.bins * outputs)) {
-                let scaled = rows[..run.bins * outputs].iter().enumerate().map(|(at, value)| {
-                    let [mean, deviation] = self.scales.velocity[at % outputs];
-                    (f64::from(*value) * deviation + mean) as f32
-                });
+                let scaled = rows[..run.bins * outputs]
+                    .iter()
+                    .enumerate()
+                    .map(|(at, value)| self.scales.velocity[at % outputs].restore(f64::from(*value)) as f32);
                 decoded.push(scaled.collect());
             }
         }
         decoded
     }
 
-    /// The epoch of these weights.
+    /// The epoch of the network's weights, counted from 1.
     pub fn epoch(&self) -> usize {
         self.epoch
     }
 
-    /// R2 on the validation runs, mean of the components and of the lags.
+    /// R2 on the validation runs, mean over components and lags.
     pub fn validation_r2(&self) -> f64 {
         self.validation_r2
     }
 
-    /// Weights and biases.
+    /// Number of weights and biases.
     pub fn parameters(&self) -> usize {
         self.layer.num_params()
     }
 }
 
-impl Layer {
-    fn new(data: &Data, width: usize, random: &mut ChaCha8Rng, device: &Device) -> Layer {
+impl GatedUnits {
+    fn new(data: &Runs, width: usize, random: &mut ChaCha8Rng, device: &Device) -> GatedUnits {
         let spread = 1.0 / (width as f64).sqrt();
         let outputs = LAGS_MS.len() * data.dims;
         let mut matrix = |rows: usize, columns: usize| {
-            Param::from_tensor(noise::uniform(random, [rows, columns], spread, device))
+            Param::from_tensor(uniform(random, [rows, columns], spread, device))
         };
         let zeros = |count: usize| Param::from_tensor(Tensor::zeros([count], device));
-        Layer {
+        GatedUnits {
             input: matrix(data.channels(), 3 * width),
             input_bias: zeros(3 * width),
             state: matrix(width, 3 * width),
@@ -213,17 +214,17 @@ impl Layer {
     }
 
     /// Standardised velocities `[B, T, lags * V]`.
-    fn forward(&self, batch: &Batch, noise: &mut Option<&mut Noise>, device: &Device) -> Tensor<3> {
+    fn forward(&self, batch: &Batch, dropout: &mut Option<&mut Dropout>, device: &Device) -> Tensor<3> {
         let [width, _] = self.state.val().dims();
         let (input, state) = (self.input.val(), self.state.val());
         let input_bias = self.input_bias.val().unsqueeze::<2>();
         let state_bias = self.state_bias.val().unsqueeze::<2>();
         let mut h: Tensor<2> = Tensor::zeros([batch.runs, width], device);
         let mut all = Vec::with_capacity(batch.bins);
-        // A bin at a time from separate tensors: the gradient of a slice would be as large as the whole.
+        // Each bin is a tensor of its own: the gradient of a slice would be as large as the whole tensor.
         for counts in batch.counts.chunks_exact(batch.runs * batch.channels) {
             let counts = TensorData::new(counts.to_vec(), [batch.runs, batch.channels]);
-            let counts = noise::drop(noise, Tensor::<2>::from_data(counts, device));
+            let counts = dropped(dropout, Tensor::<2>::from_data(counts, device));
             let new = counts.matmul(input.clone()) + input_bias.clone();
             let old = h.clone().matmul(state.clone()) + state_bias.clone();
             let gates = activation::sigmoid(
@@ -235,12 +236,12 @@ impl Layer {
             h = candidate.clone() + update * (h - candidate);
             all.push(h.clone());
         }
-        let states = noise::drop(noise, Tensor::stack::<3>(all, 1));
+        let states = dropped(dropout, Tensor::stack::<3>(all, 1));
         states.matmul(self.readout.val().unsqueeze::<3>()) + self.readout_bias.val().unsqueeze::<3>()
     }
 
-    fn loss(&self, batch: &Batch, noise: &mut Noise, device: &Device) -> Tensor<1> {
-        let velocity = self.forward(batch, &mut Some(noise), device);
+    fn loss(&self, batch: &Batch, dropout: &mut Dropout, device: &Device) -> Tensor<1> {
+        let velocity = self.forward(batch, &mut Some(dropout), device);
         let shape = velocity.dims();
         let tensor = |values: &[f32]| Tensor::from_data(TensorData::new(values.to_vec(), shape), device);
         let known = tensor(&batch.known);
@@ -249,16 +250,16 @@ impl Layer {
     }
 }
 
-/// Runs side by side, the shorter ones filled up with bins that nobody asks for.
+/// Runs side by side, padded to the longest with bins whose velocity is unknown.
 struct Batch {
     runs: usize,
     bins: usize,
     channels: usize,
-    /// Standardised, `[T, B, C]`.
+    /// Standardised counts, `[T, B, C]`.
     counts: Vec<f32>,
-    /// Standardised, `[B, T, lags * V]`; 0 where it is not known.
+    /// Standardised velocities, `[B, T, lags * V]`; 0 where unknown.
     velocity: Vec<f32>,
-    /// 1 where it is.
+    /// 1 where the velocity is known, else 0, `[B, T, lags * V]`.
     known: Vec<f32>,
 }
 
@@ -293,20 +294,25 @@ impl Batch {
     }
 }
 
-fn standard(value: f32, [mean, deviation]: &[f64; 2]) -> f32 {
-    ((f64::from(value) - mean) / deviation) as f32
+fn standard(value: f32, scale: &Scale) -> f32 {
+    scale.standardise(f64::from(value)) as f32
 }
 
 impl Scales {
-    fn of(data: &Data) -> Scales {
+    fn of(data: &Runs) -> Scales {
         let channel = |channel: usize| {
             let runs = data.train.iter();
-            scale(runs.flat_map(|run| run.counts.iter().skip(channel).step_by(data.channels())))
+            let counts = runs.flat_map(|run| run.counts.iter().skip(channel).step_by(data.channels()));
+            Scale::of(counts.map(|count| f64::from(*count)))
         };
         let output = |output: usize| {
             let runs = data.train.iter();
             let axis = output % data.dims;
-            scale(runs.flat_map(|run| run.velocity[output / data.dims].iter().skip(axis).step_by(data.dims)))
+            let velocity = |run: &'_ Run| -> Vec<f64> {
+                let column = run.velocity[output / data.dims].iter().skip(axis).step_by(data.dims);
+                column.map(|value| f64::from(*value)).collect()
+            };
+            Scale::of(runs.flat_map(velocity))
         };
         Scales {
             counts: (0..data.channels()).map(channel).collect(),
@@ -315,18 +321,9 @@ impl Scales {
     }
 }
 
-/// Mean and deviation of the values that are known; what never changes is not scaled.
-fn scale<'a>(values: impl Iterator<Item = &'a f32>) -> [f64; 2] {
-    let known: Vec<f64> = values.filter(|value| value.is_finite()).map(|value| f64::from(*value)).collect();
-    let count = known.len().max(1) as f64;
-    let mean = known.iter().sum::<f64>() / count;
-    let deviation = (known.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
-    [mean, if deviation > 0.0 { deviation } else { 1.0 }]
-}
-
-/// Linear warm-up, then half a cosine to zero.
-fn learning_rate(settings: &Settings, epoch: f64) -> f64 {
+/// The learning rate after `epoch` epochs: half a cosine to zero, with a linear warm-up.
+fn learning_rate(settings: &GruSettings, epoch: f64) -> f64 {
     let part = (epoch / settings.epochs as f64).min(1.0);
     let warm = ((epoch + 0.1) / WARMUP_EPOCHS).min(1.0);
-    settings.learning_rate * warm * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
+    settings.learning_rate * warm * half_cosine(part)
 }

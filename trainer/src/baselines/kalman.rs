@@ -1,90 +1,90 @@
-//! The Kalman filter: a hand that moves by itself, seen through counts that are linear in its state.
+//! The Kalman filter: a hand that moves by linear dynamics, observed through counts that are linear in its state.
 //!
-//! A bin's counts show the state of the hand some bins later (the neural lag). Where the velocity asked for is earlier
-//! than the state shown, earlier states are kept in a longer state vector, and the filter smooths them as counts come
-//! in. Covariances do not depend on counts, so that the gains of all bins of a run are computed once, in the form of
-//! Joseph, which keeps them symmetric and positive whatever is rounded.
+//! A bin's counts show the state of the hand some bins later (the neural lag). If the velocity to decode is earlier than the
+//! state that is shown, earlier states are kept in a longer state vector, and the filter smooths them as counts come in.
+//! Covariances do not depend on counts, so that the gains of all bins of a run are computed once. They are computed in Joseph's
+//! form, which keeps covariances symmetric and positive in spite of rounding.
 
-use super::data::{Data, LAGS_MS, Run, is_known, r2};
+use super::runs::{LAGS_MS, Run, Runs, is_known, r2};
 use faer::prelude::Solve;
 use faer::{Mat, MatRef, Side};
 
-/// Neural lags that are tried: up to so many bins.
+/// Largest neural lag that is tried, bins.
 const NEURAL_LAG_MAX: usize = 12;
-/// Factors of the observation noise that are tried: counts of neighbouring bins err together, which the model denies.
+/// Factors of the observation noise that are tried: the errors of neighbouring bins are correlated, which the model ignores.
 const NOISE_SCALES: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
-/// Added to the diagonal of each covariance and each least-squares problem, as part of its mean diagonal.
+/// What is added to the diagonal of each covariance and each least-squares problem, as a fraction of the mean diagonal.
 const RIDGE: f64 = 1e-8;
 
-/// What the state holds of each component.
+/// The state variables of each component of the hand's movement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Velocity alone.
     Velocity,
-    /// Way since the run's start, velocity and acceleration.
+    /// Distance from the run's start, velocity and acceleration.
     PositionVelocityAcceleration,
 }
 
-/// What is chosen on the validation runs.
+/// The settings of a filter, which are chosen on the validation runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    /// The state.
+pub struct KalmanSettings {
+    /// The state variables.
     pub state: State,
-    /// From a bin's counts to the state that they show, bins.
+    /// Lag from a bin's counts to the state that they show, bins.
     pub neural_lag_bins: usize,
-    /// Whether the square roots of counts are observed.
+    /// Whether the filter observes the square roots of counts.
     pub square_root: bool,
-    /// The observation noise is the residuals' covariance times this.
+    /// Factor of the residuals' covariance that gives the observation noise.
     pub noise_scale: f64,
 }
 
 /// A fitted filter.
 pub struct Kalman {
-    settings: Settings,
-    /// `[n, n]`.
+    settings: KalmanSettings,
+    /// From one state to the next, `[n, n]`.
     transition: Mat<f64>,
-    /// `[C, n]`.
+    /// From a state to the counts, `[C, n]`.
     observation: Mat<f64>,
-    /// Mean observation `[C]`.
+    /// Mean observation, `[C]`.
     offset: Vec<f64>,
     /// Mean state at a run's first bin, `[n, 1]`.
     start: Mat<f64>,
-    /// `[n, C]` for each bin since the run's start; the last holds for all later ones.
+    /// Kalman gain `[n, C]` of each bin since the run's start; the last one serves for all later bins.
     gains: Vec<Mat<f64>>,
-    /// State to velocity, `[V, n]`.
+    /// From a state to the velocity, `[V, n]`.
     readout: Mat<f64>,
     validation_r2: f64,
 }
 
-/// No filter could be fitted.
+/// Why no filter can be fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KalmanError {
-    /// Too few states are known.
+    /// Too few runs have a known velocity.
     #[error(
         "expected at least two training runs of known velocity that are longer than {bins} bins, found {found}"
     )]
     Runs {
-        /// The neural lag and one.
+        /// The neural lag plus one.
         bins: usize,
-        /// Such runs.
+        /// Number of such runs.
         found: usize,
     },
-    /// A covariance that is none.
+    /// A covariance is not positive definite.
     #[error("expected counts and velocities with a positive covariance, found others")]
     Singular,
 }
 
 impl Kalman {
-    /// Tries neural lags, square roots and noise for the velocity at the lag of this number.
+    /// Fits filters with all settings to the velocity at the lag of this index, and keeps the one that validates best.
     ///
     /// # Errors
-    /// [`KalmanError`] when too little is known to fit any.
-    pub fn choose(data: &Data, lag: usize, state: State) -> Result<Kalman, KalmanError> {
+    /// [`KalmanError`] when the runs allow no fit.
+    pub fn choose(data: &Runs, lag: usize, state: State) -> Result<Kalman, KalmanError> {
         let mut best: Result<Kalman, KalmanError> = Err(KalmanError::Singular);
         for square_root in [false, true] {
             for neural_lag_bins in 0..=NEURAL_LAG_MAX {
                 for noise_scale in NOISE_SCALES {
-                    let settings = Settings { state, neural_lag_bins, square_root, noise_scale };
+                    let settings = KalmanSettings { state, neural_lag_bins, square_root, noise_scale };
                     match (Kalman::fit(data, lag, settings), &best) {
                         (Ok(fit), Ok(known)) if fit.validation_r2 <= known.validation_r2 => {}
                         (Ok(fit), _) => best = Ok(fit),
@@ -97,11 +97,11 @@ impl Kalman {
         best
     }
 
-    /// Fits one filter.
+    /// Fits one filter to the velocity at the lag of this index.
     ///
     /// # Errors
-    /// [`KalmanError`] when too little is known.
-    pub fn fit(data: &Data, lag: usize, settings: Settings) -> Result<Kalman, KalmanError> {
+    /// [`KalmanError`] when the runs allow no fit with these settings.
+    pub fn fit(data: &Runs, lag: usize, settings: KalmanSettings) -> Result<Kalman, KalmanError> {
         let ahead = (LAGS_MS[lag] / data.bin_width_ms).round() as usize;
         let neural_lag = settings.neural_lag_bins;
         let known: Vec<(&Run, Mat<f64>)> = data
@@ -116,7 +116,7 @@ impl Kalman {
         let (step, step_noise) = transition(&known)?;
         let Observation { map, offset, mut noise } = observation(&known, data.channels(), settings)?;
         noise *= faer::Scale(settings.noise_scale);
-        // Earlier states that are kept, and how far ahead of the newest the answer is.
+        // How many earlier states are kept, and how far ahead of the newest state the decoded velocity lies.
         let (kept, beyond) = (neural_lag.saturating_sub(ahead), ahead.saturating_sub(neural_lag));
         let (start, spread) = start(&known, neural_lag, kept);
         let n = step.nrows();
@@ -155,7 +155,7 @@ impl Kalman {
         Ok(fit)
     }
 
-    /// Velocity `[T, V]`, m/s, of a run `counts [T, C]` that starts cold.
+    /// Decodes a cold-started run `counts [T, C]`: velocity `[T, V]`, m/s.
     pub fn decode(&self, counts: &[f32]) -> Vec<f32> {
         let mut velocity = Vec::new();
         let mut state = self.start.clone();
@@ -175,17 +175,17 @@ impl Kalman {
         velocity
     }
 
-    /// What was chosen.
-    pub fn settings(&self) -> Settings {
+    /// The filter's settings.
+    pub fn settings(&self) -> KalmanSettings {
         self.settings
     }
 
-    /// R2 on the validation runs, mean of the components.
+    /// R2 on the validation runs, mean over the components.
     pub fn validation_r2(&self) -> f64 {
         self.validation_r2
     }
 
-    /// Numbers of transition, observation and both noises, without the earlier states that are kept.
+    /// Number of parameters in transition, observation and both noises, not counting the earlier states that are kept.
     pub fn parameters(&self, dims: usize) -> usize {
         let (n, channels) = (self.settings.state.size(dims), self.offset.len());
         2 * n * n + n * channels + channels + channels * channels
@@ -200,7 +200,7 @@ impl State {
         }
     }
 
-    /// Where the velocity stands in the state.
+    /// Index of the velocity's first component in the state.
     fn velocity_at(self, dims: usize) -> usize {
         match self {
             State::Velocity => 0,
@@ -214,7 +214,7 @@ fn observed(count: f32, square_root: bool) -> f64 {
     if square_root { count.sqrt() } else { count }
 }
 
-/// States of a run, `[T, n]`: way in m/s times bins, velocity in m/s, acceleration in m/s a bin.
+/// States of a run, `[T, n]`: distance in m/s times bins, velocity in m/s, acceleration in m/s per bin.
 fn states(run: &Run, dims: usize, state: State) -> Mat<f64> {
     let velocity = |bin: usize, axis: usize| f64::from(run.velocity[0][bin * dims + axis]);
     let mut states = Mat::zeros(run.bins, state.size(dims));
@@ -233,7 +233,7 @@ fn states(run: &Run, dims: usize, state: State) -> Mat<f64> {
     states
 }
 
-/// How a state follows from the one before, `[n, n]`, and the covariance of what is left.
+/// The transition from one state to the next, `[n, n]`, and the covariance of its residuals.
 fn transition(known: &[(&Run, Mat<f64>)]) -> Result<(Mat<f64>, Mat<f64>), KalmanError> {
     let n = known[0].1.ncols();
     let part = |from: usize, drop: usize| {
@@ -244,20 +244,20 @@ fn transition(known: &[(&Run, Mat<f64>)]) -> Result<(Mat<f64>, Mat<f64>), Kalman
     Ok((weights.transpose().to_owned(), covariance(&(after - before * weights))))
 }
 
-/// How counts follow from states.
+/// The observation model: counts as a linear function of states.
 struct Observation {
-    /// `[C, n]`.
+    /// From a state to the counts, `[C, n]`.
     map: Mat<f64>,
-    /// `[C]`.
+    /// Mean observation, `[C]`.
     offset: Vec<f64>,
-    /// Covariance of what is left, `[C, C]`.
+    /// Covariance of the residuals, `[C, C]`.
     noise: Mat<f64>,
 }
 
 fn observation(
     known: &[(&Run, Mat<f64>)],
     channels: usize,
-    settings: Settings,
+    settings: KalmanSettings,
 ) -> Result<Observation, KalmanError> {
     let lag = settings.neural_lag_bins;
     let n = known[0].1.ncols();
@@ -276,7 +276,7 @@ fn observation(
     Ok(Observation { map: weights.subrows(0, n).transpose().to_owned(), offset, noise })
 }
 
-/// Mean and covariance of what is known of the state at a run's first bin: the newest state first.
+/// Mean and covariance of the state at a run's first bin, the newest of the kept states first.
 fn start(known: &[(&Run, Mat<f64>)], neural_lag: usize, kept: usize) -> (Mat<f64>, Mat<f64>) {
     let n = known[0].1.ncols();
     let starts =
@@ -288,7 +288,7 @@ fn start(known: &[(&Run, Mat<f64>)], neural_lag: usize, kept: usize) -> (Mat<f64
     (mean, spread)
 }
 
-/// Gains of `bins` bins, of which the first begins with the covariance `spread`.
+/// Kalman gains of `bins` bins; `spread` is the covariance at the first one.
 fn gains(
     transition: &Mat<f64>,
     drift: &Mat<f64>,
@@ -323,7 +323,7 @@ fn stacked<'a>(parts: impl Iterator<Item = MatRef<'a, f64>>, columns: usize) -> 
     all
 }
 
-/// `w` with the least squares of `y - x w`.
+/// The `w` that minimises the squares of `y - x w`.
 fn least_squares(x: &Mat<f64>, y: &Mat<f64>) -> Result<Mat<f64>, KalmanError> {
     let gram = ridged(x.transpose() * x);
     let factor = gram.llt(Side::Lower).map_err(|_| KalmanError::Singular)?;
@@ -338,7 +338,7 @@ fn covariance(rows: &Mat<f64>) -> Mat<f64> {
 fn ridged(mut square: Mat<f64>) -> Mat<f64> {
     let size = square.nrows();
     let mean = (0..size).map(|at| square[(at, at)]).sum::<f64>() / size.max(1) as f64;
-    // A covariance of nothing but zeros stays positive, too.
+    // A covariance of zeros must become positive, too.
     (0..size).for_each(|at| square[(at, at)] += RIDGE * mean + f64::MIN_POSITIVE.sqrt());
     square
 }

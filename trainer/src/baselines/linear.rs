@@ -1,37 +1,39 @@
-//! Decoders that are linear in the last bins' counts, and their bundles, which the daemon runs.
+//! Decoders that are linear in the last bins' counts, and their bundles, which the daemon can run.
 
-use super::data::{Data, LAGS_MS};
+use super::runs::{LAGS_MS, Runs};
+use super::smoothing::SmoothingDecoder;
 use super::wiener::Wiener;
-use crate::dataset::VELOCITY_SERIES;
-use crate::export::{GOLDEN_BINS, count_max, golden_input};
-use crate::ridge::SmoothingDecoder;
+use crate::data::readouts::VELOCITY_SERIES;
+use crate::export::golden::{GOLDEN_BINS, count_max, golden_input};
 use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Training, Velocity};
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use std::collections::BTreeMap;
 
-/// Longest gap that is bridged, and history from which on estimates are called good: as of a transformer where nothing is
-/// configured, so that both call the same bins good. Both have been fitted on trials that start cold.
+/// Longest gap that the decoder bridges, ms: the default of a transformer, so that both flag the same bins as good.
 const MAX_GAP_MS: f64 = 100.0;
+
+/// Length of the history from which on estimates are flagged as good, ms: the default of a transformer. Both kinds of decoders
+/// are fitted on cold-started trials.
 const WARMUP_MS: f64 = 100.0;
 
-/// `velocity[t] = bias + sum over k of weights[k] counts[t - k]`.
+/// A linear decoder: `velocity[t] = bias + sum over k of weights[k] counts[t - k]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearFilter {
-    /// `[window, C, V]`, m/s for each spike; the newest bin first.
+    /// Weights `[window, C, V]`, m/s per spike; the newest bin first.
     pub weights: Vec<f64>,
-    /// `[V]`, m/s.
+    /// Velocity of zero counts, `[V]`, m/s.
     pub bias: Vec<f64>,
-    /// Bins of the window.
+    /// Number of bins of the window.
     pub window_bins: usize,
-    /// Which of [`LAGS_MS`] it decodes.
+    /// Index of the decoded lag in [`LAGS_MS`].
     pub lag: usize,
-    /// R2 on the validation runs, mean of the components.
+    /// R2 on the validation runs, mean over the components.
     pub validation_r2: f64,
 }
 
 impl LinearFilter {
-    /// A Wiener filter, as it is.
+    /// A Wiener filter as a linear decoder.
     pub fn wiener(fit: &Wiener, lag: usize) -> LinearFilter {
         let (weights, bias) = fit.taps();
         LinearFilter {
@@ -43,7 +45,7 @@ impl LinearFilter {
         }
     }
 
-    /// Smoothing and ridge, which is the ridge's weights at each bin in the measure of the smoothing.
+    /// Smoothing and ridge as a linear decoder: the ridge's weights at each lag, scaled by the smoothing's tap.
     pub fn smoothing(fit: &SmoothingDecoder, lag: usize) -> LinearFilter {
         let ridge = fit.ridge();
         let of_tap = |tap: &f64| ridge.weights().iter().map(|weight| tap * weight).collect::<Vec<f64>>();
@@ -56,8 +58,8 @@ impl LinearFilter {
         }
     }
 
-    /// Velocity `[T, V]`, m/s, of a stream `counts [T, C]` that starts cold; the counts of a bin that is `missing [T]` are
-    /// not looked at, and stand for `means [C]`.
+    /// Decodes a cold-started stream `counts [T, C]`: velocity `[T, V]`, m/s. In a bin that is `missing [T]` the channels' `means
+    /// [C]` take the place of the counts.
     pub fn stream(&self, counts: &[f32], missing: &[f32], means: &[f64]) -> Vec<f32> {
         let (channels, dims) = (means.len(), self.bias.len());
         let mut velocity = Vec::with_capacity(missing.len() * dims);
@@ -76,11 +78,11 @@ impl LinearFilter {
         velocity
     }
 
-    /// The bundle of a filter that was fitted on `data`, golden vectors included.
+    /// The bundle of a decoder that was fitted to `data`, golden vectors included.
     ///
     /// # Errors
-    /// [`BundleError::Check`] when it is none within the limits.
-    pub fn bundle(&self, data: &Data, training: Training) -> Result<Bundle, BundleError> {
+    /// [`BundleError::Check`] when the decoder exceeds a bundle's limits.
+    pub fn bundle(&self, data: &Runs, training: Training) -> Result<Bundle, BundleError> {
         let means = data.mean_counts();
         let (channels, dims) = (means.len(), self.bias.len());
         let in_bins = |ms: f64| (ms / data.bin_width_ms).round() as usize;

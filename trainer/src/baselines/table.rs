@@ -1,111 +1,112 @@
-//! Every baseline's figures on the same trials, one row each.
+//! The scores of all baselines on the same trials, one row each.
 
-use super::cosmoothing::{PoissonError, PoissonRegression};
-use super::data::{Data, LAGS_MS, r2};
-use super::gru::{self, Gru};
+use super::gru::{self, Gru, GruSettings};
 use super::kalman::{Kalman, KalmanError, State};
 use super::linear::LinearFilter;
+use super::poisson::{PoissonError, PoissonRegression};
+use super::runs::{LAGS_MS, Runs, r2};
 use super::smoothing;
+use super::smoothing::DecoderError;
 use super::wiener::{HISTORIES, Wiener};
-use crate::metrics::R2;
-use crate::ridge::{DecoderError, RidgeError};
+use crate::evaluation::metrics::R2;
+use crate::ridge::RidgeError;
 use serde::Serialize;
 use std::time::Instant;
 
-/// Which baseline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// A baseline decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     /// Counts smoothed with half a Gaussian, then ridge regression.
     Smoothing,
-    /// Linear in the last bins' counts.
+    /// Wiener filter: linear in the last bins' counts.
     Wiener,
-    /// Kalman filters: velocity alone, and position, velocity and acceleration.
+    /// Kalman filters: of velocity alone, and of position, velocity and acceleration.
     Kalman,
-    /// A recurrent network.
+    /// Recurrent network of gated units.
     Gru,
-    /// Held-out units by Poisson regression.
+    /// Poisson regression of the held-out units.
     Poisson,
 }
 
 impl Method {
-    /// All, in the order of the table.
+    /// All baselines, in the order of the table.
     pub const ALL: [Method; 5] =
         [Method::Smoothing, Method::Wiener, Method::Kalman, Method::Gru, Method::Poisson];
 }
 
-/// One baseline's figures.
+/// The scores of one baseline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Row {
-    /// Which, in words.
+    /// Name of the baseline.
     pub method: String,
-    /// Units whose counts it saw.
+    /// Number of units whose counts the baseline saw.
     pub units: usize,
-    /// What the validation trials chose, at each lag where that differs.
+    /// The settings that were chosen on the validation trials, at each lag where they differ.
     pub chosen: String,
-    /// R2 of velocity at each lag; empty where none is decoded.
-    pub velocity: Vec<Velocity>,
-    /// Bits/spike of the held-out units; absent where they are not predicted.
+    /// R2 of the velocity at each lag; empty if the baseline decodes no velocity.
+    pub velocity: Vec<LagR2>,
+    /// Bits/spike of the held-out units; absent if the baseline does not predict them.
     pub co_bps: Option<f64>,
-    /// Fitted numbers.
+    /// Number of fitted parameters.
     pub parameters: usize,
-    /// What the fit took, choosing included, s.
+    /// Duration of the fit and of the choice of settings, s.
     pub seconds: f64,
-    /// The decoder of the first lag, where the daemon can run it.
+    /// The decoder of the first lag, if the daemon can run it.
     #[serde(skip)]
     pub filter: Option<LinearFilter>,
 }
 
-/// R2 at one lag.
+/// R2 of the velocity at one lag.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Velocity {
-    /// From the bin's centre to the velocity's instant.
+pub struct LagR2 {
+    /// Lag from the bin's centre to the instant of the velocity, ms.
     pub lag_ms: f64,
     /// R2 of each component.
     pub r2: Vec<f64>,
-    /// Their mean.
+    /// Mean over the components.
     pub mean: f64,
 }
 
-/// Why a row cannot be filled.
+/// Why a baseline has no scores.
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
-    /// Smoothing and ridge.
+    /// Smoothing and ridge failed.
     #[error(transparent)]
     Smoothing(#[from] DecoderError),
-    /// Smoothing and ridge, of a velocity that is not planar.
+    /// Smoothing and ridge decodes velocities of two components only.
     #[error("expected a velocity of 2 components for smoothing and ridge, found {found}")]
     Dims {
-        /// Components.
+        /// Number of components.
         found: usize,
     },
-    /// The Wiener filter.
+    /// The Wiener filter failed.
     #[error(transparent)]
     Ridge(#[from] RidgeError),
-    /// The Kalman filter.
+    /// The Kalman filter failed.
     #[error(transparent)]
     Kalman(#[from] KalmanError),
-    /// The recurrent network.
+    /// The recurrent network failed.
     #[error(transparent)]
     Gru(#[from] gru::Diverged),
-    /// Poisson regression.
+    /// The Poisson regression failed.
     #[error(transparent)]
     Poisson(#[from] PoissonError),
-    /// Nothing to score.
+    /// The scored trials have too few known velocities.
     #[error("expected at least two known velocities in the scored trials, found fewer")]
     NoVelocity,
 }
 
-/// Rows of `method` on `data`; of the recurrent network one for each of `seeds` seeds from `settings.seed` on.
-/// `progress` is told `(what, steps done, steps at most)`.
+/// Fits and scores `method` on `data`; returns its rows. The recurrent network has one row for each of `seeds` seeds, from
+/// `settings.seed` on. `progress` is called with `(baseline, steps done, steps in all)`.
 ///
 /// # Errors
 /// [`BaselineError`] when a fit has no solution, or nothing can be scored.
 pub fn rows(
     method: Method,
-    data: &Data,
-    settings: &gru::Settings,
+    data: &Runs,
+    settings: &GruSettings,
     seeds: u64,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Row>, BaselineError> {
@@ -128,7 +129,7 @@ pub fn rows(
         }
         Method::Gru => {
             let row = |seed| {
-                let settings = gru::Settings { seed: settings.seed + seed, ..*settings };
+                let settings = GruSettings { seed: settings.seed + seed, ..*settings };
                 gru_row(data, &settings, progress)
             };
             (0..seeds).map(row).collect()
@@ -137,12 +138,12 @@ pub fn rows(
     }
 }
 
-fn smoothing_row(data: &Data) -> Result<Row, BaselineError> {
+fn smoothing_row(data: &Runs) -> Result<Row, BaselineError> {
     if data.dims != 2 {
         return Err(BaselineError::Dims { found: data.dims });
     }
     let started = Instant::now();
-    let fits = [0, 1].map(|lag| smoothing::fit(data, lag));
+    let fits = [0, 1].map(|lag| smoothing::fit_runs(data, lag));
     let seconds = started.elapsed().as_secs_f64();
     let mut velocity = Vec::new();
     let mut chosen = Vec::new();
@@ -159,7 +160,7 @@ fn smoothing_row(data: &Data) -> Result<Row, BaselineError> {
     Ok(Row { filter, ..row })
 }
 
-fn wiener_row(data: &Data, history_bins: usize) -> Result<Row, BaselineError> {
+fn wiener_row(data: &Runs, history_bins: usize) -> Result<Row, BaselineError> {
     let started = Instant::now();
     let mut velocity = Vec::new();
     let mut chosen = Vec::new();
@@ -176,7 +177,7 @@ fn wiener_row(data: &Data, history_bins: usize) -> Result<Row, BaselineError> {
     Ok(Row { filter, ..row })
 }
 
-fn kalman_row(data: &Data, state: State) -> Result<Row, BaselineError> {
+fn kalman_row(data: &Runs, state: State) -> Result<Row, BaselineError> {
     let started = Instant::now();
     let mut velocity = Vec::new();
     let mut chosen = Vec::new();
@@ -201,8 +202,8 @@ fn kalman_row(data: &Data, state: State) -> Result<Row, BaselineError> {
 }
 
 fn gru_row(
-    data: &Data,
-    settings: &gru::Settings,
+    data: &Runs,
+    settings: &GruSettings,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Row, BaselineError> {
     let started = Instant::now();
@@ -216,7 +217,7 @@ fn gru_row(
     Ok(row(&format!("GRU {}", settings.width), data, chosen, velocity, fit.parameters(), seconds))
 }
 
-fn poisson_row(data: &Data) -> Result<Row, BaselineError> {
+fn poisson_row(data: &Runs) -> Result<Row, BaselineError> {
     let started = Instant::now();
     let fit = PoissonRegression::fit(data)?;
     let seconds = started.elapsed().as_secs_f64();
@@ -227,9 +228,9 @@ fn poisson_row(data: &Data) -> Result<Row, BaselineError> {
 
 fn row(
     method: &str,
-    data: &Data,
+    data: &Runs,
     mut chosen: Vec<String>,
-    velocity: Vec<Velocity>,
+    velocity: Vec<LagR2>,
     parameters: usize,
     seconds: f64,
 ) -> Row {
@@ -247,8 +248,8 @@ fn row(
     }
 }
 
-fn scored(lag: usize, r2: R2) -> Result<Velocity, BaselineError> {
+fn scored(lag: usize, r2: R2) -> Result<LagR2, BaselineError> {
     let axes = r2.axes().ok_or(BaselineError::NoVelocity)?;
     let mean = r2.mean().ok_or(BaselineError::NoVelocity)?;
-    Ok(Velocity { lag_ms: LAGS_MS[lag], r2: axes, mean })
+    Ok(LagR2 { lag_ms: LAGS_MS[lag], r2: axes, mean })
 }

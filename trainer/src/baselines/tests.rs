@@ -1,9 +1,9 @@
-//! A hand that moves in circles, and units that fire with its velocity some bins before.
+//! Baselines on a hand that moves in circles, and on units whose rates follow its velocity some bins ahead.
 
-use super::cosmoothing::PoissonRegression;
-use super::data::{Data, Run, r2};
-use super::gru::{self, Gru};
-use super::kalman::{Kalman, Settings, State};
+use super::gru::{Gru, GruSettings};
+use super::kalman::{Kalman, KalmanSettings, State};
+use super::poisson::PoissonRegression;
+use super::runs::{Run, Runs, r2};
 use super::table::{Method, rows};
 use super::wiener::Wiener;
 use rand::{RngExt, SeedableRng};
@@ -15,7 +15,7 @@ const CHANNELS: usize = 24;
 const HIDDEN: usize = 2;
 const AHEAD: usize = 5;
 
-/// Counts show the velocity `neural_lag` bins later.
+/// A run whose counts depend on the velocity `neural_lag` bins later.
 fn run(random: &mut ChaCha8Rng, neural_lag: usize) -> Run {
     let (phase, speed) = (random.random_range(0.0..6.3f64), random.random_range(0.1..0.3f64));
     let velocity = |bin: usize| {
@@ -40,10 +40,10 @@ fn run(random: &mut ChaCha8Rng, neural_lag: usize) -> Run {
     Run { bins: BINS, counts, hidden, velocity: [now, ahead.collect()] }
 }
 
-fn data(neural_lag: usize) -> Data {
+fn data(neural_lag: usize) -> Runs {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut runs = |count: usize| (0..count).map(|_| run(&mut random, neural_lag)).collect::<Vec<_>>();
-    Data {
+    Runs {
         channel_ids: (0..CHANNELS as i64).collect(),
         hidden: HIDDEN,
         dims: 2,
@@ -54,14 +54,14 @@ fn data(neural_lag: usize) -> Data {
     }
 }
 
-const FILTER: Settings = Settings {
+const FILTER: KalmanSettings = KalmanSettings {
     state: State::PositionVelocityAcceleration,
     neural_lag_bins: 3,
     square_root: true,
     noise_scale: 1.0,
 };
 
-const NETWORK: gru::Settings = gru::Settings {
+const NETWORK: GruSettings = GruSettings {
     width: 16,
     epochs: 30,
     patience_epochs: 30,
@@ -85,8 +85,8 @@ fn each_decodes_trials_that_it_was_not_fitted_on() {
     }
 }
 
-/// What `decode` says of the first bins may not depend on what comes later, or on how many runs lie beside.
-fn check_causal(data: &Data, mut decode: impl FnMut(&[f32]) -> Vec<f32>) {
+/// Checks that decoding the first bins does not depend on later bins.
+fn check_causal(data: &Runs, mut decode: impl FnMut(&[f32]) -> Vec<f32>) {
     let run = &data.val[0];
     let whole = decode(&run.counts);
     assert_eq!(whole.len(), BINS * 2);
@@ -104,10 +104,10 @@ fn a_later_bin_changes_nothing() {
     let wiener = Wiener::fit(&data, 0, 5).unwrap();
     check_causal(&data, |counts| wiener.decode(counts));
     for neural_lag_bins in [0, 3] {
-        let kalman = Kalman::fit(&data, 0, Settings { neural_lag_bins, ..FILTER }).unwrap();
+        let kalman = Kalman::fit(&data, 0, KalmanSettings { neural_lag_bins, ..FILTER }).unwrap();
         check_causal(&data, |counts| kalman.decode(counts));
     }
-    let network = gru::Settings { epochs: 1, ..NETWORK };
+    let network = GruSettings { epochs: 1, ..NETWORK };
     let gru = Gru::fit(&data, &network, &mut |_, _| {}).unwrap();
     let run = |counts: &[f32]| Run {
         bins: counts.len() / CHANNELS,
@@ -119,12 +119,12 @@ fn a_later_bin_changes_nothing() {
     check_causal(&data, |counts| now(&gru.decode(&[run(counts)], 2)[0]));
 }
 
-/// With the true neural lag a filter smooths back to the present, or predicts; a wrong one is worse.
+/// A filter with the true neural lag decodes the present and the future better than one with a wrong lag.
 #[test]
 fn the_neural_lag_is_found() {
     let data = data(3);
     let score = |lag, neural_lag_bins| {
-        let fit = Kalman::fit(&data, lag, Settings { neural_lag_bins, ..FILTER }).unwrap();
+        let fit = Kalman::fit(&data, lag, KalmanSettings { neural_lag_bins, ..FILTER }).unwrap();
         r2(&data.scored, lag, 2, |counts| fit.decode(counts)).mean().unwrap()
     };
     for lag in [0, 1] {
@@ -136,9 +136,9 @@ fn the_neural_lag_is_found() {
 #[test]
 fn the_same_seed_gives_the_same_network() {
     let data = data(0);
-    let network = gru::Settings { epochs: 2, ..NETWORK };
+    let network = GruSettings { epochs: 2, ..NETWORK };
     let fit = |seed| {
-        let fit = Gru::fit(&data, &gru::Settings { seed, ..network }, &mut |_, _| {}).unwrap();
+        let fit = Gru::fit(&data, &GruSettings { seed, ..network }, &mut |_, _| {}).unwrap();
         fit.decode(&data.val[..2], 2)
     };
     assert_eq!(fit(1), fit(1));
@@ -161,8 +161,7 @@ fn silent_units_and_short_runs_are_no_trouble() {
         ..short
     });
     for method in Method::ALL {
-        let rows =
-            rows(method, &data, &gru::Settings { epochs: 1, ..NETWORK }, 1, &mut |_, _, _| {}).unwrap();
+        let rows = rows(method, &data, &GruSettings { epochs: 1, ..NETWORK }, 1, &mut |_, _, _| {}).unwrap();
         assert!(rows.iter().flat_map(|row| &row.velocity).all(|velocity| velocity.mean.is_finite()));
     }
 }
@@ -170,7 +169,7 @@ fn silent_units_and_short_runs_are_no_trouble() {
 #[test]
 fn without_what_it_needs_a_fit_is_refused_with_a_sentence() {
     let mut data = data(0);
-    let hidden = Data { hidden: 0, ..data.clone() };
+    let hidden = Runs { hidden: 0, ..data.clone() };
     assert_eq!(
         PoissonRegression::fit(&hidden).unwrap_err().to_string(),
         "expected held-out units with spikes in the validation trials, found none"

@@ -1,6 +1,6 @@
-//! The Wiener filter: velocity as a linear function of the last bins' counts, by ridge regression.
+//! The Wiener filter: velocity as a linear function of the last bins' counts, fitted by ridge regression.
 
-use super::data::{Data, Run, is_known, r2};
+use super::runs::{Run, Runs, is_known, r2};
 use crate::ridge::{NormalEquations, Ridge, RidgeError};
 
 /// Histories that are tried, bins.
@@ -20,11 +20,11 @@ pub struct Wiener {
 }
 
 impl Wiener {
-    /// Fits a filter of `history_bins` bins, the answered one included, to the velocity at the lag of this number.
+    /// Fits a filter of `history_bins` bins, the decoded bin included, to the velocity at the lag of this index.
     ///
     /// # Errors
     /// [`RidgeError`] without a bin of known velocity, or when the penalised equations have no solution.
-    pub fn fit(data: &Data, lag: usize, history_bins: usize) -> Result<Wiener, RidgeError> {
+    pub fn fit(data: &Runs, lag: usize, history_bins: usize) -> Result<Wiener, RidgeError> {
         let (channels, dims) = (data.channels(), data.dims);
         let columns = history_bins * channels;
         let (features, velocity) = known_rows(&data.train, channels, dims, lag, history_bins);
@@ -36,7 +36,7 @@ impl Wiener {
             let mut wiener = Wiener { history_bins, channels, ridge, penalty, validation_r2: f64::NAN };
             wiener.validation_r2 =
                 r2(&data.val, lag, dims, |counts| wiener.decode(counts)).mean().unwrap_or(f64::NAN);
-            // The first is kept whatever its score: that of a velocity that never changes is no number.
+            // The first is kept whatever its score: a velocity that never changes has a score of NaN.
             if best.as_ref().is_none_or(|best| wiener.validation_r2 > best.validation_r2) {
                 best = Some(wiener);
             }
@@ -44,7 +44,7 @@ impl Wiener {
         best.ok_or(RidgeError::Rows { features: 0, targets: 0 })
     }
 
-    /// Velocity `[T, V]`, m/s, of a run `counts [T, C]` that starts cold.
+    /// Decodes a cold-started run `counts [T, C]`: velocity `[T, V]`, m/s.
     pub fn decode(&self, counts: &[f32]) -> Vec<f32> {
         let mut row = vec![0.0; self.history_bins * self.channels];
         let bins = counts.chunks_exact(self.channels).flat_map(|bin| {
@@ -54,12 +54,12 @@ impl Wiener {
         bins.map(|value| value as f32).collect()
     }
 
-    /// Bins that an answer depends on.
+    /// Number of bins that an estimate depends on.
     pub fn history_bins(&self) -> usize {
         self.history_bins
     }
 
-    /// Weights `[history, C, V]`, the newest bin first, and the intercept `[V]`.
+    /// The weights `[history, C, V]`, the newest bin first, and the intercept `[V]`.
     pub fn taps(&self) -> (&[f64], &[f64]) {
         (self.ridge.weights(), self.ridge.intercept())
     }
@@ -69,20 +69,20 @@ impl Wiener {
         self.penalty
     }
 
-    /// R2 on the validation runs, mean of the components.
+    /// R2 on the validation runs, mean over the components.
     pub fn validation_r2(&self) -> f64 {
         self.validation_r2
     }
 }
 
-/// Puts a bin in front of the history `[history, C]`; the oldest falls out.
+/// Puts a bin in front of the history `[history, C]` and drops the oldest one.
 fn push(history: &mut [f64], bin: &[f32]) {
     let kept = history.len() - bin.len();
     history.copy_within(..kept, bin.len());
     history.iter_mut().zip(bin).for_each(|(to, count)| *to = f64::from(*count));
 }
 
-/// Histories `[rows, history * C]` of the bins with a known velocity, and these velocities `[rows, V]`.
+/// The histories `[rows, history * C]` of all bins with a known velocity, and these velocities `[rows, V]`.
 fn known_rows(
     runs: &[Run],
     channels: usize,

@@ -1,6 +1,6 @@
-//! The archive's API: which files a version has, what their digests are, and their bytes from some byte on.
+//! The archive's API: the files of a version, their digests, and their bytes from a given byte on.
 
-use super::{Event, FetchError, Options, RemoteFile, Set, Tell};
+use super::{Event, FetchError, FetchOptions, RemoteFile, Set, Tell};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -9,12 +9,12 @@ use std::time::Duration;
 use ureq::http::{Response, header};
 use ureq::{Agent, Body};
 
-/// The archive redirects once, to its store; a mirror may add some.
+/// Largest number of redirects: the archive redirects once, to its storage; a mirror may redirect more often.
 pub const REDIRECTS_MAX: u32 = 5;
 
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(30);
-/// Metadata of one file are some kB, a page of the listing is less than 100 kB.
+/// Largest JSON response, bytes. The metadata of a file take some kB, a page of the listing less than 100 kB.
 const JSON_BYTES_MAX: u64 = 8 << 20;
 const JSON_TIME: Duration = Duration::from_secs(120);
 const PAGES_MAX: usize = 50;
@@ -24,7 +24,7 @@ const NAME_BYTES_MAX: usize = 200;
 pub enum Trouble {
     /// Another try may help.
     Passing(String),
-    /// It would not.
+    /// Another try would fail as well.
     Lasting(FetchError),
 }
 
@@ -34,14 +34,14 @@ impl From<FetchError> for Trouble {
     }
 }
 
-/// Counts the tries in a row that brought nothing, and waits between them.
+/// Counts the tries in a row that received nothing, and waits between them.
 pub struct Tries<'a> {
-    options: &'a Options,
+    options: &'a FetchOptions,
     failed: u32,
 }
 
 impl<'a> Tries<'a> {
-    pub fn new(options: &'a Options) -> Tries<'a> {
+    pub fn new(options: &'a FetchOptions) -> Tries<'a> {
         Tries { options, failed: 0 }
     }
 
@@ -49,7 +49,7 @@ impl<'a> Tries<'a> {
         self.failed = 0;
     }
 
-    /// Waits for the next try, if there is one left.
+    /// Waits for the next try, or fails if there is none left.
     pub fn failed(&mut self, what: &str, why: &str, tell: &mut Tell) -> Result<(), FetchError> {
         self.failed += 1;
         if self.failed >= self.options.tries {
@@ -64,11 +64,11 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// The bytes of a file from some byte on.
+/// The bytes of a file from a given byte on.
 pub struct Content {
-    /// Bytes at the start of `body` that were not asked for: the server does not know ranges.
+    /// Number of bytes at the start of `body` that were not requested, because the server does not support ranges.
     pub skip: u64,
-    /// What the server sends.
+    /// The bytes that the server sends.
     pub body: Box<dyn Read>,
 }
 
@@ -93,19 +93,19 @@ struct Metadata {
 }
 
 pub struct Archive<'a> {
-    pub options: &'a Options,
+    pub options: &'a FetchOptions,
     agent: Agent,
     api: &'a str,
 }
 
 impl<'a> Archive<'a> {
-    pub fn new(options: &'a Options) -> Result<Archive<'a>, FetchError> {
+    pub fn new(options: &'a FetchOptions) -> Result<Archive<'a>, FetchError> {
         let api = options.api.trim_end_matches('/');
         let host = api.strip_prefix("https://").or_else(|| api.strip_prefix("http://"));
         if host.is_none_or(|host| host.is_empty() || host.contains(['?', '#', ' '])) {
             return Err(FetchError::Api { found: options.api.clone() });
         }
-        // Proxies: the client's default is the first of ALL_PROXY, HTTPS_PROXY and HTTP_PROXY, and NO_PROXY.
+        // By default the client uses the proxy in ALL_PROXY, HTTPS_PROXY or HTTP_PROXY, except for the hosts in NO_PROXY.
         let agent = Agent::config_builder()
             .https_only(api.starts_with("https://"))
             .http_status_as_error(false)
@@ -122,14 +122,14 @@ impl<'a> Archive<'a> {
         Ok(Archive { options, agent, api })
     }
 
-    /// The NWB files of a version, in the order of their names.
+    /// Lists the NWB files of a version, in the order of their names.
     pub fn files(&self, set: &Set, tell: &mut Tell) -> Result<Vec<RemoteFile>, FetchError> {
         let what = format!("dandiset {}/{}", set.dandiset, set.version);
         let reply =
             |expected, found: &str| FetchError::Reply { what: what.clone(), expected, found: found.into() };
         let base = format!("{}/dandisets/{}/versions/{}/assets/", self.api, set.dandiset, set.version);
         let mut assets: BTreeMap<String, String> = BTreeMap::new();
-        // The number of the next page is counted here: the URL in `next` is not followed, it may lead anywhere.
+        // Pages are counted here. The URL in `next` is not followed, because it may lead anywhere.
         for page in 1.. {
             if page > PAGES_MAX {
                 return Err(reply("a listing with an end", "ever more pages"));
@@ -156,6 +156,7 @@ impl<'a> Archive<'a> {
         assets.into_iter().map(|(name, asset)| self.describe(&base, name, asset, tell)).collect()
     }
 
+    /// Length and digest of a file.
     fn describe(
         &self,
         base: &str,
@@ -176,7 +177,7 @@ impl<'a> Archive<'a> {
         Ok(RemoteFile { name, bytes: metadata.bytes, sha256, asset })
     }
 
-    /// One try for the bytes of `file` from byte `from` on.
+    /// Tries once to get the bytes of `file` from byte `from` on.
     pub fn content(&self, file: &RemoteFile, from: u64) -> Result<Content, Trouble> {
         let url = format!("{}/assets/{}/download/", self.api, file.asset);
         let mut request = self.agent.get(&url);
@@ -191,13 +192,13 @@ impl<'a> Archive<'a> {
             return Err(FetchError::Reply { what, expected: "the range that was asked for", found }.into());
         }
         let body = response.into_body();
-        // A range may be answered in pieces; a whole file that is shorter than it should be is another file.
+        // A range may come in pieces, but a complete file of another length is another file.
         let end = body.content_length().map(|length| starts_at.saturating_add(length));
         if let Some(found) = end.filter(|&end| end > file.bytes || (!ranged && end != file.bytes)) {
             let (name, found) = (file.name.clone(), found.to_string());
             return Err(FetchError::Length { name, expected: file.bytes, found }.into());
         }
-        // One byte more than there may be, so that it is seen.
+        // The limit is one byte more than expected, so that a longer file is noticed.
         let limit = file.bytes.saturating_sub(starts_at).saturating_add(1);
         let reader = body.into_with_config().limit(u64::MAX).reader().take(limit);
         Ok(Content { skip: from - starts_at, body: Box::new(reader) })
@@ -234,7 +235,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// An answer with content, or what is to be made of the lack of one.
+/// A response with contents, or the reason why there is none.
 fn check(what: &str, answer: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Trouble> {
     let what = || what.to_owned();
     let response = answer.map_err(|error| match error {
@@ -252,7 +253,7 @@ fn check(what: &str, answer: Result<Response<Body>, ureq::Error>) -> Result<Resp
     }
 }
 
-/// Where a partial answer starts: `bytes 100-199/200` at 100.
+/// The first byte of a partial response: `bytes 100-199/200` starts at 100.
 fn range_start(what: &str, response: &Response<Body>) -> Result<u64, FetchError> {
     let range = response.headers().get(header::CONTENT_RANGE);
     let range = range.and_then(|range| range.to_str().ok()).unwrap_or_default();
@@ -264,7 +265,7 @@ fn range_start(what: &str, response: &Response<Body>) -> Result<u64, FetchError>
     })
 }
 
-/// The last part of an asset's path, if all of the path is plain names.
+/// The last part of an asset's path, if all parts of the path are plain names.
 fn file_name(path: &str) -> Result<&str, FetchError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_+.".contains(c);
     let good = |name: &str| {
@@ -284,7 +285,7 @@ mod tests {
     #[test]
     fn an_api_of_https_never_leads_to_http() {
         // The client asks this of every hop, the first one and each redirect.
-        let options = Options::default();
+        let options = FetchOptions::default();
         let archive = Archive::new(&options).unwrap();
         let refused = check("session.nwb", archive.agent.get("http://127.0.0.1:9/x?Signature=secret").call());
         let Err(Trouble::Lasting(error)) = refused else { panic!("expected a lasting trouble") };

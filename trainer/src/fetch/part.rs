@@ -1,4 +1,4 @@
-//! A file on its way: locked, continued, hashed as it is written, and renamed once it is proved right.
+//! A file during its download: locked, resumed, hashed while it is written, and renamed once it is verified.
 
 use super::archive::{Content, Trouble};
 use super::{Event, FetchError, RemoteFile, Tell, at};
@@ -9,22 +9,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const PIECE_BYTES: usize = 1 << 17;
-/// Digits of the digest in the part's name: enough that no other version has the same.
+/// Number of the digest's digits in the part's name: enough to tell versions apart.
 const DIGITS: usize = 16;
 
-/// Where the part of `file` is.
+/// Path of the part of `file`.
 pub fn path(folder: &Path, file: &RemoteFile) -> PathBuf {
     folder.join(format!("{}.{}.part", file.name, &file.sha256[..DIGITS]))
 }
 
-/// sha256 of a file's content, as digits.
+/// sha256 of a file's contents, in hexadecimal digits.
 pub fn sha256(path: &Path) -> std::io::Result<String> {
     let mut hash = Sha256::new();
     hash_rest(&mut File::open(path)?, &mut hash)?;
     Ok(digits(hash))
 }
 
-/// Hashes from where `file` stands to its end; gives how many bytes that were.
+/// Hashes `file` from its current position to its end; returns the number of bytes.
 fn hash_rest(file: &mut File, hash: &mut Sha256) -> std::io::Result<u64> {
     let mut piece = vec![0; PIECE_BYTES];
     let mut bytes = 0;
@@ -45,7 +45,7 @@ fn digits(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An open part, which no other fetch writes to while it lives: the system drops the lock with the process.
+/// An open part. It is locked against other downloads as long as it lives; the system releases the lock with the process.
 pub struct Part<'a> {
     /// Bytes on disk, all of them hashed.
     pub have: u64,
@@ -56,14 +56,14 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Opens the part of `wanted`, or begins one.
+    /// Opens the part of `wanted`, or creates one.
     pub fn open(folder: &Path, wanted: &'a RemoteFile) -> Result<Part<'a>, FetchError> {
         let path = path(folder, wanted);
         let file = lock(&path)?;
         let mut part = Part { have: 0, wanted, path, file, hash: Sha256::new() };
         let length = part.file.metadata().map_err(at(&part.path))?.len();
         if length > wanted.bytes {
-            // No beginning of the file is longer than the file.
+            // A part that is longer than the file cannot be a beginning of it.
             part.file.set_len(0).map_err(at(&part.path))?;
         }
         part.have = hash_rest(&mut part.file, &mut part.hash).map_err(at(&part.path))?;
@@ -71,7 +71,7 @@ impl<'a> Part<'a> {
         Ok(part)
     }
 
-    /// Writes what comes, until it ends or breaks off.
+    /// Writes the bytes of a response until it ends or breaks off.
     pub fn take(&mut self, content: Content, tell: &mut Tell) -> Result<(), Trouble> {
         let Content { mut skip, mut body } = content;
         let mut piece = vec![0; PIECE_BYTES];
@@ -80,7 +80,7 @@ impl<'a> Part<'a> {
                 Ok(0) => return Ok(()),
                 Ok(length) => length,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                // All that was wanted is there; how the connection ends does not matter.
+                // The file is complete; how the connection ends does not matter.
                 Err(_) if self.have == self.wanted.bytes => return Ok(()),
                 Err(error) => return Err(Trouble::Passing(error.to_string())),
             };
@@ -98,7 +98,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Gives the file its name, if it is right; removes it, if it is proved wrong.
+    /// Verifies the file: renames it if its digest is right, and removes it otherwise.
     pub fn finish(self, to: &Path, force: bool) -> Result<(), FetchError> {
         let found = digits(self.hash.clone());
         if found != self.wanted.sha256 {
@@ -108,7 +108,7 @@ impl<'a> Part<'a> {
         }
         self.file.sync_all().map_err(|error| self.unwritten(error))?;
         if !force && std::fs::symlink_metadata(to).is_ok() {
-            let found = "a file that came meanwhile".to_owned();
+            let found = "a file that was created meanwhile".to_owned();
             return Err(FetchError::Present {
                 path: to.to_owned(),
                 expected: self.wanted.sha256.clone(),
@@ -138,7 +138,7 @@ fn lock(path: &Path) -> Result<File, FetchError> {
             Err(TryLockError::WouldBlock) => return Err(FetchError::Busy { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(at(path)(error)),
         }
-        // The fetch that held it may have renamed or removed it since it was opened: then this is not the part.
+        // The previous owner of the lock may have renamed or removed the file since it was opened: then this is not the part.
         let id = |file: std::fs::Metadata| (file.dev(), file.ino());
         let opened = id(file.metadata().map_err(at(path))?);
         if std::fs::metadata(path).is_ok_and(|named| id(named) == opened) {

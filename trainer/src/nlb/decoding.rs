@@ -1,17 +1,18 @@
-//! Velocity from rates, as the benchmark fits and scores it: ridge regression whose penalty is found by
-//! cross-validation over contiguous parts of the training rows.
+//! Velocity decoded from rates, as the benchmark does it: by ridge regression, whose penalty is chosen by cross-validation over
+//! contiguous parts of the training rows.
 
-use super::metrics::{ScoreError, mean, r2_by_column, same_length};
+use super::metrics::{ScoreError, r2_by_column, same_length};
+use crate::evaluation::metrics::mean;
 use crate::ridge::{self, Ridge};
 
-/// Penalties that are tried, from 1e-4 to 1 in half decades. They are for spikes per bin: rates in Hz would
-/// be penalised 40,000 times less at 5 ms.
+/// Number of penalties that are tried, from 1e-4 to 1 in half decades. They are meant for rates in spikes per bin: in 5 ms bins,
+/// rates in Hz would be penalised 40,000 times less.
 pub const PENALTIES: usize = 9;
 
-/// Parts of the training rows; each is predicted by a fit to the others.
+/// Number of parts of the training rows; each part is predicted by a fit to the others.
 const FOLDS: usize = 5;
 
-/// Rates and the velocity at the same bins, one row a bin.
+/// Rates and velocities of the same bins, one row a bin.
 #[derive(Debug, Clone)]
 pub struct Rows {
     rates: Vec<f64>,
@@ -20,23 +21,22 @@ pub struct Rows {
     dims: usize,
 }
 
-/// A fitted decoder and how it was chosen.
+/// A fitted decoder, and the scores by which its penalty was chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoder {
-    /// Fitted to all training rows.
+    /// The regression, fitted to all training rows.
     pub ridge: Ridge,
-    /// The penalty that it was fitted with.
+    /// The penalty of the regression.
     pub penalty: f64,
-    /// Mean R2 over the folds for each penalty tried.
+    /// Mean R2 over the folds for each penalty that was tried.
     pub cross_validated: Vec<f64>,
 }
 
 impl Rows {
-    /// Rows of `rates [rows, neurons]` and `velocity [rows, dims]`, without those whose first velocity is
-    /// unknown (NaN).
+    /// Rows of `rates [rows, neurons]` and `velocity [rows, dims]`. A row whose first velocity is unknown (NaN) is left out.
     ///
     /// # Errors
-    /// [`ScoreError::Shape`] when there are not as many rows of the one as of the other.
+    /// [`ScoreError::Shape`] when rates and velocities have different numbers of rows.
     pub fn new(rates: &[f64], neurons: usize, velocity: &[f64], dims: usize) -> Result<Rows, ScoreError> {
         same_length("the velocity", velocity.len(), rates.len() / neurons.max(1) * dims)?;
         let mut known = Rows { rates: Vec::with_capacity(rates.len()), neurons, velocity: Vec::new(), dims };
@@ -53,7 +53,7 @@ impl Rows {
         self.velocity.len() / self.dims.max(1)
     }
 
-    /// All rows but those of `fold`.
+    /// All rows except those of `fold`.
     fn without(&self, fold: &std::ops::Range<usize>) -> Rows {
         let others = |values: &[f64], width: usize| {
             [&values[..fold.start * width], &values[fold.end * width..]].concat()
@@ -68,11 +68,11 @@ impl Rows {
 }
 
 impl Decoder {
-    /// Tries every penalty on five contiguous parts of `train`, and fits all of it with the one of the
-    /// highest mean R2, the smallest such penalty.
+    /// Tries every penalty on five contiguous parts of `train`, and fits all of `train` with the penalty of the highest mean R2. Of
+    /// equal penalties the smallest is taken.
     ///
     /// # Errors
-    /// [`ScoreError`] when there are fewer rows than two for each part, or a rate is not finite.
+    /// [`ScoreError`] when there are fewer than two rows for each part, or a rate is not finite.
     pub fn fit(train: &Rows) -> Result<Decoder, ScoreError> {
         if train.len() < 2 * FOLDS {
             return Err(ScoreError::TooFew { what: "rows", expected: 2 * FOLDS, found: train.len() });
@@ -102,7 +102,7 @@ impl Decoder {
         Ok(Decoder { ridge, penalty, cross_validated: Vec::new() })
     }
 
-    /// R2 of the predicted velocity, the mean of its components.
+    /// R2 of the predicted velocity, mean over its components.
     ///
     /// # Errors
     /// [`ScoreError`] when there are fewer than two rows.
@@ -122,7 +122,7 @@ fn penalties() -> impl Iterator<Item = f64> {
     (0..PENALTIES).map(|step| 10f64.powf(-4.0 + 0.5 * step as f64))
 }
 
-/// Contiguous parts of `rows` in their order; the first `rows % FOLDS` are one longer.
+/// Contiguous parts of `rows` rows; the first `rows % FOLDS` parts are one row longer.
 fn folds(rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..FOLDS).scan(0, move |start, fold| {
         let part = *start..*start + rows / FOLDS + usize::from(fold < rows % FOLDS);

@@ -1,61 +1,62 @@
-//! Likelihood and R2 as the benchmark's `evaluation.py` computes them, over whole arrays.
+//! Likelihood and R2 over whole arrays, as the benchmark's `evaluation.py` computes them.
 //!
-//! [`crate::metrics`] scores bin by bin while a model trains. Here are the benchmark's own corner cases:
-//! rates of exactly 0 become 1e-9 and smaller ones stay, unknown counts (NaN) are left out, a rate that is
-//! none is an error. Arrays are row-major, neurons last.
+//! [`crate::evaluation::metrics`] scores bin by bin while a model trains. This file follows the benchmark in its corner cases:
+//! rates of exactly 0 become 1e-9 and smaller positive ones stay, unknown counts (NaN) are left out, and a negative or NaN rate is
+//! an error. Arrays are row-major, with neurons as the last axis.
 
+use crate::evaluation::metrics::{Squares, squares_by_column};
 use crate::ridge::RidgeError;
 
-/// What a rate of exactly 0 becomes, spikes per bin.
+/// The rate that replaces a rate of exactly 0, spikes per bin.
 const RATE_OF_ZERO: f64 = 1e-9;
 
-/// Why there is no score.
+/// Why a score cannot be computed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ScoreError {
-    /// Two arrays that belong together differ.
+    /// Two arrays that belong together have different lengths.
     #[error("expected {expected} values in {what}, found {found}")]
     Shape {
-        /// Which array.
+        /// Name of the array.
         what: &'static str,
-        /// Values that the other array asks for.
+        /// Number of values that the other array asks for.
         expected: usize,
-        /// Values that it has.
+        /// Number of values of the array.
         found: usize,
     },
-    /// A prediction that is no rate.
+    /// A predicted rate is negative or NaN.
     #[error("expected rates of at least 0 spikes per bin, found {found}")]
     Rate {
-        /// The prediction.
+        /// The predicted rate.
         found: f64,
     },
-    /// What is to be predicted is not known.
+    /// A value to compare with is not finite.
     #[error("expected finite values to compare with, found {found}")]
     Truth {
-        /// The value.
+        /// The value that is not finite.
         found: f64,
     },
-    /// Nothing to divide by.
+    /// There is no spike to divide by.
     #[error("expected at least one spike, found none")]
     NoSpikes,
-    /// No rows, or too few to hold some back.
+    /// There are too few rows to score or to hold some back.
     #[error("expected at least {expected} {what}, found {found}")]
     TooFew {
-        /// What there are too few of.
+        /// What there is too little of, such as `rows`.
         what: &'static str,
-        /// How many are needed.
+        /// The number that is needed.
         expected: usize,
-        /// How many there are.
+        /// The number that there is.
         found: usize,
     },
-    /// An index beyond the trials.
+    /// A condition names a trial that does not exist.
     #[error("expected an evaluation trial below {trials}, found {found}")]
     Trial {
-        /// Evaluation trials.
+        /// Number of evaluation trials.
         trials: usize,
-        /// The index.
+        /// The trial's number.
         found: usize,
     },
-    /// The decoder of the velocity.
+    /// The decoder of the velocity cannot be fitted.
     #[error(transparent)]
     Ridge(#[from] RidgeError),
 }
@@ -78,9 +79,9 @@ pub fn neg_log_likelihood(rates: &[f64], counts: &[f64]) -> Result<f64, ScoreErr
     Ok(sum)
 }
 
-/// Bits/spike of `rates` above each neuron's mean count over the same bins, pooled over `neurons`: co-bps of
-/// the held-out neurons, fp-bps of all neurons after the window. A neuron without spikes costs what was
-/// predicted for it.
+/// Bits/spike of `rates` relative to each neuron's mean count over the same bins, pooled over `neurons`. For the held-out neurons
+/// this is co-bps, and for all neurons after the window fp-bps. A neuron without spikes lowers the score by what was predicted
+/// for it.
 ///
 /// # Errors
 /// As [`neg_log_likelihood`]; [`ScoreError::NoSpikes`].
@@ -103,9 +104,8 @@ pub fn bits_per_spike(rates: &[f64], counts: &[f64], neurons: usize) -> Result<f
     Ok((null - model) / spikes / std::f64::consts::LN_2)
 }
 
-/// R2 of each column of `truth` and `predicted`, both `[rows, columns]`: 1 - squared errors / squared
-/// deviations from the mean. Of a column that does not vary, 1 where it is predicted exactly and else 0, as
-/// scikit-learn has it.
+/// R2 of each column of `truth` and `predicted`, both `[rows, columns]`. The score of a column that does not vary is 1 if it is
+/// predicted exactly and else 0, as in scikit-learn.
 ///
 /// # Errors
 /// [`ScoreError`] when the arrays differ in length, have fewer than 2 rows or a truth that is not finite.
@@ -118,25 +118,19 @@ pub fn r2_by_column(truth: &[f64], predicted: &[f64], columns: usize) -> Result<
     if let Some(found) = truth.iter().copied().find(|value| !value.is_finite()) {
         return Err(ScoreError::Truth { found });
     }
-    let column = |column: usize| {
-        let truth = || truth[column..].iter().step_by(columns);
-        let mean = truth().sum::<f64>() / rows as f64;
-        let spread: f64 = truth().map(|value| (value - mean).powi(2)).sum();
-        let pairs = truth().zip(predicted[column..].iter().step_by(columns));
-        let errors: f64 = pairs.map(|(truth, predicted)| (truth - predicted).powi(2)).sum();
-        match (spread > 0.0, errors > 0.0) {
-            (true, _) => 1.0 - errors / spread,
-            (false, true) => 0.0,
-            (false, false) => 1.0,
-        }
+    let score = |squares: Squares| match (squares.deviations > 0.0, squares.errors > 0.0) {
+        (true, _) => squares.r2(),
+        (false, true) => 0.0,
+        (false, false) => 1.0,
     };
-    Ok((0..columns).map(column).collect())
+    Ok(squares_by_column(truth, predicted, columns).into_iter().map(score).collect())
 }
 
-/// How well rates match PSTHs: for each neuron, R2 over all bins of all conditions. `psth [conditions, bins,
-/// neurons]`; `rates [trials, bins, neurons]`; `trials_of` lists each condition's trials. A condition without
-/// trials is left out, and so is a bin where the first neuron's PSTH is unknown (NaN). The benchmark's figure
-/// is the mean; a neuron that hardly fires can take it far below 0.
+/// How well rates match PSTHs: for each neuron, R2 over all bins of all conditions.
+///
+/// `psth` is `[conditions, bins, neurons]`, `rates` is `[trials, bins, neurons]`, and `trials_of` lists the trials of each condition.
+/// A condition without trials is left out, and so is a bin where the first neuron's PSTH is unknown (NaN). The benchmark's score
+/// is the mean over neurons; a neuron that hardly fires can take it far below 0.
 ///
 /// # Errors
 /// [`ScoreError`] when the arrays do not fit each other, a rate is NaN, or there is nothing to compare.
@@ -174,16 +168,11 @@ pub fn psth_r2(
     r2_by_column(&truth, &predicted, neurons)
 }
 
-/// The mean that the benchmark reports of several R2.
-pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
 pub(crate) fn same_length(what: &'static str, found: usize, expected: usize) -> Result<(), ScoreError> {
     if found == expected { Ok(()) } else { Err(ScoreError::Shape { what, expected, found }) }
 }
 
-/// ln(count!) of a whole number. It cancels in bits/spike; a likelihood is not comparable without it.
+/// ln(count!) of a whole number. It cancels in bits/spike, but likelihoods are not comparable without it.
 fn ln_factorial(count: f64) -> f64 {
     (2..=count as u64).map(|factor| (factor as f64).ln()).sum()
 }

@@ -1,53 +1,52 @@
-//! PSTHs: the mean smoothed rate of each neuron over the trials of a condition.
+//! PSTHs (peri-stimulus time histograms): the mean smoothed rate of each neuron over the trials of a condition.
 
+use super::array::Tensor;
 use super::recording::Recording;
 use super::resample;
-use super::tensors::{Chosen, Tensor};
 use super::variant::Variant;
+use super::windows::Aligned;
 use ndt_replay::session::{Trial, Value};
 use std::cmp::Ordering;
 
-/// PSTHs of all conditions that some trial is of, and the trials of each.
+/// The PSTHs of all conditions that have trials, and the trials of each condition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Psths {
-    /// `[conditions, bins, neurons]`, spikes per bin, held-in neurons before held-out ones; NaN where no
-    /// trial is known.
+    /// PSTHs `[conditions, bins, neurons]`, spikes per bin, held-in neurons before held-out ones; NaN where no trial was
+    /// observed.
     pub rates: Tensor,
-    /// For each condition its trials among the training trials.
+    /// For each condition, the numbers of its trials among the training trials.
     pub train_trials: Vec<Vec<usize>>,
-    /// For each condition its trials among the evaluation trials.
+    /// For each condition, the numbers of its trials among the evaluation trials.
     pub eval_trials: Vec<Vec<usize>>,
 }
 
-/// A trial's place in the average.
+/// A trial's part in the average of its condition.
 struct Member {
     first: i64,
-    /// From the bin that the alignment's instant is rounded up to, to the window's first. Not the same for
-    /// all trials where bins do not divide the window's start.
+    /// Bins from the alignment to the window's first bin. It differs between trials if bins do not divide the window's start.
     offset: i64,
     condition: usize,
 }
 
-/// Averages training and evaluation trials together, as the benchmark does. Conditions are in the order of
-/// their values; trials that lack one are in no condition.
+/// Averages training and evaluation trials together, as the benchmark does. Conditions are in the order of their values; a trial
+/// that lacks one of the values belongs to no condition.
 ///
-/// Bins are averaged at equal distances from the alignment. Where windows of one condition begin at two
-/// distances (20 ms bins), the average begins at the earlier and is as long as a window: that is the
-/// benchmark's own, to the bin.
+/// Bins are averaged at equal distances from the alignment. If windows of one condition begin at two distances (in 20 ms bins),
+/// the average begins at the earlier one and is as long as a window. The benchmark's tools do the same, to the bin.
 pub fn psths(
     recording: &Recording<'_>,
     variant: &Variant,
     neurons: &[i64],
     bins: usize,
-    train: &[Chosen<'_>],
-    eval: &[Chosen<'_>],
+    train: &[Aligned<'_>],
+    eval: &[Aligned<'_>],
 ) -> Psths {
     let mut conditions: Vec<Vec<Cell>> =
         train.iter().chain(eval).filter_map(|chosen| condition(chosen.trial, variant)).collect();
     conditions.sort_by(|a, b| compare(a, b));
     conditions.dedup_by(|a, b| compare(a, b).is_eq());
     let mut members = Vec::new();
-    let mut sort = |chosen: &[Chosen<'_>]| {
+    let mut sort = |chosen: &[Aligned<'_>]| {
         let mut trials = vec![Vec::new(); conditions.len()];
         for (at, chosen) in chosen.iter().enumerate() {
             let found = condition(chosen.trial, variant)
@@ -95,7 +94,7 @@ pub fn psths(
     Psths { rates, train_trials, eval_trials }
 }
 
-/// A cell of a condition: a number, or a text.
+/// The value of a condition in one column: a number, or a text.
 type Cell = (f64, String);
 
 fn condition(trial: &Trial, variant: &Variant) -> Option<Vec<Cell>> {

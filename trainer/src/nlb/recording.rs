@@ -1,42 +1,43 @@
 //! Recordings one after the other on one axis of whole milliseconds, cut into the benchmark's bins.
 //!
-//! Each file begins on a multiple of 100 ms, at least 50 ms after the one before, so that its bins lie as
-//! they would lie alone. A bin is known when the neurons were observed in its first millisecond; what was not
-//! observed is NaN, and a spike in it counts for nothing.
+//! Each file begins on a multiple of 100 ms, at least 50 ms after the one before, so that its bins lie as they would lie alone. A
+//! bin is known if the neurons were observed in its first millisecond. An unobserved bin is NaN, and spikes in it do not count.
 
 use super::resample;
 use ndt_replay::session::{Series, Session, Trial};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The pause between two files, and what a file's start is a multiple of, ms.
+/// Shortest pause between two files, ms.
 const PAUSE_MS: usize = 50;
+
+/// Each file starts at a multiple of this, ms.
 const GRID_MS: usize = 100;
 
-/// Longest axis, ms: three days. A damaged time must not become an allocation.
+/// Longest axis, ms (three days), so that a damaged time does not become a huge allocation.
 const LENGTH_MS_MAX: f64 = (1u64 << 28) as f64;
 
-/// A recording that does not fit on an axis of milliseconds.
+/// The recordings are too long for an axis of milliseconds.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("expected recordings of at most {:.0} h, found {:.0} h", LENGTH_MS_MAX / 3.6e6, found_s / 3.6e3)]
 pub struct TooLong {
-    /// Their length, s.
+    /// Length of the recordings together, s.
     pub found_s: f64,
 }
 
-/// Sessions on one axis of time, in bins.
+/// Sessions one after the other on one axis of time, in bins.
 pub struct Recording<'a> {
     parts: Vec<Part<'a>>,
-    /// Whether the neurons were observed, for each millisecond.
+    /// For each millisecond, whether the neurons were observed.
     observed: Vec<bool>,
     bin_ms: usize,
 }
 
 /// A behaviour series in bins.
 pub struct Behavior {
-    /// Components of a sample.
+    /// Number of components of a sample.
     pub dims: usize,
-    /// `[bins, dims]`, mm/s (or mm) for speeds (lengths), else as recorded; NaN where it is not known.
+    /// Samples `[bins, dims]`, velocities in mm/s, lengths in mm, others as recorded; NaN where unknown.
     values: Vec<f64>,
 }
 
@@ -47,10 +48,10 @@ struct Part<'a> {
 }
 
 impl<'a> Recording<'a> {
-    /// Lays the sessions one after the other, in bins of `bin_ms` milliseconds (at least 1).
+    /// Puts the sessions one after the other, in bins of `bin_ms` milliseconds (at least 1).
     ///
     /// # Errors
-    /// [`TooLong`] when they last longer than three days.
+    /// [`TooLong`] when the sessions together last longer than three days.
     pub fn new(sessions: &'a [Session], bin_ms: usize) -> Result<Recording<'a>, TooLong> {
         let found_s: f64 = sessions.iter().map(Session::duration).sum();
         if found_s * 1e3 > LENGTH_MS_MAX {
@@ -75,8 +76,8 @@ impl<'a> Recording<'a> {
         self.bin_ms
     }
 
-    /// Ids of the neurons in the benchmark's order, which is ascending: held-in ones, then held-out ones. A
-    /// neuron is held out when any recording says so.
+    /// Ids of the held-in and of the held-out neurons, each in ascending order as in the benchmark. A neuron is held out if any
+    /// recording says so.
     pub fn neurons(&self) -> (Vec<i64>, Vec<i64>) {
         let mut heldout: BTreeMap<i64, bool> = BTreeMap::new();
         for unit in self.parts.iter().flat_map(|part| &part.session.units) {
@@ -87,15 +88,14 @@ impl<'a> Recording<'a> {
         (ids(shown), ids(out))
     }
 
-    /// All trials in the order of the tables, each with what is to be added to its times, ns.
+    /// All trials in the order of the trial tables, each with the start of its recording on the axis, ns.
     pub fn trials(&self) -> impl Iterator<Item = (&'a Trial, i64)> + '_ {
         self.parts.iter().flat_map(|part| {
             part.session.trials.iter().map(|trial| (trial, part.start_ms as i64 * 1_000_000))
         })
     }
 
-    /// Spikes `[bins, ids]` in the bins from `first` on, which may lie outside the recording; NaN where not
-    /// observed.
+    /// Spike counts `[bins, ids]` in the bins from `first` on, which may lie outside the recording; NaN where unobserved.
     pub fn counts(&self, ids: &[i64], first: i64, bins: usize) -> Vec<f32> {
         let mut counts = vec![f32::NAN; bins * ids.len()];
         let edge_ms = first * self.bin_ms as i64;
@@ -128,7 +128,7 @@ impl<'a> Recording<'a> {
         counts
     }
 
-    /// Spikes of one neuron in every bin, smoothed with `kernel` at 1 ms within each stretch of observation.
+    /// Spikes of one neuron in every bin, smoothed with `kernel` at 1 ms within each uninterrupted stretch of observation.
     pub fn smoothed(&self, id: i64, kernel: &[f64]) -> Vec<f64> {
         let bins = self.observed.len().div_ceil(self.bin_ms);
         let known = |bin: usize| self.known(bin as i64).is_some_and(|part| part.rows.contains_key(&id));
@@ -149,8 +149,8 @@ impl<'a> Recording<'a> {
         smoothed
     }
 
-    /// The series of this name, filtered against aliases and thinned out to one sample at the start of each
-    /// bin; `None` where no recording has it.
+    /// The behaviour series of this name, low-pass filtered and decimated to one sample at the start of each bin; `None` if no
+    /// recording has it.
     pub fn behavior(&self, name: &str) -> Option<Behavior> {
         let series = || self.parts.iter().filter_map(|part| Some((part, part.session.series(name)?)));
         let dims = series().next()?.1.dims;
@@ -173,7 +173,7 @@ impl<'a> Recording<'a> {
         Some(Behavior { dims, values })
     }
 
-    /// The recording in whose observed time the bin begins.
+    /// The recording in which the bin's first millisecond was observed.
     fn known(&self, bin: i64) -> Option<&Part<'a>> {
         let ms = usize::try_from(bin).ok()? * self.bin_ms;
         if !self.observed.get(ms).copied().unwrap_or(false) {
@@ -184,7 +184,7 @@ impl<'a> Recording<'a> {
 }
 
 impl Behavior {
-    /// Samples `[bins, dims]` of the bins from `first` on, which may lie outside the recording.
+    /// Samples `[bins, dims]` of the bins from `first` on, which may lie outside the recording; NaN where unknown.
     pub fn window(&self, first: i64, bins: usize) -> impl Iterator<Item = f32> + '_ {
         let row = move |row: usize| {
             let bin = usize::try_from(first + row as i64).ok();
@@ -197,15 +197,14 @@ impl Behavior {
 }
 
 impl Part<'_> {
-    /// The millisecond of the whole axis that an instant of this recording lies in, if it was observed.
+    /// The millisecond of the axis that contains an instant of this recording, if it was observed.
     fn ms(&self, time_s: f64, observed: &[bool]) -> Option<usize> {
         let ms = usize::try_from(resample::millisecond(time_s)).ok()? + self.start_ms;
         observed.get(ms).copied().unwrap_or(false).then_some(ms)
     }
 }
 
-/// For each millisecond of a session whether it was observed: from the first whole one inside an interval to
-/// the last.
+/// For each millisecond of a session, whether it was observed: it must lie wholly inside an interval of observation.
 fn observed(session: &Session) -> Vec<bool> {
     let end = session.observed.iter().map(|interval| interval.stop).fold(0.0, f64::max);
     if end <= 0.0 {
@@ -222,15 +221,15 @@ fn observed(session: &Session) -> Vec<bool> {
     observed
 }
 
-/// The observed milliseconds around `ms` without a hole.
+/// The uninterrupted stretch of observed milliseconds around `ms`.
 fn stretch_around(observed: &[bool], ms: usize) -> Range<usize> {
     let start = observed[..ms].iter().rposition(|observed| !observed).map_or(0, |hole| hole + 1);
     let end = observed[ms..].iter().position(|observed| !observed).map_or(observed.len(), |hole| ms + hole);
     start..end
 }
 
-/// Puts one component of a series onto the axis. Known is a millisecond with a sample, and of a series slower
-/// than 1 kHz also what lies between two samples that are no further apart than usual.
+/// Puts one component of a series onto the axis. A millisecond with a sample is known. In a series slower than 1 kHz the
+/// milliseconds between two samples are known too, if the samples are no further apart than usual.
 fn place(series: &Series, axis: usize, start_ms: usize, samples: &mut [f64], known: &mut [bool]) {
     let factor = if series.unit == "m/s" || series.unit == "m" { 1e3 } else { 1.0 };
     let mut distances: Vec<f64> = series.timestamps.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -272,14 +271,14 @@ mod tests {
         }
     }
 
-    /// NaN as -1, so that it can be compared.
+    /// The values with NaN as -1, so that they can be compared.
     fn told(values: impl IntoIterator<Item = f32>) -> Vec<f32> {
         values.into_iter().map(|value| if value.is_nan() { -1.0 } else { value }).collect()
     }
 
     #[test]
     fn a_bin_is_known_by_its_first_millisecond_and_unobserved_spikes_do_not_count() {
-        // Observed from 2 to 12 ms: the first bin begins unobserved, the last ends so.
+        // The session is observed from 2 to 12 ms: the first bin begins unobserved, and the last one ends unobserved.
         let times = [0.001, 0.003, 0.0059, 0.010, 0.0115, 0.0131];
         let sessions = [session(&[(7, false, &times)], &[(0.0015, 0.012), (0.04, 0.05)])];
         let recording = Recording::new(&sessions, 5).unwrap();

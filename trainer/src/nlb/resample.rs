@@ -1,27 +1,27 @@
-//! From spike times and 1 kHz samples to wide bins, as the benchmark's `nwb_interface.py` does it.
+//! Resampling of spike times and 1 kHz samples to wide bins, as in the benchmark's `nwb_interface.py`.
 //!
-//! Time is counted in whole milliseconds from the start of the recording; wide bins are counted from there
-//! too, not from a trial's start.
+//! Time is counted in whole milliseconds from the start of the recording. Wide bins are counted from there too, and not from a
+//! trial's start.
 
 use std::f64::consts::PI;
 
-/// Half of the taps around the centre of the anti-aliasing filter, which thus spans a quarter second to
-/// either side. It sees the future, and beyond a trial's edges: it is for scoring, not for decoding live.
+/// Number of taps on either side of the centre of the anti-aliasing filter, which spans a quarter of a second each way. The
+/// filter looks into the future and beyond a trial's edges: it is for scoring and not for live decoding.
 const HALF: usize = 250;
 
-/// The millisecond that an instant (s) lies in. Rounded to a nanosecond before, so that a spike that was
-/// stored as 0.00999999999 s is one at 10 ms.
+/// The millisecond that contains an instant (s). The instant is first rounded to a nanosecond, so that a spike that was stored as
+/// 0.00999999999 s counts as one at 10 ms.
 pub fn millisecond(time_s: f64) -> i64 {
     to_milliseconds(time_s) as i64
 }
 
-/// Seconds to milliseconds, to six decimals.
+/// Converts seconds to milliseconds, rounded to six decimals.
 pub fn to_milliseconds(time_s: f64) -> f64 {
     (time_s * 1e3 * 1e6).round_ties_even() / 1e6
 }
 
-/// The low-pass filter before samples are thinned out by `factor`: a sinc that cuts at 1/`factor` of the
-/// Nyquist frequency under a Hamming window of 501 taps, which add up to 1.
+/// The low-pass filter that is applied before decimation by `factor`: a sinc with a cut-off at 1/`factor` of the Nyquist
+/// frequency, under a Hamming window of 501 taps, which add up to 1.
 pub fn low_pass(factor: usize) -> Vec<f64> {
     let tap = |at: usize| {
         let x = (at as f64 - HALF as f64) / factor as f64;
@@ -31,20 +31,20 @@ pub fn low_pass(factor: usize) -> Vec<f64> {
     normalised((0..=2 * HALF).map(tap).collect())
 }
 
-/// Every `factor`-th sample of `x` after [`low_pass`], without delay; beyond its ends `x` is taken as 0.
+/// Decimates `x`: every `factor`-th sample after [`low_pass`], without delay. Beyond its ends `x` counts as 0.
 pub fn decimate(x: &[f64], factor: usize) -> Vec<f64> {
     let taps = low_pass(factor);
     let sample = |centre: usize| {
         let first = centre.saturating_sub(HALF);
         let near = &x[first..x.len().min(centre + HALF + 1)];
-        // The filter is symmetric, so that it need not be turned round.
+        // The filter is symmetric, so that it need not be reversed.
         near.iter().zip(&taps[first + HALF - centre..]).map(|(x, tap)| x * tap).sum()
     };
     (0..x.len()).step_by(factor).map(sample).collect()
 }
 
-/// Replaces unknown values (NaN) by the straight line between their neighbours, and at the ends by the
-/// nearest known value. Without any known value nothing changes.
+/// Replaces unknown values (NaN) by linear interpolation between their neighbours, and at the ends by the nearest known value.
+/// Without any known value nothing changes.
 pub fn interpolate(x: &mut [f64]) {
     let mut last: Option<usize> = None;
     for at in 0..x.len() {
@@ -67,16 +67,16 @@ pub fn interpolate(x: &mut [f64]) {
     }
 }
 
-/// The Gaussian that PSTHs and the smoothing baseline use: `floor(6 sd)` taps that add up to 1. Of an even
-/// number of taps the centre lies between two.
+/// The Gaussian kernel of PSTHs and of the benchmark's smoothing baseline: `floor(6 sd)` taps that add up to 1. The centre of an
+/// even number of taps lies between two of them.
 pub fn gaussian(sd_bins: f64) -> Vec<f64> {
     let taps = (6.0 * sd_bins) as usize;
     let centre = (taps as f64 - 1.0) / 2.0;
     normalised((0..taps).map(|at| (-((at as f64 - centre) / sd_bins).powi(2) / 2.0).exp()).collect())
 }
 
-/// Convolution of the length of `x`: `y[i] = sum over k of w[k] x[i + (n - 1) / 2 - k]`, with `x` taken as 0
-/// beyond its ends.
+/// Convolution with the length of `x`: `y[i] = sum over k of w[k] x[i + (n - 1) / 2 - k]`, where `x` counts as 0 beyond its
+/// ends.
 pub fn convolve_same(x: &[f64], w: &[f64]) -> Vec<f64> {
     let mut y = vec![0.0; x.len()];
     for (at, value) in x.iter().enumerate().filter(|(_, value)| **value != 0.0) {
@@ -85,8 +85,7 @@ pub fn convolve_same(x: &[f64], w: &[f64]) -> Vec<f64> {
     y
 }
 
-/// Gives `add` each place below `length` that something at `at` reaches through the kernel `w`, and its
-/// weight there.
+/// Spreads a value at `at` by the kernel `w`: calls `add` with each place below `length` and its weight.
 pub fn spread(at: usize, w: &[f64], length: usize, mut add: impl FnMut(usize, f64)) {
     let before = w.len().saturating_sub(1) / 2;
     for (k, weight) in w.iter().enumerate() {

@@ -1,78 +1,79 @@
-//! The benchmark's four scores of a submission.
+//! The four scores of a submission: co-bps, velocity R2, PSTH R2 and fp-bps.
 
+use super::array::Tensor;
 use super::decoding::{Decoder, Rows};
-use super::metrics::{ScoreError, bits_per_spike, mean, psth_r2};
+use super::metrics::{ScoreError, bits_per_spike, psth_r2};
 use super::store::{self, StoreError};
-use super::tensors::Tensor;
+use crate::evaluation::metrics::mean;
 use ndt_replay::h5::Group;
 use serde::Serialize;
 
-/// Scores of one data set, by the benchmark's names; one that the files have no data for is absent.
+/// The scores of one data set, by the benchmark's names. A score is absent if the files have no data for it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scores {
     /// Bits/spike of the held-out neurons.
     #[serde(rename = "co-bps")]
     pub co_bps: f64,
-    /// R2 of the velocity that ridge regression finds in the rates.
+    /// R2 of the velocity that ridge regression decodes from the rates.
     #[serde(rename = "vel R2", skip_serializing_if = "Option::is_none")]
     pub velocity_r2: Option<f64>,
-    /// R2 of the rates' averages to the PSTHs.
+    /// R2 of the trial-averaged rates as predictions of the PSTHs.
     #[serde(rename = "psth R2", skip_serializing_if = "Option::is_none")]
     pub psth_r2: Option<f64>,
-    /// Bits/spike of all neurons after the window.
+    /// Bits/spike of all neurons in the window of forward prediction.
     #[serde(rename = "fp-bps", skip_serializing_if = "Option::is_none")]
     pub fp_bps: Option<f64>,
 }
 
-/// Why two files cannot be scored against each other.
+/// Why a submission cannot be scored.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
-    /// A file.
+    /// A file cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The numbers.
+    /// A score cannot be computed.
     #[error("{what}: {error}")]
     Score {
-        /// Which score.
+        /// Name of the score.
         what: &'static str,
-        /// Why there is none.
+        /// The reason.
         error: ScoreError,
     },
-    /// An array that a score needs.
+    /// An array that a score needs is missing.
     #[error("expected an array {name} in {group}, found none")]
     Missing {
-        /// The array.
+        /// Name of the array.
         name: String,
-        /// The group's path in its file.
+        /// Path of the group in its file.
         group: String,
     },
-    /// Targets of a data set that is scored otherwise.
+    /// The targets are of a data set that is scored in another way.
     #[error("expected the targets of a maze set, found {name} in {group}")]
     OtherSet {
-        /// The array that tells.
+        /// The array by which the data set is recognised.
         name: &'static str,
-        /// The group's path in its file.
+        /// Path of the group in its file.
         group: String,
     },
-    /// Predictions of another shape.
+    /// The predictions have another shape than the targets.
     #[error("expected the shape {expected:?} of the targets in {name}, found {found:?}")]
     Shape {
-        /// The predictions.
+        /// Name of the predictions' array.
         name: String,
         /// The targets' shape.
         expected: [usize; 3],
-        /// The predictions'.
+        /// The predictions' shape.
         found: [usize; 3],
     },
 }
 
-/// Arrays that only the benchmark's other data sets have: several decoders, trials that are shifted.
+/// Arrays that only the benchmark's other data sets have: they are scored with several decoders, or with shifted trials.
 const OTHER_SETS: [&str; 2] = ["eval_decode_mask", "eval_jitter"];
 
-/// Scores the group of a submission against the same group of the targets.
+/// Scores the group of a submission against the group of the same name in the targets.
 ///
 /// # Errors
-/// [`CompareError`] when an array is missing or does not fit, or a prediction is no rate.
+/// [`CompareError`] when an array is missing or has the wrong shape, or a prediction is negative or NaN.
 pub fn score(targets: &Group, submission: &Group) -> Result<Scores, CompareError> {
     if let Some(name) = OTHER_SETS.into_iter().find(|name| targets.has(name)) {
         return Err(CompareError::OtherSet { name, group: targets.name() });
@@ -88,10 +89,10 @@ pub fn score(targets: &Group, submission: &Group) -> Result<Scores, CompareError
     })
 }
 
-/// Arrays of held-in and held-out neurons.
+/// Rates or counts of held-out neurons, and of all neurons.
 struct Pair {
     heldout: Tensor,
-    /// Held-in neurons, then held-out ones.
+    /// All neurons: held-in ones, then held-out ones.
     both: Tensor,
 }
 

@@ -1,37 +1,38 @@
-//! HDF5 files with the benchmark's names: tensors and targets, submissions.
+//! HDF5 files in the benchmark's layout: tensors, targets and submissions.
 
-use super::tensors::{Tensor, Tensors};
+use super::array::Tensor;
+use super::tensors::Tensors;
 use ndt_replay::h5::{self, Group, H5Error};
 use std::path::{Path, PathBuf};
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file could not be put in its place.
+    /// The file cannot be created or renamed.
     #[error("write {}: {error}", path.display())]
     Place {
-        /// Where the file should be.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// HDF5 could not read or write a part of it.
+    /// HDF5 cannot read or write a part of the file.
     #[error(transparent)]
     H5(#[from] H5Error),
-    /// An array with other axes.
+    /// An array does not have three axes.
     #[error("expected three axes in {object}, found {found}")]
     Axes {
-        /// The array's path in the file.
+        /// Path of the array in the file.
         object: String,
-        /// How many it has.
+        /// Number of axes.
         found: usize,
     },
-    /// A negative index of a trial.
+    /// A trial's number is negative.
     #[error("expected trials counted from 0 in {object}, found {found}")]
     Trial {
-        /// The list's path in the file.
+        /// Path of the list in the file.
         object: String,
-        /// The index.
+        /// The number.
         found: i64,
     },
 }
@@ -39,22 +40,22 @@ pub enum StoreError {
 /// Predicted rates in the benchmark's layout: spikes per bin, `[trials, bins, neurons]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Submission {
-    /// Name of the data set's group.
+    /// Name of the data set's group in the file.
     pub group: String,
-    /// Held-in and held-out neurons in the training trials.
+    /// Rates of held-in and of held-out neurons in the training trials.
     pub train: (Tensor, Tensor),
-    /// Held-in and held-out neurons in the evaluation trials.
+    /// Rates of held-in and of held-out neurons in the evaluation trials.
     pub eval: (Tensor, Tensor),
-    /// Both in the evaluation trials, in the window of forward prediction; `None` of a model that does not
-    /// predict it.
+    /// Rates of held-in and of held-out neurons in the evaluation trials' window of forward prediction; `None` if the model does
+    /// not predict it.
     pub forward: Option<(Tensor, Tensor)>,
 }
 
-/// Writes all tensors into one file: those that a model reads at its root, those that it is scored against in
-/// the data set's group. The benchmark's own tools write three files of the same names.
+/// Writes all tensors into one file: what a model reads at the file's root, and what it is scored against in the data set's group.
+/// The benchmark's own tools write three files with arrays of the same names.
 ///
 /// # Errors
-/// [`StoreError`]; the file that was at `path` is then as it was.
+/// [`StoreError`]; an existing file at `path` is then unchanged.
 pub fn write_tensors(tensors: &Tensors, path: &Path) -> Result<(), StoreError> {
     create(path, |root| {
         let (train, eval) = (&tensors.train, &tensors.eval);
@@ -84,10 +85,10 @@ pub fn write_tensors(tensors: &Tensors, path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// Writes a submission, float32 and gzip as the benchmark asks for.
+/// Writes a submission in float32 with gzip compression, as the benchmark requires.
 ///
 /// # Errors
-/// [`StoreError`]; the file that was at `path` is then as it was.
+/// [`StoreError`]; an existing file at `path` is then unchanged.
 pub fn write_submission(submission: &Submission, path: &Path) -> Result<(), StoreError> {
     create(path, |root| {
         let group = root.create_group(&submission.group)?;
@@ -100,10 +101,10 @@ pub fn write_submission(submission: &Submission, path: &Path) -> Result<(), Stor
     })
 }
 
-/// An array of three axes; `None` where the group has none of this name.
+/// Reads an array of three axes; `None` if the group has no array of this name.
 ///
 /// # Errors
-/// [`StoreError`] when it is something else.
+/// [`StoreError`] when the array has other axes or other contents.
 pub fn read(group: &Group, name: &str) -> Result<Option<Tensor>, StoreError> {
     if !group.has(name) {
         return Ok(None);
@@ -116,10 +117,10 @@ pub fn read(group: &Group, name: &str) -> Result<Option<Tensor>, StoreError> {
     Ok(Some(Tensor { shape, values: stored.numbers::<f32>()? }))
 }
 
-/// The trials of each condition; `None` where the group has no such list.
+/// Reads the trials of each condition; `None` if the group has no list of this name.
 ///
 /// # Errors
-/// [`StoreError`] when it is something else.
+/// [`StoreError`] when the list has other contents.
 pub fn read_trials(group: &Group, name: &str) -> Result<Option<Vec<Vec<usize>>>, StoreError> {
     if !group.has(name) {
         return Ok(None);
@@ -138,13 +139,13 @@ fn write(group: &Group, name: &str, tensor: Option<&Tensor>) -> Result<(), Store
     Ok(())
 }
 
-/// Writes a file beside its place and renames it, so that a reader never sees a part.
+/// Writes a file under another name and renames it, so that a reader never sees a part of it.
 fn create(path: &Path, fill: impl FnOnce(&Group) -> Result<(), StoreError>) -> Result<(), StoreError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
     let beside = PathBuf::from(beside);
     let refused = |error| StoreError::Place { path: path.to_owned(), error };
-    // HDF5 would say of a missing folder only that it cannot create a file.
+    // For a missing folder HDF5 would report only that it cannot create a file.
     std::fs::File::create(&beside).map_err(refused)?;
     let filled = h5::create(&beside).map_err(StoreError::from).and_then(|root| {
         fill(&root)?;
@@ -152,7 +153,7 @@ fn create(path: &Path, fill: impl FnOnce(&Group) -> Result<(), StoreError>) -> R
     });
     let placed = filled.and_then(|()| std::fs::rename(&beside, path).map_err(refused));
     if placed.is_err() {
-        // Best effort: the error that matters is the one that is returned.
+        // A failure here does not matter beside the error that is returned.
         let _ = std::fs::remove_file(&beside);
     }
     placed

@@ -1,41 +1,42 @@
-//! A bundle's predictions for the benchmark: causal, from each trial's window alone.
+//! The predictions of a bundle for the benchmark: causal, and from each trial's window alone.
 
+use super::array::Tensor;
 use super::store::Submission;
-use super::tensors::{Tensor, Tensors};
-use crate::inference::Reference;
+use super::tensors::Tensors;
+use crate::evaluation::Reference;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::BundleError;
 
-/// Why a bundle cannot predict tensors.
+/// Why a bundle cannot predict the tensors.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The bundle.
+    /// The bundle is not valid.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// No rates.
+    /// The bundle estimates no rates.
     #[error("expected a bundle that estimates rates, found a linear decoder of velocity")]
     Linear,
-    /// Bins of another width.
+    /// The tensors have bins of another width.
     #[error("expected tensors in the bundle's {bundle_ms} ms bins, found {found_ms} ms")]
     Width {
-        /// The bundle's, ms.
+        /// The bundle's bin width, ms.
         bundle_ms: f64,
-        /// The tensors', ms.
+        /// The tensors' bin width, ms.
         found_ms: usize,
     },
-    /// The bundle has other channels than the held-in neurons, or lacks an output.
+    /// The bundle's channels are not the held-in neurons, or its units are not all neurons.
     #[error("expected the bundle's {what} to be those of the recording, found unit {id} in one of them only")]
     Neurons {
         /// `channels` or `units`.
         what: &'static str,
-        /// A neuron that only one of them has.
+        /// Id of a neuron that only the bundle or only the recording has.
         id: i64,
     },
 }
 
-/// Predicts every trial of `tensors` with the weights of `bundle`, cold at the window's first bin and without
-/// a bin to come. A bin that was not observed enters as a missing one. Forward rates are left out: the model
-/// predicts the bin that it sees and no later one.
+/// Predicts every trial of `tensors` with the weights of `bundle`: causally, from a cold start at the window's first bin. An
+/// unobserved bin enters the model as a missing one. Forward rates are left out, because the model predicts the bin that it sees
+/// and no later one.
 ///
 /// # Errors
 /// [`SubmitError`] when bundle and tensors do not fit each other.
@@ -86,7 +87,7 @@ pub fn predict(bundle: &Bundle, tensors: &Tensors) -> Result<Submission, SubmitE
     })
 }
 
-/// Where each of `wanted` stands among `found`, which must be the same ids.
+/// The index of each id of `wanted` in `found`, which must hold the same ids.
 fn columns(what: &'static str, wanted: &[i64], found: &[i64]) -> Result<Vec<usize>, SubmitError> {
     if let Some(id) = found.iter().find(|id| !wanted.contains(id)) {
         return Err(SubmitError::Neurons { what, id: *id });

@@ -1,43 +1,35 @@
 //! The benchmark's tensors: what a model is trained on, what it predicts from, and what it is scored against.
 //!
-//! Of each trial the window around its alignment in whole bins, and the same window of the behaviour, later
-//! by the lag. Bins lie on the recording's grid: the first is the first that begins inside the window.
-//! Windows may overlap.
+//! They hold the window around each trial's alignment in whole bins, and the same window of the behaviour, later by the lag.
+//! Bins lie on the recording's grid: the first bin of a window is the first one that begins inside it. Windows may overlap.
 
+use super::array::Tensor;
 use super::psth::{Psths, psths};
 use super::recording::{Recording, TooLong};
 use super::variant::Variant;
-use ndt_replay::session::{Session, Trial, Value};
+use super::windows::{Aligned, NoTrial, aligned};
+use ndt_replay::session::Session;
 
-/// Which trials are trained on and which are predicted.
+/// The splits that are trained on and predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The split `train`, then `val`.
+    /// Train on the split `train`, predict `val`.
     Val,
-    /// The splits `train` and `val`, then `test`.
+    /// Train on the splits `train` and `val`, predict `test`.
     Test,
 }
 
-/// An array of three axes, mostly `[trials, bins, neurons]`, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    /// Lengths of the axes.
-    pub shape: [usize; 3],
-    /// The values; NaN where not known.
-    pub values: Vec<f32>,
-}
-
-/// What was recorded in one set of trials.
+/// The recorded data of one set of trials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
-    /// Spikes of held-in neurons: what a model sees.
+    /// Spike counts of held-in neurons, which a model sees.
     pub heldin: Tensor,
-    /// Spikes of held-out neurons; `None` where no trial knows them, as in the benchmark's test files.
+    /// Spike counts of held-out neurons; `None` if no trial has them, as in the benchmark's test files.
     pub heldout: Option<Tensor>,
-    /// Spikes of both after the window; `None` where no trial knows them or the variant has no forward
+    /// Spike counts of held-in and held-out neurons after the window; `None` if no trial has them or the variant has no forward
     /// window.
     pub forward: Option<(Tensor, Tensor)>,
-    /// Behaviour `[trials, bins, dims]`; `None` where no trial knows it.
+    /// Behaviour `[trials, bins, dims]`; `None` if no trial has it.
     pub behavior: Option<Tensor>,
 }
 
@@ -48,75 +40,54 @@ pub struct Tensors {
     pub group: String,
     /// Width of a bin, ms.
     pub bin_ms: usize,
-    /// Ids of the held-in neurons, in the order of the last axis.
+    /// Ids of the held-in neurons, in the order of the tensors' last axis.
     pub heldin_ids: Vec<i64>,
-    /// Ids of the held-out neurons, in the order of the last axis.
+    /// Ids of the held-out neurons, in the order of the tensors' last axis.
     pub heldout_ids: Vec<i64>,
-    /// Trials to train on.
+    /// The trials to train on.
     pub train: Observed,
-    /// Trials to predict.
+    /// The trials to predict.
     pub eval: Observed,
-    /// PSTHs of both; `None` where the evaluation trials do not know all neurons or no trial is of a
-    /// condition.
+    /// PSTHs of training and evaluation trials; `None` if the evaluation trials lack neurons or no trial has a condition.
     pub psths: Option<Psths>,
-    /// What was decided on the way, one sentence each.
+    /// What was decided while the tensors were made, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Why recordings give no tensors.
+/// Why recordings cannot be cut into tensors.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TensorError {
-    /// The recordings.
+    /// The recordings are too long.
     #[error(transparent)]
     Long(#[from] TooLong),
-    /// Bins that do not fill a window.
+    /// A window does not consist of whole bins.
     #[error("expected a {what} of whole {bin_ms} ms bins, found {found} ms")]
     Window {
-        /// Which window.
+        /// The window: `window` or `forward window`.
         what: &'static str,
         /// Width of a bin, ms.
         bin_ms: usize,
-        /// Its length, ms.
+        /// Length of the window, ms.
         found: i64,
     },
     /// No trial to train on or to predict.
-    #[error("expected trials of the split {split} with a column {align}, found none")]
-    NoTrial {
-        /// The split, or splits.
-        split: String,
-        /// The column that windows are aligned to.
-        align: String,
-    },
-    /// No neurons on one side of co-smoothing.
+    #[error(transparent)]
+    NoTrial(#[from] NoTrial),
+    /// Co-smoothing lacks held-in or held-out neurons.
     #[error("expected held-in and held-out units, found {heldin} and {heldout}")]
     Neurons {
-        /// Held-in units.
+        /// Number of held-in units.
         heldin: usize,
-        /// Held-out units.
+        /// Number of held-out units.
         heldout: usize,
     },
 }
 
-/// A trial with its window's place.
-pub struct Chosen<'a> {
-    /// The trial.
-    pub trial: &'a Trial,
-    /// The bin that its alignment's instant is rounded up to.
-    pub aligned: i64,
-    /// First bin of its window.
-    pub first: i64,
-    /// First bin of the forward window.
-    forward: i64,
-    /// First bin of the behaviour's window.
-    behavior: i64,
-}
-
 impl Tensors {
-    /// Cuts the sessions, in this order of time, into the tensors of `variant`.
+    /// Cuts the sessions, which follow each other in this order, into the tensors of `variant`.
     ///
     /// # Errors
-    /// [`TensorError`] when the windows are not made of whole bins, or there are no trials or neurons for
-    /// them.
+    /// [`TensorError`] when the windows do not consist of whole bins, or there are no trials or neurons for them.
     pub fn new(
         sessions: &[Session],
         variant: &Variant,
@@ -135,11 +106,11 @@ impl Tensors {
             Phase::Test => (&["train", "val"], &["test"]),
         };
         let mut notes = Vec::new();
-        let train = chosen(&recording, variant, train_splits, &mut notes)?;
-        let eval = chosen(&recording, variant, eval_splits, &mut notes)?;
+        let train = aligned(&recording, variant, train_splits, &mut notes)?;
+        let eval = aligned(&recording, variant, eval_splits, &mut notes)?;
         let behavior = recording.behavior(&variant.behavior);
-        let observed = |trials: &[Chosen<'_>]| {
-            let counts = |ids: &[i64], first: fn(&Chosen<'_>) -> i64, bins: usize| {
+        let observed = |trials: &[Aligned<'_>]| {
+            let counts = |ids: &[i64], first: fn(&Aligned<'_>) -> i64, bins: usize| {
                 let values =
                     trials.iter().flat_map(|trial| recording.counts(ids, first(trial), bins)).collect();
                 Tensor { shape: [trials.len(), bins, ids.len()], values }
@@ -175,13 +146,13 @@ impl Tensors {
         Ok(tensors.noted())
     }
 
-    /// Says what is missing.
+    /// Adds a note for everything that is missing.
     fn noted(mut self) -> Tensors {
         for (part, observed) in [("training", &self.train), ("evaluation", &self.eval)] {
             let unknown = observed.heldin.values.iter().filter(|count| count.is_nan()).count();
             let bins = unknown / self.heldin_ids.len();
             if bins > 0 {
-                self.notes.push(format!("{bins} bins of {part} windows were not observed: they are NaN"));
+                self.notes.push(format!("{bins} bins of {part} windows were not observed and are NaN"));
             }
             let missing = [
                 ("held-out spikes", observed.heldout.is_none()),
@@ -197,84 +168,6 @@ impl Tensors {
         }
         self
     }
-}
-
-impl Tensor {
-    /// An array of NaN.
-    pub fn unknown(shape: [usize; 3]) -> Tensor {
-        Tensor { shape, values: vec![f32::NAN; shape.iter().product()] }
-    }
-
-    /// The values as scores need them.
-    pub fn to_f64(&self) -> Vec<f64> {
-        self.values.iter().map(|value| f64::from(*value)).collect()
-    }
-
-    /// Two arrays side by side along the last axis; `None` when their other axes differ.
-    pub fn beside(&self, other: &Tensor) -> Option<Tensor> {
-        let ([trials, bins, left], right) = (self.shape, other.shape[2]);
-        if other.shape[..2] != self.shape[..2] {
-            return None;
-        }
-        let rows = self.values.chunks_exact(left.max(1)).zip(other.values.chunks_exact(right.max(1)));
-        let values = rows.flat_map(|(a, b)| a.iter().chain(b).copied()).collect();
-        Some(Tensor { shape: [trials, bins, left + right], values })
-    }
-
-    /// The array, if any of it is known.
-    fn known(self) -> Option<Tensor> {
-        self.values.iter().any(|value| !value.is_nan()).then_some(self)
-    }
-}
-
-/// The trials of these splits that can be aligned, in the order of the tables.
-fn chosen<'a>(
-    recording: &Recording<'a>,
-    variant: &Variant,
-    splits: &[&str],
-    notes: &mut Vec<String>,
-) -> Result<Vec<Chosen<'a>>, TensorError> {
-    let bin_ns = recording.bin_ms() as i64 * 1_000_000;
-    let mut trials = Vec::new();
-    let mut without = 0;
-    for (trial, shift_ns) in recording.trials() {
-        if !trial.split.as_deref().is_some_and(|split| splits.contains(&split)) {
-            continue;
-        }
-        let Some(aligned_s) = instant(trial, &variant.align) else {
-            without += 1;
-            continue;
-        };
-        let aligned_ns = (aligned_s * 1e9).round() as i64 + shift_ns;
-        // Rounded up: the first bin that begins no earlier.
-        let bin = |offset_ms: i64| -(-(aligned_ns + offset_ms * 1_000_000)).div_euclid(bin_ns);
-        trials.push(Chosen {
-            trial,
-            aligned: bin(0),
-            first: bin(variant.from_ms),
-            forward: bin(variant.to_ms),
-            behavior: bin(variant.from_ms + variant.lag_ms),
-        });
-    }
-    if without > 0 {
-        notes.push(format!("{without} trials have no {} and are left out", variant.align));
-    }
-    match trials.is_empty() {
-        true => Err(TensorError::NoTrial { split: splits.join(" or "), align: variant.align.clone() }),
-        false => Ok(trials),
-    }
-}
-
-/// A time of a trial, s.
-fn instant(trial: &Trial, column: &str) -> Option<f64> {
-    let time = match (column, trial.columns.get(column)) {
-        ("start_time", _) => trial.interval.start,
-        ("stop_time", _) => trial.interval.stop,
-        (_, Some(Value::Float(time))) => *time,
-        (_, Some(Value::Int(time))) => *time as f64,
-        _ => return None,
-    };
-    time.is_finite().then_some(time)
 }
 
 fn whole_bins(what: &'static str, found: i64, bin_ms: usize, least: usize) -> Result<usize, TensorError> {

@@ -1,33 +1,34 @@
-//! Where the windows of a data set lie: the four MC_Maze sets as the benchmark defines them, or any other.
+//! The windows of a data set: those of the benchmark's four MC_Maze sets, or any others.
 
-/// Names of the benchmark's sets.
+/// Names of the benchmark's data sets.
 pub const NAMES: [&str; 4] = ["mc_maze", "mc_maze_large", "mc_maze_medium", "mc_maze_small"];
 
-/// What is cut out of a recording. Times are ms from the trial's alignment.
+/// The windows to cut out of a recording. Times are in ms from the trial's alignment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variant {
-    /// Name of the set, and of its group in HDF5 files.
+    /// Name of the data set, and of its group in HDF5 files.
     pub name: String,
-    /// Trial column that windows are aligned to.
+    /// Column of the trial table whose instants the windows are aligned to.
     pub align: String,
-    /// First instant of the window.
+    /// Start of the window.
     pub from_ms: i64,
-    /// First instant after the window.
+    /// End of the window.
     pub to_ms: i64,
-    /// Length of the window of forward prediction, which follows the window; 0 for none.
+    /// Length of the window of forward prediction, which follows the window; 0 for no forward prediction.
     pub forward_ms: i64,
-    /// Behaviour series to decode.
+    /// Behaviour series that is decoded.
     pub behavior: String,
-    /// From a bin's spikes to the behaviour that is decoded from them.
+    /// Lag from a bin's spikes to the behaviour that is decoded from them.
     pub lag_ms: i64,
-    /// Trial columns that make a condition.
+    /// Columns of the trial table that define a condition.
     pub conditions: Vec<String>,
-    /// Standard deviation of the Gaussian that PSTHs are smoothed with.
+    /// Standard deviation of the Gaussian that smooths PSTHs.
     pub psth_sd_ms: f64,
 }
 
 impl Variant {
-    /// One of [`NAMES`]; another name gets the windows of the scaling sets, to be changed where they differ.
+    /// The windows of one of [`NAMES`]. Any other name gets the windows of the benchmark's smaller MC_Maze sets, which the caller
+    /// then changes.
     pub fn named(name: &str) -> Variant {
         let (lag_ms, psth_sd_ms) = if name == "mc_maze" { (100, 70.0) } else { (120, 50.0) };
         Variant {
@@ -43,7 +44,7 @@ impl Variant {
         }
     }
 
-    /// Name of the group in HDF5 files: that of the set, with the width of the bins unless they are 5 ms.
+    /// Name of the group in HDF5 files: the data set's name, followed by the bin width unless it is 5 ms.
     pub fn group(&self, bin_ms: usize) -> String {
         if bin_ms == 5 { self.name.clone() } else { format!("{}_{bin_ms}", self.name) }
     }

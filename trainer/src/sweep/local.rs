@@ -1,7 +1,7 @@
-//! Runs side by side on this machine, each a process of its own: what one does, or dies of, is its own affair.
+//! Runs side by side on this machine, each in a process of its own, so that a run that crashes does not harm the others.
 
-use crate::sweep::plan::Plan;
-use crate::sweep::run::{self, Run, State};
+use crate::sweep::plan::{Plan, Run};
+use crate::sweep::run::{self, State};
 use crate::sweep::{SweepError, lock};
 use ndt_protocol::files::{self, FileError};
 use std::fs::File;
@@ -12,19 +12,19 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often children are asked whether they are done.
+/// Interval at which the runs' processes are polled.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Where runs are worked off.
+/// The executor of runs on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Local {
-    /// `ndt-train`.
+    /// Path of the program `ndt-train`.
     pub program: PathBuf,
-    /// Runs at a time.
+    /// Number of runs at a time.
     pub jobs: usize,
 }
 
-/// A run's process. It is killed when it is forgotten: a fit goes on from its checkpoint.
+/// The process of a run. Dropping it kills the process: the fit resumes from its checkpoint later.
 struct Running {
     child: Child,
     run: usize,
@@ -32,19 +32,19 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended cannot be killed, and is none the worse.
+        // A process that has already ended cannot be killed, which does no harm.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
 impl Local {
-    /// Works off all runs of `plan` that are not done, until `stop`; gives how they stand. `watch` is told about ten
-    /// times a second. Stays on the calling thread, and its processes end with that thread.
+    /// Executes all runs of `plan` that are not done, until `stop` is set; returns the state of each run. `watch` is called with
+    /// the states about ten times a second. The runs' processes end when the calling thread ends.
     ///
     /// # Errors
-    /// [`SweepError`] when the folder cannot be written, another sweep uses it, or no process can be started. A run
-    /// that fails is no error but a [`State::Failed`].
+    /// [`SweepError`] when the folder cannot be written, another sweep uses it, or no process can be started. A run that fails is
+    /// not an error but a [`State::Failed`].
     pub fn work(
         &self,
         plan: &Plan,
@@ -100,13 +100,13 @@ impl Local {
         let mut command = Command::new(&self.program);
         command.args(run::arguments(plan)).current_dir(&folder);
         command.stdin(Stdio::null()).stdout(output).stderr(said.map_err(FileError::at(&log))?);
-        // A Ctrl-C is the sweep's to handle, not its children's.
+        // A process group of its own keeps Ctrl-C from the run: the sweep handles the signal.
         command.process_group(0);
         if self.jobs > 1 {
-            // Runs share the cores; threads of one would wait for those of another.
+            // Runs share the cores: the threads of one would wait for those of another.
             command.env("RAYON_NUM_THREADS", "1");
         }
-        // SAFETY: between fork and exec only prctl is called, which is safe there and allocates nothing.
+        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and allocates nothing.
         unsafe {
             command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
                 0 => Ok(()),
@@ -118,6 +118,7 @@ impl Local {
     }
 }
 
+/// Files the outcome of a run whose process has ended; returns the run's state.
 fn end(plan: &Plan, run: &Run, status: ExitStatus) -> Result<State, SweepError> {
     let folder = run.folder(plan);
     if status.success() {
@@ -133,15 +134,15 @@ fn end(plan: &Plan, run: &Run, status: ExitStatus) -> Result<State, SweepError> 
     })
 }
 
-/// The cores that this process may use.
+/// Number of cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
-/// This program's own file.
+/// Path of this program's executable.
 ///
 /// # Errors
-/// [`SweepError::Start`] when the system does not know.
+/// [`SweepError::Start`] when the system does not know the path.
 pub fn this_program() -> Result<PathBuf, SweepError> {
     let unknown = |error| SweepError::Start { program: "this program".to_owned(), error };
     std::env::current_exe().map_err(unknown)

@@ -1,11 +1,10 @@
-//! What a sweep's file asks for: recordings, a space of configurations, and the runs that follow from them.
+//! What a sweep file asks for: recordings, a space of configurations, and the runs that follow from them.
 //!
-//! **The points and their order are a function of the file alone; a run's name follows from all that its outcome
-//! follows from**: configuration, seed, bin width and the bytes of the recordings. A file that gains a value gains
-//! runs, and keeps the names of those that it had.
+//! **The points and their order follow from the file alone, and a run's name follows from everything that determines the fit**:
+//! configuration, seed, bin width and the bytes of the recordings. A value that is added to the file adds runs, and the existing
+//! runs keep their names.
 
 use crate::config::Config;
-use crate::sweep::run::Run;
 use crate::sweep::space::{self, Values};
 use ndt_protocol::bundle::{self, BundleError};
 use rand::SeedableRng;
@@ -14,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// Runs of a sweep at most.
+/// Largest number of runs of a sweep.
 pub const RUNS_MAX: usize = 10_000;
 
-/// Draws for each point that is asked for: in a space of few points most repeat an earlier one.
+/// Number of draws for each point that is asked for: in a space of few points most draws repeat an earlier one.
 const DRAWS_A_POINT: usize = 100;
 
 const KEYS: [&str; 9] = ["data", "bin-ms", "out", "search", "points", "seed", "seeds", "base", "space"];
@@ -25,50 +24,63 @@ const KEYS: [&str; 9] = ["data", "bin-ms", "out", "search", "points", "seed", "s
 /// A sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Recordings of the same units; absolute.
+    /// Absolute paths of the recordings, which have the same units.
     pub data: Vec<PathBuf>,
-    /// Width of a bin.
+    /// Width of a bin, ms.
     pub bin_ms: f64,
-    /// Folder of the results; absolute.
+    /// Absolute path of the folder of results.
     pub out: PathBuf,
-    /// The keys that vary.
+    /// The configuration keys that vary.
     pub keys: Vec<String>,
-    /// What they are, in the order of `keys`, for each point.
+    /// The values of the keys at each point, in the order of `keys`.
     pub points: Vec<Vec<Value>>,
-    /// One fit for each seed and point; all points with the first seed come first.
+    /// One fit for each seed and point, ordered by seed and then by point.
     pub runs: Vec<Run>,
 }
 
-/// Why there is no plan.
+/// One fit of a sweep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Name of the run and of its folder: 12 hexadecimal digits that no other fit has.
+    pub name: String,
+    /// Index of the run's point among the plan's points.
+    pub point: usize,
+    /// Random seed of the fit.
+    pub seed: u64,
+    /// The complete configuration of the fit.
+    pub config: Config,
+}
+
+/// Why a sweep file cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The file cannot be read.
     #[error("{path}: {error}")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// The file cannot be followed.
+    /// The contents of the file have problems.
     #[error("{path}: {}", .problems.join("; "))]
     Check {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Every problem.
+        /// All problems.
         problems: Vec<String>,
     },
-    /// A recording.
+    /// A recording cannot be read.
     #[error(transparent)]
     Data(#[from] BundleError),
 }
 
-/// The file's values, paths as they stand there.
+/// The values of a sweep file, with paths as they stand there.
 struct Request {
     data: Vec<PathBuf>,
     bin_ms: f64,
     out: PathBuf,
-    /// How many points of a random search; `None` for a grid.
+    /// Number of points of a random search; `None` for a grid.
     points: Option<usize>,
     seed: u64,
     seeds: Vec<u64>,
@@ -77,10 +89,10 @@ struct Request {
 }
 
 impl Plan {
-    /// Reads a plan and the recordings that it names.
+    /// Reads a sweep file, and the digest of the recordings that it names.
     ///
     /// # Errors
-    /// [`PlanError`] with all that is wrong with the file, or for a recording that cannot be read.
+    /// [`PlanError`] with all problems of the file, or for a recording that cannot be read.
     pub fn read(path: &Path) -> Result<Plan, PlanError> {
         let io = |error| PlanError::Io { path: path.to_owned(), error };
         let check = |problems| PlanError::Check { path: path.to_owned(), problems };
@@ -115,13 +127,14 @@ impl Plan {
     }
 }
 
-/// A name that no other fit has.
+/// The name of a fit, which no other fit has.
 fn name(config: &Config, bin_ms: f64, data: &str) -> String {
-    // A configuration is numbers and words: it can be written.
+    // A configuration consists of numbers and words, which can always be written.
     let config = toml::to_string(config).unwrap_or_default();
     bundle::sha256(format!("{config}\nbin-ms = {bin_ms}\ndata = {data}\n").as_bytes())[..12].to_owned()
 }
 
+/// Reads the keys of a sweep file, and adds what is wrong with them to `problems`.
 fn request(table: &Table, problems: &mut Vec<String>) -> Request {
     for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         problems.push(format!("expected one of {}, found {key}", KEYS.join(", ")));
@@ -162,6 +175,7 @@ fn request(table: &Table, problems: &mut Vec<String>) -> Request {
     }
 }
 
+/// The value of a key as a `T`; a value of another type is a problem.
 fn take<T: serde::de::DeserializeOwned>(
     table: &Table,
     key: &str,
@@ -176,7 +190,7 @@ fn take<T: serde::de::DeserializeOwned>(
     taken.ok()
 }
 
-/// The configuration that all points share. Each key is tried by itself, so that each problem is found.
+/// The configuration that all points share. Each key is tried by itself, so that all problems are found.
 fn config(base: &Table, problems: &mut Vec<String>) -> Config {
     let before = problems.len();
     for (key, value) in space::leaves(base) {
@@ -188,6 +202,7 @@ fn config(base: &Table, problems: &mut Vec<String>) -> Config {
     Value::Table(base.clone()).try_into().unwrap_or_default()
 }
 
+/// Tries a configuration in which only this key is set, and adds what is wrong to `problems`.
 fn try_alone(place: &str, key: &str, value: &Value, problems: &mut Vec<String>) {
     let mut alone = Table::new();
     let Err(problem) = set(&mut alone, key, value.clone()).and_then(|()| build(alone)) else { return };
@@ -202,6 +217,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The values of each key of the space. Each value is tried by itself, so that all problems are found.
 fn space_of(space: &Table, is_grid: bool, problems: &mut Vec<String>) -> BTreeMap<String, Values> {
     let defaults = Value::try_from(Config::default()).unwrap_or(Value::Boolean(false));
     let default = |key: &str| key.split('.').try_fold(&defaults, |value, part| value.get(part)).cloned();
@@ -232,7 +248,7 @@ fn space_of(space: &Table, is_grid: bool, problems: &mut Vec<String>) -> BTreeMa
     found
 }
 
-/// The points: what the varied keys are, and the whole configuration.
+/// The points: the values of the keys that vary, and the complete configuration.
 fn points(request: &Request, problems: &mut Vec<String>) -> Vec<(Vec<Value>, Config)> {
     let rows = match request.points {
         Some(count) => drawn(request, count),
@@ -260,13 +276,13 @@ fn points(request: &Request, problems: &mut Vec<String>) -> Vec<(Vec<Value>, Con
             Err(problem) => problems.push(problem),
         }
     }
-    // Points have most of their problems in common.
+    // Most problems are common to many points.
     let mut told = BTreeSet::new();
     problems.retain(|problem| told.insert(problem.clone()));
     points
 }
 
-/// All combinations; the last key changes fastest. `None` for too many.
+/// All combinations of values, in which the last key changes fastest; `None` if there are too many.
 fn grid(request: &Request) -> Option<Vec<Vec<Value>>> {
     let mut rows = vec![Vec::new()];
     for values in request.space.values() {
@@ -280,8 +296,8 @@ fn grid(request: &Request) -> Option<Vec<Vec<Value>>> {
     Some(rows)
 }
 
-/// Different draws, each from a generator of its own, so that more points leave the first ones what they were. `None`
-/// for too many.
+/// Different random draws, each from a generator of its own, so that more points do not change the first ones. `None` if there
+/// are too many.
 fn drawn(request: &Request, count: usize) -> Option<Vec<Vec<Value>>> {
     if count > RUNS_MAX {
         return None;
@@ -302,7 +318,7 @@ fn drawn(request: &Request, count: usize) -> Option<Vec<Vec<Value>>> {
     Some(rows)
 }
 
-/// Sets a dotted key.
+/// Sets a dotted key of a table.
 fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
     let Some((first, rest)) = key.split_once('.') else {
         table.insert(key.to_owned(), value);

@@ -1,4 +1,4 @@
-//! The score against each key that varies, one panel each.
+//! The picture of a sweep: the score against each key that varies, one panel each.
 
 use crate::sweep::plan::Plan;
 use crate::sweep::ranking::{Ranked, Ranking, plain};
@@ -8,17 +8,17 @@ use std::error::Error;
 use std::path::Path;
 use toml::Value;
 
-/// Width and height of a panel.
+/// Width and height of a panel, pixels.
 const PANEL: (u32, u32) = (480, 320);
 const COLUMNS: usize = 2;
 
-/// Factor between a key's highest and lowest value from which on its axis is logarithmic.
+/// Ratio of a key's highest and lowest value from which on its axis is logarithmic.
 const LOG_FROM: f64 = 8.0;
 
-/// Draws the points of `ranking`, with a bar of one standard deviation either way, into an SVG file.
+/// Draws the points of `ranking`, with a bar of one standard deviation each way, into an SVG file.
 ///
 /// # Errors
-/// [`FileError`].
+/// [`FileError`] when the file cannot be written.
 pub fn draw(path: &Path, plan: &Plan, ranking: &Ranking) -> Result<(), FileError> {
     let mut picture = String::new();
     picture_of(&mut picture, plan, ranking).map_err(|error| FileError {
@@ -82,7 +82,7 @@ fn draw_panel(
     Ok(())
 }
 
-/// Where a key's values lie: on a line, on a logarithmic one, or, if they are words, side by side.
+/// The horizontal axis of a key: linear, logarithmic, or one place for each word.
 enum Axis {
     Linear,
     Log,

@@ -1,4 +1,4 @@
-//! Points in the order of their validation score, as a table, as CSV and as the best one's configuration.
+//! The points of a sweep in the order of their validation score: as a table, as CSV, and the best one as a configuration.
 
 use crate::sweep::plan::Plan;
 use crate::sweep::run::State;
@@ -9,61 +9,61 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use toml::Value;
 
-/// What has come of a sweep.
+/// The results of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ranking {
-    /// Name of the score: `co-bps`, or `masked-bps` where no unit is held out.
+    /// Name of the score: `co-bps`, or `masked-bps` if no unit is held out.
     pub score: &'static str,
-    /// Points with at least one run done; best first, those with seeds missing after the others.
+    /// Points with at least one finished run, the best first; points with unfinished seeds come after the others.
     pub points: Vec<Ranked>,
-    /// Runs that are done.
+    /// Number of finished runs.
     pub done: usize,
-    /// Runs of the sweep.
+    /// Number of runs of the sweep.
     pub runs: usize,
-    /// Runs that failed.
+    /// The runs that failed.
     pub failed: Vec<FailedRun>,
 }
 
-/// A point and its scores: means over the seeds that are done.
+/// A point and its scores, which are means over the finished seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ranked {
-    /// 1 for the best.
+    /// Rank, 1 for the best.
     pub rank: usize,
-    /// What the varied keys are.
+    /// Values of the keys that vary.
     pub values: BTreeMap<String, Value>,
-    /// The score.
+    /// Mean of the score that chooses.
     pub score: f64,
-    /// Standard deviation of the score over seeds (n - 1); `None` with one.
+    /// Standard deviation of the score over seeds (n - 1); `None` with one seed.
     pub sd: Option<f64>,
-    /// Velocity R2; `None` unless every run that is done has one.
+    /// Mean velocity R2; `None` unless every finished run has one.
     pub velocity_r2: Option<f64>,
-    /// How long a fit took, s.
+    /// Mean duration of a fit, s.
     pub seconds: f64,
-    /// Seeds that are done.
+    /// Number of finished seeds.
     pub done: usize,
-    /// Seeds that are wanted.
+    /// Number of seeds in all.
     pub seeds: usize,
     /// Name of the run with the highest score.
     pub best_run: String,
 }
 
-/// A run without a result.
+/// A run that failed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FailedRun {
-    /// Its name.
+    /// Name of the run.
     pub run: String,
-    /// What the varied keys are.
+    /// Values of the keys that vary.
     pub values: BTreeMap<String, Value>,
-    /// Its seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// Why.
+    /// Reason of the failure.
     pub reason: String,
 }
 
 impl Ranking {
-    /// Ranks what is done; `states` in the order of the plan's runs.
+    /// Ranks the finished runs. `states` are in the order of the plan's runs.
     pub fn new(plan: &Plan, states: &[State]) -> Ranking {
         let mut points: Vec<Ranked> =
             (0..plan.points.len()).filter_map(|point| ranked(plan, states, point)).collect();
@@ -96,10 +96,10 @@ impl Ranking {
         }
     }
 
-    /// Writes `ranking.csv` and, once a run is done, `best.toml`; gives the latter's path.
+    /// Writes `ranking.csv` and, if a run is finished, `best.toml`; returns the path of `best.toml`.
     ///
     /// # Errors
-    /// [`FileError`].
+    /// [`FileError`] when a file cannot be written.
     pub fn write(&self, plan: &Plan) -> Result<Option<PathBuf>, FileError> {
         files::write_file(&plan.out.join("ranking.csv"), self.csv(plan).as_bytes())?;
         let path = plan.out.join("best.toml");
@@ -139,13 +139,13 @@ impl Ranking {
 }
 
 impl Ranked {
-    /// The standard deviation in words, where there is one.
+    /// The standard deviation as text; empty with one seed.
     pub fn spread(&self) -> String {
         self.sd.map_or_else(String::new, |sd| format!(" (sd {sd:.4} over {} seeds)", self.done))
     }
 }
 
-/// A value as a table shows it.
+/// A value as a table shows it, without quotation marks.
 pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,108 +1,94 @@
-//! One fit of a sweep, and the folder that tells how it stands.
+//! The folder of a run, which tells the run's state.
 //!
-//! `config.toml` is what is fitted, `model` the bundle, `log` what the fit said (a JSON line each epoch among it),
-//! `result.json` its report once it is done, `failed` the exit status when it ended otherwise (128 and the signal's
-//! number for a signal, as shells count). A run without either is waiting, running or was cut.
+//! `config.toml` is the configuration, `model` the bundle, and `log` the fit's standard error (with a JSON line for each epoch).
+//! `result.json` is the report of a finished run. `failed` holds the exit status of a failed run (for a signal 128 plus its number,
+//! as in shells). A run without either file is waiting, running or was interrupted.
 
-use crate::config::Config;
-use crate::sweep::plan::Plan;
+use crate::sweep::plan::{Plan, Run};
 use ndt_protocol::files::{self, FileError};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What a run's standard output goes to while it runs.
+/// File for a run's standard output while the run is in progress.
 pub const PART: &str = "result.part";
-/// The report of a run that is done.
+/// File with the report of a finished run.
 pub const RESULT: &str = "result.json";
-/// Standard error of a run.
+/// File with the standard error of a run.
 pub const LOG: &str = "log";
-/// The line that each start of a run puts into its log.
+/// The line that each start of a run appends to its log.
 pub const STARTED: &str = "started";
-/// Exit status of a run that failed.
+/// File with the exit status of a run that failed.
 pub const FAILED: &str = "failed";
 
 const CONFIG: &str = "config.toml";
 
-/// One fit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Run {
-    /// Name of its folder: 12 hexadecimal digits that no other fit has.
-    pub name: String,
-    /// Its point, an index into the plan's.
-    pub point: usize,
-    /// Its seed.
-    pub seed: u64,
-    /// All of its configuration.
-    pub config: Config,
-}
-
-/// How a run stands.
+/// The state of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
-    /// Not running; how far it came before, if it has run.
+    /// Not running, with the progress of an earlier start.
     Waiting(Option<Progress>),
-    /// Running; `None` before the first epoch's end.
+    /// Running, with the progress; `None` before the end of the first epoch.
     Running(Option<Progress>),
-    /// Done.
+    /// Finished.
     Done(Outcome),
-    /// Ended without a result, and why.
+    /// Ended without a result, for this reason.
     Failed(String),
 }
 
-/// What a fit says after each epoch (`ndt-train fit --progress json`).
+/// The progress that a fit reports after each epoch (`ndt-train fit --progress json`).
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Progress {
     /// Epochs done.
     pub epoch: usize,
-    /// Epochs at most.
+    /// Largest number of epochs.
     pub epochs: usize,
-    /// Best selection score so far.
+    /// Highest score so far of those that choose the epoch.
     pub best: f64,
-    /// Since the fit was started, s.
+    /// Seconds since the fit was started.
     pub seconds: f64,
 }
 
-/// What has come of a fit (`ndt-train fit --json`).
+/// The report of a fit (`ndt-train fit --json`).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Outcome {
-    /// Validation scores by their name.
+    /// Validation scores by name.
     pub scores: BTreeMap<String, f64>,
     /// The best epoch.
     pub epoch: usize,
-    /// How long it took, starts that were cut off included, s.
+    /// Duration of the fit, interrupted starts included, s.
     pub seconds: f64,
 }
 
-/// Names of the score that decides: that of held-out units, and what stands in for it where there are none.
+/// Names of the score that ranks runs: that of the held-out units, or its substitute if there are none.
 const SCORES: [&str; 2] = ["co-bps", "masked-bps"];
 
 impl Outcome {
-    /// The score that decides, with its name.
+    /// The score that ranks the run, with its name.
     pub fn score(&self) -> Option<(&'static str, f64)> {
         SCORES.into_iter().find_map(|name| Some((name, *self.scores.get(name)?)))
     }
 }
 
-/// What a log tells.
+/// What a run's log tells.
 #[derive(Default)]
 struct Log {
     progress: Option<Progress>,
-    /// Of all starts but the last, s.
+    /// Duration of all starts except the last, s.
     earlier_seconds: f64,
-    /// The last line of the last start that is no progress.
+    /// The last line of the last start that is not progress.
     said: Option<String>,
 }
 
 impl Run {
-    /// Its folder.
+    /// Path of the run's folder.
     pub fn folder(&self, plan: &Plan) -> PathBuf {
         plan.out.join(&self.name)
     }
 
-    /// How it stands, as far as its files tell: never [`State::Running`].
+    /// The state of the run as its files tell it, which is never [`State::Running`].
     pub fn state(&self, plan: &Plan) -> State {
         let folder = self.folder(plan);
         let log = Log::read(&folder);
@@ -117,22 +103,22 @@ impl Run {
         }
     }
 
-    /// How far it is, as far as its log tells.
+    /// The progress of the run as its log tells it.
     pub fn progress(&self, plan: &Plan) -> Option<Progress> {
         Log::read(&self.folder(plan)).progress
     }
 
-    /// Writes its configuration, and takes away what an earlier start has left unfinished.
+    /// Writes the run's configuration, and removes what an earlier start has left unfinished.
     ///
     /// # Errors
-    /// [`FileError`].
+    /// [`FileError`] when a file cannot be written.
     pub fn prepare(&self, plan: &Plan) -> Result<(), FileError> {
         let folder = self.folder(plan);
         std::fs::create_dir_all(&folder).map_err(FileError::at(&folder))?;
         for entry in std::fs::read_dir(&folder).map_err(FileError::at(&folder))?.flatten() {
             let path = entry.path();
             let is_rest = path.extension().is_some_and(|ending| ending == "part" || ending == "old");
-            // What cannot be removed is in nobody's way.
+            // A rest that cannot be removed does no harm.
             if is_rest && path.is_dir() {
                 drop(std::fs::remove_dir_all(&path));
             } else if is_rest || entry.file_name() == FAILED {
@@ -147,7 +133,7 @@ impl Run {
     }
 }
 
-/// What `ndt-train` is started with in the folder of a run.
+/// The arguments with which `ndt-train` is started in the folder of a run.
 pub fn arguments(plan: &Plan) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["fit".into(), "--data".into()];
     arguments.extend(plan.data.iter().map(|path| path.clone().into_os_string()));
@@ -178,9 +164,10 @@ impl Log {
         log
     }
 
+    /// Why the run failed, from its exit status and its last line.
     fn reason(&self, status: &str) -> String {
         let number = status.parse().unwrap_or(0);
-        // SIGABRT is our own doing, and has been said; of other signals a program can say nothing.
+        // A program that aborts (SIGABRT) has logged the reason itself; about other signals it can log nothing.
         match (number, &self.said) {
             (129.., _) if number != 128 + libc::SIGABRT => format!("ended by signal {}", number - 128),
             (_, Some(said)) => said.strip_prefix("ndt-train: ").unwrap_or(said).to_owned(),

@@ -1,11 +1,10 @@
-//! Runs as a job array of Slurm: written, submitted and waited for with `sbatch`, `squeue` and `scontrol`.
+//! Runs as a job array of Slurm, handled with `sbatch`, `squeue` and `scontrol`.
 //!
-//! `OUT/slurm/N` is the N-th submission: `runs.txt` with a run's name on each line, `array.sh`, `job` with the array's
-//! id, and `INDEX.out` with what Slurm has to say of a job. **How a run stands is what its own folder tells**; the queue
-//! says only whether it may still come to something. A job that is put back into the queue goes on from its
-//! checkpoint.
+//! `OUT/slurm/N` is the N-th submission: `runs.txt` with a run's name on each line, `array.sh`, `job` with the array's id, and
+//! `INDEX.out` with Slurm's own messages about a job. **The state of a run is what its own folder tells**; the queue tells only
+//! whether a run may still finish. A job that is requeued resumes from its checkpoint.
 
-use crate::sweep::plan::Plan;
+use crate::sweep::plan::{Plan, Run};
 use crate::sweep::run::{self, State};
 use crate::sweep::{SweepError, lock};
 use ndt_protocol::files::{self, FileError};
@@ -18,30 +17,30 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Jobs of an array at most: Slurm's own default (`MaxArraySize`) allows no more.
+/// Largest number of jobs of an array: Slurm's default (`MaxArraySize`) allows no more.
 const ARRAY_MAX: usize = 1000;
 
-/// How often the queue is asked: often enough for a person, seldom enough for a controller that serves many.
+/// Interval at which the queue is asked: short enough for a person, long enough for a controller that serves many users.
 const POLL: Duration = Duration::from_secs(3);
 
-/// How often a run may be found gone without a result before it is believed: files may come late over a network.
+/// How often a run must be found gone without a result before it counts as failed: over a network, files may come late.
 const GONE_MAX: usize = 2;
 
-/// How often in a row the queue may give no answer: a controller that is started anew is no reason to give up.
+/// How often in a row the queue may give no answer: a restart of the controller is no reason to give up.
 const SILENT_MAX: usize = 40;
 
-/// How a cluster is asked.
+/// The executor of runs on a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slurm {
-    /// `ndt-train`, where the nodes find it, too.
+    /// Path of the program `ndt-train`, valid on the nodes as well.
     pub program: PathBuf,
-    /// Runs of an array at a time; `None` for as many as the cluster gives.
+    /// Number of runs of an array at a time; `None` for as many as the cluster allows.
     pub jobs: Option<u32>,
-    /// What a run gets.
+    /// The resources of each run.
     pub resources: Resources,
 }
 
-/// What a run gets, in Slurm's own terms.
+/// The resources of a run, as options of `sbatch`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resources {
     /// `--partition`.
@@ -52,16 +51,16 @@ pub struct Resources {
     pub cpus: u32,
     /// `--mem`.
     pub memory: Option<String>,
-    /// Further arguments of `sbatch`, as they are.
+    /// Further arguments of `sbatch`.
     pub more: Vec<String>,
 }
 
-/// What has been submitted. Holds the folder of results for itself.
+/// A submission. It keeps the folder of results locked.
 #[derive(Debug)]
 pub struct Submission {
-    /// New arrays.
+    /// The job arrays that were submitted.
     pub jobs: Vec<Job>,
-    /// Runs that were in the queue before.
+    /// Number of runs that were already in the queue.
     pub queued: usize,
     _lock: File,
 }
@@ -69,22 +68,22 @@ pub struct Submission {
 /// A job array.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Slurm's number for it.
+    /// Id of the array in Slurm.
     pub id: String,
-    /// Its size.
+    /// Number of runs in the array.
     pub runs: usize,
 }
 
-/// A job of an array that the queue still has.
+/// The state of a job that is still in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queued {
-    /// Waits for a node.
+    /// The job waits for a node.
     Pending,
-    /// Has one.
+    /// The job runs on a node.
     Running,
 }
 
-/// Where a run was last submitted to.
+/// The job array that a run was last submitted in.
 struct Place {
     job: String,
     index: usize,
@@ -95,13 +94,13 @@ impl Slurm {
     /// Submits all runs that are neither done nor in the queue.
     ///
     /// # Errors
-    /// [`SweepError`] when files cannot be written, another sweep uses the folder, or Slurm is not there or refuses.
+    /// [`SweepError`] when files cannot be written, another sweep uses the folder, or Slurm is missing or refuses the jobs.
     pub fn submit(&self, plan: &Plan) -> Result<Submission, SweepError> {
         let lock = lock(&plan.out)?;
         let queued = queued(plan)?;
         let is_open =
-            |run: &&run::Run| !matches!(run.state(plan), State::Done(_)) && !queued.contains_key(&run.name);
-        let open: Vec<&run::Run> = plan.runs.iter().filter(is_open).collect();
+            |run: &&Run| !matches!(run.state(plan), State::Done(_)) && !queued.contains_key(&run.name);
+        let open: Vec<&Run> = plan.runs.iter().filter(is_open).collect();
         let mut jobs = Vec::new();
         for runs in open.chunks(ARRAY_MAX) {
             for run in runs {
@@ -112,7 +111,7 @@ impl Slurm {
         Ok(Submission { jobs, queued: queued.len(), _lock: lock })
     }
 
-    fn submit_array(&self, plan: &Plan, runs: &[&run::Run]) -> Result<Job, SweepError> {
+    fn submit_array(&self, plan: &Plan, runs: &[&Run]) -> Result<Job, SweepError> {
         let folder = root(plan).join((submissions(plan).len() + 1).to_string());
         std::fs::create_dir_all(&folder).map_err(FileError::at(&folder))?;
         let names: String = runs.iter().map(|run| format!("{}\n", run.name)).collect();
@@ -121,7 +120,7 @@ impl Slurm {
         let mut command = Command::new("sbatch");
         command.arg(output(&folder)).args(&self.resources.more);
         command.args(["--parsable", "array.sh"]).current_dir(&folder);
-        // Slurm itself writes the id, so that no array is forgotten if we are cut off here.
+        // Slurm writes the id itself, so that no array is forgotten if this program is interrupted here.
         let path = folder.join("job");
         command.stdout(File::create(&path).map_err(FileError::at(&path))?);
         answer(&mut command)?;
@@ -165,10 +164,11 @@ impl Slurm {
 }
 
 impl Submission {
-    /// Waits until no run is in the queue, or `stop`; gives how they stand. `watch` is told every few seconds.
+    /// Waits until no run is in the queue or `stop` is set; returns the state of each run. `watch` is called with the states every
+    /// few seconds.
     ///
     /// # Errors
-    /// [`SweepError`] when Slurm cannot be asked.
+    /// [`SweepError`] when the queue cannot be read.
     pub fn wait(
         &self,
         plan: &Plan,
@@ -219,7 +219,7 @@ impl Submission {
     }
 }
 
-/// Until the queue may be asked again; whether to stop.
+/// Waits until the queue may be asked again; returns whether to stop.
 fn pause(stop: &AtomicBool) -> bool {
     let since = Instant::now();
     while since.elapsed() < POLL && !stop.load(Ordering::Relaxed) {
@@ -228,10 +228,10 @@ fn pause(stop: &AtomicBool) -> bool {
     stop.load(Ordering::Relaxed)
 }
 
-/// The runs of the sweep that Slurm's queue has, by name. Without a submission nobody is asked.
+/// The runs of the sweep that are in Slurm's queue, by name. Without a submission Slurm is not asked.
 ///
 /// # Errors
-/// [`SweepError`] when Slurm cannot be asked.
+/// [`SweepError`] when the queue cannot be read.
 pub fn queued(plan: &Plan) -> Result<BTreeMap<String, Queued>, SweepError> {
     let places = places(plan);
     if places.is_empty() {
@@ -249,7 +249,7 @@ pub fn queued(plan: &Plan) -> Result<BTreeMap<String, Queued>, SweepError> {
     Ok(places.into_iter().filter_map(state).collect())
 }
 
-/// Why a job has gone without a result, as far as Slurm tells.
+/// The reason why a job ended without a result, as far as Slurm knows it.
 fn reason(plan: &Plan, name: &str) -> String {
     let Some(place) = places(plan).remove(name) else { return "never submitted".to_owned() };
     let job = format!("{}_{}", place.job, place.index);
@@ -266,13 +266,13 @@ fn reason(plan: &Plan, name: &str) -> String {
     }
 }
 
-/// Where each run was last submitted to.
+/// The job array that each run was last submitted in.
 fn places(plan: &Plan) -> BTreeMap<String, Place> {
     let mut places = BTreeMap::new();
     for folder in submissions(plan) {
         let job = id(&folder);
         if job.is_empty() {
-            // Slurm refused it.
+            // Slurm refused this submission.
             continue;
         }
         let names = std::fs::read_to_string(folder.join("runs.txt")).unwrap_or_default();
@@ -283,10 +283,10 @@ fn places(plan: &Plan) -> BTreeMap<String, Place> {
     places
 }
 
-/// The id of a submission's array; empty where there is none.
+/// The id of a submission's array; empty if Slurm gave none.
 fn id(folder: &Path) -> String {
     let text = std::fs::read_to_string(folder.join("job")).unwrap_or_default();
-    // On a cluster of clusters the cluster's name follows.
+    // On a federation of clusters the cluster's name follows.
     text.trim().split(';').next().unwrap_or_default().to_owned()
 }
 
@@ -299,7 +299,7 @@ fn submissions(plan: &Plan) -> Vec<PathBuf> {
     (1..).map(|number: usize| root(plan).join(number.to_string())).take_while(|path| path.is_dir()).collect()
 }
 
-/// What a program of Slurm's prints.
+/// The standard output of one of Slurm's programs.
 fn answer(command: &mut Command) -> Result<String, SweepError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let start = |error| SweepError::Start { program: program.clone(), error };
@@ -311,14 +311,14 @@ fn answer(command: &mut Command) -> Result<String, SweepError> {
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
-/// Where Slurm writes what a job says: a path in which only our own `%` is a pattern.
+/// The option for the path of a job's output, in which only our own `%a` is a pattern.
 fn output(folder: &Path) -> OsString {
     let folder =
         folder.as_os_str().as_bytes().split(|byte| *byte == b'%').collect::<Vec<_>>().join(&b"%%"[..]);
     OsString::from_vec([b"--output=", folder.as_slice(), b"/%a.out"].concat())
 }
 
-/// As one word of a shell, whatever is in it.
+/// A text quoted as one word of a shell.
 fn quoted(text: impl AsRef<OsStr>) -> Vec<u8> {
     let text = text.as_ref().as_bytes().split(|byte| *byte == b'\'').collect::<Vec<_>>().join(&b"'\\''"[..]);
     [b"'", text.as_slice(), b"'"].concat()

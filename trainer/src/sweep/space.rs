@@ -1,41 +1,41 @@
-//! What a key of the configuration may be in a sweep: a list of values, or a range.
+//! The values of a configuration key in a sweep: a list or a range.
 
 use rand::{Rng, RngExt};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
 
-/// What one key may be.
+/// The values of one key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
-    /// One of these.
+    /// One of these values.
     List(Vec<Value>),
-    /// From `low` to `high`, both included.
+    /// The numbers of a range.
     Range(Range),
 }
 
-/// A range of numbers.
+/// A range of numbers, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
-    /// Lowest.
+    /// Lowest number.
     pub low: f64,
-    /// Highest.
+    /// Highest number.
     pub high: f64,
-    /// From one to the next; `None` where any will do.
+    /// Distance from one number to the next; `None` for any number of the range.
     pub step: Option<f64>,
-    /// Whether equal factors are equally likely, instead of equal differences.
+    /// Whether draws are uniform in the logarithm instead of in the number itself.
     pub is_log: bool,
-    /// Whether only whole numbers will do.
+    /// Whether only whole numbers belong to the range.
     pub is_integer: bool,
 }
 
-/// Significant digits of what is drawn: more tell no fit from another, and are hard to read.
+/// Significant digits of a drawn number: more make no difference to a fit and are hard to read.
 const DIGITS: i32 = 4;
 
-/// Steps of a range at most.
+/// Largest number of steps of a range.
 const STEPS_MAX: f64 = 10_000.0;
 
 impl Values {
-    /// All values, in order; `None` for a range without steps.
+    /// All values in order; `None` for a range without steps.
     pub fn all(&self) -> Option<Vec<Value>> {
         match self {
             Values::List(values) => Some(values.clone()),
@@ -46,7 +46,7 @@ impl Values {
         }
     }
 
-    /// One value by chance.
+    /// A random value; `None` for an empty list.
     pub fn draw(&self, random: &mut impl Rng) -> Option<Value> {
         match self {
             Values::List(values) if values.is_empty() => None,
@@ -58,7 +58,7 @@ impl Values {
 
 impl Range {
     fn steps(&self) -> usize {
-        // A range from 0.1 to 0.3 by 0.1 has three values, whatever binary fractions make of it.
+        // A range from 0.1 to 0.3 by 0.1 must have three values in spite of rounding.
         self.step.map_or(0, |step| ((self.high - self.low) / step + 1e-9).floor() as usize + 1)
     }
 
@@ -66,7 +66,7 @@ impl Range {
         if let Some(step) = self.step {
             return self.value(self.low + random.random_range(0..self.steps()) as f64 * step);
         }
-        // Each whole number has half a number on either side, so that the outermost are as likely as the others.
+        // A margin of one half on both sides makes the outermost whole numbers as likely as the others.
         let margin = if self.is_integer { 0.5 } else { 0.0 };
         let (low, high) = (self.low - margin, self.high + margin);
         let part: f64 = random.random_range(0.0..1.0);
@@ -84,7 +84,8 @@ impl Range {
     }
 }
 
-/// Reads `[space]`; `default` gives a key's default value. Problems are added to `problems`.
+/// Reads the table `[space]`. `default` returns the default value of a key, whose type the values must have. Problems are added to
+/// `problems`.
 pub fn read(
     space: &Table,
     default: &dyn Fn(&str) -> Option<Value>,
@@ -109,7 +110,7 @@ pub fn read(
     found
 }
 
-/// Every dotted key of a table with its value; a range and an empty table count as values.
+/// All dotted keys of a table with their values. A range and an empty table count as values.
 pub fn leaves(table: &Table) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     for (key, value) in table {

@@ -1,85 +1,101 @@
-//! A bundle made to fit a new session: its interface alone, or the interface first and then all of it.
+//! Adapts a bundle to a new session: fits its session layers alone, or first these and then the whole model.
 //!
-//! With few trials there is nothing to choose the best epoch by, so that a fine-tuning takes a fixed number of steps and keeps
-//! the last weights. **The same bundle, data and seed give the same weights.**
+//! A few trials are too few to choose the best epoch by, so that a fine-tuning takes a fixed number of steps and keeps the last
+//! weights. **The same bundle, data and seed give the same weights.**
 
-use super::{FitError, Scores, Trainer, epoch_random, shape};
+pub mod warm_start;
+
+use super::device::ComputeDevice;
+use super::fitted::{Fit, FitError};
+use super::gradients::split_layers;
+use super::scores::Scored;
+use super::trainer::{Trainer, epoch_random, pass, shape};
+use super::validation::validate;
 use crate::config::{self, Config};
-use crate::dataset::{Dataset, Trial};
-use crate::device::ComputeDevice;
-use crate::export;
-use crate::gradients;
-use crate::interface;
+use crate::data::Dataset;
 use crate::model::NeuralDataTransformer;
-use crate::refit;
-use crate::training::Fit;
-use burn::module::{ModuleVisitor, Param};
-use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 use ndt_protocol::Bundle;
-use ndt_protocol::bundle::BundleError;
-use ndt_protocol::bundle::manifest::{Manifest, Training};
+use ndt_protocol::bundle::manifest::Manifest;
 use ndt_protocol::bundle::readouts;
-use rand::seq::SliceRandom;
+use std::ops::ControlFlow;
 
-/// Steps that a fine-tuning takes at least, where nothing else is asked for.
-const STEPS: usize = 300;
+/// Smallest number of steps of a fine-tuning whose epochs are not given.
+const STEPS_MIN: usize = 300;
 
-/// Passes over the trials that it takes at least.
+/// Smallest number of passes over the trials of a fine-tuning whose epochs are not given.
 const EPOCHS_MIN: usize = 40;
 
-/// The part of the epochs in which only the interface moves.
-const INTERFACE_FIRST: f64 = 0.3;
+/// The fraction of the epochs in which the body stays frozen.
+const FROZEN_FIRST: f64 = 0.3;
 
-/// The body's learning rate, as a part of the interface's.
+/// The body's learning rate, as a fraction of the session layers'.
 const BODY_PACE: f64 = 0.3;
 
-/// What to fit.
+/// The options of a fine-tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Settings {
-    /// Leave the body as it is.
-    pub interface_only: bool,
-    /// Epochs; as many as the number of trials asks for where `None`. With 0 the result is the warm start.
+pub struct FinetuneOptions {
+    /// Whether the body keeps its weights, bit by bit.
+    pub freeze_body: bool,
+    /// Number of epochs; `None` for as many as the number of trials asks for. With 0 the result is the warm start.
     pub epochs: Option<usize>,
 }
 
-/// Why a bundle cannot be made to fit a session.
+/// The state of a fine-tuning after an epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FinetuneProgress {
+    /// Number of epochs done.
+    pub epoch: usize,
+    /// Number of epochs in all.
+    pub epochs: usize,
+    /// Mean loss of the epoch's batches.
+    pub loss: f64,
+}
+
+/// A callback that is called after each epoch. It stops the fine-tuning by returning [`ControlFlow::Break`].
+pub type FinetuneWatch<'a> = dyn FnMut(&FinetuneProgress) -> ControlFlow<()> + 'a;
+
+/// The callback of a fine-tuning that nobody watches and nobody stops.
+pub fn unwatched(_: &FinetuneProgress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Why a bundle cannot be adapted to a session.
 #[derive(Debug, thiserror::Error)]
 pub enum FinetuneError {
-    /// The fit.
+    /// The fit failed or was stopped.
     #[error(transparent)]
     Fit(#[from] FitError),
-    /// No transformer.
+    /// The bundle holds a linear decoder.
     #[error(
         "expected the bundle of a transformer, found a linear decoder; ndt-train baselines fits one anew"
     )]
     Linear,
-    /// Nothing to learn from.
+    /// The training trials hold no spike.
     #[error("expected spikes in the training trials, found none")]
     NoSpikes,
-    /// A velocity that is another thing than the bundle's.
-    #[error("expected a velocity of {expected} components as in the bundle, found {found}")]
+    /// The session's readouts have other columns than the bundle's.
+    #[error("expected readouts of {expected} components as in the bundle, found {found}")]
     Dims {
-        /// The bundle's.
+        /// Columns of the bundle's readouts.
         expected: usize,
-        /// The session's.
+        /// Columns of the session's readouts.
         found: usize,
     },
-    /// No trial at all.
+    /// There is no training trial.
     #[error("expected at least one training trial, found none")]
     NoTrial,
-    /// Another bin width.
+    /// The bins of the data have another width than the bundle's.
     #[error("expected trials in the bundle's bins of {expected} ms, found {found} ms")]
     BinWidth {
-        /// The bundle's.
+        /// The bundle's bin width, ms.
         expected: f64,
-        /// The data's.
+        /// The data's bin width, ms.
         found: f64,
     },
 }
 
-/// The configuration of a fine-tuning: the bundle's model, and objective and optimiser of `config`.
-pub fn configured(manifest: &Manifest, config: &Config) -> Config {
+/// The configuration of a fine-tuning: the bundle's model, with objective and optimiser of `config`.
+pub fn config_for(manifest: &Manifest, config: &Config) -> Config {
     let architecture = manifest.architecture;
     let in_ms = |bins: usize| bins as f64 * manifest.bin_width_ms;
     let model = config::Model {
@@ -92,84 +108,64 @@ pub fn configured(manifest: &Manifest, config: &Config) -> Config {
         warmup_ms: in_ms(manifest.warmup_bins),
         max_gap_ms: in_ms(manifest.max_gap_bins),
     };
-    // A bundle has no heads for later bins to go on from.
+    // A bundle has no heads for later bins that could be fitted further.
     let objective = config::Objective { forward_bins: 0, ..config.objective.clone() };
     Config { model, objective, ..config.clone() }
 }
 
-/// Makes `data` a calibration of `bundle`: its first `trials` training trials, all of them for `None`. A session without
-/// behaviour keeps the bundle's velocity head: its velocity is unknown throughout.
-pub fn calibration(mut data: Dataset, manifest: &Manifest, trials: Option<usize>) -> Dataset {
+/// The calibration data of a bundle: the first `trials` training trials of `data`, or all for `None`. For a session without
+/// behaviour the bundle's readouts are taken over with unknown targets, so that the bundle's readout head stays.
+pub fn calibration_data(mut data: Dataset, manifest: &Manifest, trials: Option<usize>) -> Dataset {
     data.train.truncate(trials.unwrap_or(usize::MAX));
     let dims = manifest.velocity_dims() + manifest.further_dims();
     if data.readouts.is_empty() && dims > 0 {
         data.readouts = readouts::readouts(manifest);
         for trial in data.train.iter_mut().chain(&mut data.val) {
-            trial.velocity = vec![f32::NAN; trial.bins * dims];
+            trial.targets = vec![f32::NAN; trial.bins * dims];
         }
-        data.notes.push("no behaviour: the velocity head stays the bundle's".to_owned());
+        data.notes.push("the recordings have no behaviour: the bundle's velocity head is kept".to_owned());
     }
     data
 }
 
-/// Fits `bundle` to `data`, which [`calibration`] has prepared; `config` is of [`configured`], but for the epochs.
-/// `progress` is told epochs done, epochs in all and the mean loss of the epoch.
+/// Fits `bundle` to `data`, which [`calibration_data`] has prepared. `config` is that of [`config_for`], except for its epochs.
 ///
 /// # Errors
-/// [`FinetuneError`] when bundle and data do not fit each other, or the loss diverges.
+/// [`FinetuneError`] when bundle and data do not fit each other, the loss diverges, or `watch` stops the fine-tuning.
 pub fn finetune(
     bundle: &Bundle,
     data: &Dataset,
     config: &Config,
-    settings: Settings,
-    progress: &mut dyn FnMut(usize, usize, f64),
+    options: FinetuneOptions,
+    watch: &mut FinetuneWatch,
 ) -> Result<Fit, FinetuneError> {
     check(bundle, data)?;
-    let mut config = configured(&bundle.manifest, config);
+    let mut config = config_for(&bundle.manifest, config);
     let batches = data.train.len().div_ceil(config.optimiser.batch_trials.max(1));
-    let epochs = settings.epochs.unwrap_or_else(|| STEPS.div_ceil(batches).max(EPOCHS_MIN));
+    let epochs = options.epochs.unwrap_or_else(|| STEPS_MIN.div_ceil(batches).max(EPOCHS_MIN));
     config.optimiser.epochs = epochs;
     let shape = shape(data, &config)?;
     let mut trainer = Trainer::new(data, &config, shape, ComputeDevice::Cpu);
-    let seed = config.optimiser.seed;
-    let weights = interface::warm_start(bundle, data, &shape, &trainer.velocity, seed);
-    trainer.model =
-        NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device).with_body_at_rest();
-    let alone = if settings.interface_only { epochs } else { (epochs as f64 * INTERFACE_FIRST) as usize };
+    let weights = warm_start::warm_start(bundle, data, &shape, &trainer.scales, config.optimiser.seed);
+    trainer.model = NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device).with_frozen_body();
+    let frozen = if options.freeze_body { epochs } else { (epochs as f64 * FROZEN_FIRST) as usize };
     for epoch in 0..epochs {
-        if epoch == alone {
+        if epoch == frozen {
             let weights = trainer.model.tensors();
             trainer.model = NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device);
         }
         let loss = trainer.paced_epoch(epoch);
+        let epoch = epoch + 1;
         if !loss.is_finite() {
-            return Err(FitError::Diverged { loss, epoch: epoch + 1 }.into());
+            return Err(FitError::Diverged { loss, epoch }.into());
         }
-        progress(epoch + 1, epochs, loss);
+        if watch(&FinetuneProgress { epoch, epochs, loss }).is_break() {
+            return Err(FitError::Stopped { epoch }.into());
+        }
     }
-    let scores: Scores = trainer.validate().ok_or(FitError::NoSpikes)?;
-    let selection = super::selection(data);
-    let (weights, velocity) = (trainer.model.tensors(), trainer.velocity);
-    let mut fit = Fit { weights, shape, velocity, epoch: epochs, scores, selection, readouts: Vec::new() };
-    refit::refit(&mut fit, data, false);
-    Ok(fit)
-}
-
-/// The bundle of a fine-tuned fit of `parent`. A few trials say little of how high a count can be: the parent's limit stays
-/// where it is the higher.
-///
-/// # Errors
-/// [`BundleError::Check`] when the fit does not make a valid bundle.
-pub fn bundle(
-    parent: &Bundle,
-    fit: &Fit,
-    data: &Dataset,
-    config: &Config,
-    training: Training,
-) -> Result<Bundle, BundleError> {
-    let mut bundle = export::fitted(fit, data, config, training)?;
-    bundle.manifest.count_max = bundle.manifest.count_max.max(parent.manifest.count_max);
-    Ok(bundle)
+    let scores = validate(&trainer).ok_or(FitError::NoSpikes)?;
+    let last = Scored { scores, weights: trainer.model.tensors() };
+    Ok(Fit::new(last, epochs, shape, trainer.scales, data, false))
 }
 
 fn check(bundle: &Bundle, data: &Dataset) -> Result<(), FinetuneError> {
@@ -183,7 +179,7 @@ fn check(bundle: &Bundle, data: &Dataset) -> Result<(), FinetuneError> {
     if manifest.bin_width_ms != data.bin_width_ms {
         return Err(FinetuneError::BinWidth { expected: manifest.bin_width_ms, found: data.bin_width_ms });
     }
-    let (expected, found) = (manifest.velocity_dims() + manifest.further_dims(), data.velocity_dims());
+    let (expected, found) = (manifest.velocity_dims() + manifest.further_dims(), data.readout_dims());
     if expected != found && expected > 0 {
         return Err(FinetuneError::Dims { expected, found });
     }
@@ -194,58 +190,23 @@ fn check(bundle: &Bundle, data: &Dataset) -> Result<(), FinetuneError> {
 }
 
 impl Trainer<'_> {
-    /// One pass over the training trials, the body at a pace of its own, unless it is at rest; gives the mean loss.
+    /// One pass over the training trials in which the body, unless it is frozen, moves at a lower rate; returns the mean loss.
     fn paced_epoch(&mut self, epoch: usize) -> f64 {
-        let config = &self.config.optimiser;
-        let mut random = epoch_random(config.seed, epoch);
-        let mut order: Vec<&Trial> = self.data.train.iter().collect();
-        order.shuffle(&mut random);
-        let masking = self.config.masking(self.data.bin_width_ms, epoch);
-        let batches = order.chunks(config.batch_trials);
-        let count = batches.len();
-        let labelled = order.iter().any(|trial| trial.velocity.iter().any(|value| value.is_finite()));
-        let mut sum = 0.0;
-        for (at, trials) in batches.enumerate() {
+        let data = self.data;
+        let mut random = epoch_random(self.config.optimiser.seed, epoch);
+        let batches = self.batches(data.train.iter(), &mut random);
+        let masking = self.masking(epoch);
+        let has_targets = data.train.iter().any(|trial| trial.targets.iter().any(|value| value.is_finite()));
+        pass(epoch, &batches, |trials, epochs| {
             let (loss, gradients) = self.gradients(trials, &masking, &mut random);
-            sum += loss;
-            let rate = self.learning_rate(epoch as f64 + at as f64 / count as f64);
-            let (interface, body) = split(gradients, &self.model, labelled);
-            let norm_max = config.gradient_norm_max;
-            let interface = gradients::clipped(interface, &self.model, norm_max);
-            self.model = self.optimiser.step(rate, self.model.clone(), interface);
-            let body = gradients::clipped(body, &self.model, norm_max);
-            self.model = self.optimiser.step(rate * BODY_PACE, self.model.clone(), body);
-        }
-        sum / count.max(1) as f64
-    }
-}
-
-/// Gradients of the interface and of the body. A velocity head that nothing is known for is in neither.
-pub(super) fn split(
-    gradients: GradientsParams,
-    model: &NeuralDataTransformer,
-    labelled: bool,
-) -> (GradientsParams, GradientsParams) {
-    let mut taken = Taken { from: gradients, to: GradientsParams::new() };
-    model.visit_interface(true, &mut taken);
-    let Taken { from: body, to: interface } = taken;
-    if labelled {
-        return (interface, body);
-    }
-    let mut taken = Taken { from: interface, to: GradientsParams::new() };
-    model.visit_interface(false, &mut taken);
-    (taken.to, body)
-}
-
-struct Taken {
-    from: GradientsParams,
-    to: GradientsParams,
-}
-
-impl ModuleVisitor for Taken {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.from.remove::<D>(param.id) {
-            self.to.register(param.id, gradient);
-        }
+            let rate = self.learning_rate(epochs);
+            // A readout head without targets does not move at all.
+            let (own, body) = split_layers(gradients, &self.model, has_targets);
+            let own = self.clipped(own);
+            self.step(rate, own);
+            let body = self.clipped(body);
+            self.step(rate * BODY_PACE, body);
+            loss
+        })
     }
 }

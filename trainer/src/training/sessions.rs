@@ -1,125 +1,110 @@
-//! Several sessions in one fit: one body, an interface for each.
+//! Several sessions in one fit: one body that they share, and session layers (read-in, rates, readouts) for each.
 //!
 //! Batches alternate over the sessions. The body's weights and their optimiser state go from step to step, whichever session
-//! it is of; an interface moves in its own session's steps alone.
+//! the step belongs to; the layers of a session move in that session's steps alone.
 
-use super::finetune::split;
-use super::{Fit, FitError, Progress, Scores, Trainer, epoch_random, selection, shape};
+use super::device::ComputeDevice;
+use super::early_stopping::EarlyStopping;
+use super::fitted::{Fit, FitError};
+use super::gradients::split_layers;
+use super::scores::{Progress, Scored, Scores, Watch};
+use super::trainer::{Trainer, epoch_random, pass, shape};
+use super::validation::validate;
 use crate::config::Config;
-use crate::dataset::{Dataset, Trial};
-use crate::device::ComputeDevice;
-use crate::gradients;
+use crate::data::{Dataset, Trial};
+use crate::evaluation::metrics::mean;
 use crate::model::NeuralDataTransformer;
-use crate::refit;
 use burn::optim::ModuleOptimizer;
-use ndt_protocol::bundle::tensors::Tensors;
 use rand::seq::SliceRandom;
 
-/// One body for all of `data`; gives a fit for each, in order. The best epoch is that of the best mean score. Sessions are
-/// either all with a velocity or all without: [`alike`] sees to it.
+/// Fits one body to all of `data`; returns a fit for each session, in order. The best epoch is the one of the highest mean
+/// score. Either all sessions have a velocity or none has: [`same_readouts`] takes care of that.
 ///
 /// # Errors
-/// [`FitError`] as of a fit of one session.
-pub fn fit_sessions(
-    data: &[Dataset],
-    config: &Config,
-    progress: &mut dyn FnMut(&Progress),
-) -> Result<Vec<Fit>, FitError> {
+/// [`FitError`], as a fit of one session.
+pub fn fit_sessions(data: &[Dataset], config: &Config, watch: &mut Watch) -> Result<Vec<Fit>, FitError> {
     let new = |data| Ok(Trainer::new(data, config, shape(data, config)?, ComputeDevice::Cpu));
     let mut trainers = data.iter().map(new).collect::<Result<Vec<_>, FitError>>()?;
     let Some(first) = trainers.first() else { return Ok(Vec::new()) };
     let mut body = Body { model: first.model.clone(), optimiser: first.optimiser.clone() };
-    let optimiser = &config.optimiser;
-    let mut best: Option<(usize, f64, Vec<Scored>)> = None;
-    for epoch in 1..=optimiser.epochs {
+    let epochs = config.optimiser.epochs;
+    let mut stopping = EarlyStopping::new(config.optimiser.patience_epochs, None);
+    for epoch in 1..=epochs {
         let loss = body.epoch(&mut trainers, epoch - 1);
         if !loss.is_finite() {
             return Err(FitError::Diverged { loss, epoch });
         }
         let scores = trainers.iter_mut().map(|trainer| {
             trainer.model = trainer.model.on_body_of(&body.model);
-            trainer.validate().ok_or(FitError::NoSpikes)
+            validate(trainer).ok_or(FitError::NoSpikes)
         });
         let scores = scores.collect::<Result<Vec<Scores>, _>>()?;
-        let mean = mean(&scores);
-        if best.as_ref().is_none_or(|(_, highest, _)| mean.bits_per_spike > *highest) {
-            let weights = trainers.iter().map(|trainer| trainer.model.tensors());
-            best = Some((epoch, mean.bits_per_spike, scores.into_iter().zip(weights).collect()));
+        let mean = mean_scores(&scores);
+        stopping.offer(epoch, mean.bits_per_spike, || scored(&trainers, &scores));
+        let best = stopping.best().map_or(f64::NAN, |best| best.score);
+        if watch(&Progress { generation: 0, epoch, epochs, loss, scores: mean, best }).is_break() {
+            return Err(FitError::Stopped { epoch });
         }
-        let (best_epoch, highest) = best.as_ref().map_or((epoch, f64::NAN), |best| (best.0, best.1));
-        let epochs = optimiser.epochs;
-        progress(&Progress { generation: 0, epoch, epochs, loss, scores: mean, best: highest });
-        if epoch >= best_epoch + optimiser.patience_epochs {
+        if stopping.is_over(epoch) {
             break;
         }
     }
-    let (epoch, _, best) = best.ok_or(FitError::NoSpikes)?;
-    let fits = trainers.into_iter().zip(best).map(|(trainer, (scores, weights))| {
-        let Trainer { shape, velocity, data, .. } = trainer;
-        let selection = selection(data);
-        let mut fit = Fit { weights, shape, velocity, epoch, scores, selection, readouts: Vec::new() };
-        refit::refit(&mut fit, data, config.velocity.refit);
-        fit
+    let best = stopping.into_best().ok_or(FitError::NoSpikes)?;
+    let fits = trainers.into_iter().zip(best.kept).map(|(trainer, scored)| {
+        Fit::new(scored, best.epoch, trainer.shape, trainer.scales, trainer.data, config.velocity.refit)
     });
     Ok(fits.collect())
 }
 
-/// A session's scores and the weights that have them.
-type Scored = (Scores, Tensors);
-
-/// Takes the velocity from all sessions unless each has one of as many components: a body has one kind of head.
-pub fn alike(data: &mut [Dataset]) {
+/// Removes the readouts of all sessions unless all have the same ones, because a body has one kind of readout head.
+pub fn same_readouts(data: &mut [Dataset]) {
     let first = data.first().map_or(Vec::new(), |data| data.readouts.clone());
     if data.iter().all(|data| data.readouts == first) {
         return;
     }
     for data in data {
         data.readouts.clear();
-        data.train.iter_mut().chain(&mut data.val).for_each(|trial| trial.velocity.clear());
-        data.notes.push("no velocity of the same kind in every session: rates only".to_owned());
+        data.train.iter_mut().chain(&mut data.val).for_each(|trial| trial.targets.clear());
+        data.notes.push("the sessions have no velocity of the same kind: rates only".to_owned());
     }
 }
 
-fn mean(scores: &[Scores]) -> Scores {
-    let count = scores.len().max(1) as f64;
-    let velocity: Option<Vec<f64>> = scores.iter().map(|scores| scores.velocity_r2).collect();
-    Scores {
-        bits_per_spike: scores.iter().map(|scores| scores.bits_per_spike).sum::<f64>() / count,
-        velocity_r2: velocity.map(|r2| r2.iter().sum::<f64>() / count),
-    }
+fn scored(trainers: &[Trainer], scores: &[Scores]) -> Vec<Scored> {
+    let pairs = trainers.iter().zip(scores);
+    pairs.map(|(trainer, scores)| Scored { scores: *scores, weights: trainer.model.tensors() }).collect()
 }
 
-/// What the sessions share: of `model` only the body counts.
+fn mean_scores(scores: &[Scores]) -> Scores {
+    let bits: Vec<f64> = scores.iter().map(|scores| scores.bits_per_spike).collect();
+    let r2: Option<Vec<f64>> = scores.iter().map(|scores| scores.velocity_r2).collect();
+    Scores { bits_per_spike: mean(&bits), velocity_r2: r2.map(|r2| mean(&r2)) }
+}
+
+/// What the sessions share. Of `model` only the body is used.
 struct Body {
     model: NeuralDataTransformer,
     optimiser: ModuleOptimizer,
 }
 
 impl Body {
-    /// One pass over the training trials of all sessions, their batches in random order; gives the mean loss.
+    /// One pass over the training trials of all sessions, their batches in random order; returns the mean loss.
     fn epoch(&mut self, trainers: &mut [Trainer], epoch: usize) -> f64 {
-        let config = trainers[0].config.optimiser.clone();
-        let mut random = epoch_random(config.seed, epoch);
+        let mut random = epoch_random(trainers[0].config.optimiser.seed, epoch);
         let mut batches: Vec<(usize, Vec<&Trial>)> = Vec::new();
         for (session, trainer) in trainers.iter().enumerate() {
-            let mut order: Vec<&Trial> = trainer.data.train.iter().collect();
-            order.shuffle(&mut random);
-            batches.extend(order.chunks(config.batch_trials).map(|trials| (session, trials.to_vec())));
+            let own = trainer.batches(trainer.data.train.iter(), &mut random);
+            batches.extend(own.into_iter().map(|trials| (session, trials)));
         }
         batches.shuffle(&mut random);
-        let mut sum = 0.0;
-        for (at, (session, trials)) in batches.iter().enumerate() {
+        pass(epoch, &batches, |(session, trials), epochs| {
             let trainer = &mut trainers[*session];
-            let masking = trainer.config.masking(trainer.data.bin_width_ms, epoch);
             trainer.model = trainer.model.on_body_of(&self.model);
-            let (loss, gradients) = trainer.gradients(trials, &masking, &mut random);
-            sum += loss;
-            let gradients = gradients::clipped(gradients, &trainer.model, config.gradient_norm_max);
-            let (interface, body) = split(gradients, &trainer.model, true);
-            let rate = trainer.learning_rate(epoch as f64 + at as f64 / batches.len() as f64);
+            let (loss, gradients) = trainer.gradients(trials, &trainer.masking(epoch), &mut random);
+            let (own, body) = split_layers(trainer.clipped(gradients), &trainer.model, true);
+            let rate = trainer.learning_rate(epochs);
             self.model = self.optimiser.step(rate, trainer.model.clone(), body);
-            trainer.model = trainer.optimiser.step(rate, trainer.model.clone(), interface);
-        }
-        sum / batches.len().max(1) as f64
+            trainer.step(rate, own);
+            loss
+        })
     }
 }

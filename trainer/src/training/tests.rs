@@ -1,26 +1,35 @@
-//! Shards of a batch against the batch.
+//! The gradient in shards against that of the whole batch, and what causal and acausal models see.
 
-use super::*;
-use burn::module::{ModuleVisitor, Param};
-use ndt_protocol::bundle::manifest::Velocity;
-use rand::RngExt;
+use super::trainer::{Trainer, shape};
+use super::workers::Workers;
+use super::{ComputeDevice, FitError, fit};
+use crate::config::Config;
+use crate::data::{Dataset, Readout, Trial};
+use crate::model::ModelShape;
+use crate::objective::batch::{Batch, values};
+use crate::objective::masking::{Masking, masked};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::ops::ControlFlow;
 
-/// Trials of unlike lengths, with a held-out unit; the hand's velocity is not always known.
+/// Trials of different lengths, with a held-out unit; the hand's velocity is not always known.
 fn data(trials: usize) -> Dataset {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut trial = |at: usize| {
         let bins = 5 + at % 4;
-        let mut velocity: Vec<f32> = (0..bins * 2).map(|_| random.random_range(-1.0..1.0)).collect();
-        velocity[..at % 3 * 2].fill(f32::NAN);
+        let mut targets: Vec<f32> = (0..bins * 2).map(|_| random.random_range(-1.0..1.0)).collect();
+        targets[..at % 3 * 2].fill(f32::NAN);
         let counts = (0..bins * 4).map(|_| random.random_range(0..4u8).into()).collect();
         let rates = (0..bins * 4).map(|_| random.random_range(0.1..2.0)).collect();
-        Trial { bins, counts, velocity, rates }
+        Trial { bins, counts, targets, rates }
     };
     Dataset {
         unit_ids: vec![1, 2, 3, 4],
         heldout: vec![false, false, true, false],
         bin_width_ms: 20.0,
-        readouts: vec![Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
+        readouts: vec![Readout { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
         train: (0..trials).map(&mut trial).collect(),
         val: vec![trial(0)],
         notes: Vec::new(),
@@ -55,15 +64,18 @@ fn gradient(data: &Dataset, dropout: f64, workers: usize, whole: bool) -> (f64, 
     trainer.workers = Workers::of(workers);
     let mut random = ChaCha8Rng::seed_from_u64(3);
     let trials: Vec<&Trial> = data.train.iter().collect();
-    let batch = masking::masked(&trials, &data.heldout, &config.masking(data.bin_width_ms, 0), &mut random);
+    let masking = Masking::of(&config.objective, data.bin_width_ms, 0);
+    let batch = masked(&trials, &data.heldout, &masking, &mut random);
+    let loss = trainer.loss();
     let shards = if whole {
-        vec![trainer.shard(&trainer.asked(&batch, &trials), 0..trials.len(), &mut random)]
+        vec![loss.shard(&loss.targeted(&batch, &trials), 0..trials.len(), &mut random)]
     } else {
         trainer.shards(&batch, &trials, &mut random)
     };
     assert!(whole || shards.len() > 1);
-    let loss = |model: &_, at: usize| trainer.loss(model, &shards[at]);
-    let (loss, gradients) = trainer.workers.gradients(&trainer.model, &trainer.device, shards.len(), loss);
+    let of_shard = |model: &_, at: usize| loss.of(model, &shards[at], &trainer.device);
+    let (loss, gradients) =
+        trainer.workers.gradients(&trainer.model, &trainer.device, shards.len(), of_shard);
     let mut values = Values(&gradients, Vec::new());
     trainer.model.visit(&mut values);
     (loss, values.1)
@@ -91,7 +103,7 @@ fn any_number_of_workers_gives_the_same_gradient() {
     }
 }
 
-/// Log rates `[T, N]` of the first of two trials of unlike lengths, whose counts are those of `data` with one changed.
+/// Log rates `[T, N]` of the first trial of `data`, beside trials of other lengths and with one count changed.
 fn log_rates(causal: bool, changed: Option<(usize, usize)>) -> Vec<f32> {
     let (data, config) = (data(4), config(0.0));
     let mut shown = data.train.clone();
@@ -101,8 +113,8 @@ fn log_rates(causal: bool, changed: Option<(usize, usize)>) -> Vec<f32> {
     let shape = ModelShape { causal, ..shape(&data, &config).expect("a shape") };
     let trainer = Trainer::new(&data, &config, shape, ComputeDevice::Cpu);
     let trials: Vec<&Trial> = shown.iter().collect();
-    let batch = masking::unmasked(&trials, &data.heldout);
-    let log_rates = values(answer(&trainer.model, causal, &batch, &trainer.device, None).log_rates);
+    let batch = Batch::unmasked(&trials, &data.heldout);
+    let log_rates = values(batch.answer(&trainer.model, &trainer.device, None).log_rates);
     log_rates[..shown[0].bins * 4].to_vec()
 }
 
@@ -120,9 +132,31 @@ fn a_teacher_sees_its_trial_as_a_whole_and_nothing_behind_it_and_a_student_nothi
     let (data, config) = (data(4), config(0.0));
     let shape = ModelShape { causal: false, ..shape(&data, &config).expect("a shape") };
     let trainer = Trainer::new(&data, &config, shape, ComputeDevice::Cpu);
-    let alone = masking::unmasked(&[&data.train[0]], &data.heldout);
-    let alone = values(answer(&trainer.model, false, &alone, &trainer.device, None).log_rates);
+    let alone = Batch::unmasked(&[&data.train[0]], &data.heldout);
+    let alone = values(alone.answer(&trainer.model, &trainer.device, None).log_rates);
     for (alone, padded) in alone.iter().zip(&teacher) {
         assert!((alone - padded).abs() < 1e-5, "{alone} {padded}");
     }
+}
+
+#[test]
+fn the_callback_stops_a_fit_whose_checkpoint_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, mut config) = (data(8), config(0.0));
+    (config.objective.redrawn, config.objective.teacher_weight) = (0.0, 0.0);
+    config.optimiser.epochs = 5;
+    let kept = super::Checkpoints { folder: folder.path().join("kept"), every_epochs: 10, resume: true };
+    let stopped = fit(&data, &config, Some(&kept), &mut |progress| match progress.epoch {
+        2 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(matches!(stopped, Err(FitError::Stopped { epoch: 2 })));
+    let mut epochs = Vec::new();
+    let resumed = fit(&data, &config, Some(&kept), &mut |progress| {
+        epochs.push(progress.epoch);
+        ControlFlow::Continue(())
+    });
+    let whole = fit(&data, &config, None, &mut super::unwatched);
+    assert_eq!(epochs, [3, 4, 5]);
+    assert!(resumed.is_ok_and(|resumed| whole.is_ok_and(|whole| whole.weights == resumed.weights)));
 }

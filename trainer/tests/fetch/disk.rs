@@ -1,11 +1,11 @@
-//! Disks that are full: by a limit on a file's length, which needs no rights, and by a file system of 1 MiB where a
-//! user may mount one.
+//! Full disks: by a limit on the length of a file, which needs no privileges, and by a file system of 1 MiB where a user may mount
+//! one.
 
 use super::{Asset, Server, check_finals, errors, fetched, one_file, part, program};
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// What `program` would run, run by a shell after `prelude`; in `unshare` with arguments, if there are any.
+/// The command of `program`, run by a shell after `prelude`, and by `unshare` if it is given arguments.
 fn in_shell(server: &Server, folder: &Path, unshare: &[&str], prelude: &str) -> Command {
     let program = program(server, folder);
     let mut command = Command::new(if unshare.is_empty() { "sh" } else { "unshare" });
@@ -23,7 +23,7 @@ fn last_line(output: &Output) -> String {
 #[test]
 fn a_disk_that_takes_no_more_keeps_the_part() {
     let (server, folder) = one_file();
-    // 200 blocks of 512 or 1,024 bytes, as the shell counts; the signal is ignored, so that the write fails.
+    // 200 blocks of 512 or 1,024 bytes, depending on the shell. The signal is ignored, so that the write fails.
     let output = in_shell(&server, folder.path(), &[], "trap '' XFSZ; ulimit -f 200").output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
     check_finals(&server, folder.path());
@@ -53,12 +53,12 @@ fn a_small_file_system_is_refused_first_and_survived_later() {
     assert!(error.contains(": expected 3145728 bytes of free space, found "), "{error}");
     assert!(server.ranges().is_empty(), "nothing is asked for that does not fit");
 
-    // There is space at the start; another program takes it while the download stands still.
+    // There is space at the start. Another program takes it while the download stalls.
     server.state().assets[0] = Asset::new(&path, 900_000, 4);
     server.state().stall = Some(100_000);
     let gate = tempfile::tempdir().unwrap();
     let full = gate.path().join("full");
-    // Afterwards the shell shows what is left of the part, which vanishes with the mount.
+    // Afterwards the shell prints what is left of the part, which disappears with the mount.
     let script = format!(
         "{mount}
         (until [ $(cat *.part 2>/dev/null | wc -c) -ge 100000 ]; do :; done

@@ -1,5 +1,5 @@
-//! `ndt-train fetch` against an archive on loopback whose connections break, whose hashes are wrong and whose answers
-//! are not what they should be: what has a file's name is that file, and what was good is kept.
+//! `ndt-train fetch` against an archive on loopback whose connections break, whose digests are wrong and whose responses do not
+//! follow the schema: only a verified file gets its name, and the good beginning of a file is kept.
 
 mod disk;
 mod server;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// The real program, asking `server`; without the proxies of whoever runs the tests.
+/// The real program with `server` as its archive, without the proxies of the environment.
 fn program(server: &Server, folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ndt-train"));
     without_proxies(&mut command);
@@ -29,7 +29,7 @@ fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The report of a fetch that went well; the folder then has exactly the server's NWB files.
+/// The report of a successful fetch; checks that the folder then holds exactly the server's NWB files.
 fn fetched(server: &Server, folder: &Path, arguments: &[&str]) -> Vec<Value> {
     let output = program(server, folder).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", errors(&output));
@@ -43,7 +43,7 @@ fn fetched(server: &Server, folder: &Path, arguments: &[&str]) -> Vec<Value> {
     report["files"].as_array().unwrap().clone()
 }
 
-/// The last line of a fetch that failed; nothing wrong has a final name.
+/// The last line of a failed fetch; checks that no file with wrong contents has a final name.
 fn refused(server: &Server, folder: &Path, arguments: &[&str]) -> String {
     let output = program(server, folder).args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
@@ -76,7 +76,7 @@ fn nwb(server: &Server) -> Vec<Asset> {
     assets
 }
 
-/// The part of the training file, with its bytes; they have to be the file's first ones.
+/// The part of the training file with its bytes; checks that they are the file's first ones.
 fn part(server: &Server, folder: &Path) -> Option<(PathBuf, usize)> {
     let train = nwb(server).pop().unwrap();
     let name =
@@ -86,7 +86,7 @@ fn part(server: &Server, folder: &Path) -> Option<(PathBuf, usize)> {
     Some((folder.join(name), content.len()))
 }
 
-/// Waits until the part of the training file has so many bytes.
+/// Waits until the part of the training file has at least this many bytes.
 fn await_part(server: &Server, folder: &Path, bytes: usize, writer: &mut Child) {
     while part(server, folder).is_none_or(|(_, found)| found < bytes) {
         assert!(writer.try_wait().unwrap().is_none(), "the fetch ended early");
@@ -140,7 +140,7 @@ fn a_log_has_lines_and_the_text_report_says_what_was_done() {
 #[test]
 fn broken_connections_are_continued() {
     let (server, folder) = one_file();
-    // Five breaks with progress between them, with two tries: each byte makes the count begin anew.
+    // Five breaks with progress between them and two tries: each byte that is received resets the count.
     server.state().cuts = [10_000, 1, 100_000, 7, 40_000].into();
     let files = fetched(&server, folder.path(), &["--tries", "2"]);
     assert_eq!(files[0]["resumed_from_bytes"], 0);
@@ -153,7 +153,7 @@ fn tries_without_progress_end_and_the_part_survives() {
     let (server, folder) = one_file();
     server.state().cuts = [10_000, 0, 0].into();
     let error = refused(&server, folder.path(), &["--tries", "3"]);
-    assert!(error.contains(": expected an answer, found none in 3 tries; the last one: "), "{error}");
+    assert!(error.contains(": expected a response, found none in 3 tries; the last one: "), "{error}");
     assert_eq!(part(&server, folder.path()).unwrap().1, 10_000);
     server.state().header_cuts = 2;
     let files = fetched(&server, folder.path(), &["--tries", "3"]);
@@ -168,7 +168,7 @@ fn servers_that_know_no_ranges_begin_anew() {
     fetched(&server, folder.path(), &[]);
     assert_eq!(server.ranges(), ["all", "bytes=10000-", "bytes=60000-"]);
 
-    // Breaking at the same place each time is no progress.
+    // A connection that breaks at the same place each time makes no progress.
     let (server, folder) = one_file();
     server.state().ignores_ranges = true;
     server.state().cuts = vec![10_000; 50].into();
@@ -232,7 +232,7 @@ fn wrong_hashes_leave_nothing() {
     assert!(error.contains(&expected), "{error}");
     assert!(names(folder.path()).is_empty());
 
-    // A part that went bad on the disk is found out, removed, and fetched whole the next time.
+    // A part that was damaged on the disk is noticed, removed, and downloaded in whole the next time.
     server.state().assets[0].digest = right;
     server.state().cuts = [1_000, 0].into();
     refused(&server, folder.path(), &["--tries", "2"]);
@@ -256,7 +256,7 @@ fn parts_of_another_version_are_not_continued() {
     assert_eq!(server.ranges().last().unwrap(), "all");
     assert_eq!(std::fs::read(old).unwrap().len(), 1_000);
 
-    // Longer than the file: no beginning of it.
+    // A part that is longer than the file cannot be a beginning of it.
     let (server, folder) = one_file();
     server.state().cuts = [1_000, 0].into();
     refused(&server, folder.path(), &["--tries", "2"]);
@@ -278,7 +278,7 @@ fn another_file_of_the_same_name_is_left_unless_forced() {
     let error = failing(&[]);
     assert!(error.contains("it is left as it is (--force replaces it)"), "{error}");
     assert!(server.ranges().is_empty());
-    // Forced, it stays until the right one is there.
+    // With --force the existing file stays until the right one has been downloaded.
     server.state().cuts = [100, 0].into();
     failing(&["--force", "--tries", "2"]);
     fetched(&server, folder.path(), &["--force"]);
@@ -392,7 +392,7 @@ fn arguments_that_cannot_work_are_sentences() {
     assert!(error.contains("expected one of mc_maze_small, "), "{error}");
     let error = run(&["mc_maze", "--list", "--api", "ftp://archive.invalid"]);
     assert!(error.contains("expected the API as https://HOST/PATH"), "{error}");
-    // A port that nobody listens to.
+    // A port that no program listens on.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let api = format!("http://{free}/api");
     let error = run(&["mc_maze", "--list", "--tries", "2", "--retry-wait-ms", "1", "--api", &api]);

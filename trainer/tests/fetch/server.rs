@@ -1,4 +1,4 @@
-//! A server on loopback that speaks the archive's API, and can do wrong in the ways that servers and networks do.
+//! A server on loopback with the archive's API, which can fail in the ways that servers and networks fail.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,13 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 pub const DANDISET: &str = "/api/dandisets/000140/versions/0.220113.0408/assets/";
 
-/// A file that the archive has.
+/// A file in the archive.
 #[derive(Clone)]
 pub struct Asset {
     pub id: String,
     pub path: String,
     pub content: Vec<u8>,
-    /// What the metadata say of it.
+    /// Digest and length in the file's metadata.
     pub digest: serde_json::Value,
     pub said_bytes: u64,
 }
@@ -39,29 +39,29 @@ impl Asset {
     }
 }
 
-/// What goes wrong, and what was asked.
+/// The failures that are set, and the requests that were received.
 #[derive(Default)]
 pub struct State {
     pub assets: Vec<Asset>,
     /// `METHOD PATH` of each request, with its range.
     pub requests: Vec<String>,
-    /// Answers to the next requests, whatever they ask for.
+    /// Responses to the next requests, whatever they ask for.
     pub statuses: VecDeque<u16>,
-    /// Bodies of the next files break off after so many bytes.
+    /// Numbers of bytes after which the bodies of the next files break off.
     pub cuts: VecDeque<usize>,
-    /// Headers of the next answers with a file break off.
+    /// Number of responses with a file whose headers break off.
     pub header_cuts: usize,
-    /// The next body stands still after so many bytes, until the gate is opened.
+    /// Number of bytes after which the next body stalls until the gate is opened.
     pub stall: Option<usize>,
     pub ignores_ranges: bool,
-    /// Ranges start so many bytes too early.
+    /// Number of bytes by which ranges start too early.
     pub early_ranges: u64,
-    /// Bytes after the end of each file, announced or not.
+    /// Bytes that are sent after the end of each file, announced in the headers or not.
     pub extra: usize,
     pub announces_length: bool,
     pub redirects_in_circles: bool,
     pub endless_pages: bool,
-    /// Body of the listing, in place of the right one.
+    /// Body of the listing that replaces the right one.
     pub listing: Option<Vec<u8>>,
 }
 
@@ -72,7 +72,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// With the two files of the small set, short.
+    /// A server with the two files of the small set, shortened.
     pub fn start() -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let assets = vec![
@@ -87,11 +87,11 @@ impl Server {
             gate: Arc::default(),
         };
         let (address, state, gate) = (server.address, server.state.clone(), server.gate.clone());
-        // Lives as long as the test's process; each connection has a thread, so that a stalled one holds up none.
+        // The server lives as long as the test's process. Each connection has a thread, so that a stalled one blocks no other.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let connection = Connection { address, state: state.clone(), gate: gate.clone() };
-                // An error is the client's end of the connection: it is the client that is tested.
+                // An error means that the client has closed the connection; the client is what is tested.
                 std::thread::spawn(move || connection.answer(stream).ok());
             }
         });
@@ -102,13 +102,13 @@ impl Server {
         self.state.lock().unwrap()
     }
 
-    /// Lets the stalled bodies go on.
+    /// Lets the stalled bodies continue.
     pub fn open_gate(&self) {
         *self.gate.0.lock().unwrap() = true;
         self.gate.1.notify_all();
     }
 
-    /// The ranges that the store was asked for, `all` without one.
+    /// The ranges that the store was asked for; `all` for a request without a range.
     pub fn ranges(&self) -> Vec<String> {
         let state = self.state();
         let stored = state.requests.iter().filter(|request| request.contains("/store/"));
@@ -123,7 +123,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// One request, one answer; then the connection closes.
+    /// Serves one request and closes the connection.
     fn answer(&self, mut stream: TcpStream) -> std::io::Result<()> {
         let mut lines = BufReader::new(stream.try_clone()?).lines();
         let first = lines.next().unwrap_or(Ok(String::new()))?;
@@ -181,12 +181,12 @@ impl Connection {
         write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
     }
 
-    /// One asset a page, whatever page size was asked for: an archive may have a smaller limit.
+    /// One asset a page, whatever page size was asked for, because an archive may have a smaller limit.
     fn page(&self, state: &State, query: &str) -> Vec<u8> {
         let page: Option<usize> =
             query.split('&').find_map(|pair| pair.strip_prefix("page=")).and_then(|page| page.parse().ok());
         let page = page.unwrap_or(1);
-        // Not a URL that can be reached: a mirror may not know its own name.
+        // The URL cannot be reached: a mirror may not know its own name.
         let next = format!("http://wrong.invalid{DANDISET}?page={}", page + 1);
         let asset = if state.endless_pages { &state.assets[1] } else { &state.assets[page - 1] };
         let body = serde_json::json!({

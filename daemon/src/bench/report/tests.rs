@@ -1,7 +1,7 @@
 use super::super::schedule::{Length, Schedule};
 use super::super::tally::Answer;
 use super::*;
-use crate::machine::Preemption;
+use crate::host::machine::Preemption;
 
 fn measured(transport: Transport, load: Load) -> Measured {
     let schedule = Schedule::new(20_000_000, load, Length::Bins(30));
@@ -39,7 +39,7 @@ fn report() -> Report {
         bin_width_ms: 20.0,
         deadline_ms: 10.0,
         load: Load::IdleGap,
-        realtime: realtime::Settings { priority: 60, cpus: vec![2, 3], ..Default::default() },
+        realtime: realtime::RealtimeSettings { priority: 60, cpus: vec![2, 3], ..Default::default() },
         refused: vec!["ndt-source: expected more, found less".to_owned()],
         measured: vec![
             measured(Transport::InProcess, Load::None),

@@ -25,13 +25,13 @@ fn good(seq: u64) -> Answer {
     }
 }
 
-/// What the guard says where no result came.
+/// The answer that the guard gives when no result came.
 fn instead(seq: u64, quality: Quality) -> Answer {
     let due_ns = (seq + 1) * WIDTH_NS;
     Answer { decoded_ns: 0, published_ns: due_ns + MS + WIDTH_NS, quality, ..good(seq) }
 }
 
-/// As exact as three digits are.
+/// Compares within the resolution of three digits.
 #[track_caller]
 fn assert_us(found: f64, expected: f64) {
     assert!((found - expected).abs() <= expected * 2e-3, "{found} is not {expected}");
@@ -50,7 +50,7 @@ fn each_stage_is_between_its_two_stamps() {
         [found.p50, found.p99_9, found.max].iter().for_each(|found| assert_us(*found, expected_us));
         assert_eq!(tally.percentiles(stage, Bins::AfterGap), None);
     }
-    assert_eq!(tally.counts().qualities, [3, 0, 0, 0, 0, 0]);
+    assert_eq!(tally.outcomes().qualities, [3, 0, 0, 0, 0, 0]);
     assert!(tally.is_complete());
     assert_eq!(tally.reached_ns(), (FIRST + 3) * WIDTH_NS);
 }
@@ -89,7 +89,7 @@ fn a_stall_counts_for_every_bin_behind_it() {
     assert_us(found.p99, 180e3);
     assert_us(found.max, 200e3);
     // All but the last, which is published just in time.
-    assert_eq!((tally.counts().behind, tally.counts().missed()), (9, 0));
+    assert_eq!((tally.outcomes().behind, tally.outcomes().missed()), (9, 0));
     // Eleven intervals are not 20 ms: nine of none, one before them, and one after, which is 6 ms too long.
     let jitter = tally.percentiles(Stage::OutputJitter, Bins::Steady).unwrap();
     assert_us(jitter.max, 194e3);
@@ -103,9 +103,9 @@ fn misses_have_no_decoding_and_count_all_the_same() {
     tally.take(&instead(stale, Quality::Stale));
     tally.take(&instead(gap, Quality::Gap));
     tally.take(&good(FIRST + 4));
-    let counts = tally.counts();
-    assert_eq!((counts.missed(), counts.answered(), counts.unanswered()), (3, 4, 1));
-    assert_eq!((counts.qualities, counts.behind, counts.miss_rate()), ([1, 0, 1, 1, 1, 0], 3, 0.75));
+    let outcomes = tally.outcomes();
+    assert_eq!((outcomes.missed(), outcomes.answered(), outcomes.unanswered()), (3, 4, 1));
+    assert_eq!((outcomes.qualities, outcomes.behind, outcomes.miss_rate()), ([1, 0, 1, 1, 1, 0], 3, 0.75));
     let of = |stage| tally.percentiles(stage, Bins::Steady).unwrap().count;
     // Only the late one and the good one came at all.
     assert_eq!(of(Stage::DueToArrival), 2);
@@ -120,7 +120,10 @@ fn a_repeated_number_is_no_answer() {
     for seq in [FIRST, FIRST, FIRST + 1, FIRST] {
         tally.take(&good(seq));
     }
-    assert_eq!((tally.counts().answered(), tally.counts().repeated, tally.counts().unanswered()), (2, 2, 0));
+    assert_eq!(
+        (tally.outcomes().answered(), tally.outcomes().repeated, tally.outcomes().unanswered()),
+        (2, 2, 0)
+    );
 }
 
 #[test]
@@ -139,8 +142,8 @@ fn the_first_bin_after_a_gap_is_told_apart_and_the_gap_is_no_jitter() {
     assert_eq!((due_to_published(Bins::AfterGap).count, due_to_published(Bins::Steady).count), (2, 48));
     assert_us(due_to_published(Bins::AfterGap).max, 9e3);
     assert_us(due_to_published(Bins::Steady).max, 6e3);
-    assert_eq!(tally.counts().without_bin, 25);
-    assert_eq!(tally.counts().qualities, [50, 0, 0, 0, 0, 0]);
+    assert_eq!(tally.outcomes().without_bin, 25);
+    assert_eq!(tally.outcomes().qualities, [50, 0, 0, 0, 0, 0]);
     assert_eq!(tally.percentiles(Stage::OutputJitter, Bins::AfterGap), None);
     // Only from the late first one to the second.
     assert_us(tally.percentiles(Stage::OutputJitter, Bins::Steady).unwrap().max, 3e3);

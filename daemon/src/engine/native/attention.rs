@@ -1,30 +1,30 @@
 //! Attention of many rows at once, under a banded causal mask.
 //!
-//! Rows stand in slots in their order. A block of them takes in the slots that any of its rows sees; biases of lags that no
-//! row may see leave a weight of exactly zero, so that mask and bias are one. Keys are packed like the weights of a
-//! linear layer, one slot an output; values are read where they were computed.
+//! Rows lie in slots in their order. A block of rows attends to every slot that any of its rows can see; for a slot
+//! that a row must not see, the lag bias is so low that the weight is exactly zero. Mask and bias are therefore one.
+//! Keys are packed like the weights of an affine map, one slot an output; values are read where they were computed.
 
+use super::aligned::Aligned;
 use super::gemm::{Begin, Product, Right, panel_registers};
-use super::packed::{Give, Lines};
+use super::gemv::Epilogue;
 use super::simd::{Compute, InstructionSet, Simd, with_instructions};
+use ndt_protocol::bundle::transformer::MASKED_SCORE;
 use std::ops::Range;
 
-/// Rows whose scores are held at once: they stay in the first cache, and each reads little beyond its own view.
+/// Rows whose scores are held at once: few enough for the first-level cache, and so that each row reads little beyond
+/// its own view.
 const BLOCK: usize = 24;
 
-/// A score that leaves no weight beside any real one. Finite: infinities would make a NaN.
-const UNSEEN: f32 = -1e30;
-
-/// The dimensions that attention needs.
+/// The dimensions of attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// Numbers in a register.
+    /// Lanes in a register.
     pub lanes: usize,
-    /// Of a row.
+    /// Width of a row.
     pub width: usize,
-    /// Which share it.
+    /// Heads that share the width.
     pub heads: usize,
-    /// Bins that a row sees, its own among them.
+    /// Bins that a row sees, its own included.
     pub window: usize,
 }
 
@@ -33,7 +33,7 @@ impl Sizes {
         self.width / self.heads
     }
 
-    /// Slots whose keys lie in one panel.
+    /// Number of slots whose keys lie in one panel.
     fn panel(self) -> usize {
         panel_registers(self.lanes) * self.lanes
     }
@@ -42,13 +42,13 @@ impl Sizes {
         count.next_multiple_of(self.lanes)
     }
 
-    /// From a row of queries, keys and values to the next.
+    /// Numbers from a row of queries, keys and values to the next.
     pub fn projected_stride(self) -> usize {
         self.filled(3 * self.width)
     }
 
-    /// From a row of attended values to the next: a head's last register may reach beyond its own columns, into those
-    /// that the next head then writes.
+    /// Numbers from a row of attended values to the next. A head's last register may reach beyond its own columns,
+    /// into columns that the next head then overwrites.
     pub fn attended_stride(self) -> usize {
         self.filled(self.width + self.lanes)
     }
@@ -56,17 +56,17 @@ impl Sizes {
 
 /// The biases of one head, for every lag that a block can meet.
 pub struct LagBias {
-    biases: Lines<f32>,
-    /// The place of lag 0; later lags lie before it, bins to come behind.
+    biases: Aligned<f32>,
+    /// Index of lag 0. Larger lags lie before it, later bins behind it.
     now: usize,
 }
 
 impl LagBias {
-    /// Of `bias [window]`, or no bias where it is empty.
+    /// Makes the biases from `bias [window]`, or without bias when `bias` is empty.
     pub fn new(bias: &[f32], sizes: Sizes) -> LagBias {
         let now = sizes.window + BLOCK + sizes.lanes;
-        let mut biases = Lines::zeros(now + BLOCK + sizes.lanes + 1);
-        biases.fill(UNSEEN);
+        let mut biases = Aligned::zeros(now + BLOCK + sizes.lanes + 1);
+        biases.fill(MASKED_SCORE);
         for lag in 0..sizes.window {
             biases[now - lag] = bias.get(lag).copied().unwrap_or(0.0);
         }
@@ -74,50 +74,50 @@ impl LagBias {
     }
 }
 
-/// Queries, keys and values of the rows in view, of one layer at a time.
-pub struct Memory {
+/// Queries, keys and values of the rows in view, for one layer at a time.
+pub struct KeyValueCache {
     sizes: Sizes,
     slots: usize,
-    /// The next free slot.
+    /// First free slot.
     free: usize,
-    /// `[slots, 3 width]`.
-    projected: Lines<f32>,
-    /// Of each head, one slot an output.
-    keys: Lines<f32>,
-    /// `[BLOCK, slots in view]`.
-    scores: Lines<f32>,
+    /// Queries, keys and values, `[slots, 3 width]`.
+    projected: Aligned<f32>,
+    /// Packed keys of each head, one slot an output.
+    keys: Aligned<f32>,
+    /// Scores of a block, `[BLOCK, slots in view]`.
+    scores: Aligned<f32>,
     scores_stride: usize,
-    nothing: Lines<f32>,
+    nothing: Aligned<f32>,
 }
 
-impl Memory {
-    /// Room for `rows` rows that come at most `chunk` at a time.
-    pub fn new(sizes: Sizes, rows: usize, chunk: usize) -> Memory {
+impl KeyValueCache {
+    /// Allocates room for `rows` rows that come at most `chunk` at a time.
+    pub fn new(sizes: Sizes, rows: usize, chunk: usize) -> KeyValueCache {
         let panel = sizes.panel();
-        // Making room keeps the window from the start of a panel on; two chunks go in between.
+        // Reserving room keeps the window from the start of a panel on; two chunks go in between.
         let slots = rows.min(sizes.window + panel + 2 * chunk).next_multiple_of(panel);
         let scores_stride = sizes.filled(slots.min(sizes.window + BLOCK)) + 2 * sizes.lanes;
-        Memory {
+        KeyValueCache {
             sizes,
             slots,
             free: 0,
             // A head's last register may reach beyond the last row.
-            projected: Lines::zeros(slots * sizes.projected_stride() + sizes.lanes),
-            keys: Lines::zeros(sizes.width * slots),
-            scores: Lines::zeros(BLOCK * scores_stride),
+            projected: Aligned::zeros(slots * sizes.projected_stride() + sizes.lanes),
+            keys: Aligned::zeros(sizes.width * slots),
+            scores: Aligned::zeros(BLOCK * scores_stride),
             scores_stride,
-            nothing: Lines::zeros(sizes.filled(sizes.head_width())),
+            nothing: Aligned::zeros(sizes.filled(sizes.head_width())),
         }
     }
 
-    /// Forgets all rows: another layer begins.
+    /// Forgets all rows, before another layer begins.
     pub fn clear(&mut self) {
         self.free = 0;
     }
 
-    /// Where the queries, keys and values of the next `rows` rows go, and from one to the next. Rows that these can no
-    /// longer see may give way.
-    pub fn room(&mut self, rows: usize) -> (&mut [f32], usize) {
+    /// Returns the place for the queries, keys and values of the next `rows` rows, and the numbers from a row to the
+    /// next. Rows that the next ones can no longer see may be overwritten.
+    pub fn reserve(&mut self, rows: usize) -> (&mut [f32], usize) {
         let stride = self.sizes.projected_stride();
         if self.free + rows > self.slots {
             let panel = self.sizes.panel();
@@ -132,13 +132,14 @@ impl Memory {
         (&mut self.projected[self.free * stride..], stride)
     }
 
-    /// Takes in the `rows` rows that were put into the room: packs their keys. Gives their slots.
-    pub fn take(&mut self, rows: usize) -> Range<usize> {
+    /// Takes in the `rows` rows that were written to the reserved place: packs their keys, and returns their slots.
+    pub fn commit(&mut self, rows: usize) -> Range<usize> {
         let Sizes { lanes, width, .. } = self.sizes;
         let (stride, head_width, panel) =
             (self.sizes.projected_stride(), self.sizes.head_width(), self.sizes.panel());
         let taken = self.free..self.free + rows;
-        // Beyond the last row to the end of its register there must be numbers, or a NaN might be left of older ones.
+        // The register of the last row is filled with zeros beyond it, because a NaN of older rows might be left
+        // there.
         for (head, keys) in
             self.keys[..width * self.slots].chunks_exact_mut(head_width * self.slots).enumerate()
         {
@@ -157,7 +158,7 @@ impl Memory {
         taken
     }
 
-    /// What the queries of the rows in slots `rows` see, to `attended [rows, width]`.
+    /// Attends with the queries of the rows in slots `rows`, and writes the results to `attended [rows, width]`.
     pub fn attend(
         &mut self,
         set: InstructionSet,
@@ -197,7 +198,7 @@ impl Memory {
             right: Right { numbers: keys, panel_stride: panel * head_width, input_stride: panel },
             begin: Begin::Sliding(&lags.biases[lags.now + first + 1 - rows.end..]),
             y: (&mut self.scores, self.scores_stride),
-            give: Give::Sums,
+            epilogue: Epilogue::Store,
         };
         scores.compute(set);
         let scores = &mut self.scores[..rows.len() * self.scores_stride];
@@ -214,13 +215,13 @@ impl Memory {
             },
             begin: Begin::Same(&self.nothing),
             y: (&mut attended[head * head_width..], self.sizes.attended_stride()),
-            give: Give::Sums,
+            epilogue: Epilogue::Store,
         };
         values.compute(set);
     }
 }
 
-/// Turns rows of scores into weights that make 1.
+/// Turns rows of scores into weights that sum to 1.
 struct Softmax<'a> {
     scores: &'a mut [f32],
     stride: usize,
@@ -230,19 +231,19 @@ struct Softmax<'a> {
 impl Compute for Softmax<'_> {
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S) {
-        // Above what the exponential leaves of an unseen score, and far below what a sum of at least 1 notices.
+        // Above what the exponential gives for a masked score, and far below what a sum of at least 1 can resolve.
         const NOTHING: f32 = 2e-38;
         assert!(self.registers * S::LANES <= self.stride);
         for row in self.scores.chunks_exact_mut(self.stride) {
             let at = |register: usize| register * S::LANES;
             let row = row.as_mut_ptr();
-            // SAFETY: the registers lie within the row; the instruction set is the caller's.
+            // SAFETY: the registers lie within the row; the caller guarantees the instruction set.
             unsafe {
-                let mut highest = simd.splat(UNSEEN);
+                let mut highest = simd.splat(MASKED_SCORE);
                 for register in 0..self.registers {
                     highest = simd.max(simd.load(row.add(at(register))), highest);
                 }
-                let highest = simd.splat(simd.highest(highest));
+                let highest = simd.splat(simd.max_lane(highest));
                 let mut sum = simd.splat(0.0);
                 for register in 0..self.registers {
                     let weight = simd.exp(simd.sub(simd.load(row.add(at(register))), highest));

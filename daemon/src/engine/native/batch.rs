@@ -1,18 +1,21 @@
-//! Whole trials at once, for offline use: faster than bin by bin, and the same function. Not for real-time threads.
+//! Whole trials at once, for offline use. It computes the same function as bin by bin, and is faster. Not for
+//! real-time threads.
 //!
-//! Each trial is a stream that starts cold. With lag biases it is one pass under the banded mask; a learned table has
-//! positions for one window, so that beyond it each bin is the newest of a window of its own. Every thread takes the
-//! next trial when it has done one; a trial's numbers do not depend on which thread that is, or how many there are.
+//! Each trial is a stream that starts cold. With lag biases a trial is one pass under the banded mask. A learned
+//! table has positions for one window only, so that each bin beyond the first window is the newest of a window of its
+//! own. Each thread takes the next trial when it has done one; the numbers of a trial do not depend on the thread or
+//! on the number of threads.
 
+use super::aligned::Aligned;
 use super::forward::{Network, Pass, Wanted};
-use super::packed::Lines;
 use super::simd::InstructionSet;
-use crate::engine::{EngineError, GOLDEN_TOLERANCE, Input, difference};
+use crate::engine::golden::{GOLDEN_TOLERANCE, difference};
+use crate::engine::{EngineError, Input};
 use ndt_protocol::Bundle;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
-/// A bundle's model, ready for trials.
+/// A bundle's model, packed to evaluate trials.
 pub struct Batch {
     network: Network,
     threads: NonZeroUsize,
@@ -21,68 +24,68 @@ pub struct Batch {
     dims: usize,
 }
 
-/// What goes in: trials of equal length.
+/// Input: trials of equal length.
 #[derive(Debug, Clone, Copy)]
 pub struct Trials<'a> {
-    /// Spikes, `[trials, bins, channels]`; those of missing bins are not looked at.
+    /// Spike counts, `[trials, bins, channels]`. Counts of missing bins are not looked at.
     pub counts: &'a [f32],
-    /// Which bins never came: not 0, `[trials, bins]`. None where not given.
+    /// Not 0 for bins that never arrived, `[trials, bins]`. `None`: no bin is missing.
     pub missing: Option<&'a [f32]>,
-    /// How many.
+    /// Number of trials.
     pub trials: usize,
-    /// Of each.
+    /// Number of bins in each trial.
     pub bins: usize,
 }
 
-/// What comes out.
+/// Output for all trials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answers {
-    /// ln(spikes/s), `[trials, bins, units]`.
+    /// Log firing rates, ln(spikes/s), `[trials, bins, units]`.
     pub log_rates: Vec<f32>,
-    /// m/s, `[trials, bins, dims]`; empty without a velocity head.
+    /// Velocity, m/s, `[trials, bins, dims]`; empty when the model has no velocity head.
     pub velocity: Vec<f32>,
 }
 
-/// Trials that do not fit together, or not the bundle.
+/// The arrays of the trials fit neither each other nor the bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// Counts.
+    /// The number of counts is wrong.
     #[error(
         "expected {expected} counts for {trials} trials of {bins} bins and {channels} channels, found {found}"
     )]
     Counts {
-        /// Trials.
+        /// Number of trials.
         trials: usize,
-        /// Of each.
+        /// Number of bins in each trial.
         bins: usize,
-        /// Of the bundle.
+        /// Channels of the bundle.
         channels: usize,
-        /// Their product.
+        /// Product of the three.
         expected: usize,
-        /// How many there are.
+        /// Number of counts that were given.
         found: usize,
     },
-    /// Missing bins.
+    /// The number of flags of missing bins is wrong.
     #[error("expected {expected} flags of missing bins for {trials} trials of {bins} bins, found {found}")]
     Missing {
-        /// Trials.
+        /// Number of trials.
         trials: usize,
-        /// Of each.
+        /// Number of bins in each trial.
         bins: usize,
-        /// Their product.
+        /// Product of the two.
         expected: usize,
-        /// How many there are.
+        /// Number of flags that were given.
         found: usize,
     },
 }
 
 impl Batch {
-    /// Packs the weights of `bundle` for the best instructions of this machine, to be computed with by at most `threads`.
+    /// Packs the weights of `bundle` for the best instructions of this machine. At most `threads` threads compute.
     pub fn new(bundle: &Bundle, threads: NonZeroUsize) -> Batch {
         Batch::with(bundle, threads, InstructionSet::best())
     }
 
-    /// The same for the instructions of `set`, where the machine has them.
+    /// Does what [`Batch::new`] does, for the instructions of `set`, or portable ones when the machine lacks them.
     pub fn with(bundle: &Bundle, threads: NonZeroUsize, set: InstructionSet) -> Batch {
         Batch {
             network: Network::new(bundle, set),
@@ -93,15 +96,16 @@ impl Batch {
         }
     }
 
-    /// What computes; two of the same name give the same bits for the same bundle.
+    /// Names what computes: two of the same name give the same bits for the same bundle.
     pub fn name(&self) -> String {
         format!("native batch {}", self.network.instruction_set().name())
     }
 
-    /// Answers every bin of every trial. `done` is called after each trial, on the thread that has computed it.
+    /// Computes the output of every bin of every trial. `done` is called after each trial, on the thread that
+    /// computed it.
     ///
     /// # Errors
-    /// [`BatchError`] when the arrays have not the lengths of their shapes.
+    /// [`BatchError`] when an array does not have the length of its shape.
     pub fn evaluate(&self, trials: Trials, done: &(dyn Fn() + Sync)) -> Result<Answers, BatchError> {
         self.check(trials)?;
         let Trials { trials: count, bins, .. } = trials;
@@ -118,7 +122,7 @@ impl Batch {
         let work = || {
             let mut worker = None;
             loop {
-                // The lock is let go at the end of this statement.
+                // The lock is released at the end of this statement.
                 let task = queue.lock().unwrap_or_else(PoisonError::into_inner).take(self, bins);
                 let Some(task) = task else { return };
                 worker.get_or_insert_with(|| Worker::new(&self.network, bins)).evaluate(self, trials, task);
@@ -127,7 +131,7 @@ impl Batch {
         };
         std::thread::scope(|scope| {
             for _ in 1..self.threads.get().min(count) {
-                // Where the system has no thread left, those that there are do its work.
+                // When the system has no thread left, the existing ones do its work.
                 let _ = std::thread::Builder::new().name("ndt-batch".into()).spawn_scoped(scope, work);
             }
             work();
@@ -151,15 +155,16 @@ impl Batch {
         }
     }
 
-    /// Largest differences `(log rates, velocity)` from the golden vectors of `bundle`.
+    /// Evaluates the golden stream of `bundle`, and returns the largest differences `(log rates, velocity)` from the
+    /// golden answers.
     ///
     /// # Errors
-    /// [`EngineError::Golden`] when one is above [`GOLDEN_TOLERANCE`]: this must not answer then.
+    /// [`EngineError::Golden`] when a difference is above [`GOLDEN_TOLERANCE`]; the model must not be used then.
     pub fn reproduce_golden(&self, bundle: &Bundle) -> Result<(f32, f32), EngineError> {
         let golden = |name: &str| bundle.golden.get(name).map_or(&[][..], |(_, values)| values.as_slice());
         let missing = Some(golden("missing"));
         let trials = Trials { counts: golden("counts"), missing, trials: 1, bins: bundle.golden_bins() };
-        // A bundle that was read has golden vectors of its shapes.
+        // Golden vectors of a bundle that was read have their shapes.
         let found = self.evaluate(trials, &|| {}).map_err(|_| crate::engine::StepFailed)?;
         let pairs = [
             ("log rates", &found.log_rates, golden("log_rates"), self.units),
@@ -170,7 +175,7 @@ impl Batch {
             let rows = found.chunks_exact(of.max(1)).zip(expected.chunks_exact(of.max(1)));
             for (bin, (found, expected)) in rows.enumerate() {
                 let found = difference(found, expected);
-                // A NaN is in no range.
+                // A NaN is in no range, so that it is refused too.
                 if !(0.0..=GOLDEN_TOLERANCE).contains(&found) {
                     return Err(EngineError::Golden { what, tolerance: GOLDEN_TOLERANCE, found, bin });
                 }
@@ -181,7 +186,7 @@ impl Batch {
     }
 }
 
-/// Trials that nobody has taken yet, and the room for their answers.
+/// Trials that no thread has taken yet, and the room for their outputs.
 struct Queue<'a> {
     next: usize,
     end: usize,
@@ -189,7 +194,7 @@ struct Queue<'a> {
     velocity: &'a mut [f32],
 }
 
-/// One trial, and the room for its answers.
+/// One trial, and the room for its outputs.
 struct Task<'a> {
     trial: usize,
     log_rates: &'a mut [f32],
@@ -210,18 +215,18 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// One thread's room.
+/// The buffers of one thread.
 struct Worker {
     pass: Pass,
-    /// Of a trial's bins, where a bin is seen at several positions: `[bins, width]`.
-    readins: Lines<f32>,
+    /// Read-ins of a trial's bins, `[bins, width]`; used when a bin is seen at several positions.
+    readins: Aligned<f32>,
 }
 
 impl Worker {
     fn new(network: &Network, bins: usize) -> Worker {
         let whole = if network.has_positions() { bins.min(network.window()) } else { bins };
         let readins = if network.has_positions() { bins * network.stride() } else { 0 };
-        Worker { pass: Pass::new(network, whole), readins: Lines::zeros(readins) }
+        Worker { pass: Pass::new(network, whole), readins: Aligned::zeros(readins) }
     }
 
     fn evaluate(&mut self, batch: &Batch, trials: Trials, task: Task) {
@@ -258,7 +263,7 @@ impl Worker {
         }
     }
 
-    /// Puts `count` bins from `first` on to their positions.
+    /// Copies `count` bins, from `first` on, to the positions of a window.
     fn place(&mut self, network: &Network, first: usize, count: usize) {
         for place in 0..count {
             let readin = &self.readins[(first + place) * network.stride()..][..network.stride()];

@@ -1,65 +1,69 @@
-//! Products of many rows at once: each number that is loaded serves a whole tile, whose sums stay in registers.
+//! Matrix product of many rows at once: each number that is loaded serves a whole tile of rows, whose sums stay in
+//! registers.
 //!
-//! The crate `gemm` is as fast but cannot serve here: it allocates at every call, and chooses the instructions
-//! itself. A weight is packed once, when a bundle is loaded, and a sum is taken input by input whatever rows are beside
-//! it: a row gives the same bits in any company.
+//! The crate `gemm` is as fast, but it allocates at every call and chooses the instructions itself. Here a weight is
+//! packed once, when a bundle is loaded, and a sum is taken input by input whatever rows are beside it, so that a row
+//! gives the same bits in any company.
 
-use super::affine::Affine;
-use super::packed::{Give, Lines};
+use super::aligned::Aligned;
+use super::gemv::Epilogue;
 use super::simd::{Compute, InstructionSet, Simd, with_instructions};
+use ndt_protocol::bundle::folded::Affine;
 use std::ops::Range;
 
-/// Rows of a tile.
+/// Rows in a tile.
 const ROWS: usize = 6;
 
-/// Registers of a tile's row. With [`ROWS`], all but a few of the machine's registers hold sums: 24 of 32 or 12 of 16.
+/// Registers in a row of a tile. With [`ROWS`], sums take all but a few of the machine's registers: 24 of 32, or 12
+/// of 16.
 pub const fn panel_registers(lanes: usize) -> usize {
     if lanes == 16 { 4 } else { 2 }
 }
 
-/// The right-hand side of a product: panels of [`panel_registers`] registers, in each of which one input lies after another.
+/// Right-hand side of a product: panels of [`panel_registers`] registers, in each of which one input lies after
+/// another.
 #[derive(Clone, Copy)]
 pub struct Right<'a> {
-    /// The numbers.
+    /// Numbers of all panels.
     pub numbers: &'a [f32],
-    /// From a panel to the next.
+    /// Numbers from the start of a panel to the start of the next.
     pub panel_stride: usize,
-    /// From an input to the next, within a panel.
+    /// Numbers from an input to the next within a panel.
     pub input_stride: usize,
 }
 
-/// What the sums of a row begin with.
+/// Initial values of the sums.
 #[derive(Clone, Copy)]
 pub enum Begin<'a> {
-    /// With these.
+    /// The same values for every row.
     Same(&'a [f32]),
-    /// The last row with these, and each before it with those one number later.
+    /// These values for the last row; each row before it starts one number later.
     Sliding(&'a [f32]),
 }
 
-/// `y [rows, outputs] = begin + x [rows, inputs] W`, to be computed. Outputs are counted in registers: `y` and what sums
-/// begin with are those of the first register of `registers`.
+/// `y [rows, outputs] = begin + x [rows, inputs] W`, to be computed. Outputs are counted in registers: `y` and
+/// `begin` start at the first register of `registers`.
 pub struct Product<'a> {
-    /// How many rows.
+    /// Number of rows.
     pub rows: usize,
-    /// How many numbers of each row are taken in.
+    /// Number of inputs in each row.
     pub inputs: usize,
-    /// Which outputs.
+    /// Registers of outputs to compute.
     pub registers: Range<usize>,
-    /// What is taken in, and from a row to the next.
+    /// Input rows, and the numbers from a row to the next.
     pub x: (&'a [f32], usize),
-    /// What it is multiplied with.
+    /// Matrix that the rows are multiplied with.
     pub right: Right<'a>,
-    /// What the sums begin with.
+    /// Initial values of the sums.
     pub begin: Begin<'a>,
-    /// Where they go, and from a row to the next.
+    /// Output rows, and the numbers from a row to the next.
     pub y: (&'a mut [f32], usize),
-    /// What becomes of them.
-    pub give: Give,
+    /// What is done with the sums when they are stored.
+    pub epilogue: Epilogue,
 }
 
 impl Product<'_> {
-    /// Computes it with the instructions of `set`. Does not allocate.
+    /// Computes the product with the instructions of `set`. Does not allocate.
     ///
     /// # Panics
     /// When an array is too short, which is a mistake of the caller.
@@ -69,7 +73,7 @@ impl Product<'_> {
         }
     }
 
-    /// Nothing outside the arrays is touched.
+    /// Checks that the product stays within its arrays.
     fn check(&self, lanes: usize) {
         let outputs = self.registers.len() * lanes;
         let last = self.rows - 1;
@@ -107,13 +111,13 @@ impl Compute for Product<'_> {
             slide,
             y: self.y.0.as_mut_ptr(),
             y_stride: self.y.1,
-            give: self.give,
+            epilogue: self.epilogue,
         };
         let panel = panel_registers(S::LANES);
         let mut register = self.registers.start;
         while register < self.registers.end {
             let registers = (panel - register % panel).min(self.registers.end - register);
-            // SAFETY: the arrays are long enough, which was checked; the instruction set is the caller's.
+            // SAFETY: the arrays are long enough, which was checked; the caller guarantees the instruction set.
             unsafe {
                 let panel_at = register / panel * self.right.panel_stride;
                 strip.right = self.right.numbers.as_ptr().add(panel_at + register % panel * S::LANES);
@@ -125,7 +129,7 @@ impl Compute for Product<'_> {
                     _ => {}
                 }
                 strip.begin = strip.begin.add(registers * S::LANES);
-                // Beyond the last register there may be no place.
+                // After the last register the pointer may lie outside the array.
                 strip.y = strip.y.wrapping_add(registers * S::LANES);
             }
             register += registers;
@@ -133,7 +137,7 @@ impl Compute for Product<'_> {
     }
 }
 
-/// A few registers of all rows.
+/// A few registers of outputs, for all rows.
 #[derive(Clone, Copy)]
 struct Strip {
     inputs: usize,
@@ -142,20 +146,21 @@ struct Strip {
     right: *const f32,
     right_stride: usize,
     begin: *const f32,
-    /// How much later the sums of a row begin than those of the next.
+    /// Numbers by which the initial values of a row start later than those of the next row.
     slide: usize,
     y: *mut f32,
     y_stride: usize,
-    give: Give,
+    epilogue: Epilogue,
 }
 
 impl Strip {
     /// # Safety
-    /// The machine must have the instruction set of `simd`, and the pointers be good for the rows, inputs and registers.
+    /// The machine must have the instruction set of `simd`, and the pointers must be valid for the rows, inputs and
+    /// registers.
     #[inline(always)]
     unsafe fn compute<S: Simd, const N: usize>(self, simd: S, rows: usize) {
         let mut row = 0;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             while row + ROWS <= rows {
                 self.tile::<S, ROWS, N>(simd, row, rows);
@@ -173,10 +178,10 @@ impl Strip {
     }
 
     /// # Safety
-    /// As of [`Strip::compute`].
+    /// The same as for [`Strip::compute`].
     #[inline(always)]
     unsafe fn tile<S: Simd, const M: usize, const N: usize>(self, simd: S, first: usize, rows: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (x, y) = (self.x.add(first * self.x_stride), self.y.add(first * self.y_stride));
             let begin = self.begin.add(self.slide * (rows - first - M));
@@ -186,7 +191,7 @@ impl Strip {
                 for register in 0..N {
                     let at = register * S::LANES;
                     sums[row][register] = simd.load(begin.add(at));
-                    if self.give == Give::Added {
+                    if self.epilogue == Epilogue::Add {
                         let before = simd.load(y.add(row * self.y_stride + at));
                         sums[row][register] = simd.add(sums[row][register], before);
                     }
@@ -208,7 +213,7 @@ impl Strip {
             for row in 0..M {
                 for register in 0..N {
                     let mut sum = sums[row][register];
-                    if self.give == Give::Rectified {
+                    if self.epilogue == Epilogue::Relu {
                         sum = simd.max(sum, simd.splat(0.0));
                     }
                     simd.store(y.add(row * self.y_stride + register * S::LANES), sum);
@@ -218,28 +223,28 @@ impl Strip {
     }
 }
 
-/// A linear layer, packed.
-pub struct Layer {
+/// `y = x W + b` for many rows at a time, packed for the registers of an instruction set.
+pub struct BlockedAffine {
     inputs: usize,
     registers: usize,
     lanes: usize,
-    weights: Lines<f32>,
-    bias: Lines<f32>,
+    weights: Aligned<f32>,
+    bias: Aligned<f32>,
 }
 
-impl Layer {
-    /// Packs a layer for registers of `lanes` numbers.
-    pub fn new(affine: &Affine, lanes: usize) -> Layer {
+impl BlockedAffine {
+    /// Packs a map for registers of `lanes` numbers.
+    pub fn new(affine: &Affine, lanes: usize) -> BlockedAffine {
         let Affine { weight, bias } = affine;
         let outputs = bias.len();
         let (inputs, registers) = (weight.len() / outputs.max(1), outputs.div_ceil(lanes));
         let panel = panel_registers(lanes) * lanes;
-        let mut layer = Layer {
+        let mut layer = BlockedAffine {
             inputs,
             registers,
             lanes,
-            weights: Lines::zeros(outputs.div_ceil(panel) * panel * inputs),
-            bias: Lines::zeros(registers * lanes),
+            weights: Aligned::zeros(outputs.div_ceil(panel) * panel * inputs),
+            bias: Aligned::zeros(registers * lanes),
         };
         layer.bias[..outputs].copy_from_slice(bias);
         for (input, row) in weight.chunks_exact(outputs.max(1)).enumerate() {
@@ -250,24 +255,25 @@ impl Layer {
         layer
     }
 
-    /// Outputs, filled up to whole registers.
+    /// Number of outputs, padded to whole registers.
     pub fn outputs(&self) -> usize {
         self.registers * self.lanes
     }
 
-    /// Applies the layer to `rows` rows; both arrays come with the way from a row to the next.
+    /// Applies the map to `rows` rows. `x` and `y` come with the numbers from a row to the next.
     pub fn apply(
         &self,
         set: InstructionSet,
         rows: usize,
         x: (&[f32], usize),
         y: (&mut [f32], usize),
-        give: Give,
+        epilogue: Epilogue,
     ) {
-        self.apply_part(set, rows, 0..self.outputs(), x, y, give);
+        self.apply_part(set, rows, 0..self.outputs(), x, y, epilogue);
     }
 
-    /// Applies it for the outputs of `part` alone and those that share a register with them; `y` has room for all.
+    /// Applies the map for the outputs of `part`, and for those that share a register with them. `y` must have room
+    /// for all outputs.
     pub fn apply_part(
         &self,
         set: InstructionSet,
@@ -275,7 +281,7 @@ impl Layer {
         part: Range<usize>,
         x: (&[f32], usize),
         y: (&mut [f32], usize),
-        give: Give,
+        epilogue: Epilogue,
     ) {
         assert!(set.lanes() == self.lanes, "packed for these registers");
         let registers = part.start / self.lanes..part.end.div_ceil(self.lanes);
@@ -284,7 +290,7 @@ impl Layer {
         let right = Right { numbers: &self.weights, panel_stride: panel * self.inputs, input_stride: panel };
         let begin = Begin::Same(&self.bias[first..]);
         let y = (&mut y.0[first..], y.1);
-        Product { rows, inputs: self.inputs, registers, x, right, begin, y, give }.compute(set);
+        Product { rows, inputs: self.inputs, registers, x, right, begin, y, epilogue }.compute(set);
     }
 }
 
@@ -303,30 +309,30 @@ mod tests {
     proptest! {
         #[test]
         fn every_instruction_set_gives_the_product_and_a_row_the_same_bits_in_any_company(
-            rows in 1usize..20, inputs in 1usize..40, outputs in 1usize..200, seed in any::<u32>(), give in 0..3,
+            rows in 1usize..20, inputs in 1usize..40, outputs in 1usize..200, seed in any::<u32>(), epilogue in 0..3,
         ) {
-            let give = [Give::Sums, Give::Rectified, Give::Added][give as usize];
+            let epilogue = [Epilogue::Store, Epilogue::Relu, Epilogue::Add][epilogue as usize];
             let affine = Affine { weight: numbers(seed, inputs * outputs), bias: numbers(seed ^ 7, outputs) };
             let Affine { weight, bias } = &affine;
             let x = numbers(seed ^ 99, rows * (inputs + 3));
-            for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
-                let layer = Layer::new(&affine, set.lanes());
+            for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
+                let layer = BlockedAffine::new(&affine, set.lanes());
                 let stride = layer.outputs() + 5;
                 let before = numbers(seed ^ 1234, rows * stride);
                 let mut y = before.clone();
-                layer.apply(set, rows, (&x, inputs + 3), (&mut y, stride), give);
+                layer.apply(set, rows, (&x, inputs + 3), (&mut y, stride), epilogue);
                 for row in 0..rows {
                     let x = &x[row * (inputs + 3)..][..inputs];
                     let mut alone = before[row * stride..][..stride].to_vec();
-                    layer.apply(set, 1, (x, 0), (&mut alone, 0), give);
+                    layer.apply(set, 1, (x, 0), (&mut alone, 0), epilogue);
                     prop_assert!(alone == y[row * stride..][..stride], "{set:?}: row {row} of {rows}");
                     for output in 0..outputs {
                         let products = (0..inputs).map(|i| f64::from(x[i]) * f64::from(weight[i * outputs + output]));
                         let mut expected = products.sum::<f64>() + f64::from(bias[output]);
-                        match give {
-                            Give::Sums => {}
-                            Give::Rectified => expected = expected.max(0.0),
-                            Give::Added => expected += f64::from(before[row * stride + output]),
+                        match epilogue {
+                            Epilogue::Store => {}
+                            Epilogue::Relu => expected = expected.max(0.0),
+                            Epilogue::Add => expected += f64::from(before[row * stride + output]),
                         }
                         prop_assert!((f64::from(alone[output]) - expected).abs() < 1e-5, "{set:?} {row} {output}");
                     }
@@ -342,12 +348,12 @@ mod tests {
             let part = from.min(outputs - 1)..(from + count).min(outputs).max(from.min(outputs - 1) + 1);
             let affine = Affine { weight: numbers(seed, inputs * outputs), bias: numbers(seed ^ 7, outputs) };
             let x = numbers(seed ^ 99, rows * inputs);
-            for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
-                let layer = Layer::new(&affine, set.lanes());
+            for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
+                let layer = BlockedAffine::new(&affine, set.lanes());
                 let stride = layer.outputs();
                 let (mut whole, mut found) = (vec![0.0; rows * stride], vec![9.0; rows * stride]);
-                layer.apply(set, rows, (&x, inputs), (&mut whole, stride), Give::Sums);
-                layer.apply_part(set, rows, part.clone(), (&x, inputs), (&mut found, stride), Give::Sums);
+                layer.apply(set, rows, (&x, inputs), (&mut whole, stride), Epilogue::Store);
+                layer.apply_part(set, rows, part.clone(), (&x, inputs), (&mut found, stride), Epilogue::Store);
                 let lanes = set.lanes();
                 for (at, found) in found.iter().enumerate() {
                     let is_in = (part.start / lanes..part.end.div_ceil(lanes)).contains(&(at % stride / lanes));
@@ -359,7 +365,7 @@ mod tests {
 
     #[test]
     fn sums_slide_along_what_they_begin_with() {
-        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_there()) {
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
             let lanes = set.lanes();
             let begin = numbers(1, 3 * lanes + 8);
             let mut y = vec![0.0; 9 * 2 * lanes];
@@ -371,7 +377,7 @@ mod tests {
                 right: Right { numbers: &vec![1.0; 8 * lanes], panel_stride: 0, input_stride: 0 },
                 begin: Begin::Sliding(&begin),
                 y: (&mut y, 2 * lanes),
-                give: Give::Sums,
+                epilogue: Epilogue::Store,
             };
             product.compute(set);
             for row in 0..9 {

@@ -1,27 +1,25 @@
-//! The norm before every layer, without its scale and shift, which are folded into the weights behind it.
+//! The layer norm, without its scale and shift, which are folded into the weights that follow it.
 
-use super::packed::Lines;
+use super::aligned::Aligned;
 use super::simd::Simd;
+use ndt_protocol::bundle::transformer::NORM_EPSILON;
 
-/// What is added to a variance, as in PyTorch and Burn.
-const EPSILON: f32 = 1e-5;
-
-/// Brings rows of one width to mean 0 and variance 1.
+/// Normalises rows of one width to mean 0 and variance 1.
 pub struct Norm {
     width: usize,
-    /// 1 for the lanes of a row's last register that are its own, else 0.
-    tail: Lines<f32>,
+    /// 1 for the lanes of a row's last register that belong to the row, else 0.
+    tail: Aligned<f32>,
 }
 
 impl Norm {
-    /// For rows of `width` numbers, filled up with zeros to whole registers of `lanes`.
+    /// Makes the norm for rows of `width` numbers, padded with zeros to whole registers of `lanes` numbers.
     pub fn new(width: usize, lanes: usize) -> Norm {
-        let mut tail = Lines::zeros(lanes);
+        let mut tail = Aligned::zeros(lanes);
         tail[..width - (width.next_multiple_of(lanes) - lanes)].fill(1.0);
         Norm { width, tail }
     }
 
-    /// `row` with mean 0 and variance 1, to `normed`.
+    /// Writes `row`, normalised to mean 0 and variance 1, to `normed`.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`, for whose registers this was made.
@@ -31,7 +29,7 @@ impl Norm {
         assert!(self.tail.len() >= S::LANES);
         assert!(row.len() >= registers * S::LANES && normed.len() >= registers * S::LANES);
         let (row, normed) = (row.as_ptr(), normed.as_mut_ptr());
-        // SAFETY: both are filled up to whole registers.
+        // SAFETY: both are padded to whole registers.
         unsafe {
             let mut sum = simd.splat(0.0);
             for register in 0..registers {
@@ -48,7 +46,7 @@ impl Norm {
                 simd.store(normed.add(register * S::LANES), off);
             }
             let variance = simd.sum(squares) / self.width as f32;
-            let scale = simd.splat(1.0 / (variance + EPSILON).sqrt());
+            let scale = simd.splat(1.0 / (variance + NORM_EPSILON).sqrt());
             for register in 0..registers {
                 let at = normed.add(register * S::LANES);
                 simd.store(at, simd.mul(simd.load(at), scale));

@@ -1,121 +1,124 @@
-//! The cached step: one bin in, one row of every layer computed. With lag biases a layer's keys and values never
-//! change once computed, so that a bin costs its own row and one look at those of the bins in view.
+//! The cached step: one bin in, one row of every layer computed. With lag biases, keys and values never change once
+//! they are computed, so that a bin costs its own row and one pass over the cached keys and values.
 //!
-//! All of it is one pass over memory in the order that it lies in: packed weights, the keys of a head with one bin
-//! a column, its values with one bin a row. What can be computed beforehand is folded into the weights: the scale
-//! and shift of a norm, and the scale of the scores. Every bin costs the same, whatever is in it and however many
-//! bins have been seen: bins that are not in view are there, with a weight of zero.
+//! Memory is read in the order in which it lies: packed weights, the keys of a head with one bin a column, its values
+//! with one bin a row. The scale and shift of each norm and the scale of the scores are folded into the weights.
+//! Every bin costs the same, whatever is in it and however many bins came before: slots that hold no bin are computed
+//! too, with a weight of zero.
 
-use super::affine::{self, Affine, EncoderLayer, values};
+use super::affine::PackedAffine;
+use super::aligned::Aligned;
 use super::format::Format;
-use super::linear::{Linear, ReadIn};
+use super::gemv::{Dense, Epilogue, Layout, PackedMatrix, product};
 use super::norm::Norm;
-use super::packed::{Dense, Give, Layout, Lines, Matrix, product};
+use super::read_in::ReadIn;
 use super::simd::{Compute, InstructionSet, Simd, with_instructions};
 use crate::engine::{Engine, Input, Output, StepFailed};
 use ndt_protocol::bundle::Bundle;
+use ndt_protocol::bundle::folded::{self, Affine, EncoderLayer, values};
+use ndt_protocol::bundle::transformer::MASKED_SCORE;
 
-/// A score that leaves no weight beside any real one. Finite: infinities would make a NaN of an empty view.
-const UNSEEN: f32 = -1e30;
-
-/// The kernel with its weights and its state.
+/// The streaming kernel: its weights and its state.
 pub struct Streaming<F: Format> {
     set: InstructionSet,
     readin: ReadIn,
-    /// What stands for a bin that never came.
-    missing: Lines<f32>,
-    layers: Vec<Layer<F>>,
-    /// Log rates, then velocity.
-    readout: Linear<F>,
+    /// The row of a missing bin, in place of its read-in.
+    missing: Aligned<f32>,
+    layers: Vec<CachedLayer<F>>,
+    /// Columns: log rates, then velocity.
+    readout: PackedAffine<F>,
     /// Bins since the last reset.
     seen: usize,
     window: usize,
-    /// `UNSEEN` for slots without a bin, else 0; the filled up ones never have one.
-    unseen: Lines<f32>,
+    /// [`MASKED_SCORE`] for slots that hold no bin, else 0. Padding slots never hold one.
+    unseen: Aligned<f32>,
     scratch: Scratch,
 }
 
-struct Layer<F: Format> {
-    /// Query, key and value in one; the queries come scaled.
-    attention: Linear<F>,
-    output: Linear<F>,
-    up: Linear<F>,
-    down: Linear<F>,
-    heads: Vec<Head<F>>,
+struct CachedLayer<F: Format> {
+    /// Query, key and value as one map; the queries come out scaled by `1/sqrt(head width)`.
+    attention: PackedAffine<F>,
+    output: PackedAffine<F>,
+    up: PackedAffine<F>,
+    down: PackedAffine<F>,
+    heads: Vec<HeadCache<F>>,
 }
 
-/// What one head remembers, in `window` slots, one after another and round again.
-struct Head<F: Format> {
-    /// One bin a column.
-    keys: Lines<F::Number>,
-    /// What a bin's score has to be multiplied with, where the format is scaled.
-    key_scales: Lines<f32>,
-    /// One bin a row.
-    values: Lines<F::Number>,
-    /// What a bin's weight has to be multiplied with, where the format is scaled.
-    value_scales: Lines<f32>,
-    /// Bias of the lags, backwards and twice, so that those of the slots in their order are always in one piece.
-    lag_bias: Lines<f32>,
+/// Keys and values of one head: a ring of `window` slots, one for each bin in view.
+struct HeadCache<F: Format> {
+    /// One bin a column, `[head width, window]`.
+    keys: Aligned<F::Number>,
+    /// Scale of each bin's key, by which its score is multiplied. Used by scaled formats only.
+    key_scales: Aligned<f32>,
+    /// One bin a row, `[window, head width]`.
+    values: Aligned<F::Number>,
+    /// Scale of each bin's value, by which its weight is multiplied. Used by scaled formats only.
+    value_scales: Aligned<f32>,
+    /// Biases of the lags in reverse order, stored twice in a row, so that the biases of all slots in slot order are
+    /// always contiguous.
+    lag_bias: Aligned<f32>,
 }
 
-/// One row's way.
+/// Intermediate results of one row.
 struct Scratch {
-    row: Lines<f32>,
-    normed: Lines<f32>,
+    row: Aligned<f32>,
+    normed: Aligned<f32>,
     norm: Norm,
-    projected: Lines<f32>,
-    scores: Lines<f32>,
-    attended: Lines<f32>,
-    hidden: Lines<f32>,
-    readout: Lines<f32>,
-    nothing: Lines<f32>,
-    /// 1 for every output of a sum of values, whose scales have gone into their weights.
-    unscaled: Lines<f32>,
-    /// What goes into a product, made ready for it.
-    ready: Lines<i16>,
+    projected: Aligned<f32>,
+    scores: Aligned<f32>,
+    attended: Aligned<f32>,
+    hidden: Aligned<f32>,
+    readout: Aligned<f32>,
+    nothing: Aligned<f32>,
+    /// 1 for each output: the scales of the values have already been multiplied into their weights.
+    unscaled: Aligned<f32>,
+    /// The input of a product in the form that its format reads.
+    prepared: Aligned<i16>,
     width: usize,
     head_width: usize,
-    /// Keys of a head: its width in, a slot out; and values: a slot in, its width out.
+    /// Layout of a head's keys (inputs: head width; outputs: slots) and values (inputs: slots; outputs: head width).
     keys: Layout,
     values: Layout,
 }
 
 impl<F: Format> Streaming<F> {
-    /// A kernel for `bundle` with the instructions of `set`, reset. Allocates all that it will ever need.
+    /// Makes a kernel for `bundle` with the instructions of `set`, reset. Allocates everything that it will ever
+    /// need.
     pub fn new(bundle: &Bundle, set: InstructionSet) -> Self {
         let architecture = bundle.manifest.architecture;
         let (width, window, lanes) = (architecture.width, architecture.window_bins, set.lanes());
         let weights = &bundle.weights;
         let filled = |count: usize| count.div_ceil(lanes) * lanes;
         let head_width = width / architecture.heads;
-        let layers: Vec<Layer<F>> =
-            (0..architecture.layers).map(|layer| Layer::new(bundle, layer, lanes)).collect();
-        let readout = Linear::new(&affine::readout(weights), lanes);
-        let mut missing = Lines::zeros(filled(width));
+        let layers: Vec<CachedLayer<F>> =
+            (0..architecture.layers).map(|layer| CachedLayer::new(bundle, layer, lanes)).collect();
+        let readout = PackedAffine::new(&folded::readout(weights), lanes);
+        let mut missing = Aligned::zeros(filled(width));
         missing[..width].copy_from_slice(values(weights, "missing"));
-        let mut unscaled = Lines::zeros(filled(head_width));
+        let mut unscaled = Aligned::zeros(filled(head_width));
         unscaled.fill(1.0);
         let longest = width.max(architecture.feedforward).max(window);
         let mut streaming = Streaming {
-            readin: ReadIn::new(&Affine::of(weights, "readin"), lanes),
+            readin: ReadIn::new(&Affine::read(weights, "readin"), lanes),
             missing,
             seen: 0,
             window,
-            unseen: Lines::zeros(filled(window)),
+            unseen: Aligned::zeros(filled(window)),
             scratch: Scratch {
-                row: Lines::zeros(filled(width)),
-                normed: Lines::zeros(filled(width)),
+                row: Aligned::zeros(filled(width)),
+                normed: Aligned::zeros(filled(width)),
                 norm: Norm::new(width, lanes),
-                // A head's query is read in whole registers.
-                projected: Lines::zeros(filled(3 * width) + lanes),
-                scores: Lines::zeros(filled(window)),
-                // A head's last register may reach beyond its own columns, into those that the next one then writes.
-                attended: Lines::zeros(filled(width) + lanes),
-                hidden: Lines::zeros(filled(architecture.feedforward)),
-                readout: Lines::zeros(readout.outputs()),
-                nothing: Lines::zeros(filled(head_width)),
+                // The last head's query is read in whole registers, beyond its end.
+                projected: Aligned::zeros(filled(3 * width) + lanes),
+                scores: Aligned::zeros(filled(window)),
+                // A head's last register may reach beyond its own columns, into columns that the next head then
+                // overwrites.
+                attended: Aligned::zeros(filled(width) + lanes),
+                hidden: Aligned::zeros(filled(architecture.feedforward)),
+                readout: Aligned::zeros(readout.outputs()),
+                nothing: Aligned::zeros(filled(head_width)),
                 unscaled,
-                ready: Lines::zeros(filled(longest)),
+                prepared: Aligned::zeros(filled(longest)),
                 width,
                 head_width,
                 keys: Layout::new::<F>(head_width, window, lanes),
@@ -129,38 +132,38 @@ impl<F: Format> Streaming<F> {
         streaming
     }
 
-    fn advance(&mut self, input: Input, want: Want) {
-        with_instructions(self.set, Step { engine: self, input, want });
+    fn advance(&mut self, input: Input, purpose: Purpose) {
+        with_instructions(self.set, Step { engine: self, input, purpose });
         self.seen += 1;
     }
 }
 
-/// What a step is for.
-enum Want<'a> {
-    /// The answer.
+/// What a step is run for.
+enum Purpose<'a> {
+    /// The answer to the bin.
     Answer(&'a mut Output),
-    /// What later bins need of this one.
+    /// Only the keys and values that later bins need.
     Memory,
-    /// Nothing, but that everything has been touched.
+    /// Nothing but touching all memory, so that it stays in the caches.
     Warmth,
 }
 
-/// One bin, to be computed.
+/// One bin to be computed.
 struct Step<'a, F: Format> {
     engine: &'a mut Streaming<F>,
     input: Input<'a>,
-    want: Want<'a>,
+    purpose: Purpose<'a>,
 }
 
 impl<F: Format> Compute for Step<'_, F> {
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S) {
-        let Step { engine, input, want } = self;
+        let Step { engine, input, purpose } = self;
         let Streaming { readin, layers, readout, scratch, .. } = engine;
         let slot = engine.seen % engine.window;
         engine.unseen[slot] = 0.0;
         let last_layer = layers.len() - 1;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if input.missing {
                 scratch.row.copy_from_slice(&engine.missing);
@@ -168,39 +171,39 @@ impl<F: Format> Compute for Step<'_, F> {
                 readin.apply(simd, input.counts, &mut scratch.row);
             }
             for (index, layer) in layers.iter_mut().enumerate() {
-                let Scratch { normed, projected, ready, .. } = scratch.norm(simd);
-                layer.attention.apply(simd, normed, ready, projected, Give::Sums);
+                let Scratch { normed, projected, prepared, .. } = scratch.norm(simd);
+                layer.attention.apply(simd, normed, prepared, projected, Epilogue::Store);
                 layer.remember(simd, slot, scratch);
-                // Of the last layer only the keys and values are needed by later bins.
-                if index == last_layer && matches!(want, Want::Memory) {
+                // Later bins need only the keys and values of the last layer.
+                if index == last_layer && matches!(purpose, Purpose::Memory) {
                     break;
                 }
                 layer.attend(simd, slot, &engine.unseen, engine.window, scratch);
                 layer.output.apply(
                     simd,
                     &scratch.attended,
-                    &mut scratch.ready,
+                    &mut scratch.prepared,
                     &mut scratch.row,
-                    Give::Added,
+                    Epilogue::Add,
                 );
-                let Scratch { row, normed, hidden, ready, .. } = scratch.norm(simd);
-                layer.up.apply(simd, normed, ready, hidden, Give::Rectified);
-                layer.down.apply(simd, hidden, ready, row, Give::Added);
+                let Scratch { row, normed, hidden, prepared, .. } = scratch.norm(simd);
+                layer.up.apply(simd, normed, prepared, hidden, Epilogue::Relu);
+                layer.down.apply(simd, hidden, prepared, row, Epilogue::Add);
             }
-            if matches!(want, Want::Memory) {
+            if matches!(purpose, Purpose::Memory) {
                 return;
             }
-            let Scratch { normed, ready, readout: rest, .. } = scratch.norm(simd);
-            match want {
-                Want::Answer(output) => {
+            let Scratch { normed, prepared, readout: rest, .. } = scratch.norm(simd);
+            match purpose {
+                Purpose::Answer(output) => {
                     let Output { log_rates, velocity } = output;
-                    let there = readout.apply_in_two(simd, normed, ready, log_rates, rest);
+                    let there = readout.apply_in_two(simd, normed, prepared, log_rates, rest);
                     let (rates, speeds) = rest.split_at(log_rates.len() - there);
                     log_rates[there..].copy_from_slice(rates);
                     let dims = velocity.len();
                     velocity.copy_from_slice(&speeds[..dims]);
                 }
-                _ => readout.apply(simd, normed, ready, rest, Give::Sums),
+                _ => readout.apply(simd, normed, prepared, rest, Epilogue::Store),
             }
         }
     }
@@ -209,27 +212,27 @@ impl<F: Format> Compute for Step<'_, F> {
 impl<F: Format> Engine for Streaming<F> {
     /// Does not allocate and cannot fail.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
-        self.advance(input, Want::Answer(output));
+        self.advance(input, Purpose::Answer(output));
         Ok(())
     }
 
     fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
-        self.advance(input, Want::Memory);
+        self.advance(input, Purpose::Memory);
         Ok(())
     }
 
-    /// A step with a missing bin that nothing counts: its key and value lie in the slot of the next bin, which overwrites
-    /// them before it looks.
+    /// Runs a step with a missing bin and does not count it: its key and value go to the slot of the next bin, which
+    /// overwrites them before it reads them.
     fn keep_warm(&mut self) -> bool {
         let input = Input { counts: &[], missing: true };
-        with_instructions(self.set, Step { engine: self, input, want: Want::Warmth });
+        with_instructions(self.set, Step { engine: self, input, purpose: Purpose::Warmth });
         true
     }
 
-    /// Clears what was remembered: a number that is not finite would spoil what follows even with a weight of zero.
+    /// Clears the cache too: a number that is not finite would spoil later bins even with a weight of zero.
     fn reset(&mut self) {
         self.seen = 0;
-        self.unseen.fill(UNSEEN);
+        self.unseen.fill(MASKED_SCORE);
         for head in self.layers.iter_mut().flat_map(|layer| &mut layer.heads) {
             head.keys.fill(F::Number::default());
             head.key_scales.fill(0.0);
@@ -240,34 +243,34 @@ impl<F: Format> Engine for Streaming<F> {
 }
 
 impl Scratch {
-    /// The row with mean 0 and variance 1.
+    /// Normalises the row to mean 0 and variance 1.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`.
     #[inline(always)]
     unsafe fn norm<S: Simd>(&mut self, simd: S) -> &mut Scratch {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.norm.apply(simd, &self.row, &mut self.normed) }
         self
     }
 }
 
-impl<F: Format> Layer<F> {
-    fn new(bundle: &Bundle, layer: usize, lanes: usize) -> Layer<F> {
+impl<F: Format> CachedLayer<F> {
+    fn new(bundle: &Bundle, layer: usize, lanes: usize) -> CachedLayer<F> {
         let architecture = bundle.manifest.architecture;
-        let layer = EncoderLayer::of(&architecture, &bundle.weights, layer);
+        let layer = EncoderLayer::read(&architecture, &bundle.weights, layer);
         let head_width = architecture.width / architecture.heads;
         let biases = layer.lag_bias.chunks_exact(architecture.window_bins);
-        Layer {
-            attention: Linear::new(&layer.attention, lanes),
-            output: Linear::new(&layer.output, lanes),
-            up: Linear::new(&layer.up, lanes),
-            down: Linear::new(&layer.down, lanes),
-            heads: biases.map(|bias| Head::new(bias, head_width, lanes)).collect(),
+        CachedLayer {
+            attention: PackedAffine::new(&layer.attention, lanes),
+            output: PackedAffine::new(&layer.output, lanes),
+            up: PackedAffine::new(&layer.up, lanes),
+            down: PackedAffine::new(&layer.down, lanes),
+            heads: biases.map(|bias| HeadCache::new(bias, head_width, lanes)).collect(),
         }
     }
 
-    /// Puts the row's key and value into their slot.
+    /// Writes the row's key and value of each head to `slot`.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`.
@@ -277,7 +280,7 @@ impl<F: Format> Layer<F> {
         for (head, memory) in self.heads.iter_mut().enumerate() {
             let key = &scratch.projected[width + head * head_width..][..head_width];
             let value = &scratch.projected[2 * width + head * head_width..][..head_width];
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             let (key_scale, value_scale) = unsafe { (F::scale(simd, key), F::scale(simd, value)) };
             memory.key_scales[slot] = key_scale;
             memory.value_scales[slot] = value_scale;
@@ -286,7 +289,7 @@ impl<F: Format> Layer<F> {
         }
     }
 
-    /// What the row's query sees in the bins in view.
+    /// Attends with the row's query to the bins in view, and writes the attended values of each head.
     ///
     /// # Safety
     /// The machine must have the instruction set of `simd`.
@@ -295,35 +298,38 @@ impl<F: Format> Layer<F> {
         &self,
         simd: S,
         slot: usize,
-        unseen: &Lines<f32>,
+        unseen: &Aligned<f32>,
         window: usize,
         scratch: &mut Scratch,
     ) {
-        let Scratch { projected, scores, attended, ready, nothing, unscaled, head_width, .. } = scratch;
+        let Scratch { projected, scores, attended, prepared, nothing, unscaled, head_width, .. } = scratch;
         let scores = scores.as_mut_ptr();
         for (head, memory) in self.heads.iter().enumerate() {
-            let keys = Matrix {
+            let keys = PackedMatrix {
                 layout: scratch.keys,
                 numbers: memory.keys.as_ptr(),
                 scales: memory.key_scales.as_ptr(),
             };
-            let values =
-                Matrix { layout: scratch.values, numbers: memory.values.as_ptr(), scales: unscaled.as_ptr() };
+            let values = PackedMatrix {
+                layout: scratch.values,
+                numbers: memory.values.as_ptr(),
+                scales: unscaled.as_ptr(),
+            };
             let bias = memory.lag_bias[window - slot..].as_ptr();
             let query = projected[head * *head_width..].as_ptr();
             let attended = attended[head * *head_width..].as_mut_ptr();
             // SAFETY: lengths are those of the layouts; the biases are as many again beyond any start.
             unsafe {
-                let scale = F::prepare(simd, query, *head_width, ready);
-                let query = Dense { x: query, ready: ready.as_ptr(), groups: keys.layout.groups };
-                product::<F, S>(simd, keys, (query, scale), bias, scores, Give::Sums);
+                let scale = F::prepare(simd, query, *head_width, prepared);
+                let query = Dense { x: query, prepared: prepared.as_ptr(), groups: keys.layout.groups };
+                product::<F, S>(simd, keys, (query, scale), bias, scores, Epilogue::Store);
                 let share = softmax(simd, keys.layout.registers, unseen.as_ptr(), scores);
                 if F::SCALED {
                     multiply(simd, keys.layout.registers, memory.value_scales.as_ptr(), scores);
                 }
-                let scale = F::prepare(simd, scores, window, ready);
-                let weights = Dense { x: scores, ready: ready.as_ptr(), groups: values.layout.groups };
-                product::<F, S>(simd, values, (weights, scale), nothing.as_ptr(), attended, Give::Sums);
+                let scale = F::prepare(simd, scores, window, prepared);
+                let weights = Dense { x: scores, prepared: prepared.as_ptr(), groups: values.layout.groups };
+                product::<F, S>(simd, values, (weights, scale), nothing.as_ptr(), attended, Epilogue::Store);
                 for register in 0..values.layout.registers {
                     let at = attended.add(register * S::LANES);
                     simd.store(at, simd.mul(simd.load(at), simd.splat(share)));
@@ -340,27 +346,27 @@ impl<F: Format> Layer<F> {
 #[inline(always)]
 unsafe fn multiply<S: Simd>(simd: S, registers: usize, x: *const f32, y: *mut f32) {
     for at in (0..registers).map(|register| register * S::LANES) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { simd.store(y.add(at), simd.mul(simd.load(y.add(at)), simd.load(x.add(at)))) }
     }
 }
 
-/// Turns scores into weights, which `scale` times make 1; gives that scale.
+/// Turns scores into weights, and returns the scale that makes the weights sum to 1.
 ///
 /// # Safety
 /// The machine must have the instruction set of `simd`; both pointers must be good for so many registers.
 #[inline(always)]
 unsafe fn softmax<S: Simd>(simd: S, registers: usize, unseen: *const f32, scores: *mut f32) -> f32 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        let mut highest = simd.splat(UNSEEN);
+        let mut highest = simd.splat(MASKED_SCORE);
         for register in 0..registers {
             let at = scores.add(register * S::LANES);
             let score = simd.add(simd.load(at), simd.load(unseen.add(register * S::LANES)));
             highest = simd.max(score, highest);
             simd.store(at, score);
         }
-        let highest = simd.splat(simd.highest(highest));
+        let highest = simd.splat(simd.max_lane(highest));
         let mut sum = simd.splat(0.0);
         for register in 0..registers {
             let at = scores.add(register * S::LANES);
@@ -372,21 +378,21 @@ unsafe fn softmax<S: Simd>(simd: S, registers: usize, unseen: *const f32, scores
     }
 }
 
-impl<F: Format> Head<F> {
-    fn new(bias: &[f32], head_width: usize, lanes: usize) -> Head<F> {
+impl<F: Format> HeadCache<F> {
+    fn new(bias: &[f32], head_width: usize, lanes: usize) -> HeadCache<F> {
         let window = bias.len();
         let keys = Layout::new::<F>(head_width, window, lanes);
         let values = Layout::new::<F>(window, head_width, lanes);
-        // Slot `s` is `(slot - s) mod window` bins back; the slice begins at `window - slot`.
-        let mut lag_bias = Lines::zeros(2 * window + lanes);
+        // Slot `s` holds the bin `(slot - s) mod window` bins ago; the slice that is read starts at `window - slot`.
+        let mut lag_bias = Aligned::zeros(2 * window + lanes);
         for at in 0..2 * window {
             lag_bias[at] = bias[(2 * window - at) % window];
         }
-        Head {
-            keys: Lines::zeros(keys.len()),
-            key_scales: Lines::zeros(keys.outputs()),
-            values: Lines::zeros(values.len()),
-            value_scales: Lines::zeros(keys.outputs()),
+        HeadCache {
+            keys: Aligned::zeros(keys.len()),
+            key_scales: Aligned::zeros(keys.outputs()),
+            values: Aligned::zeros(values.len()),
+            value_scales: Aligned::zeros(keys.outputs()),
             lag_bias,
         }
     }

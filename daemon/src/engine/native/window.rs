@@ -1,40 +1,41 @@
-//! The window recomputed at each bin, for learned positions: every bin moves all of them, so that only the bins'
-//! read-ins can be kept. Rows go through the layers together ([`super::forward`]).
+//! The window recomputed at each bin, for learned positions: each new bin moves all others to other positions, so
+//! that only their read-ins can be kept. Rows go through the layers together ([`super::forward`]).
 
+use super::aligned::Aligned;
 use super::forward::{Network, Pass, Wanted};
-use super::packed::Lines;
 use super::simd::InstructionSet;
 use crate::engine::{Engine, Input, Output, StepFailed};
 use ndt_protocol::Bundle;
 
-/// The kernel with its weights and its state.
+/// The window kernel: its weights and its state.
 pub struct Window {
     network: Network,
     pass: Pass,
     /// Bins since the last reset.
     seen: usize,
-    /// Read-ins of the last bins, a ring of `[window, width]`.
-    readins: Lines<f32>,
+    /// Read-ins of the last bins, a ring of shape `[window, width]`.
+    readins: Aligned<f32>,
 }
 
 impl Window {
-    /// A kernel for `bundle` with the instructions of `set`, reset. Allocates all that it will ever need.
+    /// Makes a kernel for `bundle` with the instructions of `set`, reset. Allocates everything that it will ever
+    /// need.
     pub fn new(bundle: &Bundle, set: InstructionSet) -> Self {
         let network = Network::new(bundle, set);
         Window {
             pass: Pass::new(&network, network.window()),
             seen: 0,
-            readins: Lines::zeros(network.window() * network.stride()),
+            readins: Aligned::zeros(network.window() * network.stride()),
             network,
         }
     }
 
-    /// What computes.
+    /// Instruction set that computes.
     pub fn instruction_set(&self) -> InstructionSet {
         self.network.instruction_set()
     }
 
-    /// Keeps the bin's read-in, which is all that later bins need of it.
+    /// Stores the bin's read-in, which is all that later bins need of it.
     fn keep(&mut self, input: Input) {
         let newest = self.seen % self.network.window();
         let stride = self.network.stride();

@@ -1,43 +1,44 @@
 //! The table `[onnx]` of `ndtd.toml`.
 
+use ndt_protocol::limits::range_problem;
 use serde::{Deserialize, Serialize};
 
-/// More is a mistaken unit or a wish that no bin can fulfil: a step is too small for many threads.
+/// Most threads that may share an operator: a step is too small for more.
 const THREADS_MAX: usize = 64;
 
-/// A minute of 1 ms bins. The first three steps are slow: 4,000, 250 and 130 us where the later ones took 120.
+/// Most bins of warm-up: a minute of 1 ms bins. The first three steps are slow: 4,000, 250 and 130 us where later
+/// ones took 120.
 const WARM_UP_BINS_MAX: usize = 60_000;
 
-/// What ONNX Runtime computes on.
+/// The device on which ONNX Runtime computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Provider {
     /// The CPU.
     Cpu,
-    /// An NVIDIA GPU. Written against the interface of ONNX Runtime's CUDA provider and measured on none: no machine of
-    /// ours has one.
+    /// An NVIDIA GPU, through ONNX Runtime's CUDA provider. Not measured: no machine of ours has one.
     Cuda,
 }
 
-/// How the `onnx` engine runs.
+/// Options of the `onnx` engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Settings {
-    /// What computes.
+pub struct OnnxSettings {
+    /// Device that computes.
     pub provider: Provider,
-    /// Which GPU, as `nvidia-smi` counts them.
+    /// Number of the GPU, as `nvidia-smi` counts them.
     pub cuda_device: i32,
-    /// Threads that share one operator, the decode thread among them.
+    /// Threads that share one operator, the decode thread included.
     pub intra_op_threads: usize,
-    /// Whether those threads spin between two operators, which takes their CPUs from the rig's other programs.
+    /// Whether these threads spin between two operators, which keeps their CPUs from the rig's other programs.
     pub intra_op_spinning: bool,
-    /// Steps that are run and forgotten before the first bin.
+    /// Steps that are run and discarded before the first bin.
     pub warm_up_bins: usize,
 }
 
-impl Default for Settings {
+impl Default for OnnxSettings {
     fn default() -> Self {
-        Settings {
+        OnnxSettings {
             provider: Provider::Cpu,
             cuda_device: 0,
             intra_op_threads: 1,
@@ -47,20 +48,15 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// What cannot be, a sentence each.
+impl OnnxSettings {
+    /// Returns a sentence for each value that cannot be used.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut expect = |name: &str, found: i64, low: i64, high: i64| {
-            if !(low..=high).contains(&found) {
-                problems.push(format!("expected onnx.{name} from {low} to {high}, found {found}"));
-            }
-        };
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        expect("cuda-device", self.cuda_device.into(), 0, i32::MAX.into());
-        expect("intra-op-threads", number(self.intra_op_threads as u64), 1, THREADS_MAX as i64);
-        expect("warm-up-bins", number(self.warm_up_bins as u64), 0, WARM_UP_BINS_MAX as i64);
-        problems
+        let problems = [
+            range_problem("onnx.cuda-device", self.cuda_device, 0, i32::MAX),
+            range_problem("onnx.intra-op-threads", self.intra_op_threads, 1, THREADS_MAX),
+            range_problem("onnx.warm-up-bins", self.warm_up_bins, 0, WARM_UP_BINS_MAX),
+        ];
+        problems.into_iter().flatten().collect()
     }
 }
 
@@ -70,9 +66,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_all_at_once() {
-        assert_eq!(Settings::default().problems(), Vec::<String>::new());
-        let settings =
-            Settings { cuda_device: -1, intra_op_threads: 0, warm_up_bins: 1 << 20, ..Settings::default() };
+        assert_eq!(OnnxSettings::default().problems(), Vec::<String>::new());
+        let settings = OnnxSettings {
+            cuda_device: -1,
+            intra_op_threads: 0,
+            warm_up_bins: 1 << 20,
+            ..OnnxSettings::default()
+        };
         assert_eq!(
             settings.problems(),
             [

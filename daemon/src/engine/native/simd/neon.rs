@@ -1,20 +1,20 @@
-//! ARM's registers.
+//! The vector registers of 64-bit ARM.
 
 use super::Simd;
 use std::arch::aarch64::*;
 
-/// Four lanes.
+/// Four lanes of NEON.
 #[derive(Clone, Copy)]
 pub struct Neon;
 
 impl Simd for Neon {
     type Register = float32x4_t;
-    type Whole = int32x4_t;
+    type Integers = int32x4_t;
     const LANES: usize = 4;
 
     #[inline(always)]
     unsafe fn splat(self, value: f32) -> float32x4_t {
-        // SAFETY: the caller's, here and below.
+        // SAFETY: guaranteed by the caller, here and below.
         unsafe { vdupq_n_f32(value) }
     }
     #[inline(always)]
@@ -61,18 +61,18 @@ impl Simd for Neon {
         unsafe { vaddvq_f32(x) }
     }
     #[inline(always)]
-    unsafe fn highest(self, x: float32x4_t) -> f32 {
+    unsafe fn max_lane(self, x: float32x4_t) -> f32 {
         unsafe { vmaxvq_f32(x) }
     }
     #[inline(always)]
-    unsafe fn nonzero(self, x: float32x4_t) -> u32 {
+    unsafe fn nonzero_mask(self, x: float32x4_t) -> u32 {
         unsafe {
             let bits = vld1q_u32([1, 2, 4, 8].as_ptr());
             vaddvq_u32(vbicq_u32(bits, vceqzq_f32(x)))
         }
     }
     #[inline(always)]
-    unsafe fn halves(self, pairs: int32x4_t) -> (float32x4_t, float32x4_t) {
+    unsafe fn split_bf16(self, pairs: int32x4_t) -> (float32x4_t, float32x4_t) {
         unsafe {
             let pairs = vreinterpretq_u32_s32(pairs);
             let second = vandq_u32(pairs, vdupq_n_u32(0xffff_0000));
@@ -80,15 +80,15 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn load_whole(self, from: *const i32) -> int32x4_t {
+    unsafe fn load_i32(self, from: *const i32) -> int32x4_t {
         unsafe { vld1q_s32(from) }
     }
     #[inline(always)]
-    unsafe fn splat_whole(self, value: i32) -> int32x4_t {
+    unsafe fn splat_i32(self, value: i32) -> int32x4_t {
         unsafe { vdupq_n_s32(value) }
     }
     #[inline(always)]
-    unsafe fn dot(self, sums: int32x4_t, weights: *const i8, x: int32x4_t) -> int32x4_t {
+    unsafe fn dot_i8(self, sums: int32x4_t, weights: *const i8, x: int32x4_t) -> int32x4_t {
         unsafe {
             let (weights, x) = (vmovl_s8(vld1_s8(weights)), vreinterpretq_s16_s32(x));
             let first_lanes = vmull_s16(vget_low_s16(weights), vget_low_s16(x));
@@ -97,11 +97,11 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn to_floats(self, x: int32x4_t) -> float32x4_t {
+    unsafe fn to_f32(self, x: int32x4_t) -> float32x4_t {
         unsafe { vcvtq_f32_s32(x) }
     }
     #[inline(always)]
-    unsafe fn store_short(self, to: *mut i16, x: float32x4_t) {
+    unsafe fn store_i16(self, to: *mut i16, x: float32x4_t) {
         unsafe { vst1_s16(to, vqmovn_s32(vcvtnq_s32_f32(x))) }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Simd;
 
-/// Four lanes in plain Rust, which every compiler turns into what the machine has.
+/// Four lanes in plain Rust, which the compiler maps to whatever the machine has.
 #[derive(Clone, Copy)]
 pub struct Portable;
 
@@ -13,7 +13,7 @@ fn each(f: impl Fn(usize) -> f32) -> [f32; 4] {
 
 impl Simd for Portable {
     type Register = [f32; 4];
-    type Whole = [i32; 4];
+    type Integers = [i32; 4];
     const LANES: usize = 4;
 
     #[inline(always)]
@@ -22,12 +22,12 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> [f32; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[f32; 4]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, value: [f32; 4]) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(value) }
     }
     #[inline(always)]
@@ -44,7 +44,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn mul_add(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-        // Not `f32::mul_add`, which is a call where the machine has no such instruction.
+        // Not `f32::mul_add`, which is a function call on machines without that instruction.
         each(|lane| a[lane] * b[lane] + c[lane])
     }
     #[inline(always)]
@@ -53,7 +53,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn round(self, x: [f32; 4]) -> [f32; 4] {
-        // Adding and taking away 1.5 * 2^23 leaves no fraction; `round` would be a call.
+        // Adding and subtracting 1.5 * 2^23 removes the fraction; `round` would be a function call.
         const NO_FRACTION: f32 = 12_582_912.0;
         each(|lane| (x[lane] + NO_FRACTION) - NO_FRACTION)
     }
@@ -66,31 +66,31 @@ impl Simd for Portable {
         (x[0] + x[2]) + (x[1] + x[3])
     }
     #[inline(always)]
-    unsafe fn highest(self, x: [f32; 4]) -> f32 {
+    unsafe fn max_lane(self, x: [f32; 4]) -> f32 {
         x[0].max(x[2]).max(x[1].max(x[3]))
     }
     #[inline(always)]
-    unsafe fn nonzero(self, x: [f32; 4]) -> u32 {
+    unsafe fn nonzero_mask(self, x: [f32; 4]) -> u32 {
         let bit = |lane: usize| u32::from(x[lane] != 0.0) << lane;
         bit(0) | bit(1) | bit(2) | bit(3)
     }
     #[inline(always)]
-    unsafe fn halves(self, pairs: [i32; 4]) -> ([f32; 4], [f32; 4]) {
+    unsafe fn split_bf16(self, pairs: [i32; 4]) -> ([f32; 4], [f32; 4]) {
         let bits = pairs.map(i32::cast_unsigned);
         (each(|lane| f32::from_bits(bits[lane] << 16)), each(|lane| f32::from_bits(bits[lane] & 0xffff_0000)))
     }
     #[inline(always)]
-    unsafe fn load_whole(self, from: *const i32) -> [i32; 4] {
-        // SAFETY: the caller's.
+    unsafe fn load_i32(self, from: *const i32) -> [i32; 4] {
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[i32; 4]>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn splat_whole(self, value: i32) -> [i32; 4] {
+    unsafe fn splat_i32(self, value: i32) -> [i32; 4] {
         [value; 4]
     }
     #[inline(always)]
-    unsafe fn dot(self, sums: [i32; 4], weights: *const i8, x: [i32; 4]) -> [i32; 4] {
-        // SAFETY: the caller's.
+    unsafe fn dot_i8(self, sums: [i32; 4], weights: *const i8, x: [i32; 4]) -> [i32; 4] {
+        // SAFETY: guaranteed by the caller.
         let pairs = unsafe { weights.cast::<[[i8; 2]; 4]>().read_unaligned() };
         let product = |lane: usize| {
             let (first, second) = (i32::from(x[lane] as i16), x[lane] >> 16);
@@ -99,12 +99,12 @@ impl Simd for Portable {
         [product(0), product(1), product(2), product(3)]
     }
     #[inline(always)]
-    unsafe fn to_floats(self, x: [i32; 4]) -> [f32; 4] {
+    unsafe fn to_f32(self, x: [i32; 4]) -> [f32; 4] {
         each(|lane| x[lane] as f32)
     }
     #[inline(always)]
-    unsafe fn store_short(self, to: *mut i16, x: [f32; 4]) {
-        // SAFETY: the caller's.
+    unsafe fn store_i16(self, to: *mut i16, x: [f32; 4]) {
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let x = self.round(x);
             to.cast::<[i16; 4]>().write_unaligned([x[0] as i16, x[1] as i16, x[2] as i16, x[3] as i16]);

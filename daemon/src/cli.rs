@@ -1,0 +1,82 @@
+//! The command line of `ndtd`, one file for each command.
+
+mod bench;
+mod check;
+mod decode;
+mod doctor;
+mod run;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use ndt_daemon::config::Config;
+use ndt_protocol::Bundle;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Decodes binned spikes in real time: publishes denoised firing rates and hand velocity, one estimate for each bin.
+#[derive(Parser)]
+#[command(name = "ndtd", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the decoder until SIGTERM or SIGINT.
+    #[command(after_help = run::HELP)]
+    Run(run::Run),
+    /// Read a bundle, check that this computer reproduces its golden vectors, and print what the bundle holds.
+    #[command(after_help = check::HELP)]
+    Check(check::Check),
+    /// Examine this computer's scheduling, clock, memory and libraries, and say what would lower latency.
+    #[command(after_help = doctor::HELP)]
+    Doctor(doctor::Doctor),
+    /// Measure the latency of the pipeline on this computer, from the instant that a bin is due to its estimate.
+    #[command(after_help = bench::HELP)]
+    Bench(bench::Bench),
+    /// Decode whole trials from a file, offline, on all CPUs.
+    #[command(after_help = decode::HELP)]
+    Decode(decode::Decode),
+}
+
+/// Parses the command line, runs the command and returns its exit status.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(command) => command.execute(),
+        Command::Check(command) => command.execute(),
+        Command::Doctor(command) => return command.execute(),
+        Command::Bench(command) => command.execute(),
+        Command::Decode(command) => command.execute(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ndtd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the bundle at `path`.
+fn read_bundle(path: &Path) -> anyhow::Result<Bundle> {
+    Bundle::read(path).with_context(|| format!("bundle {}", path.display()))
+}
+
+/// Reads the bundle of `config`, with the configured velocity as the published one.
+fn configured_bundle(config: &Config) -> anyhow::Result<Bundle> {
+    let bundle = read_bundle(&config.bundle)?;
+    let path = || format!("bundle {}", config.bundle.display());
+    match config.velocity_lag_ms {
+        Some(lag_ms) => bundle.reading(lag_ms).with_context(path),
+        None => Ok(bundle),
+    }
+}
+
+/// Prints a report: JSON, or its text.
+fn print(report: &(impl serde::Serialize + std::fmt::Display), json: bool) {
+    match json {
+        true => println!("{:#}", serde_json::json!(report)),
+        false => println!("{report}"),
+    }
+}

@@ -1,0 +1,109 @@
+//! `ndtd run`.
+
+use super::configured_bundle;
+use clap::Args;
+use ndt_daemon::config::Config;
+use ndt_daemon::engine::{self, EngineKind};
+use ndt_daemon::host::{realtime, service};
+use ndt_daemon::pipeline;
+use ndt_protocol::bundle::precision::Precision;
+use ndt_protocol::endpoint::{Endpoint, Input, Output};
+use std::path::PathBuf;
+use tracing::{info, warn};
+
+pub const HELP: &str =
+    "Example: ndtd run --bundle model --input tcp://127.0.0.1:5570 --output tcp://127.0.0.1:5571";
+
+#[derive(Args)]
+pub struct Run {
+    /// Configuration file (TOML). The options below override it.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Model bundle: a folder or a .ndt file.
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// Source of bins: tcp://HOST:PORT or ipc://PATH (connects; bind: in front binds), or lsl:NAME.
+    #[arg(long)]
+    input: Option<Input>,
+    /// Destination of estimates: tcp://HOST:PORT or ipc://PATH (binds; connect: in front connects), or lsl:NAME. Repeat the
+    /// option for several outputs.
+    #[arg(long)]
+    output: Vec<Output>,
+    /// Engine that computes the model: native or onnx [default: native].
+    #[arg(long, value_parser = EngineKind::named)]
+    engine: Option<EngineKind>,
+    /// Precision of the native engine: f32, bf16 or int8 [default: the fewest bits whose measured loss is negligible].
+    #[arg(long, value_parser = Precision::named)]
+    precision: Option<Precision>,
+    /// Lag of the published velocity, in ms from a bin's centre, for bundles with several, e.g. 100 [default: the bundle's].
+    #[arg(long, allow_negative_numbers = true)]
+    velocity_lag_ms: Option<f64>,
+    /// Linear bundle whose velocity is published for a bin that the model did not answer in time, e.g. linear/wiener
+    /// [default: none, the policy applies].
+    #[arg(long)]
+    fallback_bundle: Option<PathBuf>,
+    /// Shared library of ONNX Runtime [default: the system's].
+    #[arg(long)]
+    onnxruntime_library: Option<PathBuf>,
+    /// Shared library liblsl [default: the one beside the executable, or else the system's].
+    #[arg(long)]
+    lsl_library: Option<PathBuf>,
+}
+
+impl Run {
+    pub fn execute(self) -> anyhow::Result<()> {
+        let config = self.configuration()?;
+        service::start_logging(&config.log);
+        let bundle = configured_bundle(&config)?;
+        let engine = engine::load(&config.engine(), &bundle)?;
+        warn_of_other_machines(&config);
+        let name = engine.name();
+        let pipeline = pipeline::start(&config, &bundle, engine)?;
+        for refused in realtime::once_each(pipeline.refused()) {
+            warn!("{refused}");
+        }
+        let manifest = &bundle.manifest;
+        info!(
+            "bundle {}: {} channels, {} units, {} ms bins; engine {name}; bins from {}, estimates on {}",
+            &manifest.id[..12],
+            manifest.channels(),
+            manifest.units(),
+            manifest.bin_width_ms,
+            pipeline.input(),
+            pipeline.outputs().join(" and "),
+        );
+        if let Some(path) = &config.fallback_bundle {
+            info!("late and faulty bins are answered by the linear decoder in {}", path.display());
+        }
+        Ok(service::supervise(pipeline)?)
+    }
+
+    /// The configuration file, or the defaults, with the command line's options over it.
+    fn configuration(self) -> anyhow::Result<Config> {
+        let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+        config.bundle = self.bundle.unwrap_or(config.bundle);
+        config.input = self.input.unwrap_or(config.input);
+        if !self.output.is_empty() {
+            config.outputs = self.output;
+        }
+        config.lsl.library = self.lsl_library.or(config.lsl.library);
+        config.engine = self.engine.unwrap_or(config.engine);
+        config.precision = self.precision.or(config.precision);
+        config.velocity_lag_ms = self.velocity_lag_ms.or(config.velocity_lag_ms);
+        config.fallback_bundle = self.fallback_bundle.or(config.fallback_bundle);
+        config.onnxruntime_library = self.onnxruntime_library.or(config.onnxruntime_library);
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn warn_of_other_machines(config: &Config) {
+    for endpoint in config.endpoints() {
+        let reached = match &endpoint {
+            Endpoint::Lsl(_) => "may be found from other machines, as far as lsl_api.cfg lets",
+            Endpoint::Zeromq(socket) if socket.is_local() => continue,
+            Endpoint::Zeromq(_) => "is reached from other machines",
+        };
+        warn!("{endpoint} {reached}, and nothing on it is authenticated or encrypted");
+    }
+}

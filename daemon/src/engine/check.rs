@@ -1,0 +1,142 @@
+//! `ndtd check`: what a bundle is, whether this computer reproduces it, and what fewer bits would lose.
+
+use super::{Choice, EngineError, EngineKind};
+use ndt_protocol::Bundle;
+use ndt_protocol::bundle::manifest::{Architecture, Velocity};
+use ndt_protocol::bundle::precision::{Precision, ValidationLoss};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A bundle, examined.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// The bundle's id.
+    pub id: String,
+    /// Channels in.
+    pub channels: usize,
+    /// Units out.
+    pub units: usize,
+    /// Width of a bin, ms.
+    pub bin_width_ms: f64,
+    /// The transformer's dimensions; absent of a linear decoder.
+    pub architecture: Option<Architecture>,
+    /// Weights.
+    pub parameters: usize,
+    /// Bins that one output depends on.
+    pub reach_bins: usize,
+    /// The velocity head.
+    pub velocity: Option<Velocity>,
+    /// Scores of the fit.
+    pub scores: BTreeMap<String, f64>,
+    /// Bins of the golden stream.
+    pub golden_bins: usize,
+    /// What would compute.
+    pub engine: String,
+    /// The engine in each precision that it has and the bundle has been measured in, from the most bits to the least.
+    pub precisions: Vec<Reproduced>,
+}
+
+/// The golden stream in one precision on this computer, and what the trainer measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Reproduced {
+    /// Bits of the numbers.
+    pub precision: Precision,
+    /// Whether it is what runs where nothing is configured.
+    pub is_default: bool,
+    /// Largest difference of a log rate from the golden ones.
+    pub golden_log_rates: f32,
+    /// Largest difference of a velocity, m/s.
+    pub golden_velocity: f32,
+    /// Loss on the validation trials.
+    pub loss: Option<ValidationLoss>,
+}
+
+/// Runs the golden stream through the engine in every precision.
+///
+/// # Errors
+/// [`EngineError`] when the engine cannot be loaded or its numbers are not the trainer's.
+pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> {
+    let manifest = &bundle.manifest;
+    let default = super::precision(choice, bundle);
+    let mut precisions = Vec::new();
+    let mut name = String::new();
+    let measured = |precision: &Precision| {
+        let of_native = choice.kind == EngineKind::Native && manifest.precisions.contains_key(precision);
+        *precision == Precision::F32 || *precision == default || of_native
+    };
+    for precision in Precision::ALL.into_iter().filter(measured) {
+        let choice = Choice { precision: Some(precision), ..choice.clone() };
+        let (engine, found) = super::load_and_compare(&choice, bundle)?;
+        if precision == default {
+            name = engine.name();
+        }
+        precisions.push(Reproduced {
+            precision,
+            is_default: precision == default,
+            golden_log_rates: found.log_rates,
+            golden_velocity: found.velocity,
+            loss: manifest.precisions.get(&precision).and_then(|loss| loss.validation),
+        });
+    }
+    Ok(Report {
+        id: manifest.id.clone(),
+        channels: manifest.channels(),
+        units: manifest.units(),
+        bin_width_ms: manifest.bin_width_ms,
+        architecture: manifest.linear.is_none().then_some(manifest.architecture),
+        parameters: bundle.weights.values().map(|(_, values)| values.len()).sum(),
+        reach_bins: manifest.reach_bins(),
+        velocity: manifest.velocity.clone(),
+        scores: manifest.scores.clone(),
+        golden_bins: bundle.golden_bins(),
+        engine: name,
+        precisions,
+    })
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "bundle     {}", self.id)?;
+        writeln!(f, "input      {} channels, {} ms bins", self.channels, self.bin_width_ms)?;
+        let dims = self.velocity.as_ref().map_or(0, |velocity| velocity.dims);
+        writeln!(f, "output     rates of {} units, {dims} velocity components", self.units)?;
+        write!(f, "model      {} parameters: ", self.parameters)?;
+        match self.architecture {
+            None => writeln!(f, "linear in the counts of the last bins")?,
+            Some(Architecture { width, layers, heads, feedforward, window_bins, positions }) => writeln!(
+                f,
+                "width {width}, {layers} layers, {heads} heads, feed-forward {feedforward}, window {window_bins} bins, \
+                 {positions:?}",
+            )?,
+        }
+        writeln!(f, "reach      {} bins", self.reach_bins)?;
+        for (name, score) in &self.scores {
+            writeln!(f, "score      {name} {score:.4}")?;
+        }
+        writeln!(f, "engine     {}", self.engine)?;
+        write!(f, "golden     {} bins reproduced", self.golden_bins)?;
+        self.precisions.iter().try_for_each(|reproduced| write!(f, "\n{reproduced}"))
+    }
+}
+
+impl fmt::Display for Reproduced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Reproduced { precision, is_default, golden_log_rates, golden_velocity, loss } = self;
+        let mark = if *is_default { '*' } else { ' ' };
+        write!(
+            f,
+            "  {mark} {:5}  golden: log rates within {golden_log_rates:.1e}, velocity {golden_velocity:.1e} m/s",
+            precision.name()
+        )?;
+        let Some(loss) = loss else { return Ok(()) };
+        write!(
+            f,
+            "; loses {:+.5} bits/spike, log rates off by {:.1e} rms, {:.1e} at most",
+            loss.bits_per_spike, loss.log_rates_rms, loss.log_rates_max
+        )?;
+        loss.velocity_r2.map_or(Ok(()), |lost| write!(f, ", {lost:+.5} velocity R2"))
+    }
+}

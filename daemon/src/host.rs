@@ -1,0 +1,17 @@
+//! What the computer gives the daemon, and what the daemon tells the computer's owner.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`realtime`] | asks the system for real-time scheduling, CPUs and locked memory, on each thread that needs them |
+//! | [`machine`] | reads the facts on which latency depends: processor, kernel, clock source |
+//! | [`doctor`] | judges more of these facts and says what would improve them (`ndtd doctor`) |
+//! | [`service`] | runs the daemon under systemd: readiness, status, log, orderly end |
+//! | [`report`] | turns counters into the sentences that the log and `systemctl status` show |
+//!
+//! [`realtime`] alone is called on real-time threads, once, before the first bin.
+
+pub mod doctor;
+pub mod machine;
+pub mod realtime;
+pub mod report;
+pub mod service;

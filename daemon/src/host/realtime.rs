@@ -1,0 +1,307 @@
+//! Real-time settings of a thread, as `[realtime]` of `ndtd.toml` chooses them.
+//!
+//! All settings lower latency, and decoding needs none of them. What the system does not permit stays as it was and
+//! is returned as a [`Refused`], which says what would permit it. `ndtd doctor` tells it beforehand.
+
+use crate::host::machine;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Highest priority that may be asked for: above it, the kernel's own watchdog and migration threads would have to
+/// wait.
+const PRIORITY_MAX: i32 = 95;
+
+/// Most stack that may be touched beforehand, KB: half of a thread's stack.
+const PREFAULT_STACK_KB_MAX: usize = 1024;
+
+/// Largest timer slack, ns: a second. More is a mistaken unit.
+const TIMER_SLACK_NS_MAX: u64 = 1_000_000_000;
+
+/// The table `[realtime]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RealtimeSettings {
+    /// `SCHED_FIFO` priority of the source, decode and publish threads; 0 leaves them in the normal class.
+    pub priority: i32,
+    /// CPUs on which these threads may run; empty for all.
+    pub cpus: Vec<usize>,
+    /// Whether all memory is locked, so that no thread ever waits for a page.
+    pub lock_memory: bool,
+    /// How much of each thread's stack is touched before the first bin, KB.
+    pub prefault_stack_kb: usize,
+    /// Whether numbers too small for full precision count as 0: some CPUs take 100 times as long for them.
+    pub flush_to_zero: bool,
+    /// How late the kernel may end a sleep to save power, ns; 0 keeps the system's 50 microseconds.
+    pub timer_slack_ns: u64,
+}
+
+/// A setting that the system did not permit, and what would permit it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The scheduling class or priority was refused.
+    #[error(
+        "expected SCHED_FIFO priority {priority} for this thread, found {found}; allow it with LimitRTPRIO= \
+         in the unit or rtprio in /etc/security/limits.d"
+    )]
+    Priority {
+        /// Priority that was asked for.
+        priority: i32,
+        /// Message of the system.
+        found: String,
+    },
+    /// The CPUs were refused.
+    #[error(
+        "expected this thread on cpus = {cpus:?}, found {found}; set cpus to online ones that AllowedCPUs= \
+         of the unit or its container grants"
+    )]
+    Cpus {
+        /// CPUs that were asked for.
+        cpus: Vec<usize>,
+        /// Message of the system, or the CPUs that it gave.
+        found: String,
+    },
+    /// Locked memory was refused.
+    #[error(
+        "expected all memory to be locked, found {found}; allow it with LimitMEMLOCK=infinity in the unit or \
+         memlock unlimited in /etc/security/limits.d"
+    )]
+    Memory {
+        /// Message of the system.
+        found: String,
+    },
+    /// The timer slack was refused.
+    #[error(
+        "expected a timer slack of {nanoseconds} ns, found {found}; allow prctl in SystemCallFilter= of the \
+         unit or set timer-slack-ns = 0"
+    )]
+    TimerSlack {
+        /// Timer slack that was asked for, ns.
+        nanoseconds: u64,
+        /// Message of the system.
+        found: String,
+    },
+}
+
+impl Default for RealtimeSettings {
+    fn default() -> Self {
+        RealtimeSettings {
+            priority: 0,
+            cpus: Vec::new(),
+            lock_memory: false,
+            prefault_stack_kb: 256,
+            flush_to_zero: true,
+            timer_slack_ns: 1,
+        }
+    }
+}
+
+impl RealtimeSettings {
+    /// Returns a sentence for each value that cannot be used on this machine.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems_on(&machine::online_cpus(Path::new("/")))
+    }
+
+    /// Returns a sentence for each value that cannot be used on a machine with the CPUs `online`. An empty list means
+    /// that the machine does not say which CPUs it has.
+    pub(crate) fn problems_on(&self, online: &[usize]) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut expect = |holds: bool, expected: String| {
+            if !holds {
+                problems.push(expected);
+            }
+        };
+        expect(
+            (0..=PRIORITY_MAX).contains(&self.priority),
+            format!("expected a realtime.priority of 0 to {PRIORITY_MAX}, found {}", self.priority),
+        );
+        expect(
+            self.prefault_stack_kb <= PREFAULT_STACK_KB_MAX,
+            format!(
+                "expected at most {PREFAULT_STACK_KB_MAX} for realtime.prefault-stack-kb, found {}",
+                self.prefault_stack_kb
+            ),
+        );
+        expect(
+            self.timer_slack_ns <= TIMER_SLACK_NS_MAX,
+            format!(
+                "expected at most {TIMER_SLACK_NS_MAX} for realtime.timer-slack-ns, found {}",
+                self.timer_slack_ns
+            ),
+        );
+        let missing: Vec<_> = self.cpus.iter().filter(|cpu| !online.contains(cpu)).collect();
+        expect(
+            missing.is_empty() || online.is_empty(),
+            format!("expected in realtime.cpus some of the online CPUs {online:?}, found also {missing:?}"),
+        );
+        problems
+    }
+}
+
+/// Locks the present and future memory of this process. Called once, before the real-time threads start.
+pub fn lock_memory(settings: &RealtimeSettings) -> Vec<Refused> {
+    let done = if settings.lock_memory { lock_all() } else { Ok(()) };
+    done.err().into_iter().collect()
+}
+
+/// Applies the settings to the calling thread. The source, decode and publish threads call it first of all, once,
+/// before the first bin.
+///
+/// Returns what the system refused, which the caller must report before the first bin.
+pub fn enter(settings: &RealtimeSettings) -> Vec<Refused> {
+    prefault_stack(settings.prefault_stack_kb);
+    if settings.flush_to_zero {
+        flush_to_zero();
+    }
+    // The priority comes last, so that the other settings do not hold up other threads.
+    let done =
+        [set_timer_slack(settings.timer_slack_ns), pin(&settings.cpus), set_priority(settings.priority)];
+    done.into_iter().filter_map(Result::err).collect()
+}
+
+/// Returns a sentence for each refusal, with the names of all threads that met it.
+pub fn once_each(refused: &[(&'static str, Refused)]) -> Vec<String> {
+    let mut told: Vec<(String, Vec<&str>)> = Vec::new();
+    for (thread, refused) in refused {
+        let sentence = refused.to_string();
+        match told.iter_mut().find(|(said, _)| *said == sentence) {
+            Some((_, threads)) => threads.push(thread),
+            None => told.push((sentence, vec![thread])),
+        }
+    }
+    told.into_iter().map(|(sentence, threads)| format!("{}: {sentence}", threads.join(", "))).collect()
+}
+
+fn lock_all() -> Result<(), Refused> {
+    let refused = |found: String| Refused::Memory { found };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
+    let is_above_limits = machine::has_capability(Path::new("/"), machine::CAP_IPC_LOCK);
+    // Under a limit the lock may succeed now, and an allocation fail because of it hours later.
+    if limit.rlim_cur != libc::RLIM_INFINITY && !is_above_limits {
+        return Err(refused(format!("a limit of {} KB", limit.rlim_cur / 1024)));
+    }
+    // SAFETY: takes flags alone.
+    match unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } {
+        0 => Ok(()),
+        _ => Err(refused(last_error())),
+    }
+}
+
+/// Touches this much of the stack, so that the kernel maps it now and not by a page fault within a bin. Returns the
+/// address of the last page.
+fn prefault_stack(kilobytes: usize) -> usize {
+    const PAGE: usize = 4096;
+    /// Touches one page in each call, so that no more is touched than was asked for. Returns the address of the last
+    /// page.
+    #[inline(never)]
+    fn touch(pages: usize) -> usize {
+        let mut page = [0u8; PAGE];
+        // Makes the optimiser treat the page as written here and read after the call, so that no frame is reused.
+        std::hint::black_box(&mut page);
+        let last = if pages > 1 { touch(pages - 1) } else { page.as_ptr().addr() };
+        std::hint::black_box(&page);
+        last
+    }
+    touch(kilobytes.div_ceil(PAGE / 1024))
+}
+
+/// Results and operands below the smallest normal number become 0, on this thread and those it starts.
+#[cfg(target_arch = "x86_64")]
+fn flush_to_zero() {
+    use std::arch::asm;
+    const FLUSH_TO_ZERO: u32 = 1 << 15;
+    const DENORMALS_ARE_ZERO: u32 = 1 << 6;
+    let mut mxcsr = 0u32;
+    // SAFETY: reads and writes the thread's SSE control register through a valid u32; the two bits exist on
+    // every x86_64 CPU. The compiler may compute constants without them, which differs below 1.2e-38 alone.
+    unsafe {
+        asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags));
+        mxcsr |= FLUSH_TO_ZERO | DENORMALS_ARE_ZERO;
+        asm!("ldmxcsr [{}]", in(reg) &raw const mxcsr, options(nostack, preserves_flags, readonly));
+    }
+}
+
+/// Results and operands below the smallest normal number become 0, on this thread and those it starts.
+#[cfg(target_arch = "aarch64")]
+fn flush_to_zero() {
+    use std::arch::asm;
+    const FLUSH_TO_ZERO: u64 = 1 << 24;
+    let mut fpcr: u64;
+    // SAFETY: reads and writes the thread's floating-point control register, with bit 24 on every ARMv8 CPU.
+    // The compiler may compute constants without it, which differs below 1.2e-38 alone.
+    unsafe {
+        asm!("mrs {}, fpcr", out(reg) fpcr, options(nomem, nostack, preserves_flags));
+        fpcr |= FLUSH_TO_ZERO;
+        asm!("msr fpcr, {}", in(reg) fpcr, options(nomem, nostack, preserves_flags));
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn flush_to_zero() {}
+
+fn set_timer_slack(nanoseconds: u64) -> Result<(), Refused> {
+    if nanoseconds == 0 {
+        return Ok(());
+    }
+    // SAFETY: PR_SET_TIMERSLACK takes one number and concerns the calling thread alone.
+    match unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds as libc::c_ulong) } {
+        0 => Ok(()),
+        _ => Err(Refused::TimerSlack { nanoseconds, found: last_error() }),
+    }
+}
+
+fn pin(cpus: &[usize]) -> Result<(), Refused> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let refused = |found: String| Refused::Cpus { cpus: cpus.to_vec(), found };
+    let all = 0..libc::CPU_SETSIZE as usize;
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: a set of all zeros is the empty one, CPU_SET and CPU_ISSET stay within it for the numbers of
+    // `all`, both calls get its size, and 0 is the calling thread.
+    let got: Vec<usize> = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        cpus.iter().filter(|cpu| all.contains(cpu)).for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
+        if libc::sched_setaffinity(0, size, &set) != 0 {
+            return Err(refused(last_error()));
+        }
+        libc::sched_getaffinity(0, size, &mut set);
+        all.filter(|cpu| libc::CPU_ISSET(*cpu, &set)).collect()
+    };
+    // The system silently leaves out CPUs that it does not grant.
+    if cpus.iter().all(|cpu| got.contains(cpu)) {
+        Ok(())
+    } else {
+        Err(refused(format!("it on {got:?} alone")))
+    }
+}
+
+fn set_priority(priority: i32) -> Result<(), Refused> {
+    if priority == 0 {
+        return Ok(());
+    }
+    // SAFETY: a sched_param of zeros and a priority is a valid one, and the thread is the calling one.
+    let error = unsafe {
+        let mut parameter: libc::sched_param = std::mem::zeroed();
+        parameter.sched_priority = priority;
+        libc::pthread_setschedparam(libc::pthread_self(), libc::SCHED_FIFO, &parameter)
+    };
+    match error {
+        0 => Ok(()),
+        error => Err(Refused::Priority { priority, found: sentence(error) }),
+    }
+}
+
+fn last_error() -> String {
+    sentence(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}
+
+/// Returns the system's message for an error number, as the middle of a sentence.
+fn sentence(error: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(error).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Bins on their way in: what a [`Source`] delivers, and what happens to a bin before anybody else sees it.
+//!
+//! [`runs`] recognises a source that started to count again, [`rebin`] joins narrow bins to the model's, and [`clock`] follows
+//! the source's clock.
+
+pub mod clock;
+pub mod rebin;
+pub mod runs;
+
+use ndt_protocol::Bin;
+use ndt_protocol::limits::VELOCITY_DIMS_MAX;
+use ndt_protocol::wire::WireError;
+use runs::Runs;
+
+/// What one call of [`Source::receive`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// The next bin is in `bin`. After any other variant the content of `bin` has no meaning.
+    Bin,
+    /// Nothing came for a while; the caller asks again.
+    Nothing,
+    /// Nothing can come: the connection is lost, or was never made.
+    Gone,
+    /// A message that was not used.
+    Refused(Refusal),
+    /// The source has ended; no bin will come.
+    Ended,
+}
+
+/// Why a message was not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes are no bin for this model.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The stream has other channels than the bundle, or another order.
+    #[error("expected the bundle's channel ids in the bundle's order, found a stream of others")]
+    Channels,
+}
+
+/// A stream of bins. Owned by the source thread, which calls `receive` in a loop.
+pub trait Source: Send {
+    /// Waits for the next bin, for at most about 100 ms, so that the thread can be asked to stop. Stamps the arrival as early
+    /// as it can. May allocate only what the transport's library does.
+    fn receive(&mut self, bin: &mut Bin) -> Received;
+}
+
+impl Source for Box<dyn Source> {
+    fn receive(&mut self, bin: &mut Bin) -> Received {
+        self.as_mut().receive(bin)
+    }
+}
+
+/// Components of a velocity, m/s; a model with fewer leaves the last ones unused.
+pub type Velocity = [f32; VELOCITY_DIMS_MAX];
+
+/// The arrival of a bin: all that the guard needs of the bin to hold its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Arrival {
+    /// Number of the bin.
+    pub seq: u64,
+    /// Run of the source that the bin belongs to.
+    pub stream: u64,
+    /// End of the bin by the source's clock, ns.
+    pub source_ns: i64,
+    /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns.
+    pub arrival_ns: u64,
+    /// Velocity that the fallback decoder has for the bin; `None` without a fallback decoder or without enough history.
+    pub velocity: Option<Velocity>,
+}
+
+/// Takes a bin in before any other part sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Intake {
+    runs: Runs,
+}
+
+impl Intake {
+    /// Takes a bin in and gives it the stream of its run. Returns `None` for a bin without a count in any channel: it is
+    /// treated as if it had not come, so that it cannot keep the stale timer quiet.
+    ///
+    /// Runs on the source thread, once a bin. Must not allocate, block, lock or log.
+    pub fn take(&mut self, bin: &mut Bin) -> Option<Arrival> {
+        if bin.is_missing() {
+            return None;
+        }
+        self.runs.assign(bin);
+        let Bin { seq, stream, source_ns, arrival_ns, .. } = *bin;
+        Some(Arrival { seq, stream, source_ns, arrival_ns, velocity: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streams(bins: &[(u64, u64)]) -> Vec<u64> {
+        let mut intake = Intake::default();
+        let mut bin = Bin::empty();
+        bin.fill([0.0].into_iter(), 1.0);
+        let mut stream = |&(seq, stream): &(u64, u64)| {
+            (bin.seq, bin.stream) = (seq, stream);
+            intake.take(&mut bin).unwrap().stream
+        };
+        bins.iter().map(&mut stream).collect()
+    }
+
+    #[test]
+    fn a_source_that_counts_again_is_a_new_stream_and_a_late_bin_is_not() {
+        let late = [(900, 5), (899, 5), (3, 5), (901, 5), (885, 5)];
+        assert_eq!(streams(&late), [5; 5]);
+        let found = streams(&[(900, 5), (0, 5), (1, 5), (2, 5), (40, 5), (0, 5), (1, 5), (0, 9)]);
+        let (again, third) = (found[2], found[6]);
+        assert!(again != 5 && third != 5 && third != again);
+        assert_eq!(found, [5, 5, again, again, again, again, third, 9]);
+        // A source that had only sent ten bins: after eight late ones it is believed.
+        let bins: Vec<(u64, u64)> = (0..10).chain(0..10).map(|seq| (seq, 5)).collect();
+        let found = streams(&bins);
+        assert!(found[..19].iter().all(|stream| *stream == 5) && found[19] != 5);
+        // One that repeats a bin for ever has not begun again.
+        assert_eq!(streams(&[(7, 5); 40]), [5; 40]);
+    }
+
+    #[test]
+    fn a_bin_without_any_count_is_not_taken_in() {
+        let mut bin = Bin::empty();
+        bin.fill([f32::NAN, -1.0, f32::INFINITY].into_iter(), 10.0);
+        assert_eq!(Intake::default().take(&mut bin), None);
+    }
+}

@@ -1,0 +1,204 @@
+//! Narrow bins of a rig (1 or 5 ms counts) to the bins of the model.
+//!
+//! A model bin is counted from where its segment or stream begins, so that it never spans a segment's start. One
+//! that lacks a part is not made: a sum over less time would be a lower rate, and the decoder knows what to do
+//! about a bin that is missing.
+
+use super::runs::Runs;
+use ndt_protocol::Bin;
+use ndt_protocol::binner::{BinError, Rebinner};
+use ndt_protocol::wire::WireError;
+
+/// Makes model bins of a stream. Owned by the source thread.
+pub struct Rebin {
+    model_us: u32,
+    channels: usize,
+    count_max: f32,
+    /// Made anew when the source's width changes, which allocates; `None` while it sends the model's own.
+    narrow: Option<Narrow>,
+}
+
+struct Narrow {
+    width_us: u32,
+    rebinner: Rebinner,
+    /// NaN where a channel has no count.
+    counts: Vec<f32>,
+    /// A source may begin again under its old stream id in the middle of a model bin.
+    runs: Runs,
+    place: Option<Place>,
+}
+
+/// Where in the stream the narrow bins are.
+#[derive(Clone, Copy)]
+struct Place {
+    stream: u64,
+    /// Number of the narrow bin that model bins are counted from, and of the model bin that begins there.
+    from: u64,
+    model_from: u64,
+    /// Number that the next narrow bin should have.
+    next: u64,
+    /// Whether the model bin that is being filled begins a segment.
+    segment_start: bool,
+    /// Whether it has all parts so far.
+    whole: bool,
+}
+
+impl Rebin {
+    /// Takes bins as wide as `model_us` as they are, and sums narrower ones.
+    pub fn new(model_us: u32, channels: usize, count_max: f32) -> Rebin {
+        Rebin { model_us, channels, count_max, narrow: None }
+    }
+
+    /// Takes a bin of the stream; whether `bin` now holds one of the model's, which ends with this part.
+    /// Runs on the source thread for each bin of the source; allocates only when the width changes.
+    ///
+    /// # Errors
+    /// [`WireError::BinWidth`] when the width is no whole part of the model's; `bin` is then as it was.
+    pub fn push(&mut self, bin: &mut Bin, width_us: u32) -> Result<bool, WireError> {
+        if width_us == self.model_us {
+            self.narrow = None;
+            return Ok(true);
+        }
+        if self.narrow.as_ref().is_none_or(|narrow| narrow.width_us != width_us) {
+            let narrow = Narrow::new(width_us, self.model_us, self.channels);
+            let refused = |_| WireError::BinWidth { expected: self.model_us, found: width_us };
+            self.narrow = Some(narrow.map_err(refused)?);
+        }
+        let Some(narrow) = &mut self.narrow else { return Ok(false) };
+        Ok(narrow.push(bin, self.count_max))
+    }
+}
+
+impl Narrow {
+    fn new(width_us: u32, model_us: u32, channels: usize) -> Result<Narrow, BinError> {
+        let ms = |us: u32| f64::from(us) * 1e-3;
+        let rebinner = Rebinner::new(ms(width_us), ms(model_us), channels)?;
+        Ok(Narrow { width_us, rebinner, counts: vec![0.0; channels], runs: Runs::default(), place: None })
+    }
+
+    fn push(&mut self, bin: &mut Bin, count_max: f32) -> bool {
+        self.runs.assign(bin);
+        let parts = self.rebinner.parts() as u64;
+        let mut place = match self.place {
+            Some(place) if place.stream == bin.stream && bin.seq < place.next => return false,
+            Some(place) if place.stream == bin.stream && !bin.segment_start => place,
+            Some(place) if place.stream == bin.stream => Place {
+                from: bin.seq,
+                // What was begun before the segment's start is given up, and what was lost has its numbers.
+                model_from: place.model_from + (bin.seq - place.from).div_ceil(parts),
+                next: bin.seq,
+                segment_start: true,
+                ..place
+            },
+            // Joined late: the phase is that of a stream from 0, unless a segment starts here.
+            _ => Place {
+                stream: bin.stream,
+                from: if bin.segment_start { bin.seq } else { bin.seq - bin.seq % parts },
+                model_from: if bin.segment_start { bin.seq.div_ceil(parts) } else { bin.seq / parts },
+                next: bin.seq,
+                segment_start: bin.segment_start,
+                whole: false,
+            },
+        };
+        let part = (bin.seq - place.from) % parts;
+        let begins = part == 0;
+        place.whole = begins || (place.whole && bin.seq == place.next);
+        place.next = bin.seq + 1;
+        self.counts.iter_mut().zip(bin.counts_or_nan()).for_each(|(count, value)| *count = value);
+        // Channels are checked when the message is read: the rebinner has as many.
+        let sums = if place.whole { self.rebinner.push(&self.counts, begins).ok().flatten() } else { None };
+        let complete = sums.is_some();
+        if let Some(sums) = sums {
+            bin.fill(sums.iter().copied(), count_max);
+            bin.seq = place.model_from + (place.next - 1 - place.from) / parts;
+            bin.segment_start = place.segment_start;
+            place.segment_start = false;
+        }
+        self.place = Some(place);
+        complete
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bin(seq: u64, counts: [f32; 2], segment_start: bool) -> Bin {
+        let mut bin = Bin::empty();
+        bin.fill(counts.into_iter(), 50.0);
+        (bin.seq, bin.stream, bin.segment_start) = (seq, 3, segment_start);
+        bin.source_ns = (seq as i64 + 1) * 5_000_000;
+        bin
+    }
+
+    /// Pushes 5 ms bins and gives the 20 ms bins: number, counts, source time in ms, segment start.
+    fn made(bins: impl IntoIterator<Item = Bin>) -> Vec<(u64, Vec<f32>, i64, bool)> {
+        let mut rebin = Rebin::new(20_000, 2, 50.0);
+        let made = bins.into_iter().filter_map(|mut bin| {
+            let complete = rebin.push(&mut bin, 5_000).unwrap();
+            let counts: Vec<f32> = bin.counts_or_nan().collect();
+            complete.then_some((bin.seq, counts, bin.source_ns / 1_000_000, bin.segment_start))
+        });
+        made.collect()
+    }
+
+    #[test]
+    fn parts_are_summed_and_numbered_as_the_models_bins() {
+        let bins = (0..9).map(|seq| bin(seq, [1.0, seq as f32], seq == 0));
+        assert_eq!(made(bins), [(0, vec![4.0, 6.0], 20, true), (1, vec![4.0, 22.0], 40, false)]);
+        // Joined late: the numbers are those that the whole stream would have.
+        let bins = (40..48).map(|seq| bin(seq, [1.0, 0.0], false));
+        assert_eq!(made(bins).iter().map(|made| made.0).collect::<Vec<_>>(), [10, 11]);
+    }
+
+    #[test]
+    fn a_model_bin_that_lacks_a_part_is_missing_and_the_next_keeps_its_number() {
+        let bins = (0..16).filter(|seq| *seq != 5).map(|seq| bin(seq, [1.0, 0.0], false));
+        assert_eq!(made(bins).iter().map(|made| made.0).collect::<Vec<_>>(), [0, 2, 3]);
+        let bins = (0..16).filter(|seq| !(3..9).contains(seq)).map(|seq| bin(seq, [1.0, 0.0], false));
+        assert_eq!(made(bins).iter().map(|made| made.0).collect::<Vec<_>>(), [3]);
+        let bins = (0..8).flat_map(|seq| [bin(seq, [1.0, 0.0], false), bin(seq, [9.0, 9.0], false)]);
+        assert_eq!(made(bins).iter().map(|made| made.1[0]).collect::<Vec<_>>(), [4.0, 4.0], "duplicates");
+    }
+
+    #[test]
+    fn a_segment_start_begins_a_model_bin_and_gives_up_what_was_begun() {
+        let bins = (0..14).map(|seq| bin(seq, [1.0, 0.0], seq == 6));
+        let found: Vec<(u64, bool)> = made(bins).iter().map(|made| (made.0, made.3)).collect();
+        assert_eq!(found, [(0, false), (2, true), (3, false)]);
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_whole_stream_whatever_is_lost_doubled_or_begun_again() {
+        let numbers = |bins: Vec<Bin>| made(bins).iter().map(|made| made.0).collect::<Vec<_>>();
+        let one = |seq, starts| bin(seq, [1.0, 0.0], starts);
+        // 4 to 11 are lost before a segment's start.
+        assert_eq!(numbers((0..4).chain(12..16).map(|seq| one(seq, seq == 12)).collect()), [0, 3]);
+        // A segment's start comes twice, and once more much later.
+        let doubled = [0, 1, 2, 3, 4, 4, 5, 6, 7, 4, 8, 9, 10, 11];
+        assert_eq!(numbers(doubled.map(|seq| one(seq, seq == 4)).to_vec()), [0, 1, 2]);
+        // The source begins again under its old id: after two bins it is believed.
+        let again: Vec<Bin> = (400..408).chain(0..12).map(|seq| one(seq, false)).collect();
+        assert_eq!(numbers(again), [100, 101, 1, 2]);
+    }
+
+    #[test]
+    fn a_channel_without_a_count_in_any_part_has_none_in_the_sum() {
+        let bins = (0..4).map(|seq| bin(seq, [1.0, if seq == 2 { f32::NAN } else { 1.0 }], false));
+        let made = made(bins);
+        assert!(made[0].1[0] == 4.0 && made[0].1[1].is_nan());
+    }
+
+    #[test]
+    fn the_models_own_width_passes_and_one_that_does_not_divide_is_refused() {
+        let mut rebin = Rebin::new(20_000, 2, 50.0);
+        let mut wide = bin(7, [2.0, 0.0], false);
+        assert_eq!(rebin.push(&mut wide, 20_000), Ok(true));
+        assert_eq!((wide.seq, wide.counts()[0]), (7, 2.0));
+        for found in [3_000, 40_000, 0] {
+            let error = rebin.push(&mut wide, found).unwrap_err();
+            let sentence = format!("expected bins of 20000 us or a whole part of it, found {found} us");
+            assert_eq!(error.to_string(), sentence);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Offline decoding of a whole file of trials, as fast as the computer goes (`ndtd decode`).
+//!
+//! The model is the one that the daemon runs, and each trial starts without history; deadlines, gaps and the policy belong to
+//! the daemon alone. Files are safetensors of `f32`, which every framework of the field reads.
+
+use crate::engine::linear::LinearDecoder;
+use crate::engine::native::batch::{Answers, Batch, BatchError, Trials};
+use crate::engine::{self, EngineError};
+use ndt_protocol::bundle::precision::Precision;
+use ndt_protocol::bundle::tensors::{self, Tensors, TensorsError};
+use ndt_protocol::files::{self, FileError};
+use ndt_protocol::{Bundle, Manifest};
+use serde::Serialize;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Names of the arrays that an input may hold.
+const KNOWN: [&str; 2] = ["counts", "missing"];
+
+/// Input, output and threads of a decoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodeSettings {
+    /// File with `counts [trials, bins, channels]` and, optionally, `missing [trials, bins]`.
+    pub counts: PathBuf,
+    /// File to write: `log_rates [trials, bins, units]` unless the decoder is linear, and `velocity [trials, bins, dims]` if the
+    /// bundle has a velocity.
+    pub out: PathBuf,
+    /// Highest number of threads.
+    pub threads: NonZeroUsize,
+}
+
+/// Summary of a decoding.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// Id of the bundle.
+    pub bundle: String,
+    /// Engine that computed.
+    pub engine: String,
+    /// Highest number of threads that computed.
+    pub threads: usize,
+    /// Number of trials.
+    pub trials: usize,
+    /// Number of bins of each trial.
+    pub bins: usize,
+    /// Time of computing, without reading and writing, s.
+    pub seconds: f64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { trials, bins, seconds, engine, threads, .. } = self;
+        write!(f, "{trials} trials of {bins} bins in {seconds:.3} s: {engine}, up to {threads} threads")
+    }
+}
+
+/// Why a file cannot be decoded. Nothing is written then.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The input is no safetensors file of f32.
+    #[error("{path}: {error}")]
+    Tensors {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with the file.
+        error: TensorsError,
+    },
+    /// The file holds an array of an unknown name.
+    #[error("expected the arrays \"counts\" and \"missing\", found \"{found}\"")]
+    Unknown {
+        /// Name of the array.
+        found: String,
+    },
+    /// The file holds no counts.
+    #[error("expected an array \"counts\" of [trials, bins, channels], found none")]
+    NoCounts,
+    /// The counts have another shape.
+    #[error("expected \"counts\" of [trials, bins, {channels} channels], found {found:?}")]
+    Counts {
+        /// Number of channels of the bundle.
+        channels: usize,
+        /// Shape of the array.
+        found: Vec<usize>,
+    },
+    /// Missing bins of another shape.
+    #[error("expected \"missing\" of [{trials} trials, {bins} bins], found {found:?}")]
+    Missing {
+        /// Of the counts.
+        trials: usize,
+        /// Of the counts.
+        bins: usize,
+        /// Shape of the array.
+        found: Vec<usize>,
+    },
+    /// Something that is no count.
+    #[error(
+        "expected counts from 0 to {count_max}, found {found} in trial {trial}, bin {bin}, channel {channel}"
+    )]
+    Count {
+        /// The highest that the bundle calls plausible.
+        count_max: u32,
+        /// What is there.
+        found: f32,
+        /// Where, from 0.
+        trial: usize,
+        /// Where, from 0.
+        bin: usize,
+        /// Where, from 0.
+        channel: usize,
+    },
+    /// Something that is neither missing nor not.
+    #[error("expected 0 or 1 for each bin in \"missing\", found {found} in trial {trial}, bin {bin}")]
+    Flag {
+        /// What is there.
+        found: f32,
+        /// Where, from 0.
+        trial: usize,
+        /// Where, from 0.
+        bin: usize,
+    },
+    /// The numbers are not the trainer's.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The arrays do not fit, which their shapes have ruled out.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+}
+
+/// Decodes what `settings` say with `bundle`. `total` is told the number of trials before the first of them, `done` is
+/// called after each, on any thread.
+///
+/// # Errors
+/// [`DecodeError`]; what was at the place of the output is then unchanged.
+pub fn decode_file(
+    bundle: &Bundle,
+    settings: &DecodeSettings,
+    total: &dyn Fn(usize),
+    done: &(dyn Fn() + Sync),
+) -> Result<Report, DecodeError> {
+    // Not after all has been computed.
+    let folder = settings.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or(Ok(()), |folder| std::fs::metadata(folder).map(drop).map_err(FileError::at(folder)))?;
+    let computer = Computer::new(bundle, settings.threads)?;
+    let arrays = read(&settings.counts)?;
+    let trials = trials(&arrays, &bundle.manifest)?;
+    total(trials.trials);
+    let from = Instant::now();
+    let answers = computer.evaluate(trials, done)?;
+    let seconds = from.elapsed().as_secs_f64();
+    let Trials { trials, bins, .. } = trials;
+    files::write_file(&settings.out, &written(answers, trials, bins, &bundle.manifest))?;
+    Ok(Report {
+        bundle: bundle.manifest.id.clone(),
+        engine: computer.name(),
+        threads: if matches!(computer, Computer::Linear(_)) { 1 } else { settings.threads.get() },
+        trials,
+        bins,
+        seconds,
+    })
+}
+
+/// What computes whole trials.
+enum Computer {
+    Transformer(Box<Batch>),
+    /// On one thread: it reads its input hardly faster than it answers.
+    Linear(LinearDecoder),
+}
+
+impl Computer {
+    /// That of `bundle`, whose golden vectors it has reproduced.
+    fn new(bundle: &Bundle, threads: NonZeroUsize) -> Result<Computer, EngineError> {
+        let Some(mut decoder) = LinearDecoder::new(bundle) else {
+            let batch = Batch::new(bundle, threads);
+            batch.reproduce_golden(bundle)?;
+            return Ok(Computer::Transformer(Box::new(batch)));
+        };
+        engine::reproduce_golden(&mut decoder, bundle, engine::tolerance(Precision::F32, bundle)?)?;
+        Ok(Computer::Linear(decoder))
+    }
+
+    fn evaluate(&self, trials: Trials, done: &(dyn Fn() + Sync)) -> Result<Answers, BatchError> {
+        let decoder = match self {
+            Computer::Transformer(batch) => return batch.evaluate(trials, done),
+            Computer::Linear(decoder) => decoder,
+        };
+        let channels = trials.counts.len() / (trials.trials * trials.bins).max(1);
+        let mut velocity = Vec::new();
+        for trial in 0..trials.trials {
+            let mut decoder = decoder.clone();
+            decoder.forget();
+            for row in trial * trials.bins..(trial + 1) * trials.bins {
+                match trials.missing.is_some_and(|flags| flags[row] != 0.0) {
+                    true => decoder.push_missing(),
+                    false => decoder.push(&trials.counts[row * channels..][..channels]),
+                }
+                velocity.extend_from_slice(decoder.velocity());
+            }
+            done();
+        }
+        Ok(Answers { log_rates: Vec::new(), velocity })
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Computer::Transformer(batch) => batch.name(),
+            Computer::Linear(decoder) => engine::Engine::name(decoder),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Tensors, DecodeError> {
+    let bytes = std::fs::read(path).map_err(FileError::at(path))?;
+    tensors::from_bytes(&bytes).map_err(|error| DecodeError::Tensors { path: path.to_owned(), error })
+}
+
+fn written(answers: Answers, trials: usize, bins: usize, manifest: &Manifest) -> Vec<u8> {
+    let Answers { log_rates, velocity } = answers;
+    let shape = |of: usize| vec![trials, bins, of];
+    let mut arrays = Tensors::new();
+    if manifest.units() > 0 {
+        arrays.insert("log_rates".to_owned(), (shape(manifest.units()), log_rates));
+    }
+    if manifest.velocity.is_some() {
+        arrays.insert("velocity".to_owned(), (shape(manifest.velocity_dims()), velocity));
+    }
+    tensors::to_bytes(&arrays)
+}
+
+/// The trials in `arrays`, if they are some for a bundle of `manifest`.
+fn trials<'a>(arrays: &'a Tensors, manifest: &Manifest) -> Result<Trials<'a>, DecodeError> {
+    if let Some(found) = arrays.keys().find(|name| !KNOWN.contains(&name.as_str())) {
+        return Err(DecodeError::Unknown { found: found.clone() });
+    }
+    let channels = manifest.channels();
+    let (shape, counts) = arrays.get("counts").ok_or(DecodeError::NoCounts)?;
+    let [trials, bins, found] = shape[..] else {
+        return Err(DecodeError::Counts { channels, found: shape.clone() });
+    };
+    if found != channels {
+        return Err(DecodeError::Counts { channels, found: shape.clone() });
+    }
+    let missing = match arrays.get("missing") {
+        Some((shape, _)) if shape[..] != [trials, bins] => {
+            return Err(DecodeError::Missing { trials, bins, found: shape.clone() });
+        }
+        missing => missing.map(|(_, flags)| flags.as_slice()),
+    };
+    if let Some(at) = missing.and_then(|flags| flags.iter().position(|flag| ![0.0, 1.0].contains(flag))) {
+        let found = missing.map_or(f32::NAN, |flags| flags[at]);
+        return Err(DecodeError::Flag { found, trial: at / bins, bin: at % bins });
+    }
+    let count_max = manifest.count_max;
+    for (row, counts) in counts.chunks_exact(channels).enumerate() {
+        // Counts of a bin that never came are not looked at.
+        if missing.is_some_and(|flags| flags[row] != 0.0) {
+            continue;
+        }
+        // What the daemon would not take for a count; a NaN is in no range.
+        if let Some(channel) = counts.iter().position(|count| !(0.0..=count_max as f32).contains(count)) {
+            let (trial, bin, found) = (row / bins, row % bins, counts[channel]);
+            return Err(DecodeError::Count { count_max, found, trial, bin, channel });
+        }
+    }
+    Ok(Trials { counts, missing, trials, bins })
+}

@@ -1,0 +1,55 @@
+//! Where estimates go: a [`Publisher`] for each transport, and [`Outputs`] that gives every estimate to all of them.
+
+use ndt_protocol::Estimate;
+
+/// Publishes estimates over one transport. Owned by the publish thread.
+pub trait Publisher: Send {
+    /// Publishes one estimate. Runs on the publish thread, once a bin. Must not block, lock or log, and must not wait for a
+    /// peer; may allocate only what the transport's library takes over.
+    fn publish(&mut self, estimate: &Estimate);
+
+    /// Publishes what estimates consist of, for subscribers that have just come. Runs on the publish thread, once a second. A
+    /// transport that describes itself when it is found has nothing to do here.
+    fn describe(&mut self) {}
+}
+
+/// Publishes to a function, for tests and measurements within one process.
+impl<F: FnMut(&Estimate) + Send> Publisher for F {
+    fn publish(&mut self, estimate: &Estimate) {
+        self(estimate);
+    }
+}
+
+/// A publisher that is open, and its address.
+pub struct Opened {
+    /// Publishes to the address.
+    pub publisher: Box<dyn Publisher>,
+    /// Address as bound, or name of the streams.
+    pub address: String,
+    /// Outputs with a lower number publish an estimate first: those that wait for nobody before those that wake a thread.
+    pub turn: u8,
+}
+
+/// All outputs of a daemon.
+pub struct Outputs {
+    publishers: Vec<Box<dyn Publisher>>,
+}
+
+impl Outputs {
+    /// Takes the outputs and returns their addresses too, in the order given. Estimates go to them by their turn.
+    pub fn new(mut opened: Vec<Opened>) -> (Outputs, Vec<String>) {
+        let addresses = opened.iter().map(|output| output.address.clone()).collect();
+        opened.sort_by_key(|output| output.turn);
+        (Outputs { publishers: opened.into_iter().map(|output| output.publisher).collect() }, addresses)
+    }
+}
+
+impl Publisher for Outputs {
+    fn publish(&mut self, estimate: &Estimate) {
+        self.publishers.iter_mut().for_each(|publisher| publisher.publish(estimate));
+    }
+
+    fn describe(&mut self) {
+        self.publishers.iter_mut().for_each(|publisher| publisher.describe());
+    }
+}

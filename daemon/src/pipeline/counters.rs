@@ -1,0 +1,125 @@
+//! Counts of what happened since the start: the real-time threads write them, the control plane reads them.
+
+use crate::decoder::DecoderCounters;
+use crate::guard::GuardCounters;
+use crate::input::Refusal;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// A snapshot of all counters.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Stats {
+    /// Bins received that fit the model.
+    pub bins: u64,
+    /// Bins among them with at least one channel that carried no count.
+    pub invalid_bins: u64,
+    /// Bins without a count in any channel, which are treated as missing.
+    pub empty: u64,
+    /// Counters of the decoder.
+    pub decoder: DecoderCounters,
+    /// Counters of the guard.
+    pub guard: GuardCounters,
+    /// Messages that were refused.
+    pub refused: u64,
+    /// Why the last of them was refused.
+    pub last_refused: Option<Refusal>,
+    /// Bins and estimates dropped from full queues.
+    pub overflowed: u64,
+}
+
+impl Stats {
+    /// Number of estimates published.
+    pub fn published(&self) -> u64 {
+        self.guard.estimates.iter().sum()
+    }
+}
+
+/// Counters that the threads share, and the request to stop. Plain atomics: no real-time thread ever waits for a reader.
+#[derive(Default)]
+pub struct Counters {
+    stop: AtomicBool,
+    bins: AtomicU64,
+    invalid_bins: AtomicU64,
+    empty: AtomicU64,
+    refused: AtomicU64,
+    overflowed: AtomicU64,
+    decoder: [AtomicU64; 5],
+    estimates: [AtomicU64; 6],
+    guard: [AtomicU64; 4],
+    /// The source thread only tries to lock it and never waits, so one reason of many may be lost.
+    last_refused: Mutex<Option<Refusal>>,
+}
+
+impl Counters {
+    /// Asks the source thread to stop; the others end after it.
+    pub fn ask_to_stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+
+    /// Whether the source thread shall stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    /// Counts a bin that came, with so many channels that carried no count.
+    pub fn received(&self, invalid_channels: usize) {
+        self.bins.fetch_add(1, Relaxed);
+        self.invalid_bins.fetch_add(u64::from(invalid_channels > 0), Relaxed);
+    }
+
+    /// Counts a bin without a count in any channel.
+    pub fn empty(&self) {
+        self.empty.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an item that a full queue dropped, if one was.
+    pub fn overflowed(&self, dropped: bool) {
+        self.overflowed.fetch_add(u64::from(dropped), Relaxed);
+    }
+
+    /// Counts a message that was refused, and keeps the reason.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refused.fetch_add(1, Relaxed);
+        if let Ok(mut last) = self.last_refused.try_lock() {
+            *last = Some(refusal);
+        }
+    }
+
+    /// Takes over the decoder's counters. Runs on the decode thread, once a bin.
+    pub fn decoded(&self, counters: &DecoderCounters) {
+        let DecoderCounters { duplicates, observed, unbridged, restarts, clock_jumps } = *counters;
+        store(&self.decoder, [duplicates, observed, unbridged, restarts, clock_jumps]);
+    }
+
+    /// Takes over the guard's counters. Runs on the publish thread, once a turn.
+    pub fn published(&self, counters: &GuardCounters) {
+        let GuardCounters { estimates, late_results, behind, renumbered, skipped } = *counters;
+        store(&self.estimates, estimates);
+        store(&self.guard, [late_results, behind, renumbered, skipped]);
+    }
+
+    /// Takes a snapshot.
+    pub fn stats(&self) -> Stats {
+        let [duplicates, observed, unbridged, restarts, clock_jumps] = load(&self.decoder);
+        let [late_results, behind, renumbered, skipped] = load(&self.guard);
+        let estimates = load(&self.estimates);
+        Stats {
+            bins: self.bins.load(Relaxed),
+            invalid_bins: self.invalid_bins.load(Relaxed),
+            empty: self.empty.load(Relaxed),
+            decoder: DecoderCounters { duplicates, observed, unbridged, restarts, clock_jumps },
+            guard: GuardCounters { estimates, late_results, behind, renumbered, skipped },
+            refused: self.refused.load(Relaxed),
+            last_refused: self.last_refused.lock().map_or(None, |last| *last),
+            overflowed: self.overflowed.load(Relaxed),
+        }
+    }
+}
+
+fn store<const N: usize>(shared: &[AtomicU64; N], counts: [u64; N]) {
+    shared.iter().zip(counts).for_each(|(shared, count)| shared.store(count, Relaxed));
+}
+
+fn load<const N: usize>(shared: &[AtomicU64; N]) -> [u64; N] {
+    std::array::from_fn(|i| shared[i].load(Relaxed))
+}

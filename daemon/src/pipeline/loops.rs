@@ -1,0 +1,237 @@
+//! The bodies of the three real-time threads.
+//!
+//! Each loop is a struct that owns all that its thread needs. A *turn* of a loop never waits and takes the time as an argument:
+//! the simulation of the project's tests runs the same turns on a clock of its own. `run` is the thread: it waits, reads
+//! the clock and takes turns.
+
+use super::counters::Counters;
+use super::keep_warm::KeepWarm;
+use crate::decoder::Decoder;
+use crate::guard::Guard;
+use crate::input::{Arrival, Intake, Received, Source, Velocity};
+use crate::output::Publisher;
+use crate::queue::Queue;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use ndt_protocol::{Bin, Estimate};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the estimates are described to subscribers that have just come.
+const DESCRIBE_EVERY_NS: u64 = 1_000_000_000;
+
+/// What the guard learns from the source thread.
+#[derive(Debug, Clone, Copy)]
+pub enum SourceEvent {
+    /// A bin has arrived.
+    Arrived(Arrival),
+    /// The connection to the source is lost.
+    PeerGone,
+}
+
+/// Takes bins from a source, and hands each to the decode thread and its arrival to the publish thread.
+///
+/// `fallback` returns the velocity that the fallback decoder has for a bin.
+pub struct SourceLoop<S, F> {
+    source: S,
+    fallback: F,
+    intake: Intake,
+    bin: Bin,
+    is_gone: bool,
+    /// Full: drops the oldest event. The guard then answers that bin as if it had never come.
+    events: Queue<SourceEvent>,
+    /// Full: drops the oldest bin. The decoder then takes it as missing.
+    bins: Queue<Bin>,
+    counters: Arc<Counters>,
+}
+
+impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
+    /// Makes the loop of a source thread.
+    pub fn new(
+        source: S,
+        fallback: F,
+        events: Queue<SourceEvent>,
+        bins: Queue<Bin>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let (intake, bin, is_gone) = (Intake::default(), Bin::empty(), false);
+        SourceLoop { source, fallback, intake, bin, is_gone, events, bins, counters }
+    }
+
+    /// Runs on the source thread until the pipeline stops or the source ends.
+    pub fn run(mut self) {
+        while !self.counters.is_stopping() && self.turn() {}
+    }
+
+    /// Receives once from the source, and returns whether more can come. Runs on the source thread, once a bin. Must not
+    /// allocate, lock or log for a good bin.
+    pub fn turn(&mut self) -> bool {
+        let received = self.source.receive(&mut self.bin);
+        if received == Received::Gone && !self.is_gone {
+            self.counters.overflowed(self.events.push(SourceEvent::PeerGone));
+        }
+        self.is_gone = received == Received::Gone || (self.is_gone && received == Received::Nothing);
+        match received {
+            Received::Bin => self.take_in(),
+            Received::Nothing | Received::Gone => {}
+            Received::Refused(refusal) => self.counters.refused(refusal),
+            Received::Ended => return false,
+        }
+        true
+    }
+
+    fn take_in(&mut self) {
+        let Some(mut arrival) = self.intake.take(&mut self.bin) else { return self.counters.empty() };
+        arrival.velocity = (self.fallback)(&self.bin);
+        self.counters.received(self.bin.invalid_channels());
+        self.counters.overflowed(self.events.push(SourceEvent::Arrived(arrival)));
+        self.counters.overflowed(self.bins.push(self.bin.clone()));
+    }
+}
+
+/// Decodes bins in the order of the queue.
+pub struct DecodeLoop {
+    decoder: Decoder,
+    warmth: KeepWarm,
+    bins: Receiver<Bin>,
+    /// Full: drops the oldest estimate. The guard answers that bin at its deadline.
+    estimates: Queue<Estimate>,
+    counters: Arc<Counters>,
+}
+
+impl DecodeLoop {
+    /// Makes the loop of a decode thread.
+    pub fn new(
+        decoder: Decoder,
+        warmth: KeepWarm,
+        bins: Receiver<Bin>,
+        estimates: Queue<Estimate>,
+        counters: Arc<Counters>,
+    ) -> DecodeLoop {
+        DecodeLoop { decoder, warmth, bins, estimates, counters }
+    }
+
+    /// Runs on the decode thread until the source thread ends. Sleeps on the queue, and runs a step without a bin whenever it
+    /// was idle for as long as is configured.
+    pub fn run(mut self, mut clock: impl FnMut() -> u64) {
+        loop {
+            let bin = match self.warmth.patience(clock()) {
+                None => self.bins.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(patience) => self.bins.recv_timeout(patience),
+            };
+            match bin {
+                Ok(bin) => self.turn(&bin, &mut clock),
+                Err(RecvTimeoutError::Timeout) => self.keep_warm(&mut clock),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Removes the next bin from the queue, for callers that do not wait.
+    pub fn next_bin(&self) -> Option<Bin> {
+        self.bins.try_recv().ok()
+    }
+
+    /// Decodes `bin`, and hands on an estimate for it and for each bin that is missing before it. `clock` is read before and
+    /// after a step. Runs on the decode thread, once a bin. Must not allocate, block, lock or log.
+    pub fn turn(&mut self, bin: &Bin, clock: &mut impl FnMut() -> u64) {
+        let DecodeLoop { decoder, estimates, counters, .. } = self;
+        let now_ns = clock();
+        decoder.decode(bin, self.bins.len(), now_ns, &mut |estimate| {
+            estimate.decoded_ns = clock();
+            counters.overflowed(estimates.push(estimate.clone()));
+        });
+        self.warmth.computed(clock());
+        self.counters.decoded(&self.decoder.counters());
+    }
+
+    /// Runs one step without a bin. It starts only while no bin waits, so that it delays a bin by less than a step.
+    fn keep_warm(&mut self, clock: &mut impl FnMut() -> u64) {
+        match self.decoder.keep_warm() {
+            true => self.warmth.computed(clock()),
+            false => self.warmth = KeepWarm::never(),
+        }
+    }
+}
+
+/// Publishes exactly one estimate for each bin period.
+pub struct PublishLoop<P> {
+    guard: Guard,
+    publisher: P,
+    look_every_ns: u64,
+    describe_ns: u64,
+    events: Receiver<SourceEvent>,
+    estimates: Receiver<Estimate>,
+    counters: Arc<Counters>,
+}
+
+impl<P: Publisher> PublishLoop<P> {
+    /// Makes the loop of a publish thread. It looks for arrivals every `look_every_ns` at least.
+    pub fn new(
+        guard: Guard,
+        look_every_ns: u64,
+        publisher: P,
+        events: Receiver<SourceEvent>,
+        estimates: Receiver<Estimate>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        PublishLoop { guard, publisher, look_every_ns, describe_ns: 0, events, estimates, counters }
+    }
+
+    /// Runs on the publish thread until the decode thread ends. Sleeps on results alone: an arrival need not wake it, as long
+    /// as it looks for arrivals often enough to know of each before its deadline.
+    pub fn run(mut self, mut clock: impl FnMut() -> u64) {
+        loop {
+            let now_ns = clock();
+            self.describe(now_ns);
+            let wake_ns = self.wake_ns(now_ns);
+            let result = self.estimates.recv_timeout(Duration::from_nanos(wake_ns.saturating_sub(now_ns)));
+            match result {
+                Ok(result) => self.turn(Some(&result), &mut clock),
+                Err(RecvTimeoutError::Timeout) => self.turn(None, &mut clock),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Removes the next result from the queue, for callers that do not wait.
+    pub fn next_result(&self) -> Option<Estimate> {
+        self.estimates.try_recv().ok()
+    }
+
+    /// Describes the estimates when a description is due. Runs on the publish thread, before each turn.
+    pub fn describe(&mut self, now_ns: u64) {
+        if now_ns >= self.describe_ns {
+            self.publisher.describe();
+            self.describe_ns = now_ns + DESCRIBE_EVERY_NS;
+        }
+    }
+
+    /// When the next turn is due if no result comes before.
+    pub fn wake_ns(&self, now_ns: u64) -> u64 {
+        self.guard.wake_ns().unwrap_or(u64::MAX).min(now_ns + self.look_every_ns).min(self.describe_ns)
+    }
+
+    /// Takes in every event and one result, and publishes what is due. Runs on the publish thread, once a bin and at every
+    /// deadline. Must not block, lock or log; allocates only the frames that a transport takes over.
+    pub fn turn(&mut self, result: Option<&Estimate>, clock: &mut impl FnMut() -> u64) {
+        // The arrival of a bin is in the queue before its result is.
+        for event in self.events.try_iter() {
+            match event {
+                SourceEvent::Arrived(arrival) => self.guard.arrived(arrival),
+                SourceEvent::PeerGone => self.guard.peer_gone(),
+            }
+        }
+        if let Some(result) = result {
+            let publisher = &mut self.publisher;
+            self.guard.decoded(result, &mut |estimate| stamp_and_publish(publisher, estimate, clock()));
+        }
+        let (now_ns, publisher) = (clock(), &mut self.publisher);
+        self.guard.tick(now_ns, &mut |estimate| stamp_and_publish(publisher, estimate, clock()));
+        self.counters.published(&self.guard.counters());
+    }
+}
+
+fn stamp_and_publish(publisher: &mut impl Publisher, estimate: &mut Estimate, now_ns: u64) {
+    estimate.published_ns = now_ns;
+    publisher.publish(estimate);
+}

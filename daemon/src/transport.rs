@@ -1,0 +1,120 @@
+//! The network: one folder for each transport, and the one place that chooses among them.
+//!
+//! A transport implements [`Source`] and [`Publisher`]. Beside its own folder, a new one needs a variant of
+//! [`ndt_protocol::endpoint::Endpoint`] and of the sides that can use it, and an arm of [`Transports::open_input`] or
+//! [`Transports::open_output`]; the compiler asks for each of them. No other part of the daemon names a network library.
+
+pub mod lsl;
+pub mod zeromq;
+
+use crate::host::realtime::RealtimeSettings;
+use crate::input::Source;
+use crate::output::Opened;
+use lsl::LslSettings;
+use lsl::publisher::LslPublisher;
+use lsl::source::LslSource;
+use ndt_protocol::Bundle;
+use ndt_protocol::endpoint::{Input, Output};
+use ndt_protocol::lsl::{Library, LslError};
+use std::io;
+use tokio::runtime::Runtime;
+use zeromq::ZeromqError;
+use zeromq::publisher::ZeromqPublisher;
+use zeromq::source::ZeromqSource;
+
+/// What the transports share between endpoints: ZeroMQ's threads and the library of Lab Streaming Layer, each made when the
+/// first endpoint asks for it. Must be kept as long as any source or publisher that it opened.
+pub struct Transports {
+    realtime: RealtimeSettings,
+    lsl: LslSettings,
+    runtime: Option<Runtime>,
+    library: Option<Library>,
+}
+
+/// Why an endpoint cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// A ZeroMQ socket cannot be opened.
+    #[error(transparent)]
+    Zeromq(#[from] ZeromqError),
+    /// The library of Lab Streaming Layer is missing, or refuses a stream.
+    #[error(transparent)]
+    Lsl(#[from] LslError),
+    /// The system gives no thread.
+    #[error("expected a thread \"{name}\", found {error}")]
+    Thread {
+        /// Name of the thread.
+        name: &'static str,
+        /// Error of the system.
+        error: io::Error,
+    },
+}
+
+impl Transports {
+    /// Keeps the settings for the endpoints that are opened later. Opens and loads nothing.
+    pub fn new(realtime: &RealtimeSettings, lsl: &LslSettings) -> Transports {
+        Transports { realtime: realtime.clone(), lsl: lsl.clone(), runtime: None, library: None }
+    }
+
+    /// Opens the source of the bins of `bundle`, and returns its address as bound or as it will be connected. A stream of Lab
+    /// Streaming Layer is searched again after `silent_bins` bins of silence.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the endpoint cannot be opened. A peer that is not there yet is no error.
+    pub fn open_input(
+        &mut self,
+        input: &Input,
+        bundle: &Bundle,
+        silent_bins: u64,
+    ) -> Result<(Box<dyn Source>, String), TransportError> {
+        match input {
+            Input::Zeromq(socket) => {
+                let (source, address) = ZeromqSource::open(self.runtime()?, socket, bundle)?;
+                Ok((Box::new(source), address))
+            }
+            Input::Lsl(query) => {
+                let library = self.library()?;
+                let source = LslSource::open(&library, query, &self.lsl, bundle, silent_bins);
+                let source = source.map_err(|error| TransportError::Thread { name: "lsl-search", error })?;
+                Ok((Box::new(source), input.to_string()))
+            }
+        }
+    }
+
+    /// Opens one output for the estimates of `bundle`, which `engine` computes.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the endpoint cannot be opened.
+    pub fn open_output(
+        &mut self,
+        output: &Output,
+        bundle: &Bundle,
+        engine: &str,
+    ) -> Result<Opened, TransportError> {
+        match output {
+            Output::Zeromq(socket) => {
+                let (publisher, address) = ZeromqPublisher::open(self.runtime()?, socket, bundle, engine)?;
+                Ok(Opened { publisher: Box::new(publisher), address, turn: 0 })
+            }
+            Output::Lsl { name } => {
+                let library = self.library()?;
+                let publisher = LslPublisher::open(&library, name, bundle, engine, &self.realtime)?;
+                Ok(Opened { publisher: Box::new(publisher), address: output.to_string(), turn: 1 })
+            }
+        }
+    }
+
+    fn runtime(&mut self) -> Result<&Runtime, ZeromqError> {
+        match &mut self.runtime {
+            Some(runtime) => Ok(runtime),
+            none => Ok(none.insert(zeromq::runtime(&self.realtime)?)),
+        }
+    }
+
+    fn library(&mut self) -> Result<Library, LslError> {
+        match &self.library {
+            Some(library) => Ok(library.clone()),
+            None => Ok(self.library.insert(Library::load(self.lsl.library.as_deref())?).clone()),
+        }
+    }
+}

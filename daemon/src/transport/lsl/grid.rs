@@ -1,0 +1,174 @@
+//! Which number a sample of a regular stream has: by its time stamp, so that what was lost leaves a gap. Pure.
+//!
+//! The stream is a grid of its nominal period that begins with the first sample. The grid follows the stamps slowly, as
+//! a nominal rate is never exact; no stamp is changed. Samples of one stream come in order: it is TCP.
+
+use ndt_protocol::lsl::{CLOCK_DRIFT_MAX as DRIFT, CLOCK_JUMP_S as JUMP_S};
+
+/// From three quarters of a period on, a sample that comes after its place has lost another before it. One that was
+/// lost is a whole period; a sender that stamps when it sends, and is late, is mostly less.
+const LOST_AT: f64 = 0.75;
+
+/// How much of a sample's distance from its place the grid follows.
+const FOLLOW: f64 = 1.0 / 16.0;
+
+/// A stamp beyond this, s, is none: 30,000 years.
+const TIME_S_MAX: f64 = 1e12;
+
+/// Numbers a stream's samples.
+#[derive(Debug, Clone)]
+pub struct Grid {
+    period_s: f64,
+    last: Option<Last>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    index: u64,
+    /// Where the grid has the last sample, and its own stamp.
+    place_s: f64,
+    stamp_s: f64,
+    arrival_s: f64,
+    /// The least that arrivals were after stamps: both clocks' offset, and the shortest way.
+    delay_s: f64,
+}
+
+/// A sample's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its number, from 0.
+    pub index: u64,
+    /// Whether the sender's clock jumped before it. Numbers then go on by the time that has passed here.
+    pub jumped: bool,
+}
+
+impl Grid {
+    /// A grid of this period.
+    pub fn new(period_s: f64) -> Grid {
+        Grid { period_s, last: None }
+    }
+
+    /// Places the next sample, which is stamped `stamp_s` by the sender's clock and has come at `arrival_s` by ours.
+    ///
+    /// Runs on the source thread, once a sample. Neither allocates nor asks for the time.
+    pub fn place(&mut self, stamp_s: f64, arrival_s: f64) -> Place {
+        let is_time = stamp_s.abs() < TIME_S_MAX;
+        let Some(last) = self.last else {
+            let stamp_s = if is_time { stamp_s } else { arrival_s };
+            let delay_s = arrival_s - stamp_s;
+            self.last = Some(Last { index: 0, place_s: stamp_s, stamp_s, arrival_s, delay_s });
+            return Place { index: 0, jumped: false };
+        };
+        let stamp_s = if is_time { stamp_s } else { last.place_s + self.period_s };
+        let passed_s = (arrival_s - last.arrival_s).max(0.0);
+        let (delay_s, drift_s) = (arrival_s - stamp_s, passed_s * DRIFT);
+        // No sample is here earlier after its stamp than the fastest ever was.
+        let jumped = stamp_s < last.stamp_s - JUMP_S || delay_s < last.delay_s - drift_s - JUMP_S;
+        let next = if jumped {
+            // What waited here comes at once, one after the other.
+            let periods = (passed_s / self.period_s).round().max(1.0) as u64;
+            Last { index: last.index + periods, place_s: stamp_s, stamp_s, arrival_s, delay_s }
+        } else {
+            let late = (stamp_s - last.place_s) / self.period_s - 1.0;
+            let lost = (late + 1.0 - LOST_AT).floor().max(0.0);
+            let place_s = last.place_s + (1.0 + lost) * self.period_s;
+            Last {
+                index: last.index + 1 + lost as u64,
+                place_s: place_s + FOLLOW * (stamp_s - place_s),
+                stamp_s,
+                arrival_s,
+                delay_s: delay_s.min(last.delay_s + drift_s),
+            }
+        };
+        self.last = Some(next);
+        Place { index: next.index, jumped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PERIOD_S: f64 = 0.02;
+
+    /// Places samples of these stamps, which come a millisecond later by a clock that is 100 s ahead.
+    fn numbers(stamps_s: impl IntoIterator<Item = f64>) -> Vec<u64> {
+        let mut grid = Grid::new(PERIOD_S);
+        stamps_s.into_iter().map(|stamp_s| grid.place(stamp_s, stamp_s + 100.001).index).collect()
+    }
+
+    #[test]
+    fn lost_samples_leave_a_gap_and_late_stamps_do_not() {
+        let stamps = [0, 1, 2, 5, 6, 16].map(|number| f64::from(number) * PERIOD_S);
+        assert_eq!(numbers(stamps), [0, 1, 2, 5, 6, 16]);
+        // Stamped when it was sent: the fourth is 14 ms late.
+        assert_eq!(numbers([0.0, 0.02, 0.04, 0.074, 0.08, 0.1, 0.12]), [0, 1, 2, 3, 4, 5, 6]);
+        // Two at once, as a sender that was held up sends them: no number twice.
+        assert_eq!(numbers([0.0, 0.02, 0.02, 0.04, 0.06]), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_rate_that_is_not_quite_the_nominal_one_is_followed() {
+        for off in [0.999, 1.001] {
+            let found = numbers((0..100_000).map(|number| f64::from(number) * PERIOD_S * off));
+            assert!(found.iter().enumerate().all(|(at, number)| *number == at as u64), "{off}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_moves_no_number_and_a_burst_after_a_stall_is_no_jump() {
+        for jump_s in [3600.0, -3600.0, 0.8, -0.8] {
+            let mut grid = Grid::new(PERIOD_S);
+            let mut place = |number: u32| {
+                let here_s = f64::from(number) * PERIOD_S;
+                grid.place(here_s + if number < 50 { 0.0 } else { jump_s }, here_s + 7.0)
+            };
+            let places: Vec<Place> = (0..100).map(&mut place).collect();
+            assert!(places.iter().enumerate().all(|(at, place)| place.index == at as u64), "{jump_s}");
+            let jumps: Vec<usize> = (0..100).filter(|at| places[*at].jumped).collect();
+            assert_eq!(jumps, [50], "{jump_s}");
+        }
+        // For two seconds nothing is read, then all of it at once.
+        let mut grid = Grid::new(PERIOD_S);
+        let mut place = |number: u32| {
+            let stamp_s = f64::from(number) * PERIOD_S;
+            grid.place(stamp_s, if (50..150).contains(&number) { 3.0 } else { stamp_s })
+        };
+        let places: Vec<Place> = (0..300).map(&mut place).collect();
+        assert!(places.iter().enumerate().all(|(at, place)| place.index == at as u64 && !place.jumped));
+    }
+
+    #[test]
+    fn a_stamp_that_is_no_number_takes_the_next_place() {
+        assert_eq!(numbers([0.0, 0.02, f64::NAN, 0.06, f64::INFINITY, 0.1]), [0, 1, 2, 3, 4, 5]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_lost_the_rest_keep_their_numbers(
+            lost in proptest::collection::vec(any::<bool>(), 300),
+            jitter in proptest::collection::vec(0.0..0.2f64, 300),
+        ) {
+            let kept: Vec<u64> = (0..300).filter(|at| *at == 0 || !lost[*at as usize]).collect();
+            let stamps = kept.iter().map(|at| (*at as f64 + jitter[*at as usize]) * PERIOD_S);
+            prop_assert_eq!(numbers(stamps), kept);
+        }
+
+        #[test]
+        fn numbers_rise_whatever_the_stamps(
+            stamps in proptest::collection::vec((any::<f64>(), 0.0..1.0f64), 1..60),
+        ) {
+            let mut grid = Grid::new(PERIOD_S);
+            let mut arrival_s = 0.0;
+            let mut last = None;
+            for (stamp_s, passed_s) in stamps {
+                arrival_s += passed_s;
+                let place = grid.place(stamp_s, arrival_s);
+                prop_assert!(last.is_none_or(|last| place.index > last));
+                prop_assert!(place.index < ndt_protocol::limits::SEQ_MAX);
+                last = Some(place.index);
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Bins from a ZeroMQ publisher.
+
+use super::{PATIENCE, ZeromqError};
+use crate::input::rebin::Rebin;
+use crate::input::{Received, Refusal, Source};
+use ndt_protocol::clock::monotonic_ns;
+use ndt_protocol::endpoint::{Role, SocketAddress};
+use ndt_protocol::wire::{self, Description};
+use ndt_protocol::{Bin, Bundle};
+use tokio::runtime::Runtime;
+use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket, ZmqMessage};
+
+/// Frames of the longest message of this project.
+const FRAMES_MAX: usize = 4;
+
+/// A socket, and the news of its connections.
+struct Connection {
+    socket: SubSocket,
+    events: futures_channel::mpsc::Receiver<SocketEvent>,
+}
+
+/// Subscribes to bins. Owned by the source thread.
+pub struct ZeromqSource {
+    runtime: tokio::runtime::Handle,
+    endpoint: SocketAddress,
+    channels: usize,
+    count_max: f32,
+    rebin: Rebin,
+    channel_ids: Vec<i64>,
+    /// The last description of the stream, as JSON.
+    description: Vec<u8>,
+    /// Whether that description has other channel ids than the bundle.
+    wrong_channels: bool,
+    /// `None` while no peer is connected.
+    connection: Option<Connection>,
+    /// Whether the endpoint is bound; peers then come and go by themselves.
+    bound: bool,
+}
+
+impl ZeromqSource {
+    /// Opens a source for the channels of `bundle`, and returns its address too. An endpoint that binds is bound at once; one
+    /// that connects is connected by `receive`, again and again until the peer is there. Connects by default.
+    ///
+    /// # Errors
+    /// [`ZeromqError::Bind`] when the address cannot be bound.
+    pub fn open(
+        runtime: &Runtime,
+        endpoint: &SocketAddress,
+        bundle: &Bundle,
+    ) -> Result<(Self, String), ZeromqError> {
+        let (channels, count_max) = (bundle.manifest.channels(), bundle.manifest.count_max as f32);
+        let mut source = ZeromqSource {
+            runtime: runtime.handle().clone(),
+            endpoint: endpoint.clone(),
+            channels,
+            count_max,
+            rebin: Rebin::new(bundle.manifest.bin_width_us(), channels, count_max),
+            channel_ids: bundle.manifest.channel_ids.clone(),
+            description: Vec::new(),
+            connection: None,
+            bound: endpoint.role_or(Role::Connect) == Role::Bind,
+            wrong_channels: false,
+        };
+        let mut address = endpoint.address.clone();
+        if source.bound {
+            let mut socket = SubSocket::new();
+            let events = socket.monitor();
+            let bound = runtime.block_on(async {
+                let bound = socket.bind(&endpoint.address).await?;
+                socket.subscribe("ndt.").await?;
+                Ok::<_, zeromq::ZmqError>(bound)
+            });
+            address = bound.map_err(|error| ZeromqError::Bind { address, error })?.to_string();
+            source.connection = Some(Connection { socket, events });
+        }
+        Ok((source, address))
+    }
+
+    /// Connects anew. Left alone, the library would retry at growing intervals of up to 30 s; a rig that restarts wants its
+    /// decoder back at once, so a lost connection is dropped and made again here.
+    fn connect(&mut self) {
+        let mut options = SocketOptions::default();
+        options.connect_timeout(PATIENCE);
+        let mut socket = SubSocket::with_options(options);
+        let events = socket.monitor();
+        let connected = self.runtime.block_on(async {
+            socket.subscribe("ndt.").await?;
+            socket.connect(&self.endpoint.address).await
+        });
+        match connected {
+            Ok(()) => self.connection = Some(Connection { socket, events }),
+            // Some errors (an unknown host, a link that is down) come at once; without a pause they would spin.
+            Err(_) => std::thread::sleep(PATIENCE),
+        }
+    }
+
+    fn take(&mut self, message: &ZmqMessage, arrival_ns: u64, bin: &mut Bin) -> Received {
+        let mut frames = [&[][..]; FRAMES_MAX];
+        for (frame, bytes) in frames.iter_mut().zip(message.iter()) {
+            *frame = bytes;
+        }
+        let frames = &frames[..message.len().min(FRAMES_MAX)];
+        if frames.first() == Some(&wire::TOPIC_DESCRIPTION) {
+            // It comes once a second; parsing it again would allocate.
+            if frames.get(2) == Some(&&self.description[..]) {
+                return if self.wrong_channels {
+                    Received::Refused(Refusal::Channels)
+                } else {
+                    Received::Nothing
+                };
+            }
+            self.description = frames.get(2).map_or_else(Vec::new, |json| json.to_vec());
+            return match wire::read_description(frames) {
+                Ok(Some(Description::Bins { channel_ids, .. })) => {
+                    self.wrong_channels = channel_ids != self.channel_ids;
+                    if self.wrong_channels { Received::Refused(Refusal::Channels) } else { Received::Nothing }
+                }
+                Ok(_) => Received::Nothing,
+                Err(error) => Received::Refused(error.into()),
+            };
+        }
+        if self.wrong_channels {
+            return Received::Refused(Refusal::Channels);
+        }
+        let read = wire::read_bin(frames, self.channels, self.count_max, arrival_ns, bin);
+        match read.and_then(|stamp| self.rebin.push(bin, stamp.bin_width_us)) {
+            Ok(true) => Received::Bin,
+            Ok(false) => Received::Nothing,
+            Err(error) => Received::Refused(error.into()),
+        }
+    }
+}
+
+impl Source for ZeromqSource {
+    fn receive(&mut self, bin: &mut Bin) -> Received {
+        if self.connection.is_none() {
+            self.connect();
+        }
+        let Some(Connection { socket, events }) = &mut self.connection else { return Received::Gone };
+        // Messages come before the news of a lost connection, so that none is lost. The news is acted on at once: the library
+        // would soon reconnect by itself, and what came on that connection would be dropped with the socket.
+        let heard = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                message = socket.recv() => message.ok(),
+                Ok(SocketEvent::Disconnected(_)) = events.recv() => None,
+                () = tokio::time::sleep(PATIENCE) => return Err(Received::Nothing),
+            }
+            .ok_or(Received::Gone)
+        });
+        let arrival_ns = monotonic_ns();
+        match heard {
+            Ok(message) => self.take(&message, arrival_ns, bin),
+            Err(Received::Gone) => {
+                // The next peer describes its own stream.
+                self.wrong_channels = false;
+                self.description.clear();
+                if !self.bound {
+                    self.connection = None;
+                }
+                Received::Gone
+            }
+            Err(other) => other,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Golden files: the bytes that a version writes, which never change again.
+
+use ndt_protocol::bundle::sha256;
+use std::path::{Path, PathBuf};
+
+/// The golden files of each version with their sha256. An entry is never changed: bytes of another meaning need a new
+/// version, and with it files of other names. Entries of old versions stay when their files are removed.
+const DIGESTS: &[(&str, &str)] = &[
+    ("bin-v2.frames", "95d776c5fe81f9a82083095fdf731b7c1da516b8006f7eb005da851f747d4e48"),
+    ("bundle-linear-v4.ndt", "eacc756f3dc5161d4030298f39747fc8a3c916346b8317c87e1a8b9cbba552d5"),
+    ("bundle-readouts-v4.ndt", "7b24f894d55099f948591e3e37af576a1847bdfd244eb406db52622a9422c778"),
+    ("bundle-v4.ndt", "fecfca630e523596c17fe645fc62d5a8dc90a31dc8a43ed13109876bc1f62899"),
+    ("description-bins-v2.frames", "a6607169596baf4cc15ccee69869aea55bafe75a068dbfd16321647ca12d792c"),
+    ("description-v2.frames", "d43208114173987cf3ca6b0d9bb4f0aaca0f27d9b6e912873c80cabf755e1d5a"),
+    ("estimate-v2.frames", "0820a5afb1ab6afb0c6d3b38f1909be35115d97b4ed8bedaa62cb6a32dbed2c6"),
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// Compares `bytes` with the golden file `name`, and the file with its listed digest. With `UPDATE_GOLDEN=1` in the
+/// environment, a file that does not exist yet is written first; one that exists is never changed.
+pub fn check(name: &str, bytes: &[u8]) {
+    let path = folder().join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let Ok(golden) = std::fs::read(&path) else {
+        panic!("expected a golden file {name}, found none; a new version is written with UPDATE_GOLDEN=1");
+    };
+    let digest = sha256(&golden);
+    match DIGESTS.iter().find(|(listed, _)| *listed == name) {
+        Some((_, listed)) => assert_eq!(&digest, listed, "{name} was changed, which needs a new version"),
+        None => {
+            panic!("expected the digest of {name} in DIGESTS, found none; add (\"{name}\", \"{digest}\")")
+        }
+    }
+    assert!(golden == bytes, "the bytes of {name} changed, which needs a new version");
+}

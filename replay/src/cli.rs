@@ -1,0 +1,52 @@
+//! The commands of `ndt-replay`, one file each, and what they share: printing, and durations in options.
+
+pub mod inspect;
+pub mod listen;
+pub mod play;
+pub mod simulate;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use std::fmt::Display;
+use std::io::Write;
+use std::time::Duration;
+
+/// A rig that isn't there: inspects NWB recordings, simulates them, plays them out, and listens to a decoder.
+#[derive(Parser)]
+#[command(name = "ndt-replay", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Print what is in a recording.
+    #[command(after_help = inspect::EXAMPLE)]
+    Inspect(inspect::Inspect),
+    /// Simulate a session of delayed reaches and write it as NWB. The same seed gives the same data.
+    #[command(after_help = simulate::EXAMPLE)]
+    Simulate(simulate::Simulate),
+    /// Send the bins of a recording as a rig would, in real time, with faults if wanted.
+    #[command(after_help = play::faults_and_examples())]
+    Play(play::Play),
+    /// Count and score the estimates of a daemon, and check them against the faults that were played.
+    #[command(after_help = listen::EXAMPLES)]
+    Listen(listen::Listen),
+}
+
+/// Prints a line to standard output. A reader that has closed the pipe (`| head`) is no error.
+fn print(line: &dyn Display) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
+    }
+}
+
+/// The value of the option `name` as a duration.
+fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {
+    match Duration::try_from_secs_f64(value) {
+        Ok(duration) => Ok(duration),
+        Err(_) => bail!("expected a number of seconds for {name}, found {value}"),
+    }
+}

@@ -1,0 +1,85 @@
+//! R2 of the decoded against the recorded velocity, over all scored bins.
+//!
+//! R2 of an axis is 1 - SSE/SST, where SST is about the mean of the scored bins; axes are averaged with equal weight. This is
+//! the definition of `ndt-train evaluate`, so that the two can be compared.
+
+/// Running sums for one axis.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Axis {
+    mean: f64,
+    /// SST: sum of squares about the mean, by Welford's recurrence, which subtracts no large sums.
+    total: f64,
+    /// SSE: sum of squared errors.
+    error: f64,
+}
+
+/// Accumulates R2 bin by bin.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Score {
+    axes: Vec<Axis>,
+    bins: u64,
+}
+
+impl Score {
+    /// Makes an empty score of `dims` axes.
+    pub fn new(dims: usize) -> Self {
+        Score { axes: vec![Axis::default(); dims], bins: 0 }
+    }
+
+    /// Adds one bin, in m/s. The caller makes sure that both slices have one finite value for each axis.
+    pub fn push(&mut self, recorded: &[f64], decoded: &[f32]) {
+        self.bins += 1;
+        for ((axis, recorded), decoded) in self.axes.iter_mut().zip(recorded).zip(decoded) {
+            let before = recorded - axis.mean;
+            axis.mean += before / self.bins as f64;
+            axis.total += before * (recorded - axis.mean);
+            axis.error += (recorded - f64::from(*decoded)).powi(2);
+        }
+    }
+
+    /// Number of bins so far.
+    pub fn bins(&self) -> u64 {
+        self.bins
+    }
+
+    /// R2 of each axis; empty while the recorded velocity has not varied on every axis, because R2 is then undefined.
+    pub fn r2_axes(&self) -> Vec<f64> {
+        let varied = self.axes.iter().all(|axis| axis.total > 0.0);
+        let r2 = |axis: &Axis| 1.0 - axis.error / axis.total;
+        if varied { self.axes.iter().map(r2).collect() } else { Vec::new() }
+    }
+
+    /// Mean R2 of the axes; `None` while [`Score::r2_axes`] is empty.
+    pub fn r2(&self) -> Option<f64> {
+        let axes = self.r2_axes();
+        (!axes.is_empty()).then(|| axes.iter().sum::<f64>() / axes.len() as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r2_is_the_one_computed_by_hand() {
+        let mut score = Score::new(2);
+        // x: mean 2, SST 2, SSE 0.25 + 0 + 0.25 = 0.5. y: mean 20, SST 200, SSE 0 + 100 + 0 = 100.
+        score.push(&[1.0, 10.0], &[1.5, 10.0]);
+        score.push(&[2.0, 20.0], &[2.0, 30.0]);
+        score.push(&[3.0, 30.0], &[2.5, 30.0]);
+        let axes = score.r2_axes();
+        assert!((axes[0] - 0.75).abs() < 1e-12 && (axes[1] - 0.5).abs() < 1e-12, "{axes:?}");
+        assert!((score.r2().unwrap() - 0.625).abs() < 1e-12);
+        assert_eq!(score.bins(), 3);
+    }
+
+    #[test]
+    fn without_variation_there_is_no_r2() {
+        assert_eq!(Score::new(0).r2(), None);
+        let mut score = Score::new(2);
+        assert_eq!(score.r2(), None);
+        score.push(&[1.0, 1.0], &[1.0, 1.0]);
+        score.push(&[2.0, 1.0], &[1.0, 1.0]);
+        assert_eq!(score.r2(), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! The figures of a tally: counts, latencies and scores, as text for people and serialisable for programs.
+
+use super::expectation::ContractReport;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Distribution of one latency, in us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Latency {
+    /// Median.
+    pub p50: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    #[serde(rename = "p99.9")]
+    pub p999: u64,
+    /// Longest latency.
+    pub max: u64,
+}
+
+/// Figures of everything that was received so far.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Summary {
+    /// Number of estimates received.
+    pub estimates: u64,
+    /// Count of numbers between the lowest and the highest of a stream that never arrived.
+    pub missing: u64,
+    /// Count of numbers that arrived again.
+    pub repeated: u64,
+    /// Count of numbers that arrived after a higher one.
+    pub out_of_order: u64,
+    /// Number of estimates with a rate or velocity that is not finite; a correct daemon never publishes one.
+    pub not_finite: u64,
+    /// Largest number of bins that were waiting when a bin was decoded.
+    pub lag_bins_max: u16,
+    /// Number of streams; more than one means that the source restarted.
+    pub streams: u64,
+    /// Number of messages that could not be read as estimates of this version.
+    pub refused: u64,
+    /// Why the last of these messages was refused.
+    pub last_refusal: Option<String>,
+    /// Number of estimates of each quality that occurred.
+    pub quality: BTreeMap<&'static str, u64>,
+    /// Number of estimates with each reason that occurred.
+    pub reasons: BTreeMap<&'static str, u64>,
+    /// Time from the arrival of a bin at the daemon to the hand-over of its estimate to the transport, in us. Estimates of
+    /// the policy are not counted.
+    pub arrival_to_published_us: Latency,
+    /// Time from the arrival of a bin at the daemon to the end of decoding, in us. Estimates of the policy are not counted.
+    pub arrival_to_decoded_us: Latency,
+    /// Time from the hand-over to the transport until this program received the estimate, in us. It means something only if
+    /// both programs run on one machine.
+    pub published_to_received_us: Latency,
+    /// Time from the end of a bin until this program received its estimate, in us. Only for Lab Streaming Layer, which
+    /// carries none of the stamps that the latencies above need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bin_end_to_received_us: Option<Latency>,
+    /// Number of estimates whose velocity was compared with the true one.
+    pub scored: u64,
+    /// Velocity R2 of each axis; absent if the true velocity is unknown.
+    pub velocity_r2: Option<Vec<f64>>,
+    /// Mean velocity R2 of the axes.
+    pub velocity_r2_mean: Option<f64>,
+    /// How the daemon kept its contract; absent without a fault plan.
+    pub contract: Option<ContractReport>,
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p50 {} p99 {} p99.9 {} max {} us", self.p50, self.p99, self.p999, self.max)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |counts: &BTreeMap<&str, u64>| {
+            counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(f, "estimates            {} ({})", self.estimates, named(&self.quality))?;
+        writeln!(
+            f,
+            "order                {} missing, {} repeated, {} out of order, {} streams, {} refused, lag at most {}",
+            self.missing, self.repeated, self.out_of_order, self.streams, self.refused, self.lag_bins_max
+        )?;
+        if self.not_finite > 0 {
+            writeln!(f, "not finite           {}", self.not_finite)?;
+        }
+        if let Some(refusal) = &self.last_refusal {
+            writeln!(f, "last refusal         {refusal}")?;
+        }
+        if let Some(latency) = self.bin_end_to_received_us {
+            write!(f, "end of bin to here   {latency}")?;
+        } else {
+            writeln!(f, "arrival to decoded   {}", self.arrival_to_decoded_us)?;
+            writeln!(f, "arrival to published {}", self.arrival_to_published_us)?;
+            write!(f, "published to here    {}", self.published_to_received_us)?;
+        }
+        if let (Some(axes), Some(mean)) = (&self.velocity_r2, self.velocity_r2_mean) {
+            write!(f, "\nvelocity R2          {axes:.4?}, mean {mean:.4}, over {} bins", self.scored)?;
+        }
+        if let Some(contract) = &self.contract {
+            write!(f, "\n{contract}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! Reads `/processing/behavior` of an NWB file into [`Series`] in SI units.
+//!
+//! The standard says that `data * conversion + offset` is in `unit`. Writers differ: the benchmark stores millimetres with a
+//! conversion of 1e-3 and the unit metres, others store millimetres with a conversion of 1 and the unit mm. **Both are read
+//! as metres**: first the standard's rule is applied, then lengths and speeds in mm or cm are converted to metres. Values in
+//! any other unit are kept as recorded.
+
+use super::problem::{ReadProblem, content};
+use crate::h5::{Dataset, Group, Kind};
+use crate::session::Series;
+
+/// NWB types whose data are marks, text or pictures, and no samples of behaviour.
+const NOT_SAMPLES: [&str; 5] =
+    ["AnnotationSeries", "ImageSeries", "IndexSeries", "IntervalSeries", "OpticalSeries"];
+
+/// Number of nested containers that are searched: `Position` and similar types nest once, extensions nest twice.
+const DEPTH_MAX: usize = 3;
+
+/// Reads every series of numbers below `/processing/behavior`; empty if there is no such group. If a name is already taken,
+/// the later series is called `container/name`.
+pub(super) fn behavior(root: &Group) -> Result<Vec<Series>, ReadProblem> {
+    let mut found = Vec::new();
+    if root.has("processing") && root.group("processing")?.has("behavior") {
+        collect(&root.group("processing/behavior")?, "", DEPTH_MAX, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn collect(
+    within: &Group,
+    container: &str,
+    depth: usize,
+    found: &mut Vec<Series>,
+) -> Result<(), ReadProblem> {
+    for name in within.members()? {
+        if !within.is_group(&name)? {
+            continue;
+        }
+        let member = within.group(&name)?;
+        let kind = member.text_attribute("neurodata_type").unwrap_or_default();
+        if kind == "DynamicTable" || kind == "TimeIntervals" || NOT_SAMPLES.contains(&kind.as_str()) {
+            continue;
+        }
+        if !member.has("data") {
+            if depth > 0 {
+                collect(&member, &name, depth - 1, found)?;
+            }
+            continue;
+        }
+        let is_taken = found.iter().any(|series| series.name == name);
+        let name = if is_taken && !container.is_empty() { format!("{container}/{name}") } else { name };
+        found.extend(series(&member, name)?);
+    }
+    Ok(())
+}
+
+/// Reads one series; `None` if its data are not numbers in one or two dimensions.
+fn series(group: &Group, name: String) -> Result<Option<Series>, ReadProblem> {
+    let stored = group.dataset("data")?;
+    let (samples, dims) = match stored.shape()[..] {
+        [samples] => (samples, 1),
+        [samples, dims] => (samples, dims),
+        _ => return Ok(None),
+    };
+    if !matches!(stored.kind(), Kind::Float | Kind::Int) {
+        return Ok(None);
+    }
+    let timestamps = timestamps(group, samples)?;
+    let (unit, factor, offset) = scale(&stored)?;
+    let data = stored.numbers::<f64>()?.into_iter().map(|value| value * factor + offset).collect();
+    Ok(Some(in_order(Series { name, unit, dims, timestamps, data })))
+}
+
+/// Returns the SI unit of a series, and the factor and offset that convert stored numbers into it.
+fn scale(stored: &Dataset) -> Result<(String, f64, f64), ReadProblem> {
+    let recorded = stored.text_attribute("unit").unwrap_or_default();
+    let conversion = stored.number_attribute("conversion").unwrap_or(1.0);
+    let offset = stored.number_attribute("offset").unwrap_or(0.0);
+    if !conversion.is_finite() || conversion == 0.0 || !offset.is_finite() {
+        let found = format!("{conversion} and {offset}");
+        return Err(content("a usable conversion and offset", stored.name(), found));
+    }
+    let (unit, to_si) = si(&recorded);
+    Ok((unit, conversion * to_si, offset * to_si))
+}
+
+/// Returns the SI unit for a unit of length or speed, and the conversion factor. Other units are returned as they are.
+fn si(recorded: &str) -> (String, f64) {
+    let plain = recorded.trim().to_lowercase();
+    let (length, is_speed) = match plain.split_once('/').or_else(|| plain.split_once(" per ")) {
+        Some((length, time)) if ["s", "sec", "second", "seconds"].contains(&time.trim()) => {
+            (length.trim(), true)
+        }
+        Some(_) => return (recorded.to_owned(), 1.0),
+        None => (plain.as_str(), false),
+    };
+    let factor = match length {
+        "m" | "meter" | "meters" | "metre" | "metres" => 1.0,
+        "cm" | "centimeter" | "centimeters" | "centimetre" | "centimetres" => 1e-2,
+        "mm" | "millimeter" | "millimeters" | "millimetre" | "millimetres" => 1e-3,
+        _ => return (recorded.to_owned(), 1.0),
+    };
+    (if is_speed { "m/s" } else { "m" }.to_owned(), factor)
+}
+
+/// Reads sample times: from `timestamps` (which may be a link to those of another series), or from `starting_time` and its
+/// `rate`.
+fn timestamps(group: &Group, samples: usize) -> Result<Vec<f64>, ReadProblem> {
+    if group.has("timestamps") {
+        let stored = group.dataset("timestamps")?;
+        let times = stored.numbers::<f64>()?;
+        if times.len() != samples {
+            let expected = format!("{samples} timestamps, one for each sample,");
+            return Err(content(expected, group.name(), times.len()));
+        }
+        return match times.iter().find(|time| !time.is_finite()) {
+            Some(bad) => Err(content("finite timestamps", group.name(), bad)),
+            None => Ok(times),
+        };
+    }
+    if !group.has("starting_time") {
+        return Err(content("timestamps or a starting_time", group.name(), "neither"));
+    }
+    let stored = group.dataset("starting_time")?;
+    let start = stored.numbers::<f64>()?.first().copied().unwrap_or(f64::NAN);
+    let rate = stored.number_attribute("rate").unwrap_or(f64::NAN);
+    if !(start.is_finite() && rate.is_finite() && rate > 0.0) {
+        let found = format!("{start} s at {rate} Hz");
+        return Err(content("a starting time and a rate above 0", stored.name(), found));
+    }
+    Ok((0..samples).map(|sample| start + sample as f64 / rate).collect())
+}
+
+/// Sorts the samples of a series by time. Most series are sorted already; one that was put together from parts may not be.
+fn in_order(series: Series) -> Series {
+    if series.timestamps.is_sorted() {
+        return series;
+    }
+    let mut order: Vec<usize> = (0..series.timestamps.len()).collect();
+    order.sort_by(|&a, &b| series.timestamps[a].total_cmp(&series.timestamps[b]));
+    let timestamps = order.iter().map(|&sample| series.timestamps[sample]).collect();
+    let row = |&sample: &usize| series.data[sample * series.dims..(sample + 1) * series.dims].iter().copied();
+    let data = order.iter().flat_map(row).collect();
+    Series { timestamps, data, ..series }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_and_speeds_become_metres_and_other_units_stay() {
+        let check = |recorded: &str, unit: &str, factor: f64| {
+            assert_eq!(si(recorded), (unit.to_owned(), factor), "{recorded}");
+        };
+        for metres in ["m", "meters", "Metres", " metre "] {
+            check(metres, "m", 1.0);
+        }
+        for speed in ["m/s", "meters/second", "metres per second", "m / s"] {
+            check(speed, "m/s", 1.0);
+        }
+        check("mm", "m", 1e-3);
+        check("mm/s", "m/s", 1e-3);
+        check("centimeters/sec", "m/s", 1e-2);
+        for other in ["deg", "a.u.", "", "rad/s", "m/s/s", "m/s^2"] {
+            check(other, other, 1.0);
+        }
+    }
+
+    #[test]
+    fn samples_out_of_order_are_sorted_with_their_rows() {
+        let series = |timestamps: &[f64], data: &[f64]| Series {
+            name: "hand".to_owned(),
+            unit: "m".to_owned(),
+            dims: 2,
+            timestamps: timestamps.to_vec(),
+            data: data.to_vec(),
+        };
+        let sorted = in_order(series(&[2.0, 1.0], &[20.0, 21.0, 10.0, 11.0]));
+        assert_eq!(sorted, series(&[1.0, 2.0], &[10.0, 11.0, 20.0, 21.0]));
+    }
+}

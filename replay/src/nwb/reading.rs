@@ -1,0 +1,271 @@
+//! Reads NWB 2.x into a [`Session`].
+//!
+//! The reader accepts what the benchmark's files and today's writers produce: index columns of any width, soft-linked time
+//! stamps, booleans as enumerations or integers, series directly in `/processing/behavior` or inside containers. What a file
+//! lacks stays empty (no trials, no behaviour, no column `heldout`). **A file that contradicts itself is refused**, with a
+//! sentence that says what was expected and what was found. Observed time is taken from the first unit that has observation
+//! intervals, as in the benchmark's own reader.
+
+use super::behavior::behavior;
+use super::problem::{ReadProblem, content};
+use crate::h5::{self, Group, H5Error, Kind};
+use crate::session::{Interval, Session, Trial, Unit, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Error of [`read`]: a file that could not be read, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("read {}: {problem}", path.display())]
+pub struct ReadError {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: ReadProblem,
+}
+
+/// Reads a recording. Times are seconds from the reference time of the file, behaviour is in SI units.
+///
+/// # Errors
+/// [`ReadError`] if the file is missing, damaged or not NWB 2, has no units or no spikes, or contradicts itself.
+pub fn read(path: &Path) -> Result<Session, ReadError> {
+    read_session(path).map_err(|problem| ReadError { path: path.to_owned(), problem })
+}
+
+fn read_session(path: &Path) -> Result<Session, ReadProblem> {
+    let root = open(path)?;
+    let identifier = root.dataset("identifier")?.texts()?.into_iter().next().unwrap_or_default();
+    if !root.has("units") {
+        return Err(ReadProblem::NoUnits);
+    }
+    let table = root.group("units")?;
+    let units = units(&table)?;
+    if units.iter().all(|unit| unit.spike_times.is_empty()) {
+        return Err(ReadProblem::ZeroSpikes { units: units.len() });
+    }
+    let observed = observed(&table, units.len())?;
+    let trials = match root.has("intervals") && root.group("intervals")?.has("trials") {
+        true => trials(&root.group("intervals/trials")?)?,
+        false => Vec::new(),
+    };
+    let behavior = behavior(&root)?;
+    Ok(Session { identifier, units, observed, trials, behavior })
+}
+
+/// Opens the file. The error says whether the file is missing, has another format, or is damaged.
+fn open(path: &Path) -> Result<Group, ReadProblem> {
+    const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(ReadProblem::File)?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, 8), &mut start).map_err(ReadProblem::File)?;
+    let root = h5::open(path).map_err(|error| match error {
+        H5Error::Library { reason, .. } if start == SIGNATURE => ReadProblem::Damaged { reason },
+        _ => ReadProblem::NotHdf5,
+    })?;
+    match root.text_attribute("nwb_version") {
+        Some(version) if version.trim_start_matches("NWB-").starts_with("2.") => Ok(root),
+        Some(version) => Err(ReadProblem::NotNwb { found: format!("NWB \"{version}\"") }),
+        None => Err(ReadProblem::NotNwb { found: "HDF5 without the attribute nwb_version".to_owned() }),
+    }
+}
+
+fn units(table: &Group) -> Result<Vec<Unit>, ReadProblem> {
+    let ids = ids(table)?;
+    if ids.is_empty() {
+        return Err(ReadProblem::ZeroUnits);
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = ids.iter().find(|&&id| !seen.insert(id)) {
+        return Err(content("unique unit ids", format!("{}/id", table.name()), format!("{twice} twice")));
+    }
+    if !table.has("spike_times") {
+        return Err(content("a column spike_times", table.name(), "none"));
+    }
+    let times = table.dataset("spike_times")?;
+    let rows = ragged(table, "spike_times", ids.len(), times.shape().iter().product())?;
+    let times = times.numbers::<f64>()?;
+    if let Some(bad) = times.iter().position(|time| !time.is_finite()) {
+        let found = format!("{} at row {bad}", times[bad]);
+        return Err(content("finite spike times", format!("{}/spike_times", table.name()), found));
+    }
+    let heldout = match table.has("heldout") {
+        true => same_length(table, "heldout", table.dataset("heldout")?.bools()?, ids.len())?,
+        false => vec![false; ids.len()],
+    };
+    let unit = |((id, heldout), row): ((i64, bool), std::ops::Range<usize>)| {
+        let mut spike_times = times[row].to_vec();
+        // Concatenated recordings are not always sorted within a unit.
+        spike_times.sort_unstable_by(f64::total_cmp);
+        Unit { id, heldout, spike_times }
+    };
+    Ok(ids.into_iter().zip(heldout).zip(rows).map(unit).collect())
+}
+
+/// Returns the observation intervals of the first unit that has any, merged and sorted; empty if the file has none.
+fn observed(table: &Group, units: usize) -> Result<Vec<Interval>, ReadProblem> {
+    if !table.has("obs_intervals") {
+        return Ok(Vec::new());
+    }
+    let intervals = table.dataset("obs_intervals")?;
+    let object = intervals.name();
+    let length = match intervals.shape()[..] {
+        [length, 2] => length,
+        ref other => return Err(content("a shape of [n, 2]", object, format!("{other:?}"))),
+    };
+    let rows = ragged(table, "obs_intervals", units, length)?;
+    let Some(row) = rows.into_iter().find(|row| !row.is_empty()) else { return Ok(Vec::new()) };
+    let edges = intervals.numbers::<f64>()?;
+    let mut chosen = Vec::new();
+    for edge in edges[row.start * 2..row.end * 2].chunks_exact(2) {
+        // Written so that a NaN is refused too.
+        if !(edge[0] <= edge[1] && edge[1].is_finite() && edge[0].is_finite()) {
+            return Err(content("intervals that end after they start", object, format!("{edge:?}")));
+        }
+        chosen.push(Interval { start: edge[0], stop: edge[1] });
+    }
+    Ok(merged(chosen))
+}
+
+/// Sorts intervals, joins those that touch or overlap, and drops those without length.
+fn merged(mut intervals: Vec<Interval>) -> Vec<Interval> {
+    intervals.sort_by(|a, b| a.start.total_cmp(&b.start));
+    let mut disjoint: Vec<Interval> = Vec::new();
+    for interval in intervals.into_iter().filter(|interval| interval.stop > interval.start) {
+        match disjoint.last_mut() {
+            Some(last) if interval.start <= last.stop => last.stop = last.stop.max(interval.stop),
+            _ => disjoint.push(interval),
+        }
+    }
+    disjoint
+}
+
+fn trials(table: &Group) -> Result<Vec<Trial>, ReadProblem> {
+    let ids = ids(table)?;
+    let time = |name: &str| -> Result<Vec<f64>, ReadProblem> {
+        if !table.has(name) {
+            return Err(content(format!("a column {name}"), table.name(), "none"));
+        }
+        same_length(table, name, table.dataset(name)?.numbers::<f64>()?, ids.len())
+    };
+    let (start, stop) = (time("start_time")?, time("stop_time")?);
+    for trial in 0..ids.len() {
+        if !(start[trial] <= stop[trial] && start[trial].is_finite() && stop[trial].is_finite()) {
+            let found = format!("{} to {} in trial {}", start[trial], stop[trial], ids[trial]);
+            return Err(content("trials that stop after they start", table.name(), found));
+        }
+    }
+    let mut columns = vec![BTreeMap::new(); ids.len()];
+    let mut splits: Vec<Option<String>> = vec![None; ids.len()];
+    for name in scalar_columns(table)? {
+        for (trial, value) in column(table, &name, ids.len())?.into_iter().flatten().enumerate() {
+            match value {
+                Value::Text(split) if name == "split" => splits[trial] = Some(split),
+                value => {
+                    columns[trial].insert(name.clone(), value);
+                }
+            }
+        }
+    }
+    let rows = ids.into_iter().zip(start.into_iter().zip(stop)).zip(splits.into_iter().zip(columns));
+    let trial = |((id, (start, stop)), (split, columns))| {
+        let interval = Interval { start, stop };
+        Trial { id, interval, split, columns }
+    };
+    Ok(rows.map(trial).collect())
+}
+
+/// Names of the columns that have one cell for each trial. A ragged column (its data and its index) is none of them.
+fn scalar_columns(table: &Group) -> Result<Vec<String>, ReadProblem> {
+    const KNOWN: [&str; 3] = ["id", "start_time", "stop_time"];
+    let names: BTreeSet<String> = table.members()?.into_iter().collect();
+    let is_scalar = |name: &&String| {
+        let is_index = name.strip_suffix("_index").is_some_and(|target| names.contains(target));
+        !is_index && !names.contains(&format!("{name}_index")) && !KNOWN.contains(&name.as_str())
+    };
+    Ok(names.iter().filter(is_scalar).cloned().collect())
+}
+
+/// Reads the cells of a column; `None` if its cells are not scalars that a [`Value`] can hold.
+fn column(table: &Group, name: &str, rows: usize) -> Result<Option<Vec<Value>>, ReadProblem> {
+    if table.is_group(name)? {
+        return Ok(None);
+    }
+    let stored = table.dataset(name)?;
+    if stored.shape().len() != 1 {
+        return Ok(None);
+    }
+    let values: Vec<Value> = match stored.kind() {
+        Kind::Float => stored.numbers::<f64>()?.into_iter().map(Value::Float).collect(),
+        Kind::Int => stored.numbers::<i64>()?.into_iter().map(Value::Int).collect(),
+        Kind::Bool => stored.bools()?.into_iter().map(Value::Bool).collect(),
+        Kind::Text => stored.texts()?.into_iter().map(Value::Text).collect(),
+        Kind::Other => return Ok(None),
+    };
+    same_length(table, name, values, rows).map(Some)
+}
+
+fn ids(table: &Group) -> Result<Vec<i64>, ReadProblem> {
+    if !table.has("id") {
+        return Err(content("a column id", table.name(), "none"));
+    }
+    Ok(table.dataset("id")?.numbers::<i64>()?)
+}
+
+/// For each of `rows` table rows, returns the range of the ragged `column` that belongs to it. The index column holds the
+/// exclusive end of each range. `length` is the length of the column's data, all of which the index must cover in order.
+fn ragged(
+    table: &Group,
+    column: &str,
+    rows: usize,
+    length: usize,
+) -> Result<Vec<std::ops::Range<usize>>, ReadProblem> {
+    let name = format!("{column}_index");
+    if !table.has(&name) {
+        return Err(content(format!("a column {name}"), table.name(), "none"));
+    }
+    let ends = same_length(table, &name, table.dataset(&name)?.numbers::<u64>()?, rows)?;
+    let object = format!("{}/{name}", table.name());
+    let mut ranges = Vec::with_capacity(rows);
+    let mut start = 0;
+    for (row, &end) in ends.iter().enumerate() {
+        let end = usize::try_from(end).unwrap_or(usize::MAX);
+        if end < start {
+            return Err(content("ascending ends", object, format!("{end} after {start} at row {row}")));
+        }
+        if end > length {
+            return Err(content(format!("ends of at most {length}"), object, format!("{end} at row {row}")));
+        }
+        ranges.push(start..end);
+        start = end;
+    }
+    match start == length {
+        true => Ok(ranges),
+        false => Err(content(format!("a last end of {length}, the length of {column}"), object, start)),
+    }
+}
+
+/// Returns `cells` if there is one for each of the table's `rows`.
+fn same_length<T>(table: &Group, column: &str, cells: Vec<T>, rows: usize) -> Result<Vec<T>, ReadProblem> {
+    match cells.len() == rows {
+        true => Ok(cells),
+        false => Err(content(format!("{rows} rows"), format!("{}/{column}", table.name()), cells.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn observation_is_in_order_disjoint_and_never_empty() {
+        let check = |edges: &[(f64, f64)], expect: &[(f64, f64)]| {
+            let intervals = |edges: &[(f64, f64)]| -> Vec<Interval> {
+                edges.iter().map(|&(start, stop)| Interval { start, stop }).collect()
+            };
+            assert_eq!(merged(intervals(edges)), intervals(expect));
+        };
+        check(&[], &[]);
+        check(&[(3.0, 4.0), (1.0, 2.0)], &[(1.0, 2.0), (3.0, 4.0)]);
+        check(&[(0.0, 5.0), (1.0, 2.0), (4.0, 6.0)], &[(0.0, 6.0)]);
+        check(&[(0.0, 1.0), (1.0, 2.0), (2.5, 2.5)], &[(0.0, 2.0)]);
+    }
+}

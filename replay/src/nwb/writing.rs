@@ -1,0 +1,383 @@
+//! Writes a [`Session`] as NWB 2, in the layout of the benchmark's MC_Maze files.
+//!
+//! The files open in pynwb and pass its validator. They hold the obligatory objects of the root; units with `heldout`, spike
+//! times, observation intervals and electrodes; the trial table with every column; and behaviour directly in
+//! `/processing/behavior`, in millimetres with a conversion of 1e-3 and explicit time stamps. **Equal sessions give equal
+//! files**: object ids are drawn from a seed that follows from the session's identifier, and no clock is read. A file is
+//! written under another name and then renamed, so that a reader never sees a part of it.
+
+use crate::h5::{self, Dataset, Group, H5Error};
+use crate::session::{Series, Session, Trial, Value};
+use rand::Rng;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Version of the NWB standard that the layout follows; pynwb also reads it with any later version.
+const NWB_VERSION: &str = "2.7.0";
+
+/// Start of the session: the standard demands a date, and a [`Session`] has none.
+const SESSION_START: &str = "2000-01-01T00:00:00+00:00";
+
+const ELECTRODES: &str = "/general/extracellular_ephys/electrodes";
+const ARRAY: &str = "/general/extracellular_ephys/array";
+const DEVICE: &str = "/general/devices/electrode_array";
+
+/// Why a session could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The file system refused to create or rename the file.
+    #[error("write {}: {error}", path.display())]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// HDF5 could not write a part of the file.
+    #[error("write {}: {error}", path.display())]
+    H5 {
+        /// Path of the file.
+        path: PathBuf,
+        /// HDF5's error.
+        error: H5Error,
+    },
+    /// A trial column holds values of more than one kind, or lacks values although its kind has no way to store a missing
+    /// value.
+    #[error("expected values of one kind in the trial column {column}, found {found}")]
+    Column {
+        /// Name of the column.
+        column: String,
+        /// Kinds of value that it holds.
+        found: String,
+    },
+    /// The number of values in a series is not its number of time stamps times its dimensions.
+    #[error("expected {expected} values in the series {series}, found {found}")]
+    Series {
+        /// Name of the series.
+        series: String,
+        /// Number of time stamps times dimensions.
+        expected: usize,
+        /// Number of values in the series.
+        found: usize,
+    },
+}
+
+/// Writes `session` as NWB to `path`, and replaces a file that is already there.
+///
+/// # Errors
+/// [`WriteError`]; a file that was at `path` is then unchanged, and no temporary file is left.
+pub fn write(session: &Session, path: &Path) -> Result<(), WriteError> {
+    check(session)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = PathBuf::from(beside);
+    let refused = |error| WriteError::File { path: path.to_owned(), error };
+    // HDF5 could create the file itself, but the system's message is plainer than HDF5's if that fails.
+    std::fs::File::create(&beside).map_err(refused)?;
+    let mut layout = Layout::of(session);
+    let written = layout.file(&beside).map_err(|error| WriteError::H5 { path: path.to_owned(), error });
+    let placed = written.and_then(|()| std::fs::rename(&beside, path).map_err(refused));
+    if placed.is_err() {
+        // Best effort: the error that matters is the returned one.
+        let _ = std::fs::remove_file(&beside);
+    }
+    placed
+}
+
+/// Refuses a session that does not fit the layout, before any file is touched.
+fn check(session: &Session) -> Result<(), WriteError> {
+    for series in &session.behavior {
+        let (expected, found) = (series.timestamps.len() * series.dims, series.data.len());
+        if expected != found {
+            return Err(WriteError::Series { series: series.name.clone(), expected, found });
+        }
+    }
+    for name in column_names(&session.trials) {
+        let kinds: BTreeSet<&str> =
+            session.trials.iter().map(|trial| kind(trial.columns.get(&name))).collect();
+        let can_lack_values = kinds.contains("float") || kinds.contains("text");
+        let one_kind = kinds.len() == 1 || (kinds.len() == 2 && kinds.contains("none") && can_lack_values);
+        if !one_kind {
+            let found = kinds.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(WriteError::Column { column: name, found });
+        }
+    }
+    Ok(())
+}
+
+fn kind(value: Option<&Value>) -> &'static str {
+    match value {
+        None => "none",
+        Some(Value::Float(_)) => "float",
+        Some(Value::Int(_)) => "int",
+        Some(Value::Bool(_)) => "bool",
+        Some(Value::Text(_)) => "text",
+    }
+}
+
+fn column_names(trials: &[Trial]) -> Vec<String> {
+    let names: BTreeSet<&String> = trials.iter().flat_map(|trial| trial.columns.keys()).collect();
+    names.into_iter().cloned().collect()
+}
+
+/// Writes one session into one file, and draws the object ids.
+struct Layout<'a> {
+    session: &'a Session,
+    ids: ChaCha8Rng,
+}
+
+impl<'a> Layout<'a> {
+    fn of(session: &'a Session) -> Self {
+        // FNV-1a: any fixed function of the identifier would do.
+        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let seed = session.identifier.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+        Layout { session, ids: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    fn file(&mut self, path: &Path) -> Result<(), H5Error> {
+        let root = h5::create(path)?;
+        self.root(&root)?;
+        self.general(&root)?;
+        self.units(&root.create_group("units")?)?;
+        let intervals = root.create_group("intervals")?;
+        if !self.session.trials.is_empty() {
+            self.trials(&intervals.create_group("trials")?)?;
+        }
+        let processing = root.create_group("processing")?;
+        if !self.session.behavior.is_empty() {
+            self.behavior(&processing.create_group("behavior")?)?;
+        }
+        root.flush()
+    }
+
+    fn root(&mut self, root: &Group) -> Result<(), H5Error> {
+        root.set_text("nwb_version", NWB_VERSION)?;
+        self.typed(root, "core", "NWBFile")?;
+        root.write_text("identifier", &self.session.identifier)?;
+        root.write_text("session_description", "delayed reaches: units, trials and hand kinematics")?;
+        root.write_text("session_start_time", SESSION_START)?;
+        root.write_text("timestamps_reference_time", SESSION_START)?;
+        root.write_texts("file_create_date", &[SESSION_START])?;
+        for group in ["acquisition", "analysis", "general", "stimulus"] {
+            root.create_group(group)?;
+        }
+        root.create_group("stimulus/presentation")?;
+        root.create_group("stimulus/templates")?;
+        Ok(())
+    }
+
+    /// Writes one array with an electrode for each unit. The unit table's column `electrodes` refers to it.
+    fn general(&mut self, root: &Group) -> Result<(), H5Error> {
+        let device = root.create_group(DEVICE)?;
+        self.typed(&device, "core", "Device")?;
+        device.set_text("description", "intracortical electrode array")?;
+        let array = root.create_group(ARRAY)?;
+        self.typed(&array, "core", "ElectrodeGroup")?;
+        array.set_text("description", "electrodes of the implanted array")?;
+        array.set_text("location", "motor cortex")?;
+        array.link("device", DEVICE)?;
+
+        let table = root.create_group(ELECTRODES)?;
+        let rows = self.session.units.len();
+        self.table(&table, "hdmf-common", "DynamicTable", "the array's electrodes")?;
+        table.set_texts("colnames", &["location", "group", "group_name"])?;
+        self.row_ids(&table, &(0..rows as i64).collect::<Vec<_>>())?;
+        self.column(table.write_texts("location", &vec!["motor cortex"; rows])?, "where the electrode is")?;
+        self.column(table.write_references("group", &vec![ARRAY; rows])?, "the electrode's group")?;
+        self.column(table.write_texts("group_name", &vec!["array"; rows])?, "name of the electrode's group")
+    }
+
+    fn units(&mut self, table: &Group) -> Result<(), H5Error> {
+        let units = &self.session.units;
+        self.table(table, "core", "Units", "sorted units")?;
+        let mut names = vec!["heldout", "spike_times"];
+        names.extend((!self.session.observed.is_empty()).then_some("obs_intervals"));
+        names.push("electrodes");
+        table.set_texts("colnames", &names)?;
+        self.row_ids(table, &units.iter().map(|unit| unit.id).collect::<Vec<_>>())?;
+        let heldout: Vec<bool> = units.iter().map(|unit| unit.heldout).collect();
+        self.column(table.write_bools("heldout", &heldout)?, "whether the unit is predicted, never shown")?;
+
+        let times: Vec<f64> = units.iter().flat_map(|unit| unit.spike_times.iter().copied()).collect();
+        let spikes = table.write("spike_times", &times, &[times.len()])?;
+        self.column(spikes, "the spike times of each unit, s")?;
+        let ends = units.iter().scan(0, |end, unit| {
+            *end += unit.spike_times.len() as u64;
+            Some(*end)
+        });
+        self.index(table, "spike_times", &ends.collect::<Vec<_>>())?;
+
+        if !self.session.observed.is_empty() {
+            let edges: Vec<f64> = self.session.observed.iter().flat_map(|at| [at.start, at.stop]).collect();
+            let each = self.session.observed.len();
+            let stored =
+                table.write("obs_intervals", &edges.repeat(units.len()), &[each * units.len(), 2])?;
+            self.column(stored, "when each unit was observed, s")?;
+            self.index(
+                table,
+                "obs_intervals",
+                &(1..=units.len()).map(|unit| (unit * each) as u64).collect::<Vec<_>>(),
+            )?;
+        }
+
+        let rows: Vec<i64> = (0..units.len() as i64).collect();
+        let electrodes = table.write("electrodes", &rows, &[rows.len()])?;
+        electrodes.set_reference("table", ELECTRODES)?;
+        self.described(&electrodes, "DynamicTableRegion", "the electrode that the unit was recorded on")?;
+        self.index(table, "electrodes", &(1..=units.len() as u64).collect::<Vec<_>>())
+    }
+
+    fn trials(&mut self, table: &Group) -> Result<(), H5Error> {
+        let trials = &self.session.trials;
+        self.table(table, "core", "TimeIntervals", "trials")?;
+        let others = column_names(trials);
+        let has_split = trials.iter().any(|trial| trial.split.is_some());
+        let mut names = vec!["start_time", "stop_time"];
+        names.extend(others.iter().map(String::as_str));
+        names.extend(has_split.then_some("split"));
+        table.set_texts("colnames", &names)?;
+        self.row_ids(table, &trials.iter().map(|trial| trial.id).collect::<Vec<_>>())?;
+        let start: Vec<f64> = trials.iter().map(|trial| trial.interval.start).collect();
+        let stop: Vec<f64> = trials.iter().map(|trial| trial.interval.stop).collect();
+        self.column(table.write("start_time", &start, &[start.len()])?, "start of the trial, s")?;
+        self.column(table.write("stop_time", &stop, &[stop.len()])?, "end of the trial, s")?;
+        for name in &others {
+            let cells: Vec<Option<&Value>> = trials.iter().map(|trial| trial.columns.get(name)).collect();
+            self.column(write_cells(table, name, &cells)?, meaning(name))?;
+        }
+        if has_split {
+            let split: Vec<&str> =
+                trials.iter().map(|trial| trial.split.as_deref().unwrap_or("none")).collect();
+            self.column(table.write_texts("split", &split)?, meaning("split"))?;
+        }
+        Ok(())
+    }
+
+    fn behavior(&mut self, module: &Group) -> Result<(), H5Error> {
+        self.typed(module, "core", "ProcessingModule")?;
+        module.set_text("description", "kinematics")?;
+        for series in &self.session.behavior {
+            // The reader may have joined the names of a container and a series with `/`, which would be a path here.
+            self.series(&module.create_group(&series.name.replace('/', "_"))?, series)?;
+        }
+        Ok(())
+    }
+
+    fn series(&mut self, group: &Group, series: &Series) -> Result<(), H5Error> {
+        self.typed(group, "core", "TimeSeries")?;
+        group.set_text("description", &format!("{} in {}", series.name, series.unit))?;
+        let axes = ["x", "y", "z"].get(..series.dims).map(|axes| format!("columns=[{}]", axes.join(",")));
+        group.set_text("comments", axes.as_deref().unwrap_or("no comments"))?;
+        let is_length = series.unit == "m" || series.unit == "m/s";
+        let (conversion, per_unit) = if is_length { (1e-3, 1e3) } else { (1.0, 1.0) };
+        let stored: Vec<f64> = series.data.iter().map(|value| value * per_unit).collect();
+        let shape = [series.timestamps.len(), series.dims];
+        let data = group.write("data", &stored, if series.dims == 1 { &shape[..1] } else { &shape[..] })?;
+        data.set_number("conversion", conversion)?;
+        data.set_number("offset", 0.0)?;
+        data.set_number("resolution", -1.0)?;
+        data.set_text("unit", &series.unit)?;
+        let times = group.write("timestamps", &series.timestamps, &[series.timestamps.len()])?;
+        times.set_number("interval", 1i64)?;
+        times.set_text("unit", "seconds")
+    }
+
+    fn table(
+        &mut self,
+        group: &Group,
+        namespace: &str,
+        kind: &str,
+        description: &str,
+    ) -> Result<(), H5Error> {
+        self.typed(group, namespace, kind)?;
+        group.set_text("description", description)
+    }
+
+    fn typed(&mut self, group: &Group, namespace: &str, kind: &str) -> Result<(), H5Error> {
+        group.set_text("namespace", namespace)?;
+        group.set_text("neurodata_type", kind)?;
+        group.set_text("object_id", &self.object_id())
+    }
+
+    fn row_ids(&mut self, table: &Group, ids: &[i64]) -> Result<(), H5Error> {
+        let column = table.write("id", ids, &[ids.len()])?;
+        self.tagged(&column, "ElementIdentifiers")
+    }
+
+    fn column(&mut self, column: Dataset, description: &str) -> Result<(), H5Error> {
+        self.described(&column, "VectorData", description)
+    }
+
+    /// Writes the index column of a ragged column: the exclusive end of each row.
+    fn index(&mut self, table: &Group, target: &str, ends: &[u64]) -> Result<(), H5Error> {
+        let column = table.write(&format!("{target}_index"), ends, &[ends.len()])?;
+        column.set_reference("target", &format!("{}/{target}", table.name()))?;
+        self.described(&column, "VectorIndex", &format!("Index for VectorData '{target}'"))
+    }
+
+    fn described(&mut self, column: &Dataset, kind: &str, description: &str) -> Result<(), H5Error> {
+        column.set_text("description", description)?;
+        self.tagged(column, kind)
+    }
+
+    fn tagged(&mut self, column: &Dataset, kind: &str) -> Result<(), H5Error> {
+        column.set_text("namespace", "hdmf-common")?;
+        column.set_text("neurodata_type", kind)?;
+        column.set_text("object_id", &self.object_id())
+    }
+
+    /// Draws the next object id, in the form of a random (version 4) UUID.
+    fn object_id(&mut self) -> String {
+        let low = u128::from(self.ids.next_u64());
+        let random = u128::from(self.ids.next_u64()) << 64 | low;
+        let id = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+        let hex = format!("{id:032x}");
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+/// Writes a column whose kind is that of its first value; [`check`] has made sure that all values are of one kind.
+fn write_cells(table: &Group, name: &str, cells: &[Option<&Value>]) -> Result<Dataset, H5Error> {
+    let rows = [cells.len()];
+    match cells.iter().flatten().next() {
+        Some(Value::Int(_)) => {
+            let cell = |cell: &Option<&Value>| if let Some(Value::Int(value)) = cell { *value } else { 0 };
+            table.write(name, &cells.iter().map(cell).collect::<Vec<i64>>(), &rows)
+        }
+        Some(Value::Bool(_)) => {
+            let cell = |cell: &Option<&Value>| matches!(cell, Some(Value::Bool(true)));
+            table.write_bools(name, &cells.iter().map(cell).collect::<Vec<bool>>())
+        }
+        Some(Value::Text(_)) => {
+            let cell = |cell: &Option<&'_ Value>| match cell {
+                Some(Value::Text(text)) => text.clone(),
+                _ => String::new(),
+            };
+            table.write_texts(name, &cells.iter().map(cell).collect::<Vec<String>>())
+        }
+        _ => {
+            let cell =
+                |cell: &Option<&Value>| if let Some(Value::Float(value)) = cell { *value } else { f64::NAN };
+            table.write(name, &cells.iter().map(cell).collect::<Vec<f64>>(), &rows)
+        }
+    }
+}
+
+/// Description of a column in the benchmark's trial table.
+fn meaning(column: &str) -> &'static str {
+    match column {
+        "target_on_time" => "when the target appeared, s",
+        "go_cue_time" => "when the go cue was given, s",
+        "move_onset_time" => "when the hand began to move, s",
+        "rt" => "reaction time, go cue to movement onset, ms",
+        "delay" => "target to go cue, ms",
+        "trial_type" => "index of the maze within the session",
+        "trial_version" => "0: no barrier, 1: a barrier to reach around",
+        "maze_id" => "identifier of the maze",
+        "success" => "whether the target was reached",
+        "split" => "train, val, test or none",
+        _ => "a column of the recording",
+    }
+}

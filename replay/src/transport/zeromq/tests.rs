@@ -1,0 +1,137 @@
+//! The socket's promises, over loopback and Unix sockets.
+
+use super::*;
+use bytes::Bytes;
+use ndt_protocol::wire::{self, BinStamp, Description};
+use std::time::Duration;
+use tokio::time::timeout;
+use zeromq::{SocketRecv, SubSocket};
+
+/// Long enough for a loaded machine; a test that works does not wait for it.
+const SOON: Duration = Duration::from_secs(20);
+
+fn sender() -> (Sender, String) {
+    let sender = Sender::open(&"tcp://127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = sender.address().to_owned();
+    (sender, address)
+}
+
+fn stamp(seq: u64) -> BinStamp {
+    BinStamp { seq, ..BinStamp::default() }
+}
+
+/// The number of the next bin that comes.
+async fn next_seq(socket: &mut SubSocket) -> u64 {
+    let message = timeout(SOON, socket.recv()).await.unwrap().unwrap().into_vec();
+    let frames: Vec<&[u8]> = message.iter().map(|frame| &frame[..]).collect();
+    wire::split_bin(&frames).unwrap().0.seq
+}
+
+#[test]
+fn only_a_subscription_to_bins_is_waited_for_and_later_ones_are_heard_too() {
+    let (mut sender, address) = sender();
+    let client = runtime().unwrap();
+    let mut first = SubSocket::new();
+    client.block_on(async {
+        first.connect(&address).await.unwrap();
+        first.subscribe("ndt.description").await.unwrap();
+    });
+    let error = sender.wait_for_subscriber(Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.to_string(), format!("expected a subscriber on {address} within 0.05 s, found none"));
+    client.block_on(first.subscribe("ndt.bin")).unwrap();
+    sender.wait_for_subscriber(SOON).unwrap();
+    assert!(sender.offer(&stamp(0), &[1.0]));
+    assert_eq!(client.block_on(next_seq(&mut first)), 0);
+
+    // A second subscriber comes while bins are sent: from some bin on it gets each.
+    let mut second = SubSocket::new();
+    client.block_on(async {
+        second.subscribe("ndt.").await.unwrap();
+        second.connect(&address).await.unwrap();
+    });
+    let heard = (1..10_000).any(|seq| {
+        sender.send(&stamp(seq), &[1.0]).unwrap();
+        assert_eq!(client.block_on(next_seq(&mut first)), seq);
+        client.block_on(async { timeout(Duration::from_millis(1), second.recv()).await }).is_ok()
+    });
+    assert!(heard);
+    sender.send(&stamp(10_000), &[1.0]).unwrap();
+    // On a slow machine some were on their way when it was first looked for them.
+    let rest: Vec<u64> = client.block_on(async {
+        let mut rest = vec![next_seq(&mut second).await];
+        while rest.last() != Some(&10_000) {
+            rest.push(next_seq(&mut second).await);
+        }
+        rest
+    });
+    assert!(rest[..rest.len() - 1].is_sorted_by(|a, b| a + 1 == *b), "{rest:?}");
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_holds_back_only_who_asks_for_it() {
+    let (mut sender, address) = sender();
+    let client = runtime().unwrap();
+    let mut stuck = SubSocket::new();
+    client.block_on(async {
+        stuck.subscribe("ndt.").await.unwrap();
+        stuck.connect(&address).await.unwrap();
+    });
+    sender.wait_for_subscriber(SOON).unwrap();
+    // The system's buffers hold a few megabytes; then the queue fills, and then bins are dropped.
+    let counts = vec![1.0; 4096];
+    let dropped = (0..100_000).find(|seq| !sender.offer(&stamp(*seq), &counts));
+    assert!(dropped.is_some(), "100,000 bins of 16 KiB found room");
+    // Once it reads again, what found room comes, in order.
+    let seqs: Vec<u64> = client.block_on(async {
+        let mut seqs = Vec::new();
+        while seqs.len() as u64 != dropped.unwrap() {
+            seqs.push(next_seq(&mut stuck).await);
+        }
+        seqs
+    });
+    assert!(seqs.into_iter().eq(0..dropped.unwrap()));
+}
+
+#[test]
+fn everything_sent_arrives_although_the_sender_is_gone() {
+    let (mut sender, address) = sender();
+    let mut receiver = Receiver::open(&address.parse().unwrap()).unwrap();
+    sender.wait_for_subscriber(SOON).unwrap();
+    sender.describe(&Description::Bins { bin_width_us: 20_000, channel_ids: vec![1] });
+    (0..500).for_each(|seq| sender.send(&stamp(seq), &[1.0; 100]).unwrap());
+    sender.finish().unwrap();
+    let topics: Vec<Bytes> =
+        (0..501).map(|_| receiver.receive(SOON).unwrap().frames.swap_remove(0)).collect();
+    assert_eq!(topics[0], wire::TOPIC_DESCRIPTION);
+    assert!(topics[1..].iter().all(|topic| topic == wire::TOPIC_BIN));
+}
+
+#[test]
+fn a_receiver_outlives_its_peers() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint: SocketAddress = format!("ipc://{}", folder.path().join("bins").display()).parse().unwrap();
+    // Nobody is there yet.
+    let mut receiver = Receiver::open(&endpoint).unwrap();
+    for seq in 0..3 {
+        let mut sender = Sender::open(&endpoint).unwrap();
+        sender.wait_for_subscriber(SOON).unwrap();
+        sender.send(&stamp(seq), &[1.0]).unwrap();
+        let message = receiver.receive(SOON).unwrap();
+        let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
+        assert_eq!(wire::split_bin(&frames).unwrap().0.seq, seq);
+        sender.finish().unwrap();
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = format!("ipc://{}", folder.path().join("bins").display());
+    for address in ["tcp://127.0.0.1:0", &local] {
+        let sender = Sender::open(&address.parse().unwrap()).unwrap();
+        let address = sender.address();
+        let error = Sender::open(&address.parse().unwrap()).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("expected to open {address}, found ")), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}

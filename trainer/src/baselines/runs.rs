@@ -1,0 +1,168 @@
+//! Trials in the form that the baselines take: counts of the units that are shown, and the velocity at two lags.
+
+use crate::data::readouts::VELOCITY_SERIES;
+use crate::data::trial::column_means;
+use crate::data::{Dataset, DatasetError, Trial, trials};
+use crate::evaluation::metrics::R2;
+use ndt_protocol::binner::{BinError, Binner};
+use ndt_replay::session::{SelectError, Session};
+
+/// Lags from a bin's centre to the instant of the decoded velocity, ms: the same instant, and as far ahead as a prosthesis needs.
+pub const LAGS_MS: [f64; 2] = [0.0, 100.0];
+
+/// The units whose counts a baseline sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Units {
+    /// All units.
+    All,
+    /// The units that are not held out.
+    Heldin,
+}
+
+/// One uninterrupted run of bins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Number of bins.
+    pub bins: usize,
+    /// Spike counts `[T, C]` of the units that are shown.
+    pub counts: Vec<f32>,
+    /// Spike counts `[T, H]` of the hidden units; empty where all are shown.
+    pub hidden: Vec<f32>,
+    /// Velocity `[T, V]` at each of [`LAGS_MS`], m/s; NaN where it is unknown or lies after the run's last bin.
+    pub velocity: [Vec<f32>; 2],
+}
+
+/// The runs of a comparison: to fit, to choose settings by, and to score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Runs {
+    /// Ids of the units that are shown, in the order of the counts' columns.
+    pub channel_ids: Vec<i64>,
+    /// Number of hidden units.
+    pub hidden: usize,
+    /// Number of components of the velocity.
+    pub dims: usize,
+    /// Width of a bin, ms.
+    pub bin_width_ms: f64,
+    /// Runs to fit.
+    pub train: Vec<Run>,
+    /// Runs to choose settings by.
+    pub val: Vec<Run>,
+    /// Runs to score.
+    pub scored: Vec<Run>,
+}
+
+/// Why recordings give no runs.
+#[derive(Debug, thiserror::Error)]
+pub enum RunsError {
+    /// The recordings do not make a dataset.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The bin width cannot be used.
+    #[error(transparent)]
+    Bin(#[from] BinError),
+    /// The split to score cannot be selected.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// There is no velocity to decode.
+    #[error("expected a series {VELOCITY_SERIES} in every recording, found none")]
+    NoVelocity,
+}
+
+impl Runs {
+    /// Bins sessions of the same units; the runs of `split` are scored.
+    ///
+    /// # Errors
+    /// [`RunsError`] when there is nothing to fit, to choose by or to score.
+    pub fn new(
+        sessions: &[Session],
+        bin_width_ms: f64,
+        split: &str,
+        units: Units,
+    ) -> Result<Runs, RunsError> {
+        let lags = LAGS_MS.map(|lag_ms| Dataset::new(sessions, bin_width_ms, lag_ms));
+        let [now, ahead] = lags;
+        let (now, ahead) = (now?, ahead?);
+        if now.readouts.is_empty() {
+            return Err(RunsError::NoVelocity);
+        }
+        let cut = |now: &[Trial], ahead: &[Trial], shown: &[bool]| {
+            let runs = now.iter().zip(ahead);
+            runs.map(|(now, ahead)| Run::new(now, ahead, shown)).collect::<Vec<_>>()
+        };
+        let shown: Vec<bool> = now.heldout.iter().map(|heldout| units == Units::All || !heldout).collect();
+        let scored = if split == "val" {
+            cut(&now.val, &ahead.val, &shown)
+        } else {
+            let [now, ahead] = [&now, &ahead].map(|data| trials_of(sessions, data, split));
+            cut(&now?, &ahead?, &shown)
+        };
+        let ids = now.unit_ids.iter().zip(&shown).filter(|(_, shown)| **shown);
+        Ok(Runs {
+            channel_ids: ids.map(|(id, _)| *id).collect(),
+            hidden: shown.iter().filter(|shown| !**shown).count(),
+            dims: now.readout_dims(),
+            bin_width_ms,
+            train: cut(&now.train, &ahead.train, &shown),
+            val: cut(&now.val, &ahead.val, &shown),
+            scored,
+        })
+    }
+
+    /// Number of units that are shown.
+    pub fn channels(&self) -> usize {
+        self.channel_ids.len()
+    }
+
+    /// Mean spikes per bin of each unit that is shown, over the training runs.
+    pub fn mean_counts(&self) -> Vec<f64> {
+        let rows = self.train.iter().flat_map(|run| run.counts.chunks_exact(self.channels()));
+        column_means(rows, self.channels())
+    }
+}
+
+impl Run {
+    fn new(now: &Trial, ahead: &Trial, shown: &[bool]) -> Run {
+        let columns = |wanted: bool| {
+            let rows = now.counts.chunks_exact(shown.len());
+            let of_row = |row: &'_ [f32]| {
+                let row = row.iter().zip(shown).filter(|(_, shown)| **shown == wanted);
+                row.map(|(count, _)| *count).collect::<Vec<f32>>()
+            };
+            rows.flat_map(of_row).collect::<Vec<f32>>()
+        };
+        Run {
+            bins: now.bins,
+            counts: columns(true),
+            hidden: columns(false),
+            velocity: [now.targets.clone(), ahead.targets.clone()],
+        }
+    }
+}
+
+/// The trials of a split, in the bins and with the readouts of `data`.
+fn trials_of(sessions: &[Session], data: &Dataset, split: &str) -> Result<Vec<Trial>, RunsError> {
+    let binner = Binner::new(data.bin_width_ms)?;
+    let mut all = Vec::new();
+    for session in sessions {
+        let intervals = session.segments(Some(split))?;
+        all.extend(trials(session, &intervals, binner, &data.readouts));
+    }
+    Ok(all)
+}
+
+/// R2 of a decoder at one of [`LAGS_MS`]: `decode` takes the counts `[T, C]` of each run and returns velocities `[T, V]`, m/s.
+pub fn r2(runs: &[Run], lag: usize, dims: usize, mut decode: impl FnMut(&[f32]) -> Vec<f32>) -> R2 {
+    let mut r2 = R2::new(dims);
+    for run in runs {
+        let decoded = decode(&run.counts);
+        for (truth, decoded) in run.velocity[lag].chunks_exact(dims).zip(decoded.chunks_exact(dims)) {
+            r2.add(truth, decoded);
+        }
+    }
+    r2
+}
+
+/// Whether all components of a velocity are known.
+pub(super) fn is_known(velocity: &[f32]) -> bool {
+    velocity.iter().all(|value| value.is_finite())
+}

@@ -1,0 +1,101 @@
+//! `ndt-train finetune`: adapts a bundle to a new session.
+
+use super::progress::{FitProgress, ProgressForm};
+use super::report;
+use anyhow::Context;
+use clap::Args;
+use ndt_protocol::Bundle;
+use ndt_protocol::bundle::readouts;
+use ndt_replay::nwb;
+use ndt_trainer::config::Config;
+use ndt_trainer::data::Dataset;
+use ndt_trainer::export;
+use ndt_trainer::recipe::provenance;
+use ndt_trainer::training::finetune::{self, FinetuneOptions};
+use std::path::PathBuf;
+
+pub const HELP: &str = "\
+Units are recognised by their ids: units that the bundle knows keep their weights, other units begin anew, and there may be
+any number of either. Bins, window and width are the bundle's. The read-in, the rates and the velocity head are fitted first,
+then the body too, at a lower rate. With 32 trials or fewer keep the body as it is (--interface-only); where the bundle knows
+all units, look first at the scores of --epochs 0. The number of steps is fixed and the last weights are kept: validation
+trials are scored and choose nothing.
+
+Examples:
+  ndt-train finetune --bundle model --data today.nwb --out today
+  ndt-train finetune --bundle model --data today.nwb --out today --interface-only --trials 16 --json";
+
+/// The options of `finetune`.
+#[derive(Args)]
+pub struct Finetune {
+    /// Bundle to begin from: a folder or an .ndt file.
+    #[arg(long)]
+    bundle: PathBuf,
+    /// NWB recordings of the new session; all must have the same units.
+    #[arg(long, required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Path of the new bundle: a folder, or a file whose name ends in .ndt.
+    #[arg(long)]
+    out: PathBuf,
+    /// Fit the read-in, the rates and the velocity head alone. The body stays as it is, bit by bit.
+    #[arg(long)]
+    interface_only: bool,
+    /// Number of training trials to fit, the first ones of the recording [default: all].
+    #[arg(long)]
+    trials: Option<usize>,
+    /// Configuration file (TOML), as for `fit`. Its model and its epochs are ignored.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Random seed (overrides the configuration file).
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Number of epochs [default: enough for 300 steps, at least 40]. With 0 known units keep their weights and nothing is
+    /// fitted.
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries out the command; returns its report.
+pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
+    let mut config = command.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
+    let parent =
+        Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
+    let manifest = &parent.manifest;
+    let config = finetune::config_for(manifest, &config);
+    let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let readouts = readouts::readouts(manifest);
+    let wanted: Vec<(&str, f64)> =
+        readouts.iter().map(|readout| (readout.series.as_str(), readout.lag_ms)).collect();
+    let data = Dataset::reading(&sessions, manifest.bin_width_ms, &wanted)?;
+    let data = finetune::calibration_data(data, manifest, command.trials);
+    for note in &data.notes {
+        eprintln!("note: {note}");
+    }
+    let known = data.unit_ids.iter().filter(|id| manifest.unit_ids.contains(id)).count();
+    eprintln!("the bundle knows {known} of {} units; {} training trials", data.units(), data.train.len());
+    let options = FinetuneOptions { freeze_body: command.interface_only, epochs: command.epochs };
+    let progress = FitProgress::new(0, ProgressForm::Text);
+    let fit = finetune::finetune(&parent, &data, &config, options, &mut |state| {
+        progress.show_line(state.epoch, state.epochs, "", &format!("loss {:.4}", state.loss))
+    })?;
+    progress.clear();
+    let training = provenance(&command.data, config.optimiser.seed, fit.epoch, Some(manifest.id.clone()))?;
+    let written = export::finetuned(&parent, &fit, &data, &config, training)?.write(&command.out)?;
+    let seconds = progress.seconds();
+    if command.json {
+        let report = serde_json::json!({
+            "bundle": command.out, "id": written.id, "parent": manifest.id, "scores": written.scores,
+            "units": data.units(), "known-units": known, "trials": data.train.len(), "epochs": fit.epoch,
+            "seconds": seconds,
+        });
+        return Ok(serde_json::to_string_pretty(&report)?);
+    }
+    let mut lines = vec![report::bundle(&written, &command.out)];
+    lines.push(format!("{} epochs, {seconds:.0} s", fit.epoch));
+    lines.extend(report::scores(&written));
+    Ok(lines.join("\n"))
+}

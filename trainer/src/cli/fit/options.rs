@@ -1,0 +1,117 @@
+//! The options of `ndt-train fit`.
+
+use crate::cli::progress::ProgressForm;
+use clap::{Args, ValueEnum};
+use ndt_replay::nwb;
+use ndt_replay::session::Session;
+use ndt_trainer::recipe::{self, Recipe};
+use ndt_trainer::training::{Checkpoints, ComputeDevice};
+use std::path::PathBuf;
+
+/// The options of `fit`.
+#[derive(Args)]
+pub struct Fit {
+    /// NWB recordings.
+    #[arg(long, required = true, num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// How several recordings are fitted [default: together if their units are the same, else separate].
+    #[arg(long, value_enum)]
+    pub sessions: Option<SessionsMode>,
+    /// Path of the bundle: a folder, or a file whose name ends in .ndt.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Configuration file (TOML). Keys that it leaves out have default values.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Named preset. `ndt` uses the masking and the learned positions of the original Neural Data Transformer.
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Units whose spikes are inputs of the model.
+    #[arg(long, value_enum, default_value = "heldin")]
+    units: Units,
+    /// Width of a bin, ms.
+    #[arg(long, default_value_t = 20.0)]
+    bin_ms: f64,
+    /// Random seed (overrides the configuration file).
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Largest number of epochs (overrides the configuration file).
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Number of epochs from one checkpoint to the next. Checkpoints are written to OUT.checkpoint.
+    #[arg(long, default_value_t = 10)]
+    checkpoint_epochs: usize,
+    /// Device to compute on: cpu, or wgpu for a graphics card (needs a build with `--features wgpu`; run on software Vulkan
+    /// only so far).
+    #[arg(long, default_value = "cpu")]
+    pub device: ComputeDevice,
+    /// Resume from OUT.checkpoint, if it exists.
+    #[arg(long)]
+    pub resume: bool,
+    /// Form of the progress on standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    pub progress: ProgressForm,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How several recordings are fitted.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SessionsMode {
+    /// One model and one bundle; the recordings must have the same units.
+    Together,
+    /// One bundle OUT/<name of the recording> for each recording; the recordings share the body of the model.
+    Separate,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Preset {
+    Ndt,
+}
+
+/// Units whose spikes are inputs of the model.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Units {
+    /// All units except those that the recording marks as held out.
+    Heldin,
+    /// All units.
+    All,
+}
+
+impl Fit {
+    /// The recipe that these options ask for.
+    pub fn recipe(&self) -> Recipe {
+        Recipe {
+            bin_width_ms: self.bin_ms,
+            config: self.config.clone(),
+            preset: self.preset.map(|Preset::Ndt| recipe::Preset::Ndt),
+            seed: self.seed,
+            epochs: self.epochs,
+        }
+    }
+
+    /// The recordings, with all units as inputs if that is wanted.
+    pub fn read(&self) -> anyhow::Result<Vec<Session>> {
+        let mut sessions = self.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
+        if self.units == Units::All {
+            recipe::show_all_units(&mut sessions);
+        }
+        Ok(sessions)
+    }
+
+    /// Whether each recording gets layers and a bundle of its own: if asked for, or if their units differ.
+    pub fn wants_separate(&self, sessions: &[Session]) -> bool {
+        match self.sessions {
+            Some(mode) => mode == SessionsMode::Separate,
+            None => recipe::units_differ(sessions),
+        }
+    }
+
+    /// The checkpoints of the fit, beside its bundle.
+    pub fn checkpoints(&self) -> Checkpoints {
+        let mut folder = self.out.clone().into_os_string();
+        folder.push(".checkpoint");
+        Checkpoints { folder: folder.into(), every_epochs: self.checkpoint_epochs, resume: self.resume }
+    }
+}

@@ -1,0 +1,72 @@
+//! `ndt-train fit` of sessions with different units: one body, and for each session layers of its own and a bundle.
+
+use super::options::Fit;
+use crate::cli::progress::FitProgress;
+use crate::cli::report;
+use anyhow::ensure;
+use ndt_replay::session::Session;
+use ndt_trainer::export;
+use ndt_trainer::recipe::provenance;
+use ndt_trainer::training::ComputeDevice;
+use ndt_trainer::training::sessions::fit_sessions;
+use std::path::PathBuf;
+
+/// Fits all sessions and writes their bundles; returns the report.
+pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
+    ensure!(!command.resume, "expected sessions of the same units with --resume, found separate ones");
+    ensure!(command.device == ComputeDevice::Cpu, "expected device cpu for separate sessions, found another");
+    let names = names(&command.data)?;
+    let (data, config) = command.recipe().prepare_separate(sessions)?;
+    eprintln!("note: separate sessions have no teacher and no heads for later bins");
+    for (name, data) in names.iter().zip(&data) {
+        for note in &data.notes {
+            eprintln!("note: {name}: {note}");
+        }
+        let (channels, units, trials) = (data.channels().count(), data.units(), data.train.len());
+        eprintln!("{name}: {channels} channels in, {units} units out, {trials} training trials");
+    }
+    let progress = FitProgress::new(config.optimiser.epochs, command.progress);
+    let fits = fit_sessions(&data, &config, &mut |state| progress.show(state))?;
+    progress.clear();
+    let mut bundles = Vec::new();
+    for ((fit, data), path) in fits.iter().zip(&data).zip(&command.data) {
+        let training = provenance(std::slice::from_ref(path), config.optimiser.seed, fit.epoch, None)?;
+        bundles.push(export::bundle(fit, data, &config, training)?);
+    }
+    // All bundles are made before the first one is written.
+    std::fs::create_dir_all(&command.out)?;
+    let mut written = Vec::new();
+    for (bundle, name) in bundles.iter().zip(&names) {
+        let path: PathBuf = command.out.join(name);
+        let manifest = bundle.write(&path)?;
+        written.push((path, manifest));
+    }
+    let (epoch, seconds) = (fits.first().map_or(0, |fit| fit.epoch), progress.seconds());
+    if command.json {
+        let each = written.iter().map(|(path, manifest)| {
+            serde_json::json!({"bundle": path, "id": manifest.id, "scores": manifest.scores})
+        });
+        let report = serde_json::json!({
+            "sessions": each.collect::<Vec<_>>(), "epoch": epoch, "seconds": seconds,
+        });
+        return Ok(serde_json::to_string_pretty(&report)?);
+    }
+    let mut lines = vec![format!("best epoch {epoch} of {}, {seconds:.0} s", config.optimiser.epochs)];
+    for (path, manifest) in &written {
+        lines.push(report::bundle(manifest, path));
+        lines.extend(report::scores(manifest));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// The names of the recordings' files, without folder and extension, which must differ: the bundles get these names.
+fn names(data: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+    let name = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let names: Vec<String> = data.iter().map(name).collect();
+    let mut sorted = names.clone();
+    sorted.sort();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        anyhow::bail!("expected recordings of different names, found {} twice", twice[0]);
+    }
+    Ok(names)
+}

@@ -1,0 +1,154 @@
+//! Recordings as a fit takes them in: trials to fit and trials to validate on, in the model's bins.
+
+use super::readouts::{self, Readout, VELOCITY_SERIES};
+use super::splits::Splits;
+use super::trial::{Trial, column_means, trials};
+use ndt_protocol::binner::{BinError, Binner};
+use ndt_replay::session::{SelectError, Session};
+
+/// Recordings, ready for training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Ids of all units, in the order of the counts' columns.
+    pub unit_ids: Vec<i64>,
+    /// Whether each unit is held out: its counts are predicted and never shown to the model.
+    pub heldout: Vec<bool>,
+    /// Width of a bin, ms.
+    pub bin_width_ms: f64,
+    /// What is read out besides the rates, the velocity to publish first; empty without behaviour.
+    pub readouts: Vec<Readout>,
+    /// Trials to fit.
+    pub train: Vec<Trial>,
+    /// Trials to validate on: the best epoch and other settings are chosen by their scores.
+    pub val: Vec<Trial>,
+    /// What was decided while the recordings were read, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Why sessions do not make a dataset.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// The bin width cannot be used.
+    #[error(transparent)]
+    Bin(#[from] BinError),
+    /// A split cannot be selected.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// There is no recording.
+    #[error("expected at least one recording, found none")]
+    NoSession,
+    /// The recordings have different units.
+    #[error("expected the unit ids of the first recording in each, found others in recording {found}")]
+    Units {
+        /// Number of the recording that differs, counted from 1.
+        found: usize,
+    },
+    /// All units are held out, so that there is nothing to show to a model.
+    #[error("expected at least one unit that is not held out among {units}, found none")]
+    NoChannel {
+        /// Units of the recording.
+        units: usize,
+    },
+    /// No trial to fit, or none to validate on.
+    #[error("expected at least one {part} trial of a whole {bin_width_ms} ms bin, found none")]
+    NoTrial {
+        /// `training` or `validation`.
+        part: &'static str,
+        /// Width of a bin, ms.
+        bin_width_ms: f64,
+    },
+}
+
+/// Id of each unit and whether it is held out: sessions that agree in this can be fitted together.
+pub fn units_of(session: &Session) -> Vec<(i64, bool)> {
+    session.units.iter().map(|unit| (unit.id, unit.heldout)).collect()
+}
+
+impl Dataset {
+    /// Bins sessions of the same units into one dataset, with the hand's velocity at one lag as the only readout.
+    ///
+    /// # Errors
+    /// [`DatasetError`] when there is nothing to fit, or when the sessions have different units.
+    pub fn new(sessions: &[Session], bin_width_ms: f64, lag_ms: f64) -> Result<Dataset, DatasetError> {
+        Dataset::reading(sessions, bin_width_ms, &[(VELOCITY_SERIES, lag_ms)])
+    }
+
+    /// Bins sessions of the same units into one dataset with several readouts.
+    ///
+    /// Each readout is a behaviour series (or [`readouts::SPEED_SERIES`]) and the ms from a bin's centre to the instant that is
+    /// read out. Without a velocity in every recording there are no readouts; another series that is missing in a recording is
+    /// left out. [`Dataset::notes`] says so.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`].
+    pub fn reading(
+        sessions: &[Session],
+        bin_width_ms: f64,
+        wanted: &[(&str, f64)],
+    ) -> Result<Dataset, DatasetError> {
+        let binner = Binner::new(bin_width_ms)?;
+        let first = sessions.first().ok_or(DatasetError::NoSession)?;
+        let units = units_of(first);
+        if let Some(other) = sessions.iter().position(|session| units_of(session) != units) {
+            return Err(DatasetError::Units { found: other + 1 });
+        }
+        if units.iter().all(|(_, heldout)| *heldout) {
+            return Err(DatasetError::NoChannel { units: units.len() });
+        }
+        let (readouts, mut notes) = readouts::available(sessions, wanted);
+        let (mut train, mut val) = (Vec::new(), Vec::new());
+        for session in sessions {
+            let splits = Splits::of(session, &mut notes)?;
+            train.extend(trials(session, &splits.train, binner, &readouts));
+            val.extend(trials(session, &splits.val, binner, &readouts));
+        }
+        for (part, trials) in [("training", &train), ("validation", &val)] {
+            if trials.is_empty() {
+                return Err(DatasetError::NoTrial { part, bin_width_ms });
+            }
+        }
+        let (unit_ids, heldout) = units.into_iter().unzip();
+        Ok(Dataset { unit_ids, heldout, bin_width_ms, readouts, train, val, notes })
+    }
+
+    /// Columns of the input channels among all units.
+    pub fn channels(&self) -> impl Iterator<Item = usize> + '_ {
+        self.heldout.iter().enumerate().filter(|(_, heldout)| !**heldout).map(|(unit, _)| unit)
+    }
+
+    /// Whether any unit is held out, so that co-smoothing can be scored.
+    pub fn has_heldout(&self) -> bool {
+        self.heldout.contains(&true)
+    }
+
+    /// A digest (sha256) of units, bins, counts and targets, by which a checkpoint recognises its dataset.
+    pub fn fingerprint(&self) -> String {
+        let mut bytes = Vec::new();
+        bytes.extend(self.unit_ids.iter().flat_map(|id| id.to_le_bytes()));
+        bytes.extend(self.heldout.iter().map(|heldout| u8::from(*heldout)));
+        let lags = self.readouts.iter().map(|readout| readout.lag_ms);
+        bytes.extend(lags.chain([self.bin_width_ms]).flat_map(f64::to_le_bytes));
+        bytes.extend(self.readouts.iter().flat_map(|readout| readout.series.bytes()));
+        for trial in self.train.iter().chain(&self.val) {
+            bytes.extend((trial.bins as u64).to_le_bytes());
+            bytes.extend(trial.counts.iter().chain(&trial.targets).flat_map(|value| value.to_le_bytes()));
+        }
+        ndt_protocol::bundle::sha256(&bytes)
+    }
+
+    /// Number of units, held-out ones included.
+    pub fn units(&self) -> usize {
+        self.unit_ids.len()
+    }
+
+    /// Number of columns of all readouts together.
+    pub fn readout_dims(&self) -> usize {
+        readouts::dims(&self.readouts)
+    }
+
+    /// Mean spikes per bin of each unit over the training trials.
+    pub fn mean_counts(&self) -> Vec<f64> {
+        let rows = self.train.iter().flat_map(|trial| trial.counts.chunks_exact(self.units()));
+        column_means(rows, self.units())
+    }
+}

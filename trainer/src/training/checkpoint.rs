@@ -1,0 +1,186 @@
+//! Checkpoints: a folder with weights, optimiser state and best score, from which an interrupted fit is resumed.
+//!
+//! The folder is replaced as a whole, so that an interruption while it is written leaves the previous checkpoint. **A resumed
+//! fit gives the weights of an uninterrupted one**: the random numbers of an epoch follow from the seed and the epoch's number,
+//! and parameters have fixed ids by which the optimiser's state finds them again.
+
+use super::early_stopping::Best;
+use super::scores::{Scored, Scores};
+use crate::config::Config;
+use burn::optim::ModuleOptimizer;
+use ndt_protocol::bundle::tensors::{self, Tensors};
+use ndt_protocol::files::{self, FileError};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Version of the folder's files. It rises with every change, added fields included.
+const VERSION: u32 = 2;
+
+const PROGRESS: &str = "progress.toml";
+const WEIGHTS: &str = "weights.safetensors";
+const BEST: &str = "best.safetensors";
+const OPTIMISER: &str = "optimiser.burnpack";
+const TEACHER: &str = "teacher.safetensors";
+
+/// Where and how often a fit writes a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// The checkpoint's folder.
+    pub folder: PathBuf,
+    /// Epochs from one checkpoint to the next.
+    pub every_epochs: usize,
+    /// Whether the fit resumes from a checkpoint that is already in the folder.
+    pub resume: bool,
+}
+
+/// The state of a fit after an epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Number of epochs done.
+    pub epoch: usize,
+    /// Weights after the last of these epochs.
+    pub weights: Tensors,
+    /// The best weights so far.
+    pub best: Best<Scored>,
+    /// The teacher's rates of each training trial, `[T, N]`, so that the teacher need not be fitted again; empty without a
+    /// teacher.
+    pub rates: Vec<Vec<f32>>,
+}
+
+/// Why a checkpoint cannot be written or resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file's contents are damaged.
+    #[error("expected a checkpoint in {file}, found {found}")]
+    Damaged {
+        /// Path of the damaged file.
+        file: PathBuf,
+        /// What was found in the file.
+        found: String,
+    },
+    /// The checkpoint was written by another version of this program.
+    #[error("expected checkpoint version {VERSION}, found {found}")]
+    Version {
+        /// The checkpoint's version.
+        found: u32,
+    },
+    /// The checkpoint belongs to another fit.
+    #[error("expected a checkpoint of the same {what}, found another; remove {folder} to begin anew")]
+    OtherFit {
+        /// `configuration` or `recording`.
+        what: &'static str,
+        /// The checkpoint's folder.
+        folder: PathBuf,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Progress {
+    version: u32,
+    epoch: usize,
+    best_epoch: usize,
+    best_bits_per_spike: f64,
+    best_velocity_r2: Option<f64>,
+    /// Fingerprint of the dataset.
+    data: String,
+    config: Config,
+}
+
+impl Checkpoint {
+    /// Writes the checkpoint of a fit with `config` to the dataset of fingerprint `data`.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; the previous checkpoint is then still in the folder.
+    pub fn write(
+        &self,
+        folder: &Path,
+        optimiser: &ModuleOptimizer,
+        config: &Config,
+        data: &str,
+    ) -> Result<(), CheckpointError> {
+        let progress = Progress {
+            version: VERSION,
+            epoch: self.epoch,
+            best_epoch: self.best.epoch,
+            best_bits_per_spike: self.best.kept.scores.bits_per_spike,
+            best_velocity_r2: self.best.kept.scores.velocity_r2,
+            data: data.to_owned(),
+            config: config.clone(),
+        };
+        let damaged = |found: String| CheckpointError::Damaged { file: folder.to_owned(), found };
+        let progress = toml::to_string(&progress).map_err(|error| damaged(error.to_string()))?;
+        let optimiser = optimiser.into_bytes().map_err(|error| damaged(error.to_string()))?;
+        files::write_folder(
+            folder,
+            &[
+                (PROGRESS, progress.into_bytes()),
+                (WEIGHTS, tensors::to_bytes(&self.weights)),
+                (BEST, tensors::to_bytes(&self.best.kept.weights)),
+                (OPTIMISER, optimiser.to_vec()),
+                (TEACHER, tensors::to_bytes(&by_trial(&self.rates))),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Reads a checkpoint and the optimiser's state; `None` where there is no folder.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] when the checkpoint is damaged, or belongs to another fit.
+    pub fn read(
+        folder: &Path,
+        optimiser: ModuleOptimizer,
+        config: &Config,
+        data: &str,
+    ) -> Result<Option<(Checkpoint, ModuleOptimizer)>, CheckpointError> {
+        if !folder.exists() {
+            return Ok(None);
+        }
+        let damaged = |name: &str, found: String| CheckpointError::Damaged { file: folder.join(name), found };
+        let bytes = |name: &str| {
+            let file = folder.join(name);
+            std::fs::read(&file).map_err(FileError::at(&file))
+        };
+        let text = String::from_utf8_lossy(&bytes(PROGRESS)?).into_owned();
+        let table: toml::Table =
+            toml::from_str(&text).map_err(|error| damaged(PROGRESS, error.message().to_owned()))?;
+        let version = table.get("version").and_then(toml::Value::as_integer).unwrap_or(0) as u32;
+        if version != VERSION {
+            return Err(CheckpointError::Version { found: version });
+        }
+        let progress: Progress =
+            toml::from_str(&text).map_err(|error| damaged(PROGRESS, error.message().replace('\n', " ")))?;
+        for (what, same) in
+            [("configuration", progress.config == *config), ("recording", progress.data == data)]
+        {
+            if !same {
+                return Err(CheckpointError::OtherFit { what, folder: folder.to_owned() });
+            }
+        }
+        let array =
+            |name: &str| tensors::from_bytes(&bytes(name)?).map_err(|error| damaged(name, error.to_string()));
+        let weights = array(WEIGHTS)?;
+        let scores =
+            Scores { bits_per_spike: progress.best_bits_per_spike, velocity_r2: progress.best_velocity_r2 };
+        let best = Best {
+            epoch: progress.best_epoch,
+            score: scores.bits_per_spike,
+            kept: Scored { scores, weights: array(BEST)? },
+        };
+        let rates = array(TEACHER)?.into_values().map(|(_, rates)| rates).collect();
+        let state = burn::tensor::Bytes::from_bytes_vec(bytes(OPTIMISER)?);
+        let optimiser = optimiser.from_bytes(state).map_err(|error| damaged(OPTIMISER, error.to_string()))?;
+        Ok(Some((Checkpoint { epoch: progress.epoch, weights, best, rates }, optimiser)))
+    }
+}
+
+/// The rates of each trial, under names whose alphabetical order is that of the trials.
+fn by_trial(rates: &[Vec<f32>]) -> Tensors {
+    let named =
+        |(trial, rates): (usize, &Vec<f32>)| (format!("{trial:06}"), (vec![rates.len()], rates.clone()));
+    rates.iter().enumerate().map(named).collect()
+}

@@ -1,0 +1,66 @@
+//! The fit of one model to one dataset.
+
+use super::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
+use super::device::ComputeDevice;
+use super::epochs::{self, Start};
+use super::fitted::{Fit, FitError};
+use super::scores::Watch;
+use super::teacher;
+use super::trainer::{Trainer, optimiser, shape};
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::model::NeuralDataTransformer;
+use burn::optim::ModuleOptimizer;
+
+/// Fits a model to `data` on the processor. `watch` is called after each epoch and may stop the fit.
+///
+/// With `checkpoints`, the fit is kept in a folder now and then; if they say so, it resumes from what is there.
+///
+/// # Errors
+/// [`FitError`] when the configuration does not fit the data, the loss diverges, a checkpoint fails, or the fit is stopped.
+pub fn fit(
+    data: &Dataset,
+    config: &Config,
+    checkpoints: Option<&Checkpoints>,
+    watch: &mut Watch,
+) -> Result<Fit, FitError> {
+    fit_on(ComputeDevice::Cpu, data, config, checkpoints, watch)
+}
+
+/// As [`fit`], on a device of choice.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_on(
+    compute: ComputeDevice,
+    data: &Dataset,
+    config: &Config,
+    checkpoints: Option<&Checkpoints>,
+    watch: &mut Watch,
+) -> Result<Fit, FitError> {
+    let shape = shape(data, config)?;
+    let kept = kept(data, config, checkpoints)?;
+    let data = &match &kept {
+        Some((checkpoint, _)) => teacher::with_rates(data, &checkpoint.rates),
+        None => teacher::taught(compute, data, config, watch)?,
+    };
+    let mut trainer = Trainer::new(data, config, shape, compute);
+    let mut start = Start { epoch: 0, best: None, generation: 0 };
+    if let Some((checkpoint, optimiser)) = kept {
+        trainer.optimiser = optimiser;
+        trainer.model = NeuralDataTransformer::from_tensors(&shape, &checkpoint.weights, &trainer.device);
+        start = Start { epoch: checkpoint.epoch, best: Some(checkpoint.best), generation: 0 };
+    }
+    let best = epochs::run(&mut trainer, start, checkpoints, watch)?;
+    Ok(Fit::new(best.kept, best.epoch, shape, trainer.scales, data, config.velocity.refit))
+}
+
+/// The checkpoint to resume from, with the optimiser's state; `None` to begin anew.
+fn kept(
+    data: &Dataset,
+    config: &Config,
+    checkpoints: Option<&Checkpoints>,
+) -> Result<Option<(Checkpoint, ModuleOptimizer)>, CheckpointError> {
+    let Some(checkpoints) = checkpoints.filter(|checkpoints| checkpoints.resume) else { return Ok(None) };
+    Checkpoint::read(&checkpoints.folder, optimiser(config), config, &data.fingerprint())
+}

@@ -1,0 +1,93 @@
+//! A teacher: an acausal model that sees a trial as a whole, and infers the rates at which its units fired.
+//!
+//! A teacher never runs live. Its rates are smoother than counts and better than a causal model's, and that makes the student
+//! better: *redrawn units* ([`crate::objective::masking`]) fire anew at these rates in the student's input, so that the few trials
+//! of a session become many, and the rates can be targets beside the recorded counts (distillation). A second generation is
+//! fitted as the student is, on inputs that the first generation has redrawn.
+
+use super::device::ComputeDevice;
+use super::epochs::{self, Start};
+use super::fitted::FitError;
+use super::scores::Watch;
+use super::trainer::{Trainer, shape};
+use crate::config::Config;
+use crate::data::{Dataset, Trial};
+use crate::model::{ModelShape, NeuralDataTransformer};
+use crate::objective::batch::{Batch, values};
+
+/// The data with the expected counts of the last generation of teachers in [`Trial::rates`]; unchanged where no objective
+/// needs them.
+///
+/// # Errors
+/// [`FitError`], as a fit.
+pub fn taught(
+    compute: ComputeDevice,
+    data: &Dataset,
+    config: &Config,
+    watch: &mut Watch,
+) -> Result<Dataset, FitError> {
+    if !config.needs_teacher() {
+        return Ok(data.clone());
+    }
+    let rates = rates(compute, data, config, &data.train, watch)?;
+    Ok(with_rates(data, &rates))
+}
+
+/// The data with these expected counts, `[T, N]` for each training trial.
+pub fn with_rates(data: &Dataset, rates: &[Vec<f32>]) -> Dataset {
+    let trials =
+        data.train.iter().zip(rates).map(|(trial, rates)| Trial { rates: rates.clone(), ..trial.clone() });
+    Dataset { train: trials.collect(), ..data.clone() }
+}
+
+/// Fits a teacher to `data` and infers the expected counts `[T, N]` of each of `trials`, from all of the trial's bins.
+///
+/// # Errors
+/// [`FitError`], as a fit.
+pub fn rates(
+    compute: ComputeDevice,
+    data: &Dataset,
+    config: &Config,
+    trials: &[Trial],
+    watch: &mut Watch,
+) -> Result<Vec<Vec<f32>>, FitError> {
+    let mut data = data.clone();
+    let mut answers = Vec::new();
+    for (generation, epochs) in config.teacher.epochs.iter().enumerate() {
+        let mut config = config.clone();
+        config.optimiser.epochs = *epochs;
+        // Each generation has a seed of its own, and the first one has nobody to learn from.
+        config.optimiser.seed = config.optimiser.seed.wrapping_add(1_000_003 * (1 + generation as u64));
+        config.objective.teacher_weight = 0.0;
+        config.objective.forward_bins = 0;
+        if generation == 0 {
+            config.objective.redrawn = 0.0;
+        }
+        let teacher = fitted(compute, &data, &config, generation + 1, watch)?;
+        answers = trials.iter().map(&teacher).collect();
+        let rates: Vec<Vec<f32>> = data.train.iter().map(teacher).collect();
+        for (trial, rates) in data.train.iter_mut().zip(rates) {
+            trial.rates = rates;
+        }
+    }
+    Ok(answers)
+}
+
+/// Fits an acausal model; returns a function from a trial to its expected counts `[T, N]`.
+fn fitted(
+    compute: ComputeDevice,
+    data: &Dataset,
+    config: &Config,
+    generation: usize,
+    watch: &mut Watch,
+) -> Result<impl Fn(&Trial) -> Vec<f32> + use<>, FitError> {
+    let shape = ModelShape { causal: false, ..shape(data, config)? };
+    let mut trainer = Trainer::new(data, config, shape, compute);
+    let best = epochs::run(&mut trainer, Start { epoch: 0, best: None, generation }, None, watch)?;
+    let (device, heldout) = (compute.device(), data.heldout.clone());
+    let model = NeuralDataTransformer::from_tensors(&shape, &best.kept.weights, &device);
+    Ok(move |trial: &Trial| {
+        let batch = Batch::unmasked(&[trial], &heldout);
+        values(batch.answer(&model, &device, None).log_rates.exp())
+    })
+}
