@@ -1,8 +1,9 @@
 //! How close inferred rates come to the true ones, on a simulated maze session whose true rates are known.
 //!
-//! `cargo bench -p ndt-trainer --bench known_rates`: 142 units, 100 trials. Each method is fitted to the split `train`, chooses its
-//! settings on `val`, and is compared on `test`, from a cold start at each trial's beginning. R2 is that of a unit's rate over all
-//! bins, mean over the units; 1 would be the rate itself. Methods are causal unless they are called acausal.
+//! `cargo bench -p ndt-trainer --bench known_rates`: 142 units, 100 trials. Each method is fitted to the split `train`,
+//! chooses its settings on `val`, and is compared on `test`, from a cold start at each trial's beginning. R2 is that of
+//! a unit's rate over all bins, mean over the units; 1 would be the rate itself. Methods are causal unless they are
+//! called acausal.
 
 use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::manifest::Training;

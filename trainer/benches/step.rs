@@ -1,13 +1,14 @@
-//! The duration of one step of a fit: masking a batch of 64 trials, forward pass with dropout, loss, backward pass, clipping and
-//! AdamW.
+//! The duration of one step of a fit: masking a batch of 64 trials, forward pass with dropout, loss, backward pass,
+//! clipping and AdamW.
 //!
 //! ```sh
 //! cargo bench -p ndt-trainer --bench step
 //! ```
 //!
-//! It times [`training::fit`] itself on random counts, in epochs of a few steps. Validation uses one short trial, so that it costs
-//! next to nothing. The results are written to `target/bench/step.json`; `tests/python/bench_training.py` runs this benchmark
-//! alternately with the same work in PyTorch. An argument selects the shapes whose titles contain it.
+//! It times [`training::fit`] itself on random counts, in epochs of a few steps. Validation uses one short trial, so
+//! that it costs next to nothing. The results are written to `target/bench/step.json`; `tests/python/bench_training.py`
+//! runs this benchmark alternately with the same work in PyTorch. An argument selects the shapes whose titles contain
+//! it.
 
 use ndt_protocol::bundle::manifest::Velocity;
 use ndt_trainer::config::{Config, Model, Objective, Optimiser};

@@ -1,5 +1,5 @@
-//! The command line of `ndt-train`, one file a command. Everything that a command does is in the library; here are its options,
-//! its progress on standard error, and its report on standard output.
+//! The command line of `ndt-train`, one file a command. Everything that a command does is in the library; here are its
+//! options, its progress on standard error, and its report on standard output.
 
 mod baselines;
 mod evaluate;

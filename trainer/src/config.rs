@@ -68,7 +68,8 @@ pub struct Objective {
     pub jitter_ms: f64,
     /// Probability that a channel's input in a trial is drawn anew from a teacher's rates; 0 needs no teacher.
     pub redrawn: f64,
-    /// Weight of the loss for the teacher's rates of held-out units, beside the loss for recorded counts; 0 needs no teacher.
+    /// Weight of the loss for the teacher's rates of held-out units, beside the loss for recorded counts; 0 needs no
+    /// teacher.
     pub teacher_weight: f64,
     /// Probability that a trial is entered at a random bin, so that the model learns to start anywhere.
     pub random_start: f64,
@@ -120,7 +121,8 @@ pub enum Publish {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Teacher {
-    /// Largest number of epochs of each generation. The inputs of a generation are redrawn from the rates of the one before.
+    /// Largest number of epochs of each generation. The inputs of a generation are redrawn from the rates of the one
+    /// before.
     pub epochs: Vec<usize>,
 }
 

@@ -1,7 +1,7 @@
 //! How good a bundle is: its weights in Burn, run bin by bin as the daemon runs them, and scored.
 //!
-//! [`reference`] runs a bundle, [`metrics`] scores its answers, and [`readout_regression`] fits readouts anew to what a model
-//! computes. A bundle's weights are loaded back into the Burn model, so that what is scored is what was exported.
+//! [`reference`] runs a bundle, [`metrics`] scores its answers, and [`readout_regression`] fits readouts anew to what a
+//! model computes. A bundle's weights are loaded back into the Burn model, so that what is scored is what was exported.
 
 pub mod metrics;
 pub mod readout_regression;
@@ -71,8 +71,8 @@ pub enum EvaluateError {
 
 /// Scores a bundle on the trials of `split`, bin by bin as the daemon would.
 ///
-/// Each bin's answer is computed from the bins before it alone, from a cold start at the beginning of each trial. The model is
-/// shown the held-in units' counts as recorded, and the held-out units' counts never.
+/// Each bin's answer is computed from the bins before it alone, from a cold start at the beginning of each trial. The
+/// model is shown the held-in units' counts as recorded, and the held-out units' counts never.
 ///
 /// # Errors
 /// [`EvaluateError`] when the session does not fit the bundle, or has no such split.

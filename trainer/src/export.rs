@@ -1,7 +1,7 @@
 //! From a fitted model to a bundle: units folded into the weights, graphs written, golden vectors made.
 //!
-//! [`bundle`] exports a fit, [`finetuned`] a fine-tuning; [`from_weights`] makes a bundle of weights from anywhere. The ONNX
-//! graphs are written by [`onnx`]; [`precision`] measures what the model loses in fewer bits.
+//! [`bundle`] exports a fit, [`finetuned`] a fine-tuning; [`from_weights`] makes a bundle of weights from anywhere. The
+//! ONNX graphs are written by [`onnx`]; [`precision`] measures what the model loses in fewer bits.
 
 mod assemble;
 pub(crate) mod golden;
@@ -43,8 +43,8 @@ pub fn bundle(fit: &Fit, data: &Dataset, config: &Config, training: Training) ->
     Ok(bundle)
 }
 
-/// The bundle of a fine-tuned fit of `parent`. A few trials say little about how high a count can be: the parent's highest
-/// count stays where it is the higher one.
+/// The bundle of a fine-tuned fit of `parent`. A few trials say little about how high a count can be: the parent's
+/// highest count stays where it is the higher one.
 ///
 /// # Errors
 /// [`BundleError::Check`] when the fit does not make a valid bundle.

@@ -1,14 +1,15 @@
 //! Downloads of the published MC_Maze recordings from the DANDI archive, or from a mirror with the same API.
 //!
-//! The archive lists the files of a dandiset's version with their lengths and sha256 digests. Nothing else that the archive says
-//! is trusted: names are checked before they become paths, responses are bounded, and a file gets its name only after its length
-//! and its digest have been verified. Until then it is named `NAME.DIGITS.part`, after the first digits of the expected digest, so
-//! that a part of another version is never continued. A part survives broken connections, full disks and kills, and is resumed.
+//! The archive lists the files of a dandiset's version with their lengths and sha256 digests. Nothing else that the
+//! archive says is trusted: names are checked before they become paths, responses are bounded, and a file gets its name
+//! only after its length and its digest have been verified. Until then it is named `NAME.DIGITS.part`, after the first
+//! digits of the expected digest, so that a part of another version is never continued. A part survives broken
+//! connections, full disks and kills, and is resumed.
 //!
 //! [`archive`] sends the requests and [`part`] writes the files; this file brings the two together.
 //!
-//! **This has been tested against a server of our own only** (`trainer/tests/fetch`), which follows the archive's documented
-//! schema and its published source: the archive itself could not be reached where this was written.
+//! **This has been tested against a server of our own only** (`trainer/tests/fetch`), which follows the archive's
+//! documented schema and its published source: the archive itself could not be reached where this was written.
 
 mod archive;
 mod part;
@@ -282,8 +283,8 @@ pub fn list(set: &Set, options: &FetchOptions, tell: &mut Tell) -> Result<Vec<Re
     Archive::new(options)?.files(set, tell)
 }
 
-/// Downloads the NWB files of `set` into `folder`, which is created if it does not exist. Existing files with the right contents are
-/// kept, and parts are resumed.
+/// Downloads the NWB files of `set` into `folder`, which is created if it does not exist. Existing files with the right
+/// contents are kept, and parts are resumed.
 ///
 /// # Errors
 /// [`FetchError`]; the files before the one that failed are then in the folder.

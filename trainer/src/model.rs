@@ -1,8 +1,8 @@
 //! The causal Neural Data Transformer in Burn, its building blocks under their usual names.
 //!
-//! Shapes are `[B, T, ...]`: trials, bins. The model is causal by its banded mask: bin `t` sees bins `t-window+1 ..= t` in every
-//! layer (`lag-bias`), or all earlier bins of its window (`learned`). Its outputs are log spikes per bin, and readouts in
-//! standard deviations; [`units`] converts the weights to the units of a bundle.
+//! Shapes are `[B, T, ...]`: trials, bins. The model is causal by its banded mask: bin `t` sees bins `t-window+1 ..= t`
+//! in every layer (`lag-bias`), or all earlier bins of its window (`learned`). Its outputs are log spikes per bin, and
+//! readouts in standard deviations; [`units`] converts the weights to the units of a bundle.
 
 pub mod attention;
 pub mod dropout;
@@ -161,8 +161,8 @@ impl NeuralDataTransformer {
         self.run(&visibility, precision, counts, missing, dropout)
     }
 
-    /// As [`NeuralDataTransformer::forward`], for whole trials of these `lengths [B]` in bins. An acausal model sees each bin's
-    /// whole trial.
+    /// As [`NeuralDataTransformer::forward`], for whole trials of these `lengths [B]` in bins. An acausal model sees
+    /// each bin's whole trial.
     pub fn forward_trials(
         &self,
         counts: Tensor<3>,
@@ -209,8 +209,8 @@ impl NeuralDataTransformer {
         Output { log_rates: self.rates.forward(partial), readouts, forward, state }
     }
 
-    /// Shows `visitor` the layers that belong to one session's units: read-in, rates and, if asked for, readouts. Everything
-    /// else is the body, which sessions can share.
+    /// Shows `visitor` the layers that belong to one session's units: read-in, rates and, if asked for, readouts.
+    /// Everything else is the body, which sessions can share.
     pub fn visit_session_layers(&self, readouts: bool, visitor: &mut impl ModuleVisitor) {
         self.readin.visit(visitor);
         self.rates.visit(visitor);
@@ -219,9 +219,9 @@ impl NeuralDataTransformer {
         }
     }
 
-    /// The same model with a frozen body, for which no gradient is computed. To compute its gradients and not use them would
-    /// give the same weights, but in Burn 0.22 each step then takes longer than the one before: 600 small steps took 139 s
-    /// instead of 10.
+    /// The same model with a frozen body, for which no gradient is computed. To compute its gradients and not use them
+    /// would give the same weights, but in Burn 0.22 each step then takes longer than the one before: 600 small steps
+    /// took 139 s instead of 10.
     pub fn with_frozen_body(self) -> Self {
         NeuralDataTransformer {
             missing: self.missing.no_grad(),

@@ -1,5 +1,5 @@
-//! What a fit is made of, decided before it starts: defaults that follow from the data, the configuration file over them, and the
-//! provenance that is written into the bundle.
+//! What a fit is made of, decided before it starts: defaults that follow from the data, the configuration file over
+//! them, and the provenance that is written into the bundle.
 //!
 //! `ndt-train fit` follows a [`Recipe`]; so does every other program that fits as it does.
 
@@ -82,7 +82,8 @@ impl Recipe {
         Ok(Prepared { data, config, notes })
     }
 
-    /// Bins sessions that are fitted on one body with layers of their own; gives a dataset for each, and the configuration.
+    /// Bins sessions that are fitted on one body with layers of their own; gives a dataset for each, and the
+    /// configuration.
     ///
     /// # Errors
     /// As [`Recipe::prepare`].
@@ -97,7 +98,8 @@ impl Recipe {
         Ok((data, config))
     }
 
-    /// The configuration over these defaults: the recipe's own choices override the file, and the file overrides the defaults.
+    /// The configuration over these defaults: the recipe's own choices override the file, and the file overrides the
+    /// defaults.
     fn configure(&self, defaults: &Config) -> Result<Config, ConfigError> {
         let mut config = match &self.config {
             Some(path) => Config::read_over(path, defaults)?,
@@ -120,8 +122,8 @@ pub fn show_all_units(sessions: &mut [Session]) {
     sessions.iter_mut().flat_map(|session| &mut session.units).for_each(|unit| unit.heldout = false);
 }
 
-/// The provenance of a model that this library has fitted to the files `data`; `parent` is the id of the bundle that it was
-/// fine-tuned from.
+/// The provenance of a model that this library has fitted to the files `data`; `parent` is the id of the bundle that it
+/// was fine-tuned from.
 ///
 /// # Errors
 /// [`BundleError`] when a file cannot be read.

@@ -1,8 +1,8 @@
 //! Ridge regression with an intercept.
 //!
-//! It minimises `|y - x w - b|^2 + alpha |w|^2`, without a penalty on `b`: columns and targets are centred, and the normal
-//! equations are solved by a Cholesky decomposition. Everything is computed in f64 on one thread, so that the same rows give the
-//! same weights.
+//! It minimises `|y - x w - b|^2 + alpha |w|^2`, without a penalty on `b`: columns and targets are centred, and the
+//! normal equations are solved by a Cholesky decomposition. Everything is computed in f64 on one thread, so that the
+//! same rows give the same weights.
 
 use faer::prelude::Solve;
 use faer::{Mat, MatRef, Side};
@@ -91,8 +91,8 @@ impl Ridge {
         self.weights.len() / self.intercept.len()
     }
 
-    /// The predictions `x @ weights + intercept [rows, dims]` for `x [rows, columns]`, both row-major. Values after the last
-    /// whole row are ignored.
+    /// The predictions `x @ weights + intercept [rows, dims]` for `x [rows, columns]`, both row-major. Values after the
+    /// last whole row are ignored.
     pub fn predict(&self, x: &[f64]) -> Vec<f64> {
         let dims = self.intercept.len();
         let rows = x.chunks_exact(self.columns());

@@ -1,9 +1,10 @@
-//! Sweeps: one fit for each point of a space of configurations and for each seed, side by side, ranked by validation score.
+//! Sweeps: one fit for each point of a space of configurations and for each seed, side by side, ranked by validation
+//! score.
 //!
-//! A [`plan`] is what a sweep file asks for; the [`space`] is where its points come from. A [`run`] is one fit. It has a folder of
-//! its own, whose name follows from everything that determines the fit. [`local`] executes the runs on this machine, [`slurm`] on
-//! a cluster; [`ranking`] and `plot` read the results. **The state of a run is what its files say**, so that a sweep can be
-//! interrupted and continued anywhere, and inspected by anyone.
+//! A [`plan`] is what a sweep file asks for; the [`space`] is where its points come from. A [`run`] is one fit. It has
+//! a folder of its own, whose name follows from everything that determines the fit. [`local`] executes the runs on this
+//! machine, [`slurm`] on a cluster; [`ranking`] and `plot` read the results. **The state of a run is what its files
+//! say**, so that a sweep can be interrupted and continued anywhere, and inspected by anyone.
 
 pub mod local;
 pub mod plan;

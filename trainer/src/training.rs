@@ -1,10 +1,11 @@
 //! The fit: epochs of AdamW over masked batches, early stopping on validation co-smoothing, the best weights kept.
 //!
-//! **The same data, configuration and seed give the same weights**, on any number of cores ([`workers`]). Each epoch draws its
-//! order and masks from a generator of its own (seed and epoch), so that a resumed fit goes on as if it had never stopped.
+//! **The same data, configuration and seed give the same weights**, on any number of cores ([`workers`]). Each epoch
+//! draws its order and masks from a generator of its own (seed and epoch), so that a resumed fit goes on as if it had
+//! never stopped.
 //!
-//! [`fit()`] fits a model, after its [`teacher`]; [`sessions`] fits several sessions on one body; [`finetune`] adapts a bundle to
-//! a new session. All of them step the weights of a `Trainer`, which validates as it goes.
+//! [`fit()`] fits a model, after its [`teacher`]; [`sessions`] fits several sessions on one body; [`finetune`] adapts a
+//! bundle to a new session. All of them step the weights of a `Trainer`, which validates as it goes.
 
 pub mod checkpoint;
 pub mod device;

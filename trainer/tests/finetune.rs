@@ -1,4 +1,5 @@
-//! A bundle on a new session: known units keep their weights, a frozen body stays bit by bit, and unknown units are learned.
+//! A bundle on a new session: known units keep their weights, a frozen body stays bit by bit, and unknown units are
+//! learned.
 
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Training};

@@ -1,4 +1,5 @@
-//! Files of targets and submissions: what is written can be read and scored, and what does not fit is refused in one sentence.
+//! Files of targets and submissions: what is written can be read and scored, and what does not fit is refused in one
+//! sentence.
 
 use ndt_replay::h5::{self, Group};
 use ndt_replay::simulate::{Recipe, simulate};

@@ -118,8 +118,8 @@ fn write_random_bundle(folder: &Path, manifest: &Manifest, seed: u64) {
     }
 }
 
-/// Random weights, large enough that a transposed or forgotten weight is noticed, and small enough that f32 stays within the
-/// tolerance.
+/// Random weights, large enough that a transposed or forgotten weight is noticed, and small enough that f32 stays
+/// within the tolerance.
 fn random_weight(rng: &mut ChaCha8Rng, name: String, dims: Vec<usize>) -> (String, (Vec<usize>, Vec<f32>)) {
     let is_norm = name.contains("norm") && name.ends_with("weight");
     let is_linear = name.ends_with("weight") && !is_norm;

@@ -46,8 +46,8 @@ pub fn recorded(path: &Path) -> Vec<Days> {
     ]
 }
 
-/// Simulated days of one population: rates change by factors of 0.5 to 2, 30 % of the units are replaced by others, and the tuning
-/// of each unit changes: 30 % of its spikes are replaced by another unit's.
+/// Simulated days of one population: rates change by factors of 0.5 to 2, 30 % of the units are replaced by others, and
+/// the tuning of each unit changes: 30 % of its spikes are replaced by another unit's.
 pub fn simulated(trials: usize) -> Vec<Days> {
     const UNITS: usize = 96;
     // The second half of the units are the strangers. A trial's movement does not depend on the number of units.

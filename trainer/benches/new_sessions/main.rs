@@ -1,14 +1,14 @@
-//! The cost and the benefit of fine-tuning on a new session, compared with a fit from scratch, the old bundle and a Wiener filter,
-//! on 8, 16, 32 and all trials of days whose units were permuted, dropped, replaced or have drifted.
+//! The cost and the benefit of fine-tuning on a new session, compared with a fit from scratch, the old bundle and a
+//! Wiener filter, on 8, 16, 32 and all trials of days whose units were permuted, dropped, replaced or have drifted.
 //!
 //! ```sh
 //! cargo bench -p ndt-trainer --bench new_sessions -- --data reach.nwb [--quick] [part of a set-up's title]
 //! ```
 //!
-//! With `--quick` the fits from scratch, which take most of the time, are left out.
-//! All methods are scored on the new day's validation trials. Fine-tuning chooses nothing by these trials, whereas the fit from
-//! scratch chooses its epoch by them, and the Wiener filter its penalty and history: the scores of these two are optimistic.
-//! Durations are wall-clock seconds, and processor seconds of all threads together.
+//! With `--quick` the fits from scratch, which take most of the time, are left out. All methods are scored on the new
+//! day's validation trials. Fine-tuning chooses nothing by these trials, whereas the fit from scratch chooses its epoch
+//! by them, and the Wiener filter its penalty and history: the scores of these two are optimistic. Durations are
+//! wall-clock seconds, and processor seconds of all threads together.
 
 mod days;
 

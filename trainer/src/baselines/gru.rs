@@ -1,8 +1,8 @@
 //! A recurrent network of gated units (GRU): what a small network without attention achieves for velocity alone.
 //!
-//! It has one layer, takes in standardised counts, and puts out the standardised velocity at both lags. It is fitted to the mean
-//! squared error by AdamW with a cosine to zero, with dropout of inputs and states, and keeps the weights of the epoch that is
-//! best on the validation runs.
+//! It has one layer, takes in standardised counts, and puts out the standardised velocity at both lags. It is fitted to
+//! the mean squared error by AdamW with a cosine to zero, with dropout of inputs and states, and keeps the weights of
+//! the epoch that is best on the validation runs.
 
 use super::runs::{LAGS_MS, Run, Runs, r2};
 use crate::data::Scale;

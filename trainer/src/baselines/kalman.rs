@@ -1,9 +1,9 @@
 //! The Kalman filter: a hand that moves by linear dynamics, observed through counts that are linear in its state.
 //!
-//! A bin's counts show the state of the hand some bins later (the neural lag). If the velocity to decode is earlier than the
-//! state that is shown, earlier states are kept in a longer state vector, and the filter smooths them as counts come in.
-//! Covariances do not depend on counts, so that the gains of all bins of a run are computed once. They are computed in Joseph's
-//! form, which keeps covariances symmetric and positive in spite of rounding.
+//! A bin's counts show the state of the hand some bins later (the neural lag). If the velocity to decode is earlier
+//! than the state that is shown, earlier states are kept in a longer state vector, and the filter smooths them as
+//! counts come in. Covariances do not depend on counts, so that the gains of all bins of a run are computed once. They
+//! are computed in Joseph's form, which keeps covariances symmetric and positive in spite of rounding.
 
 use super::runs::{LAGS_MS, Run, Runs, is_known, r2};
 use faer::prelude::Solve;
@@ -11,7 +11,8 @@ use faer::{Mat, MatRef, Side};
 
 /// Largest neural lag that is tried, bins.
 const NEURAL_LAG_MAX: usize = 12;
-/// Factors of the observation noise that are tried: the errors of neighbouring bins are correlated, which the model ignores.
+/// Factors of the observation noise that are tried: the errors of neighbouring bins are correlated, which the model
+/// ignores.
 const NOISE_SCALES: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 /// What is added to the diagonal of each covariance and each least-squares problem, as a fraction of the mean diagonal.
 const RIDGE: f64 = 1e-8;

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 /// Longest gap that the decoder bridges, ms: the default of a transformer, so that both flag the same bins as good.
 const MAX_GAP_MS: f64 = 100.0;
 
-/// Length of the history from which on estimates are flagged as good, ms: the default of a transformer. Both kinds of decoders
-/// are fitted on cold-started trials.
+/// Length of the history from which on estimates are flagged as good, ms: the default of a transformer. Both kinds of
+/// decoders are fitted on cold-started trials.
 const WARMUP_MS: f64 = 100.0;
 
 /// A linear decoder: `velocity[t] = bias + sum over k of weights[k] counts[t - k]`.
@@ -58,8 +58,8 @@ impl LinearFilter {
         }
     }
 
-    /// Decodes a cold-started stream `counts [T, C]`: velocity `[T, V]`, m/s. In a bin that is `missing [T]` the channels' `means
-    /// [C]` take the place of the counts.
+    /// Decodes a cold-started stream `counts [T, C]`: velocity `[T, V]`, m/s. In a bin that is `missing [T]` the
+    /// channels' `means [C]` take the place of the counts.
     pub fn stream(&self, counts: &[f32], missing: &[f32], means: &[f64]) -> Vec<f32> {
         let (channels, dims) = (means.len(), self.bias.len());
         let mut velocity = Vec::with_capacity(missing.len() * dims);

@@ -1,7 +1,7 @@
 //! Co-smoothing by a linear model: Poisson regression of held-out units on counts smoothed with two exponentials.
 //!
-//! The log rate of each held-out unit is linear in the smoothed counts of all held-in units. The weights are found by Newton's
-//! method under a penalty, which is chosen by the co-bps of the validation trials.
+//! The log rate of each held-out unit is linear in the smoothed counts of all held-in units. The weights are found by
+//! Newton's method under a penalty, which is chosen by the co-bps of the validation trials.
 
 use super::runs::{Run, Runs};
 use crate::data::Scale;
@@ -11,8 +11,8 @@ use faer::{Mat, MatRef, Side};
 
 /// Time constants of the exponentials, bins.
 const WIDTHS_BINS: [f64; 2] = [1.5, 5.0];
-/// Penalties that are tried, on weights of standardised features. The strongest comes first: each fit begins where the one
-/// before ended.
+/// Penalties that are tried, on weights of standardised features. The strongest comes first: each fit begins where the
+/// one before ended.
 const PENALTIES: [f64; 5] = [3e3, 1e3, 3e2, 1e2, 3e1];
 /// Largest number of Newton steps.
 const STEPS_MAX: usize = 25;
@@ -153,8 +153,8 @@ fn standardise(features: &mut [f64], scales: &[Scale]) {
     }
 }
 
-/// Maximises the penalised log likelihood of `counts` under `exp(rows weights)`, starting from `weights`. The weight of the last
-/// column has no penalty. `None` if the equations have no solution.
+/// Maximises the penalised log likelihood of `counts` under `exp(rows weights)`, starting from `weights`. The weight of
+/// the last column has no penalty. `None` if the equations have no solution.
 fn newton(rows: MatRef<f64>, counts: &[f64], penalty: f64, weights: &mut Vec<f64>) -> Option<()> {
     let columns = rows.ncols();
     let mut objective = objective(rows, counts, penalty, weights);

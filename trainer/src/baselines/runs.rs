@@ -7,7 +7,8 @@ use crate::evaluation::metrics::R2;
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_replay::session::{SelectError, Session};
 
-/// Lags from a bin's centre to the instant of the decoded velocity, ms: the same instant, and as far ahead as a prosthesis needs.
+/// Lags from a bin's centre to the instant of the decoded velocity, ms: the same instant, and as far ahead as a
+/// prosthesis needs.
 pub const LAGS_MS: [f64; 2] = [0.0, 100.0];
 
 /// The units whose counts a baseline sees.
@@ -150,7 +151,8 @@ fn trials_of(sessions: &[Session], data: &Dataset, split: &str) -> Result<Vec<Tr
     Ok(all)
 }
 
-/// R2 of a decoder at one of [`LAGS_MS`]: `decode` takes the counts `[T, C]` of each run and returns velocities `[T, V]`, m/s.
+/// R2 of a decoder at one of [`LAGS_MS`]: `decode` takes the counts `[T, C]` of each run and returns velocities
+/// `[T, V]`, m/s.
 pub fn r2(runs: &[Run], lag: usize, dims: usize, mut decode: impl FnMut(&[f32]) -> Vec<f32>) -> R2 {
     let mut r2 = R2::new(dims);
     for run in runs {

@@ -1,8 +1,8 @@
 //! The simplest causal decoder worth comparing with: smoothed counts, then ridge regression onto velocity.
 //!
-//! Counts are smoothed with half a Gaussian that looks back only. Before a trial's first bin there are no counts, so that the sum
-//! runs over the bins since the trial's start. The width and the ridge penalty are chosen by the velocity R2 on the validation
-//! trials; the weights are fitted to the training trials alone.
+//! Counts are smoothed with half a Gaussian that looks back only. Before a trial's first bin there are no counts, so
+//! that the sum runs over the bins since the trial's start. The width and the ridge penalty are chosen by the velocity
+//! R2 on the validation trials; the weights are fitted to the training trials alone.
 
 use super::runs::{Run, Runs};
 use crate::evaluation::metrics::{mean, squares_by_column};
@@ -91,8 +91,8 @@ impl SmoothingDecoder {
         best.ok_or(DecoderError::NoVelocity { part: "validation" })
     }
 
-    /// Decodes a cold-started run `counts [bins, channels]`: the velocity of each bin, m/s, which depends on no later bin. Values
-    /// after the last whole bin are ignored.
+    /// Decodes a cold-started run `counts [bins, channels]`: the velocity of each bin, m/s, which depends on no later
+    /// bin. Values after the last whole bin are ignored.
     pub fn decode(&self, counts: &[f32]) -> Vec<[f64; AXES]> {
         let features = smooth(counts, self.ridge.columns(), &self.taps);
         self.ridge.predict(&features).chunks_exact(AXES).map(|axes| [axes[0], axes[1]]).collect()
@@ -186,8 +186,8 @@ fn half_gaussian(width_bins: f64) -> Vec<f64> {
     taps.iter().map(|tap| tap / sum).collect()
 }
 
-/// Smoothed counts: `out[t] = sum over lags of taps[lag] * counts[t - lag]`. Most counts are 0, so that each spike is spread over
-/// the bins after it instead.
+/// Smoothed counts: `out[t] = sum over lags of taps[lag] * counts[t - lag]`. Most counts are 0, so that each spike is
+/// spread over the bins after it instead.
 fn smooth(counts: &[f32], channels: usize, taps: &[f64]) -> Vec<f64> {
     let length = counts.len() / channels * channels;
     let mut smoothed = vec![0.0; length];

@@ -98,8 +98,8 @@ pub enum BaselineError {
     NoVelocity,
 }
 
-/// Fits and scores `method` on `data`; returns its rows. The recurrent network has one row for each of `seeds` seeds, from
-/// `settings.seed` on. `progress` is called with `(baseline, steps done, steps in all)`.
+/// Fits and scores `method` on `data`; returns its rows. The recurrent network has one row for each of `seeds` seeds,
+/// from `settings.seed` on. `progress` is called with `(baseline, steps done, steps in all)`.
 ///
 /// # Errors
 /// [`BaselineError`] when a fit has no solution, or nothing can be scored.

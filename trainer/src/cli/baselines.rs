@@ -50,8 +50,8 @@ pub struct Baselines {
     /// Largest number of epochs of the recurrent network.
     #[arg(long, default_value_t = GruSettings::default().epochs)]
     gru_epochs: usize,
-    /// Folder for the bundles of the linear decoders, OUT/smoothing and OUT/wiener (with the history that is best on `val`); for
-    /// held-in units the names end in -heldin. The bundles decode the velocity at the bin's centre.
+    /// Folder for the bundles of the linear decoders, OUT/smoothing and OUT/wiener (with the history that is best on
+    /// `val`); for held-in units the names end in -heldin. The bundles decode the velocity at the bin's centre.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print the report as JSON.

@@ -100,7 +100,8 @@ struct Windows {
     /// NWB recordings. They are put one after the other in the order of their names, as the benchmark's tools do.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Data set: mc_maze, mc_maze_large, mc_maze_medium or mc_maze_small. Any other name needs --from-ms, --to-ms and --lag-ms.
+    /// Data set: mc_maze, mc_maze_large, mc_maze_medium or mc_maze_small. Any other name needs --from-ms, --to-ms and
+    /// --lag-ms.
     #[arg(long)]
     variant: String,
     /// Trials that are scored.

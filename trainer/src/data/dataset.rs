@@ -75,9 +75,9 @@ impl Dataset {
 
     /// Bins sessions of the same units into one dataset with several readouts.
     ///
-    /// Each readout is a behaviour series (or [`readouts::SPEED_SERIES`]) and the ms from a bin's centre to the instant that is
-    /// read out. Without a velocity in every recording there are no readouts; another series that is missing in a recording is
-    /// left out. [`Dataset::notes`] says so.
+    /// Each readout is a behaviour series (or [`readouts::SPEED_SERIES`]) and the ms from a bin's centre to the instant
+    /// that is read out. Without a velocity in every recording there are no readouts; another series that is missing in
+    /// a recording is left out. [`Dataset::notes`] says so.
     ///
     /// # Errors
     /// As [`Dataset::new`].

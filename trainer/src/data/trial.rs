@@ -58,8 +58,8 @@ pub(crate) fn column_means<'a>(rows: impl Iterator<Item = &'a [f32]>, columns: u
     sums.iter().map(|sum| sum / count.max(1) as f64).collect()
 }
 
-/// Cuts intervals of a session into trials. An interval that was not observed throughout becomes one trial for each run of
-/// observed bins, because unobserved time is no silence to learn from.
+/// Cuts intervals of a session into trials. An interval that was not observed throughout becomes one trial for each run
+/// of observed bins, because unobserved time is no silence to learn from.
 pub fn trials(session: &Session, intervals: &[Interval], binner: Binner, readouts: &[Readout]) -> Vec<Trial> {
     let trials = |interval: &Interval| {
         let bins = binner.bins(interval.start, interval.stop);

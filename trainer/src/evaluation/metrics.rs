@@ -1,8 +1,8 @@
 //! Scores as the Neural Latents Benchmark defines them.
 //!
-//! Bits/spike is `(NLL of the unit's mean - NLL of the model) / (spikes ln 2)` with Poisson likelihoods, pooled over units (Pei
-//! et al. 2021, `evaluation.py` of nlb_tools). R2 is `1 - squared errors / squared deviations` over all scored bins of an axis.
-//! [`BitsPerSpike`] and [`R2`] take bins one by one; [`squares_by_column`] takes whole arrays.
+//! Bits/spike is `(NLL of the unit's mean - NLL of the model) / (spikes ln 2)` with Poisson likelihoods, pooled over
+//! units (Pei et al. 2021, `evaluation.py` of nlb_tools). R2 is `1 - squared errors / squared deviations` over all
+//! scored bins of an axis. [`BitsPerSpike`] and [`R2`] take bins one by one; [`squares_by_column`] takes whole arrays.
 
 /// Rates below this, spikes per bin, are raised to it, so that one spike at a rate of 0 is not infinitely surprising.
 const RATE_MIN: f64 = 1e-9;
@@ -29,8 +29,8 @@ impl BitsPerSpike {
         }
     }
 
-    /// The score; `None` without a spike. The null model is each unit's mean over the bins added. The likelihood's `ln(count!)`
-    /// is the same in both models and cancels.
+    /// The score; `None` without a spike. The null model is each unit's mean over the bins added. The likelihood's
+    /// `ln(count!)` is the same in both models and cancels.
     pub fn score(&self) -> Option<f64> {
         let mut gained = 0.0;
         let mut all_spikes = 0.0;

@@ -1,8 +1,8 @@
 //! Readouts by ridge regression on what a fitted model computes: its final state, its log rates, or its rates.
 //!
-//! State and log rates are linear in the final state, so that a regression on them is a head like the one that was trained, and
-//! replaces it where it validates better. The rates are not linear in the state: their regression, which is what the benchmark
-//! does to any model, is reported and not kept.
+//! State and log rates are linear in the final state, so that a regression on them is a head like the one that was
+//! trained, and replaces it where it validates better. The rates are not linear in the state: their regression, which
+//! is what the benchmark does to any model, is reported and not kept.
 
 use super::metrics::R2;
 use crate::data::{Dataset, Readout, Scale, Trial};
@@ -48,8 +48,8 @@ pub struct Fitted<'a> {
     pub scales: &'a [Scale],
 }
 
-/// Scores every readout of a fitted model on the validation trials. With `replace`, also gives the weights in which each head
-/// is replaced by a regression that validates better.
+/// Scores every readout of a fitted model on the validation trials. With `replace`, also gives the weights in which
+/// each head is replaced by a regression that validates better.
 pub fn regress(fitted: Fitted, data: &Dataset, replace: bool) -> (Vec<ReadoutScore>, Tensors) {
     let mut weights = fitted.weights.clone();
     let mut scores = Vec::new();

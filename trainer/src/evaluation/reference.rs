@@ -60,8 +60,8 @@ impl Reference {
 
     /// Runs a cold-started stream `counts [T, C]`, `missing [T]`; returns log rates `[T, N]` and readouts `[T, V]`.
     ///
-    /// With lag biases this is one pass under the banded mask. Learned positions exist for one window only, so that each bin
-    /// after the first window is the last of a window of its own.
+    /// With lag biases this is one pass under the banded mask. Learned positions exist for one window only, so that
+    /// each bin after the first window is the last of a window of its own.
     pub fn stream(&self, counts: &[f32], missing: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let window = self.shape.architecture.window_bins;
         let bins = missing.len();
@@ -100,8 +100,9 @@ impl Reference {
         (values(output.log_rates), output.readouts.map_or_else(Vec::new, values))
     }
 
-    /// Answers each bin of each trial from at most `reach` bins up to it, and hands the answer to `take`. Trials run side by
-    /// side, bins one after the other. `channels` are the columns of the input channels among the trials' units.
+    /// Answers each bin of each trial from at most `reach` bins up to it, and hands the answer to `take`. Trials run
+    /// side by side, bins one after the other. `channels` are the columns of the input channels among the trials'
+    /// units.
     pub fn bin_by_bin(
         &self,
         trials: &[Trial],

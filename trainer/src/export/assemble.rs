@@ -9,8 +9,8 @@ use ndt_protocol::bundle::readouts;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 
-/// The bundle of `manifest`, whose id and digests are filled in when it is written, with `weights` in SI units. Golden outputs
-/// and the losses in fewer bits are computed by Burn. `mean_counts` are the channels' mean spikes per bin.
+/// The bundle of `manifest`, whose id and digests are filled in when it is written, with `weights` in SI units. Golden
+/// outputs and the losses in fewer bits are computed by Burn. `mean_counts` are the channels' mean spikes per bin.
 ///
 /// # Errors
 /// [`BundleError::Check`] when weights and manifest do not fit each other.

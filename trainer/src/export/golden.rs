@@ -13,7 +13,8 @@ pub(crate) const GOLDEN_BINS: usize = 48;
 /// Golden bins that are missing: one alone, and two in a row.
 const GOLDEN_MISSING: [usize; 3] = [7, 20, 21];
 
-/// Random counts `[T, C]` at the channels' means (spikes per bin), and which bins are missing `[T]`; `T` is [`GOLDEN_BINS`].
+/// Random counts `[T, C]` at the channels' means (spikes per bin), and which bins are missing `[T]`; `T` is
+/// [`GOLDEN_BINS`].
 pub(crate) fn golden_input(mean_counts: &[f64], seed: u64) -> (Vec<f32>, Vec<f32>) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut counts = Vec::with_capacity(GOLDEN_BINS * mean_counts.len());
@@ -28,8 +29,8 @@ pub(crate) fn golden_input(mean_counts: &[f64], seed: u64) -> (Vec<f32>, Vec<f32
     (counts, missing)
 }
 
-/// The highest count that a bundle accepts: a little more than twice the highest of `counts`, on which it was trained. A higher
-/// count is a sign of a fault in the rig.
+/// The highest count that a bundle accepts: a little more than twice the highest of `counts`, on which it was trained.
+/// A higher count is a sign of a fault in the rig.
 pub(crate) fn count_max<'a>(counts: impl Iterator<Item = &'a f32>) -> u32 {
     let highest = counts.fold(0.0, |highest: f32, count| highest.max(*count));
     (2 * highest as u32 + 10).min(COUNT_MAX)

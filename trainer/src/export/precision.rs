@@ -11,8 +11,8 @@ use ndt_protocol::bundle::manifest::Positions;
 use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
 use ndt_protocol::bundle::readouts as bundle_readouts;
 
-/// Writes into the bundle's manifest what each lower precision loses on the golden stream and, with `data`, on its validation
-/// trials. Models with learned positions are always computed in 32 bits, so that nothing is measured.
+/// Writes into the bundle's manifest what each lower precision loses on the golden stream and, with `data`, on its
+/// validation trials. Models with learned positions are always computed in 32 bits, so that nothing is measured.
 pub fn measure(bundle: &mut Bundle, data: Option<&Dataset>) {
     if bundle.manifest.architecture.positions == Positions::Learned {
         return;

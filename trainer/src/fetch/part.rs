@@ -138,7 +138,8 @@ fn lock(path: &Path) -> Result<File, FetchError> {
             Err(TryLockError::WouldBlock) => return Err(FetchError::Busy { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(at(path)(error)),
         }
-        // The previous owner of the lock may have renamed or removed the file since it was opened: then this is not the part.
+        // The previous owner of the lock may have renamed or removed the file since it was opened: then this is not the
+        // part.
         let id = |file: std::fs::Metadata| (file.dev(), file.ino());
         let opened = id(file.metadata().map_err(at(path))?);
         if std::fs::metadata(path).is_ok_and(|named| id(named) == opened) {

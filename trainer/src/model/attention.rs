@@ -17,8 +17,8 @@ pub struct MultiHeadAttention {
     key: Linear,
     value: Linear,
     output: Linear,
-    /// Bias for each head and lag, `[H, W]`; in an acausal model `[H, 2 W - 1]`, from the latest bin to the oldest. Absent with
-    /// learned positions.
+    /// Bias for each head and lag, `[H, W]`; in an acausal model `[H, 2 W - 1]`, from the latest bin to the oldest.
+    /// Absent with learned positions.
     lag_bias: Option<Param<Tensor<2>>>,
     #[module(skip)]
     heads: usize,

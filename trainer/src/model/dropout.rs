@@ -1,7 +1,7 @@
 //! Dropout, from a generator of its own for each forward pass.
 //!
-//! Burn's random generator is one for the whole process, so that another fit or test in it would change the weights. One byte
-//! decides whether an element is dropped, so that one number of the generator is enough for eight elements.
+//! Burn's random generator is one for the whole process, so that another fit or test in it would change the weights.
+//! One byte decides whether an element is dropped, so that one number of the generator is enough for eight elements.
 
 use burn::tensor::{Tensor, TensorData};
 use rand::rngs::Xoshiro256PlusPlus;

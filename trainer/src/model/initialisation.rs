@@ -15,8 +15,8 @@ const SMALL: f64 = 0.03;
 /// Weights that begin within [`SMALL`] of zero.
 const SMALL_NAMES: [&str; 4] = ["rates.weight", "velocity.weight", "forward.weight", "position"];
 
-/// Draws all weights within `1/sqrt(inputs)` of zero, or within [`SMALL`] for the heads. Norms and lag biases keep the values
-/// that they have.
+/// Draws all weights within `1/sqrt(inputs)` of zero, or within [`SMALL`] for the heads. Norms and lag biases keep the
+/// values that they have.
 pub(super) fn draw(weights: Named, seed: u64, device: &Device) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for (name, weight) in weights {

@@ -8,8 +8,8 @@ pub fn rounded_input(x: Tensor<3>, precision: Precision) -> Tensor<3> {
     if precision == Precision::Bf16 { rounded(x, precision) } else { x }
 }
 
-/// A tensor with each row (its last dimension) rounded to `precision`. Keys and values `[B, H, T, d/H]` have one row for each
-/// bin and head.
+/// A tensor with each row (its last dimension) rounded to `precision`. Keys and values `[B, H, T, d/H]` have one row
+/// for each bin and head.
 pub fn rounded<const D: usize>(x: Tensor<D>, precision: Precision) -> Tensor<D> {
     match precision {
         Precision::F32 => x,

@@ -1,8 +1,8 @@
 //! Weights as training has them, and as a bundle stores them.
 //!
-//! Training works in spikes per bin and in standard deviations of behaviour, with one head for all readouts. A bundle speaks
-//! spikes/s, m/s and m, and keeps the published velocity apart from the further readouts. The difference is folded into the
-//! last layers, once, so that no program downstream scales anything.
+//! Training works in spikes per bin and in standard deviations of behaviour, with one head for all readouts. A bundle
+//! speaks spikes/s, m/s and m, and keeps the published velocity apart from the further readouts. The difference is
+//! folded into the last layers, once, so that no program downstream scales anything.
 
 use crate::data::Scale;
 use ndt_protocol::bundle::folded;

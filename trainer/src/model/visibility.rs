@@ -24,8 +24,8 @@ impl Visibility {
         Visibility::new(lags, hidden.map(hide).collect(), 1, bins, device)
     }
 
-    /// Acausal: bin `t` sees the bins at a distance below `window` on both sides, up to the end of its trial. `lengths [B]` are
-    /// the trials' bins.
+    /// Acausal: bin `t` sees the bins at a distance below `window` on both sides, up to the end of its trial.
+    /// `lengths [B]` are the trials' bins.
     pub fn around(bins: usize, window: usize, lengths: &[usize], device: &Device) -> Self {
         let lag = |to: usize, from: usize| (to + window - 1).saturating_sub(from).min(2 * (window - 1));
         let lags = pairs(bins).map(|(to, from)| lag(to, from)).collect();

@@ -1,12 +1,12 @@
-//! Velocity decoded from rates, as the benchmark does it: by ridge regression, whose penalty is chosen by cross-validation over
-//! contiguous parts of the training rows.
+//! Velocity decoded from rates, as the benchmark does it: by ridge regression, whose penalty is chosen by
+//! cross-validation over contiguous parts of the training rows.
 
 use super::metrics::{ScoreError, r2_by_column, same_length};
 use crate::evaluation::metrics::mean;
 use crate::ridge::{self, Ridge};
 
-/// Number of penalties that are tried, from 1e-4 to 1 in half decades. They are meant for rates in spikes per bin: in 5 ms bins,
-/// rates in Hz would be penalised 40,000 times less.
+/// Number of penalties that are tried, from 1e-4 to 1 in half decades. They are meant for rates in spikes per bin: in 5
+/// ms bins, rates in Hz would be penalised 40,000 times less.
 pub const PENALTIES: usize = 9;
 
 /// Number of parts of the training rows; each part is predicted by a fit to the others.
@@ -33,7 +33,8 @@ pub struct Decoder {
 }
 
 impl Rows {
-    /// Rows of `rates [rows, neurons]` and `velocity [rows, dims]`. A row whose first velocity is unknown (NaN) is left out.
+    /// Rows of `rates [rows, neurons]` and `velocity [rows, dims]`. A row whose first velocity is unknown (NaN) is left
+    /// out.
     ///
     /// # Errors
     /// [`ScoreError::Shape`] when rates and velocities have different numbers of rows.
@@ -68,8 +69,8 @@ impl Rows {
 }
 
 impl Decoder {
-    /// Tries every penalty on five contiguous parts of `train`, and fits all of `train` with the penalty of the highest mean R2. Of
-    /// equal penalties the smallest is taken.
+    /// Tries every penalty on five contiguous parts of `train`, and fits all of `train` with the penalty of the highest
+    /// mean R2. Of equal penalties the smallest is taken.
     ///
     /// # Errors
     /// [`ScoreError`] when there are fewer than two rows for each part, or a rate is not finite.

@@ -1,8 +1,8 @@
 //! Likelihood and R2 over whole arrays, as the benchmark's `evaluation.py` computes them.
 //!
-//! [`crate::evaluation::metrics`] scores bin by bin while a model trains. This file follows the benchmark in its corner cases:
-//! rates of exactly 0 become 1e-9 and smaller positive ones stay, unknown counts (NaN) are left out, and a negative or NaN rate is
-//! an error. Arrays are row-major, with neurons as the last axis.
+//! [`crate::evaluation::metrics`] scores bin by bin while a model trains. This file follows the benchmark in its corner
+//! cases: rates of exactly 0 become 1e-9 and smaller positive ones stay, unknown counts (NaN) are left out, and a
+//! negative or NaN rate is an error. Arrays are row-major, with neurons as the last axis.
 
 use crate::evaluation::metrics::{Squares, squares_by_column};
 use crate::ridge::RidgeError;
@@ -79,9 +79,9 @@ pub fn neg_log_likelihood(rates: &[f64], counts: &[f64]) -> Result<f64, ScoreErr
     Ok(sum)
 }
 
-/// Bits/spike of `rates` relative to each neuron's mean count over the same bins, pooled over `neurons`. For the held-out neurons
-/// this is co-bps, and for all neurons after the window fp-bps. A neuron without spikes lowers the score by what was predicted
-/// for it.
+/// Bits/spike of `rates` relative to each neuron's mean count over the same bins, pooled over `neurons`. For the
+/// held-out neurons this is co-bps, and for all neurons after the window fp-bps. A neuron without spikes lowers the
+/// score by what was predicted for it.
 ///
 /// # Errors
 /// As [`neg_log_likelihood`]; [`ScoreError::NoSpikes`].
@@ -104,8 +104,8 @@ pub fn bits_per_spike(rates: &[f64], counts: &[f64], neurons: usize) -> Result<f
     Ok((null - model) / spikes / std::f64::consts::LN_2)
 }
 
-/// R2 of each column of `truth` and `predicted`, both `[rows, columns]`. The score of a column that does not vary is 1 if it is
-/// predicted exactly and else 0, as in scikit-learn.
+/// R2 of each column of `truth` and `predicted`, both `[rows, columns]`. The score of a column that does not vary is 1
+/// if it is predicted exactly and else 0, as in scikit-learn.
 ///
 /// # Errors
 /// [`ScoreError`] when the arrays differ in length, have fewer than 2 rows or a truth that is not finite.
@@ -128,9 +128,9 @@ pub fn r2_by_column(truth: &[f64], predicted: &[f64], columns: usize) -> Result<
 
 /// How well rates match PSTHs: for each neuron, R2 over all bins of all conditions.
 ///
-/// `psth` is `[conditions, bins, neurons]`, `rates` is `[trials, bins, neurons]`, and `trials_of` lists the trials of each condition.
-/// A condition without trials is left out, and so is a bin where the first neuron's PSTH is unknown (NaN). The benchmark's score
-/// is the mean over neurons; a neuron that hardly fires can take it far below 0.
+/// `psth` is `[conditions, bins, neurons]`, `rates` is `[trials, bins, neurons]`, and `trials_of` lists the trials of
+/// each condition. A condition without trials is left out, and so is a bin where the first neuron's PSTH is unknown
+/// (NaN). The benchmark's score is the mean over neurons; a neuron that hardly fires can take it far below 0.
 ///
 /// # Errors
 /// [`ScoreError`] when the arrays do not fit each other, a rate is NaN, or there is nothing to compare.

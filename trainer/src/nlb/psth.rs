@@ -23,16 +23,18 @@ pub struct Psths {
 /// A trial's part in the average of its condition.
 struct Member {
     first: i64,
-    /// Bins from the alignment to the window's first bin. It differs between trials if bins do not divide the window's start.
+    /// Bins from the alignment to the window's first bin. It differs between trials if bins do not divide the window's
+    /// start.
     offset: i64,
     condition: usize,
 }
 
-/// Averages training and evaluation trials together, as the benchmark does. Conditions are in the order of their values; a trial
-/// that lacks one of the values belongs to no condition.
+/// Averages training and evaluation trials together, as the benchmark does. Conditions are in the order of their
+/// values; a trial that lacks one of the values belongs to no condition.
 ///
-/// Bins are averaged at equal distances from the alignment. If windows of one condition begin at two distances (in 20 ms bins),
-/// the average begins at the earlier one and is as long as a window. The benchmark's tools do the same, to the bin.
+/// Bins are averaged at equal distances from the alignment. If windows of one condition begin at two distances (in 20
+/// ms bins), the average begins at the earlier one and is as long as a window. The benchmark's tools do the same, to
+/// the bin.
 pub fn psths(
     recording: &Recording<'_>,
     variant: &Variant,

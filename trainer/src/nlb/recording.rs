@@ -1,7 +1,8 @@
 //! Recordings one after the other on one axis of whole milliseconds, cut into the benchmark's bins.
 //!
-//! Each file begins on a multiple of 100 ms, at least 50 ms after the one before, so that its bins lie as they would lie alone. A
-//! bin is known if the neurons were observed in its first millisecond. An unobserved bin is NaN, and spikes in it do not count.
+//! Each file begins on a multiple of 100 ms, at least 50 ms after the one before, so that its bins lie as they would
+//! lie alone. A bin is known if the neurons were observed in its first millisecond. An unobserved bin is NaN, and
+//! spikes in it do not count.
 
 use super::resample;
 use ndt_replay::session::{Series, Session, Trial};
@@ -76,8 +77,8 @@ impl<'a> Recording<'a> {
         self.bin_ms
     }
 
-    /// Ids of the held-in and of the held-out neurons, each in ascending order as in the benchmark. A neuron is held out if any
-    /// recording says so.
+    /// Ids of the held-in and of the held-out neurons, each in ascending order as in the benchmark. A neuron is held
+    /// out if any recording says so.
     pub fn neurons(&self) -> (Vec<i64>, Vec<i64>) {
         let mut heldout: BTreeMap<i64, bool> = BTreeMap::new();
         for unit in self.parts.iter().flat_map(|part| &part.session.units) {
@@ -128,7 +129,8 @@ impl<'a> Recording<'a> {
         counts
     }
 
-    /// Spikes of one neuron in every bin, smoothed with `kernel` at 1 ms within each uninterrupted stretch of observation.
+    /// Spikes of one neuron in every bin, smoothed with `kernel` at 1 ms within each uninterrupted stretch of
+    /// observation.
     pub fn smoothed(&self, id: i64, kernel: &[f64]) -> Vec<f64> {
         let bins = self.observed.len().div_ceil(self.bin_ms);
         let known = |bin: usize| self.known(bin as i64).is_some_and(|part| part.rows.contains_key(&id));
@@ -149,8 +151,8 @@ impl<'a> Recording<'a> {
         smoothed
     }
 
-    /// The behaviour series of this name, low-pass filtered and decimated to one sample at the start of each bin; `None` if no
-    /// recording has it.
+    /// The behaviour series of this name, low-pass filtered and decimated to one sample at the start of each bin;
+    /// `None` if no recording has it.
     pub fn behavior(&self, name: &str) -> Option<Behavior> {
         let series = || self.parts.iter().filter_map(|part| Some((part, part.session.series(name)?)));
         let dims = series().next()?.1.dims;

@@ -1,12 +1,12 @@
 //! Resampling of spike times and 1 kHz samples to wide bins, as in the benchmark's `nwb_interface.py`.
 //!
-//! Time is counted in whole milliseconds from the start of the recording. Wide bins are counted from there too, and not from a
-//! trial's start.
+//! Time is counted in whole milliseconds from the start of the recording. Wide bins are counted from there too, and not
+//! from a trial's start.
 
 use std::f64::consts::PI;
 
-/// Number of taps on either side of the centre of the anti-aliasing filter, which spans a quarter of a second each way. The
-/// filter looks into the future and beyond a trial's edges: it is for scoring and not for live decoding.
+/// Number of taps on either side of the centre of the anti-aliasing filter, which spans a quarter of a second each way.
+/// The filter looks into the future and beyond a trial's edges: it is for scoring and not for live decoding.
 const HALF: usize = 250;
 
 /// The millisecond that contains an instant (s). The instant is first rounded to a nanosecond, so that a spike that was stored as
@@ -43,8 +43,8 @@ pub fn decimate(x: &[f64], factor: usize) -> Vec<f64> {
     (0..x.len()).step_by(factor).map(sample).collect()
 }
 
-/// Replaces unknown values (NaN) by linear interpolation between their neighbours, and at the ends by the nearest known value.
-/// Without any known value nothing changes.
+/// Replaces unknown values (NaN) by linear interpolation between their neighbours, and at the ends by the nearest known
+/// value. Without any known value nothing changes.
 pub fn interpolate(x: &mut [f64]) {
     let mut last: Option<usize> = None;
     for at in 0..x.len() {
@@ -67,16 +67,16 @@ pub fn interpolate(x: &mut [f64]) {
     }
 }
 
-/// The Gaussian kernel of PSTHs and of the benchmark's smoothing baseline: `floor(6 sd)` taps that add up to 1. The centre of an
-/// even number of taps lies between two of them.
+/// The Gaussian kernel of PSTHs and of the benchmark's smoothing baseline: `floor(6 sd)` taps that add up to 1. The
+/// centre of an even number of taps lies between two of them.
 pub fn gaussian(sd_bins: f64) -> Vec<f64> {
     let taps = (6.0 * sd_bins) as usize;
     let centre = (taps as f64 - 1.0) / 2.0;
     normalised((0..taps).map(|at| (-((at as f64 - centre) / sd_bins).powi(2) / 2.0).exp()).collect())
 }
 
-/// Convolution with the length of `x`: `y[i] = sum over k of w[k] x[i + (n - 1) / 2 - k]`, where `x` counts as 0 beyond its
-/// ends.
+/// Convolution with the length of `x`: `y[i] = sum over k of w[k] x[i + (n - 1) / 2 - k]`, where `x` counts as 0 beyond
+/// its ends.
 pub fn convolve_same(x: &[f64], w: &[f64]) -> Vec<f64> {
     let mut y = vec![0.0; x.len()];
     for (at, value) in x.iter().enumerate().filter(|(_, value)| **value != 0.0) {

@@ -46,13 +46,13 @@ pub struct Submission {
     pub train: (Tensor, Tensor),
     /// Rates of held-in and of held-out neurons in the evaluation trials.
     pub eval: (Tensor, Tensor),
-    /// Rates of held-in and of held-out neurons in the evaluation trials' window of forward prediction; `None` if the model does
-    /// not predict it.
+    /// Rates of held-in and of held-out neurons in the evaluation trials' window of forward prediction; `None` if the
+    /// model does not predict it.
     pub forward: Option<(Tensor, Tensor)>,
 }
 
-/// Writes all tensors into one file: what a model reads at the file's root, and what it is scored against in the data set's group.
-/// The benchmark's own tools write three files with arrays of the same names.
+/// Writes all tensors into one file: what a model reads at the file's root, and what it is scored against in the data
+/// set's group. The benchmark's own tools write three files with arrays of the same names.
 ///
 /// # Errors
 /// [`StoreError`]; an existing file at `path` is then unchanged.

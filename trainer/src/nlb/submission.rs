@@ -34,9 +34,9 @@ pub enum SubmitError {
     },
 }
 
-/// Predicts every trial of `tensors` with the weights of `bundle`: causally, from a cold start at the window's first bin. An
-/// unobserved bin enters the model as a missing one. Forward rates are left out, because the model predicts the bin that it sees
-/// and no later one.
+/// Predicts every trial of `tensors` with the weights of `bundle`: causally, from a cold start at the window's first
+/// bin. An unobserved bin enters the model as a missing one. Forward rates are left out, because the model predicts the
+/// bin that it sees and no later one.
 ///
 /// # Errors
 /// [`SubmitError`] when bundle and tensors do not fit each other.

@@ -1,7 +1,8 @@
 //! The benchmark's tensors: what a model is trained on, what it predicts from, and what it is scored against.
 //!
-//! They hold the window around each trial's alignment in whole bins, and the same window of the behaviour, later by the lag.
-//! Bins lie on the recording's grid: the first bin of a window is the first one that begins inside it. Windows may overlap.
+//! They hold the window around each trial's alignment in whole bins, and the same window of the behaviour, later by the
+//! lag. Bins lie on the recording's grid: the first bin of a window is the first one that begins inside it. Windows may
+//! overlap.
 
 use super::array::Tensor;
 use super::psth::{Psths, psths};
@@ -26,8 +27,8 @@ pub struct Observed {
     pub heldin: Tensor,
     /// Spike counts of held-out neurons; `None` if no trial has them, as in the benchmark's test files.
     pub heldout: Option<Tensor>,
-    /// Spike counts of held-in and held-out neurons after the window; `None` if no trial has them or the variant has no forward
-    /// window.
+    /// Spike counts of held-in and held-out neurons after the window; `None` if no trial has them or the variant has no
+    /// forward window.
     pub forward: Option<(Tensor, Tensor)>,
     /// Behaviour `[trials, bins, dims]`; `None` if no trial has it.
     pub behavior: Option<Tensor>,

@@ -27,8 +27,8 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// The windows of one of [`NAMES`]. Any other name gets the windows of the benchmark's smaller MC_Maze sets, which the caller
-    /// then changes.
+    /// The windows of one of [`NAMES`]. Any other name gets the windows of the benchmark's smaller MC_Maze sets, which
+    /// the caller then changes.
     pub fn named(name: &str) -> Variant {
         let (lag_ms, psth_sd_ms) = if name == "mc_maze" { (100, 70.0) } else { (120, 50.0) };
         Variant {

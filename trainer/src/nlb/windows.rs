@@ -28,8 +28,8 @@ pub struct NoTrial {
     pub align: String,
 }
 
-/// The trials of these splits that can be aligned, in the order of the trial tables. A trial without an instant to align to is
-/// left out, and `notes` says how many were.
+/// The trials of these splits that can be aligned, in the order of the trial tables. A trial without an instant to
+/// align to is left out, and `notes` says how many were.
 ///
 /// # Errors
 /// [`NoTrial`] when none is left.

@@ -77,8 +77,8 @@ impl Batch {
         self.lengths.iter().map(pairs).sum()
     }
 
-    /// A teacher's rates of the held-out units, `[B, T, N]`, and [`IGNORED`] elsewhere: the teacher has seen the very spikes of
-    /// a unit that is shown.
+    /// A teacher's rates of the held-out units, `[B, T, N]`, and [`IGNORED`] elsewhere: the teacher has seen the very
+    /// spikes of a unit that is shown.
     pub fn taught(&self, trials: &[&Trial], heldout: &[bool]) -> Vec<f32> {
         let units = heldout.len();
         let mut rates = vec![IGNORED; self.trials * self.bins * units];

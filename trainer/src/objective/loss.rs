@@ -1,12 +1,14 @@
-//! The terms of the loss: Poisson likelihood of spike counts, of the bins and of later bins, and squared error of readouts.
+//! The terms of the loss: Poisson likelihood of spike counts, of the bins and of later bins, and squared error of
+//! readouts.
 
 use burn::tensor::Tensor;
 
 /// The value of a label that is no target; the original NDT uses the same number.
 pub const IGNORED: f32 = -100.0;
 
-/// Mean Poisson negative log likelihood `exp(z) - y z` (without the constant `ln y!`) of `labels [B, T, N]`, spikes per bin,
-/// under `log_rates [B, T, N]`. Labels of [`IGNORED`] do not count; without any other label the loss is 0 and not NaN.
+/// Mean Poisson negative log likelihood `exp(z) - y z` (without the constant `ln y!`) of `labels [B, T, N]`, spikes per
+/// bin, under `log_rates [B, T, N]`. Labels of [`IGNORED`] do not count; without any other label the loss is 0 and not
+/// NaN.
 pub fn poisson_loss(log_rates: Tensor<3>, labels: Tensor<3>) -> Tensor<1> {
     let counted = labels.clone().greater_equal_elem(0.0).float();
     let labels = labels.clamp_min(0.0);
@@ -14,9 +16,9 @@ pub fn poisson_loss(log_rates: Tensor<3>, labels: Tensor<3>) -> Tensor<1> {
     loss.sum() / counted.sum().clamp_min(1.0)
 }
 
-/// Mean Poisson loss of the heads that predict the next `ahead` bins: `forward [B, T, K N]`, all units of the next bin first,
-/// under `counts [B, T, N]`, which are [`IGNORED`] after a trial's end. Every unit of every later bin counts, because it lies
-/// ahead of everything that the model has seen.
+/// Mean Poisson loss of the heads that predict the next `ahead` bins: `forward [B, T, K N]`, all units of the next bin
+/// first, under `counts [B, T, N]`, which are [`IGNORED`] after a trial's end. Every unit of every later bin counts,
+/// because it lies ahead of everything that the model has seen.
 pub fn forward_loss(forward: Tensor<3>, counts: Tensor<3>, ahead: usize) -> Tensor<1> {
     let [_, bins, units] = counts.dims();
     let mut sum = Tensor::zeros([1], &counts.device());

@@ -62,8 +62,8 @@ impl Masking {
     }
 }
 
-/// A batch of trials with a new mask. The width of the spans and the probability that one begins are drawn together for each
-/// batch, so that the hidden fraction of the bins stays `span_ratio` whatever the width.
+/// A batch of trials with a new mask. The width of the spans and the probability that one begins are drawn together for
+/// each batch, so that the hidden fraction of the bins stays `span_ratio` whatever the width.
 pub fn masked(trials: &[&Trial], heldout: &[bool], masking: &Masking, random: &mut ChaCha8Rng) -> Batch {
     let mut batch = Batch::padded(trials, heldout);
     let is_wide = random.random_bool(masking.wide_spans);

@@ -96,8 +96,8 @@ impl Loss<'_> {
         Targeted { batch, trials, targets, amounts }
     }
 
-    /// Some trials of a batch. The losses of all parts add up to the batch's mean, because each is weighted by its fraction of
-    /// the batch's targets.
+    /// Some trials of a batch. The losses of all parts add up to the batch's mean, because each is weighted by its
+    /// fraction of the batch's targets.
     pub(crate) fn shard(&self, whole: &Targeted, part: Range<usize>, random: &mut ChaCha8Rng) -> Shard {
         let of_part = |values: &[f32]| rows(values, whole.batch.trials, &part);
         let targets =

@@ -4,7 +4,8 @@ use crate::config::{Config, SpanInput};
 use crate::data::Dataset;
 use ndt_protocol::bundle::manifest::Positions;
 
-/// Mean spikes per bin and unit below which single counts carry so little information that more of them are hidden at once.
+/// Mean spikes per bin and unit below which single counts carry so little information that more of them are hidden at
+/// once.
 const SPARSE: f64 = 0.1;
 
 /// The properties of a dataset that the rules depend on.
@@ -32,9 +33,10 @@ impl Kind {
 
 /// The defaults for data of this kind, and what was decided, one sentence each.
 ///
-/// On 480 reaching trials with 0.45 spikes per bin, hiding 0.7 instead of 0.3 of the counts costs 0.015 bits/spike. On the
-/// benchmark's sparser recordings (MC_Maze in 5 ms bins) hyperparameter searches of other groups found half of the counts best.
-/// A weight of the readouts above 0.05 costs co-smoothing, which does not matter where no unit is held out.
+/// On 480 reaching trials with 0.45 spikes per bin, hiding 0.7 instead of 0.3 of the counts costs 0.015 bits/spike. On
+/// the benchmark's sparser recordings (MC_Maze in 5 ms bins) hyperparameter searches of other groups found half of the
+/// counts best. A weight of the readouts above 0.05 costs co-smoothing, which does not matter where no unit is held
+/// out.
 pub fn for_data(kind: Kind) -> (Config, Vec<String>) {
     let mut config = Config::default();
     let mut notes = Vec::new();
@@ -57,13 +59,13 @@ pub fn for_data(kind: Kind) -> (Config, Vec<String>) {
     (config, notes)
 }
 
-/// The preset of the original Neural Data Transformer (Ye & Pandarinath 2021, in the configuration of its benchmark entry), as
-/// far as this model can follow it: learned positions, whole bins masked by zeros and random counts in spans that lengthen over
-/// a ramp, high dropout, no coordinated dropout, no teacher.
+/// The preset of the original Neural Data Transformer (Ye & Pandarinath 2021, in the configuration of its benchmark
+/// entry), as far as this model can follow it: learned positions, whole bins masked by zeros and random counts in spans
+/// that lengthen over a ramp, high dropout, no coordinated dropout, no teacher.
 ///
-/// The model still differs: it is causal, reads counts in linearly, leaves nothing visible of what it is asked for, and adapts
-/// the fraction of masked bins to the width of the spans, which the original does not. It runs a fraction of the original's
-/// 50,000 epochs.
+/// The model still differs: it is causal, reads counts in linearly, leaves nothing visible of what it is asked for, and
+/// adapts the fraction of masked bins to the width of the spans, which the original does not. It runs a fraction of the
+/// original's 50,000 epochs.
 pub fn ndt() -> Config {
     let mut config = Config::default();
     config.model.positions = Positions::Learned;

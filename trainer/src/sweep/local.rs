@@ -39,8 +39,8 @@ impl Drop for Running {
 }
 
 impl Local {
-    /// Executes all runs of `plan` that are not done, until `stop` is set; returns the state of each run. `watch` is called with
-    /// the states about ten times a second. The runs' processes end when the calling thread ends.
+    /// Executes all runs of `plan` that are not done, until `stop` is set; returns the state of each run. `watch` is
+    /// called with the states about ten times a second. The runs' processes end when the calling thread ends.
     ///
     /// # Errors
     /// [`SweepError`] when the folder cannot be written, another sweep uses it, or no process can be started. A run that fails is

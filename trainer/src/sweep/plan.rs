@@ -1,8 +1,8 @@
 //! What a sweep file asks for: recordings, a space of configurations, and the runs that follow from them.
 //!
-//! **The points and their order follow from the file alone, and a run's name follows from everything that determines the fit**:
-//! configuration, seed, bin width and the bytes of the recordings. A value that is added to the file adds runs, and the existing
-//! runs keep their names.
+//! **The points and their order follow from the file alone, and a run's name follows from everything that determines
+//! the fit**: configuration, seed, bin width and the bytes of the recordings. A value that is added to the file adds
+//! runs, and the existing runs keep their names.
 
 use crate::config::Config;
 use crate::sweep::space::{self, Values};
@@ -296,8 +296,8 @@ fn grid(request: &Request) -> Option<Vec<Vec<Value>>> {
     Some(rows)
 }
 
-/// Different random draws, each from a generator of its own, so that more points do not change the first ones. `None` if there
-/// are too many.
+/// Different random draws, each from a generator of its own, so that more points do not change the first ones. `None`
+/// if there are too many.
 fn drawn(request: &Request, count: usize) -> Option<Vec<Vec<Value>>> {
     if count > RUNS_MAX {
         return None;

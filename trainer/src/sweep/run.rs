@@ -1,8 +1,8 @@
 //! The folder of a run, which tells the run's state.
 //!
-//! `config.toml` is the configuration, `model` the bundle, and `log` the fit's standard error (with a JSON line for each epoch).
-//! `result.json` is the report of a finished run. `failed` holds the exit status of a failed run (for a signal 128 plus its number,
-//! as in shells). A run without either file is waiting, running or was interrupted.
+//! `config.toml` is the configuration, `model` the bundle, and `log` the fit's standard error (with a JSON line for
+//! each epoch). `result.json` is the report of a finished run. `failed` holds the exit status of a failed run (for a
+//! signal 128 plus its number, as in shells). A run without either file is waiting, running or was interrupted.
 
 use crate::sweep::plan::{Plan, Run};
 use ndt_protocol::files::{self, FileError};

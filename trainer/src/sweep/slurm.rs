@@ -1,8 +1,8 @@
 //! Runs as a job array of Slurm, handled with `sbatch`, `squeue` and `scontrol`.
 //!
-//! `OUT/slurm/N` is the N-th submission: `runs.txt` with a run's name on each line, `array.sh`, `job` with the array's id, and
-//! `INDEX.out` with Slurm's own messages about a job. **The state of a run is what its own folder tells**; the queue tells only
-//! whether a run may still finish. A job that is requeued resumes from its checkpoint.
+//! `OUT/slurm/N` is the N-th submission: `runs.txt` with a run's name on each line, `array.sh`, `job` with the array's
+//! id, and `INDEX.out` with Slurm's own messages about a job. **The state of a run is what its own folder tells**; the
+//! queue tells only whether a run may still finish. A job that is requeued resumes from its checkpoint.
 
 use crate::sweep::plan::{Plan, Run};
 use crate::sweep::run::{self, State};
@@ -164,8 +164,8 @@ impl Slurm {
 }
 
 impl Submission {
-    /// Waits until no run is in the queue or `stop` is set; returns the state of each run. `watch` is called with the states every
-    /// few seconds.
+    /// Waits until no run is in the queue or `stop` is set; returns the state of each run. `watch` is called with the
+    /// states every few seconds.
     ///
     /// # Errors
     /// [`SweepError`] when the queue cannot be read.

@@ -84,8 +84,8 @@ impl Range {
     }
 }
 
-/// Reads the table `[space]`. `default` returns the default value of a key, whose type the values must have. Problems are added to
-/// `problems`.
+/// Reads the table `[space]`. `default` returns the default value of a key, whose type the values must have. Problems
+/// are added to `problems`.
 pub fn read(
     space: &Table,
     default: &dyn Fn(&str) -> Option<Value>,

@@ -1,8 +1,8 @@
 //! Checkpoints: a folder with weights, optimiser state and best score, from which an interrupted fit is resumed.
 //!
-//! The folder is replaced as a whole, so that an interruption while it is written leaves the previous checkpoint. **A resumed
-//! fit gives the weights of an uninterrupted one**: the random numbers of an epoch follow from the seed and the epoch's number,
-//! and parameters have fixed ids by which the optimiser's state finds them again.
+//! The folder is replaced as a whole, so that an interruption while it is written leaves the previous checkpoint. **A
+//! resumed fit gives the weights of an uninterrupted one**: the random numbers of an epoch follow from the seed and the
+//! epoch's number, and parameters have fixed ids by which the optimiser's state finds them again.
 
 use super::early_stopping::Best;
 use super::scores::{Scored, Scores};
@@ -42,8 +42,8 @@ pub struct Checkpoint {
     pub weights: Tensors,
     /// The best weights so far.
     pub best: Best<Scored>,
-    /// The teacher's rates of each training trial, `[T, N]`, so that the teacher need not be fitted again; empty without a
-    /// teacher.
+    /// The teacher's rates of each training trial, `[T, N]`, so that the teacher need not be fitted again; empty
+    /// without a teacher.
     pub rates: Vec<Vec<f32>>,
 }
 

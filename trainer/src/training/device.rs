@@ -3,15 +3,15 @@
 use burn::tensor::Device;
 use std::str::FromStr;
 
-/// The device that computes a fit. The weights of a seed differ between devices, by rounding and because dropout is drawn in
-/// another order: a graphics card takes a batch in whole.
+/// The device that computes a fit. The weights of a seed differ between devices, by rounding and because dropout is
+/// drawn in another order: a graphics card takes a batch in whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ComputeDevice {
     /// All cores of the processor.
     #[default]
     Cpu,
-    /// The graphics card that wgpu prefers. It has been run on software Vulkan (llvmpipe) only, where it fits as well as the
-    /// processor; no graphics card was at hand.
+    /// The graphics card that wgpu prefers. It has been run on software Vulkan (llvmpipe) only, where it fits as well
+    /// as the processor; no graphics card was at hand.
     #[cfg(feature = "wgpu")]
     Wgpu,
 }

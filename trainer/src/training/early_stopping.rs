@@ -24,7 +24,8 @@ impl<T> EarlyStopping<T> {
         EarlyStopping { patience_epochs, best }
     }
 
-    /// Keeps an epoch if its score is the highest so far. The first epoch is kept whatever its score, even if that is NaN.
+    /// Keeps an epoch if its score is the highest so far. The first epoch is kept whatever its score, even if that is
+    /// NaN.
     pub fn offer(&mut self, epoch: usize, score: f64, kept: impl FnOnce() -> T) {
         if self.best.as_ref().is_none_or(|best| score > best.score) {
             self.best = Some(Best { epoch, score, kept: kept() });

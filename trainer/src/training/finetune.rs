@@ -1,7 +1,7 @@
 //! Adapts a bundle to a new session: fits its session layers alone, or first these and then the whole model.
 //!
-//! A few trials are too few to choose the best epoch by, so that a fine-tuning takes a fixed number of steps and keeps the last
-//! weights. **The same bundle, data and seed give the same weights.**
+//! A few trials are too few to choose the best epoch by, so that a fine-tuning takes a fixed number of steps and keeps
+//! the last weights. **The same bundle, data and seed give the same weights.**
 
 pub mod warm_start;
 
@@ -113,8 +113,9 @@ pub fn config_for(manifest: &Manifest, config: &Config) -> Config {
     Config { model, objective, ..config.clone() }
 }
 
-/// The calibration data of a bundle: the first `trials` training trials of `data`, or all for `None`. For a session without
-/// behaviour the bundle's readouts are taken over with unknown targets, so that the bundle's readout head stays.
+/// The calibration data of a bundle: the first `trials` training trials of `data`, or all for `None`. For a session
+/// without behaviour the bundle's readouts are taken over with unknown targets, so that the bundle's readout head
+/// stays.
 pub fn calibration_data(mut data: Dataset, manifest: &Manifest, trials: Option<usize>) -> Dataset {
     data.train.truncate(trials.unwrap_or(usize::MAX));
     let dims = manifest.velocity_dims() + manifest.further_dims();
@@ -128,7 +129,8 @@ pub fn calibration_data(mut data: Dataset, manifest: &Manifest, trials: Option<u
     data
 }
 
-/// Fits `bundle` to `data`, which [`calibration_data`] has prepared. `config` is that of [`config_for`], except for its epochs.
+/// Fits `bundle` to `data`, which [`calibration_data`] has prepared. `config` is that of [`config_for`], except for its
+/// epochs.
 ///
 /// # Errors
 /// [`FinetuneError`] when bundle and data do not fit each other, the loss diverges, or `watch` stops the fine-tuning.
@@ -190,7 +192,8 @@ fn check(bundle: &Bundle, data: &Dataset) -> Result<(), FinetuneError> {
 }
 
 impl Trainer<'_> {
-    /// One pass over the training trials in which the body, unless it is frozen, moves at a lower rate; returns the mean loss.
+    /// One pass over the training trials in which the body, unless it is frozen, moves at a lower rate; returns the
+    /// mean loss.
     fn paced_epoch(&mut self, epoch: usize) -> f64 {
         let data = self.data;
         let mut random = epoch_random(self.config.optimiser.seed, epoch);

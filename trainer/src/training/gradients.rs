@@ -1,7 +1,7 @@
 //! Gradients as a whole: clipped by their common norm, and split between a session's layers and the body.
 //!
-//! Burn clips each parameter's gradient by itself, which changes the direction of the step. The usual rule, used here, scales
-//! all gradients by one number.
+//! Burn clips each parameter's gradient by itself, which changes the direction of the step. The usual rule, used here,
+//! scales all gradients by one number.
 
 use crate::model::NeuralDataTransformer;
 use burn::module::{Module, ModuleVisitor, Param};

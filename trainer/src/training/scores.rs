@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 /// Scores on the validation trials.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Scores {
-    /// Co-smoothing: bits/spike of the held-out units. Without held-out units, bits/spike of counts that a fixed mask hides.
+    /// Co-smoothing: bits/spike of the held-out units. Without held-out units, bits/spike of counts that a fixed mask
+    /// hides.
     pub bits_per_spike: f64,
     /// Velocity R2, mean of the axes; `None` without a velocity.
     pub velocity_r2: Option<f64>,

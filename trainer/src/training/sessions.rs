@@ -1,7 +1,7 @@
 //! Several sessions in one fit: one body that they share, and session layers (read-in, rates, readouts) for each.
 //!
-//! Batches alternate over the sessions. The body's weights and their optimiser state go from step to step, whichever session
-//! the step belongs to; the layers of a session move in that session's steps alone.
+//! Batches alternate over the sessions. The body's weights and their optimiser state go from step to step, whichever
+//! session the step belongs to; the layers of a session move in that session's steps alone.
 
 use super::device::ComputeDevice;
 use super::early_stopping::EarlyStopping;
@@ -17,8 +17,8 @@ use crate::model::NeuralDataTransformer;
 use burn::optim::ModuleOptimizer;
 use rand::seq::SliceRandom;
 
-/// Fits one body to all of `data`; returns a fit for each session, in order. The best epoch is the one of the highest mean
-/// score. Either all sessions have a velocity or none has: [`same_readouts`] takes care of that.
+/// Fits one body to all of `data`; returns a fit for each session, in order. The best epoch is the one of the highest
+/// mean score. Either all sessions have a velocity or none has: [`same_readouts`] takes care of that.
 ///
 /// # Errors
 /// [`FitError`], as a fit of one session.

@@ -1,9 +1,9 @@
 //! A teacher: an acausal model that sees a trial as a whole, and infers the rates at which its units fired.
 //!
-//! A teacher never runs live. Its rates are smoother than counts and better than a causal model's, and that makes the student
-//! better: *redrawn units* ([`crate::objective::masking`]) fire anew at these rates in the student's input, so that the few trials
-//! of a session become many, and the rates can be targets beside the recorded counts (distillation). A second generation is
-//! fitted as the student is, on inputs that the first generation has redrawn.
+//! A teacher never runs live. Its rates are smoother than counts and better than a causal model's, and that makes the
+//! student better: *redrawn units* ([`crate::objective::masking`]) fire anew at these rates in the student's input, so
+//! that the few trials of a session become many, and the rates can be targets beside the recorded counts
+//! (distillation). A second generation is fitted as the student is, on inputs that the first generation has redrawn.
 
 use super::device::ComputeDevice;
 use super::epochs::{self, Start};

@@ -50,8 +50,8 @@ impl<'a> Trainer<'a> {
         Trainer { data, config, shape, compute, device, model, optimiser, scales, workers }
     }
 
-    /// One pass over the training trials in a new order; returns the mean loss. A trial may be entered at a random bin, as
-    /// after a gap or a start.
+    /// One pass over the training trials in a new order; returns the mean loss. A trial may be entered at a random bin,
+    /// as after a gap or a start.
     pub(super) fn epoch(&mut self, epoch: usize) -> f64 {
         let data = self.data;
         let mut random = epoch_random(self.config.optimiser.seed, epoch);
@@ -140,8 +140,8 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// One pass over `batches`. `step` takes a batch and the epochs done so far, fractions included, and returns the batch's loss.
-/// Returns the mean loss.
+/// One pass over `batches`. `step` takes a batch and the epochs done so far, fractions included, and returns the
+/// batch's loss. Returns the mean loss.
 pub(super) fn pass<T>(epoch: usize, batches: &[T], mut step: impl FnMut(&T, f64) -> f64) -> f64 {
     let mut sum = 0.0;
     for (at, batch) in batches.iter().enumerate() {

@@ -45,7 +45,8 @@ pub(super) fn validate(trainer: &Trainer) -> Option<Scores> {
     Some(Scores { bits_per_spike: bits.score()?, velocity_r2: r2.mean() })
 }
 
-/// Adds the answers of the first readout, the first `dims` columns of `readouts [B, T, V]` in standard deviations, to its R2.
+/// Adds the answers of the first readout, the first `dims` columns of `readouts [B, T, V]` in standard deviations, to
+/// its R2.
 fn add_first_readout(
     batch: &Batch,
     trials: &[&Trial],

@@ -1,8 +1,8 @@
 //! The gradient of a batch, computed in shards side by side.
 //!
-//! A shard is a few whole trials with an autodiff graph of its own. The losses of all shards add up to the batch's, and so do
-//! their gradients. **Which trials a shard holds follows from the batch alone, and shards are added in their order**, so that
-//! any number of cores gives the same weights.
+//! A shard is a few whole trials with an autodiff graph of its own. The losses of all shards add up to the batch's, and
+//! so do their gradients. **Which trials a shard holds follows from the batch alone, and shards are added in their
+//! order**, so that any number of cores gives the same weights.
 
 use crate::model::NeuralDataTransformer;
 use burn::module::Module;
@@ -24,8 +24,8 @@ pub fn split(trials: usize, bins: usize) -> Vec<Range<usize>> {
     (0..count).map(|at| at * trials / count..(at + 1) * trials / count).collect()
 }
 
-/// One worker for each core. Burn's back end would share out each operation among the cores and gain nothing by it; within a
-/// pool of one thread it does not.
+/// One worker for each core. Burn's back end would share out each operation among the cores and gain nothing by it;
+/// within a pool of one thread it does not.
 pub struct Workers {
     pools: Vec<rayon::ThreadPool>,
 }

@@ -1,5 +1,5 @@
-//! Full disks: by a limit on the length of a file, which needs no privileges, and by a file system of 1 MiB where a user may mount
-//! one.
+//! Full disks: by a limit on the length of a file, which needs no privileges, and by a file system of 1 MiB where a
+//! user may mount one.
 
 use super::{Asset, Server, check_finals, errors, fetched, one_file, part, program};
 use std::path::Path;

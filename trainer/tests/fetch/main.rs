@@ -1,5 +1,5 @@
-//! `ndt-train fetch` against an archive on loopback whose connections break, whose digests are wrong and whose responses do not
-//! follow the schema: only a verified file gets its name, and the good beginning of a file is kept.
+//! `ndt-train fetch` against an archive on loopback whose connections break, whose digests are wrong and whose
+//! responses do not follow the schema: only a verified file gets its name, and the good beginning of a file is kept.
 
 mod disk;
 mod server;

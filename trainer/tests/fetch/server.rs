@@ -87,7 +87,8 @@ impl Server {
             gate: Arc::default(),
         };
         let (address, state, gate) = (server.address, server.state.clone(), server.gate.clone());
-        // The server lives as long as the test's process. Each connection has a thread, so that a stalled one blocks no other.
+        // The server lives as long as the test's process. Each connection has a thread, so that a stalled one blocks no
+        // other.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let connection = Connection { address, state: state.clone(), gate: gate.clone() };

@@ -41,8 +41,8 @@ pub struct Fit {
     /// Number of epochs from one checkpoint to the next. Checkpoints are written to OUT.checkpoint.
     #[arg(long, default_value_t = 10)]
     checkpoint_epochs: usize,
-    /// Device to compute on: cpu, or wgpu for a graphics card (needs a build with `--features wgpu`; run on software Vulkan
-    /// only so far).
+    /// Device to compute on: cpu, or wgpu for a graphics card (needs a build with `--features wgpu`; run on software
+    /// Vulkan only so far).
     #[arg(long, default_value = "cpu")]
     pub device: ComputeDevice,
     /// Resume from OUT.checkpoint, if it exists.

@@ -1,15 +1,15 @@
 //! The nodes of the transformer itself, written once for all graphs: read-in, encoder layers, heads.
 //!
-//! The residual stream is `[batch, bins, d]`, or `[1, d]` for one bin alone, for which ONNX Runtime joins each linear layer to one
-//! node. The graphs differ in the keys and values that a query meets, and in what is added to its scores; a closure supplies both
-//! for each layer ([`Projected`]).
+//! The residual stream is `[batch, bins, d]`, or `[1, d]` for one bin alone, for which ONNX Runtime joins each linear
+//! layer to one node. The graphs differ in the keys and values that a query meets, and in what is added to its scores;
+//! a closure supplies both for each layer ([`Projected`]).
 
 use super::graph::{Attribute, Graph};
 use super::shape::GraphShape;
 use ndt_protocol::bundle::manifest::Architecture;
 
-/// Added to the score of a bin that a query must not see. It is large enough that the bin's softmax weight is exactly 0, and finite,
-/// so that a row that sees nothing (an empty slot of the window) is useless but never NaN.
+/// Added to the score of a bin that a query must not see. It is large enough that the bin's softmax weight is exactly
+/// 0, and finite, so that a row that sees nothing (an empty slot of the window) is useless but never NaN.
 pub(super) const HIDDEN: f32 = -1e30;
 
 const NORM_EPSILON: f32 = 1e-5;
@@ -21,8 +21,8 @@ pub(super) struct Projected {
     pub(super) value: String,
 }
 
-/// Reads `counts [.., C]` and `missing` (bool, `[.., 1]`) into the residual stream `[.., d]`. A missing bin's read-in is replaced by
-/// the learned "no data" vector, whatever its counts are.
+/// Reads `counts [.., C]` and `missing` (bool, `[.., 1]`) into the residual stream `[.., d]`. A missing bin's read-in
+/// is replaced by the learned "no data" vector, whatever its counts are.
 pub(super) fn read_in(graph: &mut Graph, shape: &GraphShape, counts: &str, missing: &str) -> String {
     let width = shape.architecture.width;
     let read = linear(graph, "readin", "readin", counts, [shape.channels, width]);
@@ -40,8 +40,8 @@ pub(super) fn add_positions(graph: &mut Graph, shape: &GraphShape, stream: &str,
     graph.node("Add", "position.stream", &[stream, &rows], &[])
 }
 
-/// Adds all encoder layers. `attend` takes the number of a layer with its queries, keys and values, and returns the attended values,
-/// shaped as the stream.
+/// Adds all encoder layers. `attend` takes the number of a layer with its queries, keys and values, and returns the
+/// attended values, shaped as the stream.
 pub(super) fn encode(
     graph: &mut Graph,
     shape: &GraphShape,
@@ -71,8 +71,8 @@ pub(super) fn encode(
     })
 }
 
-/// Adds the final normalisation and the heads on `stream [.., d]`, which make `log_rates`, `rates` and, if there is a velocity head,
-/// `velocity`.
+/// Adds the final normalisation and the heads on `stream [.., d]`, which make `log_rates`, `rates` and, if there is a
+/// velocity head, `velocity`.
 pub(super) fn heads(graph: &mut Graph, shape: &GraphShape, stream: &str) {
     let width = shape.architecture.width;
     let state = norm(graph, "norm", stream, width);
@@ -83,8 +83,8 @@ pub(super) fn heads(graph: &mut Graph, shape: &GraphShape, stream: &str) {
     }
 }
 
-/// Attention `[batch, bins, d]` of `query [batch, bins, d]` over `keys` and `values`, both `[batch, seen, d]`. `score_bias` is added
-/// to the scaled products before the softmax, and broadcasts to `[batch, heads, bins, seen]`.
+/// Attention `[batch, bins, d]` of `query [batch, bins, d]` over `keys` and `values`, both `[batch, seen, d]`.
+/// `score_bias` is added to the scaled products before the softmax, and broadcasts to `[batch, heads, bins, seen]`.
 pub(super) fn attention(
     graph: &mut Graph,
     shape: &GraphShape,
@@ -98,7 +98,8 @@ pub(super) fn attention(
     graph.node("Attention", &name, &[query, keys, values, score_bias], &heads)
 }
 
-/// The linear map `input @ weight + bias` with the weights `{weights}.weight` and `{weights}.bias`; its result is named `name`.
+/// The linear map `input @ weight + bias` with the weights `{weights}.weight` and `{weights}.bias`; its result is named
+/// `name`.
 fn linear(graph: &mut Graph, weights: &str, name: &str, input: &str, [from, to]: [usize; 2]) -> String {
     let weight = graph.weight(&format!("{weights}.weight"), &[from, to]);
     let bias = graph.weight(&format!("{weights}.bias"), &[to]);

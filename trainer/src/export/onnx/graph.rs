@@ -1,8 +1,8 @@
 //! A graph under construction: nodes, stored arrays, inputs and outputs.
 //!
-//! A value has the name of the node that makes it, so that a profile of ONNX Runtime reads like the model. Every name is made once
-//! (asserted), every array is stored once, and everything is written in the order of the calls: the same calls give the same
-//! bytes.
+//! A value has the name of the node that makes it, so that a profile of ONNX Runtime reads like the model. Every name
+//! is made once (asserted), every array is stored once, and everything is written in the order of the calls: the same
+//! calls give the same bytes.
 
 use super::messages::{
     ATTRIBUTE_FLOAT, ATTRIBUTE_INT, AttributeProto, Dimension, DimensionProto, FLOAT, GraphProto, INT64,

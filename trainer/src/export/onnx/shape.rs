@@ -29,7 +29,8 @@ impl GraphShape {
     }
 }
 
-/// Declares the outputs `log_rates`, `rates` and, if there is a velocity, `velocity`; `dims` gives the shape for a last axis.
+/// Declares the outputs `log_rates`, `rates` and, if there is a velocity, `velocity`; `dims` gives the shape for a last
+/// axis.
 pub(super) fn declare_outputs(graph: &mut Graph, shape: &GraphShape, dims: impl Fn(usize) -> Vec<Dimension>) {
     graph.output("log_rates", FLOAT, &dims(shape.units));
     graph.output("rates", FLOAT, &dims(shape.units));

@@ -1,6 +1,8 @@
-//! `step.onnx`: takes one bin and a memory, and gives the bin's estimate and the next memory. It has no dynamic dimension.
+//! `step.onnx`: takes one bin and a memory, and gives the bin's estimate and the next memory. It has no dynamic
+//! dimension.
 //!
-//! The memory is a ring: a new bin takes the slot of the oldest one. The lag of a slot, and not its place, tells how old it is.
+//! The memory is a ring: a new bin takes the slot of the oldest one. The lag of a slot, and not its place, tells how
+//! old it is.
 
 use super::encoder::{self, HIDDEN};
 use super::graph::{Attribute, Graph, fixed};
@@ -19,8 +21,8 @@ use ndt_protocol::bundle::tensors::Tensors;
 /// * the memory: for `lag-bias`, for each layer `keys.{layer}` and `values.{layer} [1, W, d]`, f32; for `learned`
 ///   `window_counts [W, C]`, f32, and `window_missing [W]`, bool.
 ///
-/// Outputs: `log_rates [1, N]`, `rates [1, N]` and `velocity [1, V]`, f32, and the next memory under the memory's names with `_next`
-/// appended. The next memory differs in the row `slot` alone; a runtime may be given one buffer for both.
+/// Outputs: `log_rates [1, N]`, `rates [1, N]` and `velocity [1, V]`, f32, and the next memory under the memory's names
+/// with `_next` appended. The next memory differs in the row `slot` alone; a runtime may be given one buffer for both.
 ///
 /// The contents of a slot that holds no bin have no effect as long as they are finite. `metadata` is as in
 /// [`super::window_graph`].
@@ -87,7 +89,8 @@ fn values_of(layer: usize) -> String {
     format!("values.{layer}")
 }
 
-/// With lag biases: computes the new bin's row alone, against the cached keys and values of each layer; returns the stream `[1, d]`.
+/// With lag biases: computes the new bin's row alone, against the cached keys and values of each layer; returns the
+/// stream `[1, d]`.
 fn cached_step(graph: &mut Graph, shape: &GraphShape, bin: &Bin) -> String {
     let width = shape.architecture.width as i64;
     let stream = encoder::read_in(graph, shape, &bin.counts, &bin.missing);
@@ -150,8 +153,8 @@ fn slots_held(graph: &mut Graph, shape: &GraphShape, lags: &str) -> String {
     graph.node("Less", "slots.held", &[lags, &none], &[])
 }
 
-/// The position of each slot's bin, counted from the oldest, int64, `[window]`. A slot that holds no bin gets position 0, which has no
-/// effect.
+/// The position of each slot's bin, counted from the oldest, int64, `[window]`. A slot that holds no bin gets position
+/// 0, which has no effect.
 fn slot_positions(graph: &mut Graph, lags: &str, held: &str) -> String {
     let zero = graph.integer(0);
     let known = graph.node("Where", "slots.lag", &[held, lags, &zero], &[]);

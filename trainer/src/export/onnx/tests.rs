@@ -1,5 +1,5 @@
-//! Properties of the graphs that can be checked without running them. `trainer/tests/onnx_graphs.rs` runs them and checks that they
-//! compute the model.
+//! Properties of the graphs that can be checked without running them. `trainer/tests/onnx_graphs.rs` runs them and
+//! checks that they compute the model.
 
 use super::graph::{IR_VERSION, OPSET};
 use super::messages::{BOOL, Dimension, FLOAT, GraphProto, INT64, ModelProto, ValueInfoProto};

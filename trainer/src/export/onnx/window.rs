@@ -9,10 +9,10 @@ use ndt_protocol::bundle::tensors::Tensors;
 
 /// The bytes of `window.onnx`.
 ///
-/// The inputs are `counts [batch, bins, C]` and `missing [batch, bins]` (1 where a bin is missing, else 0), the outputs `log_rates` and
-/// `rates [batch, bins, N]` and `velocity [batch, bins, V]`. All are f32; `batch` and `bins` are dynamic. Each row of the batch is a
-/// cold-started stream. With learned positions, a stream of more than `window_bins` bins fails in the runtime, because it has no
-/// positions for them.
+/// The inputs are `counts [batch, bins, C]` and `missing [batch, bins]` (1 where a bin is missing, else 0), the outputs
+/// `log_rates` and `rates [batch, bins, N]` and `velocity [batch, bins, V]`. All are f32; `batch` and `bins` are
+/// dynamic. Each row of the batch is a cold-started stream. With learned positions, a stream of more than `window_bins`
+/// bins fails in the runtime, because it has no positions for them.
 ///
 /// `metadata` becomes the file's `metadata_props`, in this order. The same arguments give the same bytes.
 ///

@@ -1,7 +1,8 @@
-//! The weights that a fine-tuning begins with: what the bundle knows of the new session's units, and a good start for the others.
+//! The weights that a fine-tuning begins with: what the bundle knows of the new session's units, and a good start for
+//! the others.
 //!
-//! Read-in, rates and readouts belong to a session's units; everything else is the body, which describes the population and not
-//! its members. Units are recognised by their ids: a unit that the bundle knows keeps its rows.
+//! Read-in, rates and readouts belong to a session's units; everything else is the body, which describes the population
+//! and not its members. Units are recognised by their ids: a unit that the bundle knows keeps its rows.
 
 use crate::data::{Dataset, Scale};
 use crate::model::units::{from_si, is_session_layer, join_readouts};
@@ -13,9 +14,9 @@ use ndt_protocol::bundle::tensors::Tensors;
 
 /// Trained weights (log spikes per bin, readouts standardised by `scales`) of `bundle` for the units of `data`.
 ///
-/// The body and the rows of known units are the bundle's. A unit that the bundle does not know begins with a small random row
-/// of the size of the others', and with its own mean rate. The mean input of known units that are gone is added to the read-in's
-/// bias, and that of new units is subtracted from it, so that the body's input keeps its mean.
+/// The body and the rows of known units are the bundle's. A unit that the bundle does not know begins with a small
+/// random row of the size of the others', and with its own mean rate. The mean input of known units that are gone is
+/// added to the read-in's bias, and that of new units is subtracted from it, so that the body's input keeps its mean.
 pub fn warm_start(
     bundle: &Bundle,
     data: &Dataset,
