@@ -12,9 +12,10 @@ use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 pub use ndt_protocol::bundle::manifest::Positions;
 
@@ -143,18 +144,26 @@ pub fn on_loopback() -> Config {
     Config { input: Input::Zeromq(any.clone()), outputs: vec![Output::Zeromq(any)], ..Config::default() }
 }
 
-/// One of the project's programs, built as the tests are: what belongs to a process cannot be tested in ours.
+/// Builds one of the project's programs and returns its path. It is built once in each test program, however often a test
+/// asks for it.
 ///
 /// # Panics
 /// When it does not build.
 pub fn program(name: &str) -> PathBuf {
+    static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let path = workspace().join("target/debug").join(name);
+    let mut built_before = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if built_before.contains(name) {
+        return path;
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--locked", "--workspace", "--bin", name])
         .current_dir(workspace())
         .status();
     assert!(built.is_ok_and(|status| status.success()), "expected {name} to build, found an error");
-    workspace().join("target/debug").join(name)
+    built_before.insert(name.to_owned());
+    path
 }
 
 /// The vector instructions that this machine has; says which it has not.

@@ -138,8 +138,9 @@ fn commands(block: &str) -> Vec<Vec<String>> {
     let parts = parts.split(['\n', ';', '|', '&']);
     let words = parts.map(|part| part.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
     let from_program = |words: Vec<String>| {
-        let at = words.iter().position(|word| PROGRAMS.contains(&word.as_str()))?;
-        Some(words[at..].to_vec())
+        // `sudo ndtd run` is a command of ours, `journalctl -u ndtd` is not.
+        let at = words.iter().position(|word| word != "sudo" && !word.contains('='))?;
+        PROGRAMS.contains(&words[at].as_str()).then(|| words[at..].to_vec())
     };
     words.filter_map(from_program).collect()
 }
