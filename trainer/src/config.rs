@@ -2,8 +2,8 @@
 //!
 //! The file is TOML with kebab-case keys. Unknown keys are refused, and all problems are reported at once.
 
-use crate::data::readouts::{POSITION_SERIES, SPEED_SERIES, VELOCITY_SERIES};
 use ndt_protocol::bundle::manifest::Positions;
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::limits::{LAYERS_MAX, READOUTS_MAX, WIDTH_MAX};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -201,11 +201,14 @@ impl Default for Readouts {
 }
 
 impl Readouts {
-    /// Behaviour series and lag (ms) of each readout, the velocities first.
-    pub fn wanted(&self) -> Vec<(&'static str, f64)> {
-        let series = [(VELOCITY_SERIES, true), (SPEED_SERIES, self.speed), (POSITION_SERIES, self.position)];
-        let wanted = series.into_iter().filter(|(_, wanted)| *wanted);
-        wanted.flat_map(|(series, _)| self.lags_ms.iter().map(move |lag_ms| (series, *lag_ms))).collect()
+    /// Quantity and lag (ms) of each readout, the velocities first.
+    pub fn wanted(&self) -> Vec<(Quantity, f64)> {
+        let wanted = Quantity::ALL.into_iter().filter(|quantity| match quantity {
+            Quantity::Velocity => true,
+            Quantity::Speed => self.speed,
+            Quantity::Position => self.position,
+        });
+        wanted.flat_map(|quantity| self.lags_ms.iter().map(move |lag_ms| (quantity, *lag_ms))).collect()
     }
 }
 

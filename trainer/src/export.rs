@@ -12,11 +12,11 @@ pub use assemble::{assemble, from_weights};
 
 use crate::config::{Config, Publish};
 use crate::data::Dataset;
-use crate::data::readouts::VELOCITY_SERIES;
 use crate::model::{FORWARD, units};
 use crate::training::Fit;
 use golden::count_max;
 use ndt_protocol::bundle::manifest::{FORMAT_VERSION, Manifest, Training};
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::readouts;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use std::collections::BTreeMap;
@@ -100,7 +100,8 @@ fn scores(fit: &Fit, published: Option<usize>) -> BTreeMap<String, f64> {
 
 /// Number of the readout that is published: the first, or the velocity that validates best.
 fn published(fit: &Fit, config: &Config) -> usize {
-    let velocities = fit.readouts.iter().enumerate().filter(|(_, readout)| readout.series == VELOCITY_SERIES);
+    let velocities =
+        fit.readouts.iter().enumerate().filter(|(_, readout)| readout.series == Quantity::Velocity.series());
     let best =
         velocities.max_by(|(_, a), (_, b)| a.exported.unwrap_or(-1.0).total_cmp(&b.exported.unwrap_or(-1.0)));
     match config.velocity.publish {

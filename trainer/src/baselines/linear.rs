@@ -3,9 +3,9 @@
 use super::runs::{LAGS_MS, Runs};
 use super::smoothing::SmoothingDecoder;
 use super::wiener::Wiener;
-use crate::data::readouts::VELOCITY_SERIES;
 use crate::export::golden::{GOLDEN_BINS, count_max, golden_input};
 use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Training, Velocity};
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use std::collections::BTreeMap;
@@ -100,9 +100,9 @@ impl LinearFilter {
             linear: Some(Linear { window_bins: self.window_bins }),
             velocity: Some(Velocity {
                 dims,
-                unit: "m/s".to_owned(),
+                unit: Quantity::Velocity.unit().to_owned(),
                 lag_ms: LAGS_MS[self.lag],
-                series: VELOCITY_SERIES.to_owned(),
+                series: Quantity::Velocity.series().to_owned(),
             }),
             further: Vec::new(),
             training,

@@ -1,10 +1,10 @@
 //! Trials in the form that the baselines take: counts of the units that are shown, and the velocity at two lags.
 
-use crate::data::readouts::VELOCITY_SERIES;
 use crate::data::trial::column_means;
 use crate::data::{Dataset, DatasetError, Trial, trials};
 use crate::evaluation::metrics::R2;
 use ndt_protocol::binner::{BinError, Binner};
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::session::{SelectError, Session};
 
 /// Lags from a bin's centre to the instant of the decoded velocity, ms: the same instant, and as far ahead as a
@@ -65,7 +65,7 @@ pub enum RunsError {
     #[error(transparent)]
     Select(#[from] SelectError),
     /// There is no velocity to decode.
-    #[error("expected a series {VELOCITY_SERIES} in every recording, found none")]
+    #[error("expected a series {} in every recording, found none", Quantity::Velocity.series())]
     NoVelocity,
 }
 

@@ -1,9 +1,10 @@
 //! Recordings as a fit takes them in: trials to fit and trials to validate on, in the model's bins.
 
-use super::readouts::{self, Readout, VELOCITY_SERIES};
+use super::readouts::{self, Readout};
 use super::splits::Splits;
 use super::trial::{Trial, column_means, trials};
 use ndt_protocol::binner::{BinError, Binner};
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::session::{SelectError, Session};
 
 /// Recordings, ready for training.
@@ -70,21 +71,21 @@ impl Dataset {
     /// # Errors
     /// [`DatasetError`] when there is nothing to fit, or when the sessions have different units.
     pub fn new(sessions: &[Session], bin_width_ms: f64, lag_ms: f64) -> Result<Dataset, DatasetError> {
-        Dataset::reading(sessions, bin_width_ms, &[(VELOCITY_SERIES, lag_ms)])
+        Dataset::reading(sessions, bin_width_ms, &[(Quantity::Velocity, lag_ms)])
     }
 
     /// Bins sessions of the same units into one dataset with several readouts.
     ///
-    /// Each readout is a behaviour series (or [`readouts::SPEED_SERIES`]) and the ms from a bin's centre to the instant
-    /// that is read out. Without a velocity in every recording there are no readouts; another series that is missing in
-    /// a recording is left out. [`Dataset::notes`] says so.
+    /// Each readout is a quantity of the hand and the ms from a bin's centre to the instant that is read out. Without a
+    /// velocity in every recording there are no readouts; another series that is missing in a recording is left out.
+    /// [`Dataset::notes`] says so.
     ///
     /// # Errors
     /// As [`Dataset::new`].
     pub fn reading(
         sessions: &[Session],
         bin_width_ms: f64,
-        wanted: &[(&str, f64)],
+        wanted: &[(Quantity, f64)],
     ) -> Result<Dataset, DatasetError> {
         let binner = Binner::new(bin_width_ms)?;
         let first = sessions.first().ok_or(DatasetError::NoSession)?;

@@ -9,6 +9,7 @@ use crate::evaluation::metrics::{BitsPerSpike, R2};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Positions;
 use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::readouts as bundle_readouts;
 
 /// Writes into the bundle's manifest what each lower precision loses on the golden stream and, with `data`, on its
@@ -32,19 +33,32 @@ fn golden(bundle: &Bundle, precision: Precision) -> Loss {
     let values = |name: &str| bundle.golden.get(name).map_or(&[][..], |(_, values)| values.as_slice());
     let reference = Reference::rounded(&bundle.manifest, &bundle.weights, precision);
     let (log_rates, readouts) = reference.stream(values("counts"), values("missing"));
+    let (published, further) = (values("velocity"), values("further"));
+    let expected = bundle_readouts::joined(&bundle.manifest, published, further, bundle.golden_bins());
     Loss {
         golden_log_rates: largest(&log_rates, values("log_rates")),
-        golden_velocity: largest(
+        golden_velocity: largest_of_velocities(
+            &bundle_readouts::readouts(&bundle.manifest),
             &readouts,
-            &bundle_readouts::joined(
-                &bundle.manifest,
-                values("velocity"),
-                values("further"),
-                bundle.golden_bins(),
-            ),
+            &expected,
         ),
         validation: None,
     }
+}
+
+/// The largest absolute difference of the readouts that can be published, m/s. A position or a force has another unit and
+/// another spread, and would widen the tolerance that the published velocity is held to.
+fn largest_of_velocities(readouts: &[Readout], found: &[f32], expected: &[f32]) -> f64 {
+    let is_velocity = readouts.iter().flat_map(|readout| {
+        let is_publishable = Quantity::of(readout).is_some_and(Quantity::is_publishable);
+        std::iter::repeat_n(is_publishable, readout.dims)
+    });
+    let is_velocity: Vec<bool> = is_velocity.collect();
+    let of_velocities = |values: &[f32]| -> Vec<f32> {
+        let columns = values.iter().zip(is_velocity.iter().cycle());
+        columns.filter(|(_, is_velocity)| **is_velocity).map(|(value, _)| *value).collect()
+    };
+    largest(&of_velocities(found), &of_velocities(expected))
 }
 
 /// The largest absolute difference.
@@ -100,5 +114,26 @@ impl Validation {
             bits_per_spike: self.bits_per_spike? - other.bits_per_spike?,
             velocity_r2: self.velocity_r2.zip(other.velocity_r2).map(|(whole, rounded)| whole - rounded),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tolerance_of_the_velocity_does_not_depend_on_a_position_or_a_speed() {
+        let readout = |quantity: Quantity, dims| Readout {
+            dims,
+            unit: quantity.unit().into(),
+            lag_ms: 0.0,
+            series: quantity.series().into(),
+        };
+        let readouts =
+            [readout(Quantity::Velocity, 2), readout(Quantity::Speed, 1), readout(Quantity::Position, 2)];
+        let expected = [0.0; 10];
+        // Two bins: velocity, velocity, speed, position, position.
+        let found = [0.01, 0.0, 9.0, 7.0, 8.0, 0.0, -0.02, 9.0, 7.0, 8.0];
+        assert!((largest_of_velocities(&readouts, &found, &expected) - 0.02).abs() < 1e-9);
     }
 }
