@@ -1,6 +1,6 @@
 //! How good a bundle is: its weights in Burn, run bin by bin as the daemon runs them, and scored.
 //!
-//! [`reference`] runs a bundle, [`metrics`] scores its answers, and [`readout_regression`] fits readouts anew to what a
+//! [`mod@reference`] runs a bundle, [`metrics`] scores its answers, and [`readout_regression`] fits readouts anew to what a
 //! model computes. A bundle's weights are loaded back into the Burn model, so that what is scored is what was exported.
 
 pub mod metrics;

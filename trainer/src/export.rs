@@ -1,7 +1,7 @@
 //! From a fitted model to a bundle: units folded into the weights, graphs written, golden vectors made.
 //!
 //! [`bundle`] exports a fit, [`finetuned`] a fine-tuning; [`from_weights`] makes a bundle of weights from anywhere. The
-//! ONNX graphs are written by [`onnx`]; [`precision`] measures what the model loses in fewer bits.
+//! ONNX graphs are written by [`onnx`]; `precision` measures what the model loses in fewer bits.
 
 mod assemble;
 pub(crate) mod golden;

@@ -6,7 +6,7 @@
 //! digits of the expected digest, so that a part of another version is never continued. A part survives broken
 //! connections, full disks and kills, and is resumed.
 //!
-//! [`archive`] sends the requests and [`part`] writes the files; this file brings the two together.
+//! `archive` sends the requests and `part` writes the files; this file brings the two together.
 //!
 //! **This has been tested against a server of our own only** (`trainer/tests/fetch`), which follows the archive's
 //! documented schema and its published source: the archive itself could not be reached where this was written.

@@ -3,7 +3,7 @@
 //!
 //! In the order of a submission: [`variant`] says where the windows of a data set lie. [`recording`] lays files on one
 //! axis of milliseconds, and [`resample`] brings them to the benchmark's bins. [`windows`] finds each trial's windows,
-//! [`tensors`] cuts them out into [`array`]s, and [`psth`] averages them by condition. [`submission`] lets a bundle
+//! [`tensors`] cuts them out into [`mod@array`]s, and [`psth`] averages them by condition. [`submission`] lets a bundle
 //! predict them, and [`score`] compares two files with [`metrics`] and [`decoding`]. [`store`] defines the layout of
 //! those files.
 

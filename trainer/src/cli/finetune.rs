@@ -50,7 +50,7 @@ pub struct Finetune {
     /// Random seed (overrides the configuration file).
     #[arg(long)]
     seed: Option<u64>,
-    /// Number of epochs [default: enough for 300 steps, at least 40]. With 0 known units keep their weights and nothing
+    /// Number of epochs [default: enough for 300 steps, at least 40]. With 0, known units keep their weights and nothing
     /// is fitted.
     #[arg(long)]
     epochs: Option<usize>,

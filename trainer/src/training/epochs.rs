@@ -43,7 +43,7 @@ pub(super) fn run(
         stopping.offer(epoch, scores.bits_per_spike, weights);
         let Some(best) = stopping.best() else { return Err(FitError::NoSpikes) };
         let stops = watch(&Progress { generation, epoch, epochs, loss, scores, best: best.score }).is_break();
-        let is_due = |keep: &&Checkpoints| stops || epoch % keep.every_epochs.max(1) == 0;
+        let is_due = |keep: &&Checkpoints| stops || epoch.is_multiple_of(keep.every_epochs.max(1));
         if let Some(checkpoints) = checkpoints.filter(is_due) {
             write(trainer, checkpoints, epoch, best.clone())?;
         }

@@ -61,7 +61,7 @@ pub struct Fit {
 pub enum SessionsMode {
     /// One model and one bundle; the recordings must have the same units.
     Together,
-    /// One bundle OUT/<name of the recording> for each recording; the recordings share the body of the model.
+    /// One bundle OUT/NAME for each recording NAME.nwb; the recordings share the body of the model.
     Separate,
 }
 
