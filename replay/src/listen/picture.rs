@@ -19,7 +19,7 @@ use velocity::VelocityCurves;
 
 /// Width of the picture, in pixels, and the left and right edges of what is drawn to scale.
 const WIDTH: f64 = 900.0;
-const LEFT: f64 = 52.0;
+const LEFT: f64 = 58.0;
 const RIGHT: f64 = 880.0;
 
 /// Name of the series in a recording that holds the position of the hand.

@@ -1,14 +1,13 @@
 //! The daemon's contract on thousands of random fault plans, in virtual time. A failure prints its seed;
 //! `CONTRACT_SEED=n` runs that one alone and tells what was published.
 
+mod faults;
 mod plan;
 mod world;
 
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::{Estimate, Quality, Reasons};
 use plan::{Fault, Plan};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use world::{Came, STALE_AFTER_BINS, Trace, WARMUP_BINS};
 
@@ -20,7 +19,7 @@ fn the_contract_holds_whatever_happens() {
     let (mut qualities, mut failed) = ([0u64; 6], Vec::new());
     let seeds = only.map_or(0..SEEDS, |seed| seed..seed + 1);
     for (seed, has_fallback) in seeds.flat_map(|seed| [(seed, false), (seed, true)]) {
-        let plan = Plan::random(&mut ChaCha8Rng::seed_from_u64(seed));
+        let plan = Plan::random(seed);
         let trace = world::run(&plan, seed, has_fallback);
         if only.is_some() {
             tell(&plan, &trace);
@@ -207,7 +206,7 @@ fn explained(known: &Known<'_>, estimate: &Estimate, breach: &mut Breach) {
         }
         Quality::Gap => {
             // A bin that is overtaken is taken as missing, and so is the oldest of more than a queue holds.
-            let reordered = plan.has(|fault| matches!(fault, Fault::Reordered { .. }));
+            let reordered = plan.has(|fault| matches!(fault, Fault::Reorder { .. }));
             let is_full = |(at, _): (usize, &Came)| known.until(at, estimate).len() > QUEUE_BINS;
             breach(bin.is_none_or(is_full) || reordered, estimate, "a gap where a bin came");
             breach(count < 0.0 || estimate.decoded_ns == 0, estimate, "a gap with a bin's values");
@@ -244,7 +243,7 @@ fn stood_in(known: &Known<'_>, estimate: &Estimate, breach: &mut Breach) {
 
 /// A bin of the model has the sum of its parts and, but for what segments give up, their number.
 fn made(plan: &Plan, trace: &Trace) -> Vec<String> {
-    let invalid = plan.has(|fault| matches!(fault, Fault::Invalid { .. }));
+    let invalid = plan.has(|fault| matches!(fault, Fault::Nan { .. }));
     let segments = plan.sum(|fault| u64::from(*fault == Fault::Segment));
     let given_up = if plan.parts > 1 { segments } else { 0 };
     let is_wrong = |bin: &&Came| {

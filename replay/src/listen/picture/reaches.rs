@@ -3,7 +3,7 @@
 use super::canvas::{Anchor, Canvas};
 use super::palette::{DIRECTIONS, INK, RULE};
 use crate::session::{Interval, Series};
-use ndt_protocol::Estimate;
+use ndt_protocol::{Estimate, Quality};
 use std::collections::BTreeMap;
 use std::f64::consts::FRAC_PI_4;
 
@@ -50,8 +50,11 @@ impl Reaches {
         let Some(trial) = self.trials.partition_point(|trial| trial.start <= at_s).checked_sub(1) else {
             return;
         };
+        // After the last bin, stale estimates go on into trials that were not played.
+        let is_computed = matches!(estimate.quality, Quality::Good | Quality::Warmup);
+        let can_begin = is_computed && self.reaches.len() < TRIALS_MAX;
         let is_known = self.reaches.contains_key(&trial);
-        if at_s >= self.trials[trial].stop || (!is_known && self.reaches.len() == TRIALS_MAX) {
+        if at_s >= self.trials[trial].stop || !(is_known || can_begin) {
             return;
         }
         let Some(truth) = self.position.as_ref().and_then(|position| position.at(at_s, TRUTH_GAP_S)) else {
@@ -84,7 +87,7 @@ impl Reaches {
         let trials = self.reaches.len();
         for (at, (name, path_of)) in [
             (
-                format!("True hand paths of {trials} trials"),
+                format!("True hand paths of {trials} trials, by direction"),
                 (|reach: &Reach| &reach.truth) as fn(&Reach) -> &Vec<[f64; 2]>,
             ),
             ("Decoded velocity, integrated over each trial".to_owned(), |reach| &reach.decoded),
@@ -134,7 +137,7 @@ impl View {
                 high[axis] = high[axis].max(point[axis]);
             }
         }
-        let side_m = 1.25 * (high[0] - low[0]).max(high[1] - low[1]);
+        let side_m = 1.2 * (high[0] - low[0]).max(high[1] - low[1]);
         let centre = [(low[0] + high[0]) / 2.0, (low[1] + high[1]) / 2.0];
         (side_m.is_finite() && side_m > 0.0).then_some(View { centre, side_m })
     }

@@ -65,7 +65,11 @@ fn a_picture_is_well_formed_and_shows_every_quality_that_occurred() {
                 svg.lines().filter(|line| line.starts_with("<rect") && line.ends_with(&fill)).count();
             assert_eq!(rectangles >= 2, count.is_some(), "{} {rectangles}", quality.name());
         }
-        assert!(svg.contains("True hand paths of 8 trials") && svg.len() < 200_000, "{} bytes", svg.len());
+        assert!(
+            svg.contains("True hand paths of 8 trials, by direction") && svg.len() < 200_000,
+            "{} bytes",
+            svg.len()
+        );
     }
 }
 
@@ -88,7 +92,7 @@ fn memory_is_bounded_however_long_a_session_is() {
     let session = simulate(&Recipe { trials: 1000, units: 1, heldout: 0, seed: 3 });
     let (svg, summary) = drawn(&session, 2, &Quality::ALL);
     assert!(summary.estimates > 15_000 && svg.len() < 400_000, "{} {}", summary.estimates, svg.len());
-    assert!(svg.contains("True hand paths of 120 trials"));
+    assert!(svg.contains("True hand paths of 120 trials, by direction"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ const TRUTH_GAP_S: f64 = 0.1;
 
 /// Height of the curves of one axis, of the space below, and of the strip, in pixels.
 const PANEL: f64 = 104.0;
-const SPACE: f64 = 14.0;
+const SPACE: f64 = 20.0;
 const STRIP: f64 = 12.0;
 
 /// One estimate. Velocities are in m/s, NaN where unknown.
@@ -79,6 +79,7 @@ impl VelocityCurves {
             self.draw_axis(canvas, shown, axis, largest, y, &|at| x_of(at as f64 * width_s));
             y += PANEL + SPACE;
         }
+        canvas.text(left - 8.0, y + STRIP - 2.0, Anchor::End, GREY, "quality");
         draw_strip(canvas, shown, y, &|at| x_of(at as f64 * width_s));
         y += STRIP;
         draw_time(canvas, length_s, y, &x_of);
