@@ -7,20 +7,20 @@
 pub mod lsl;
 pub mod zeromq;
 
+use self::lsl::LslSettings;
+use self::lsl::publisher::LslPublisher;
+use self::lsl::source::LslSource;
+use self::zeromq::ZeromqError;
+use self::zeromq::publisher::ZeromqPublisher;
+use self::zeromq::source::ZeromqSource;
 use crate::host::realtime::RealtimeSettings;
 use crate::input::Source;
 use crate::output::Opened;
-use lsl::LslSettings;
-use lsl::publisher::LslPublisher;
-use lsl::source::LslSource;
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::{Input, Output};
 use ndt_protocol::lsl::{Library, LslError};
 use std::io;
 use tokio::runtime::Runtime;
-use zeromq::ZeromqError;
-use zeromq::publisher::ZeromqPublisher;
-use zeromq::source::ZeromqSource;
 
 /// What the transports share between endpoints: ZeroMQ's threads and the library of Lab Streaming Layer, each made when the
 /// first endpoint asks for it. Must be kept as long as any source or publisher that it opened.
@@ -107,7 +107,7 @@ impl Transports {
     fn runtime(&mut self) -> Result<&Runtime, ZeromqError> {
         match &mut self.runtime {
             Some(runtime) => Ok(runtime),
-            none => Ok(none.insert(zeromq::runtime(&self.realtime)?)),
+            none => Ok(none.insert(self::zeromq::runtime(&self.realtime)?)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A linear bundle beside the model: what is said of bins whose result is late or a fault, and which bundles are refused.
+//! A linear bundle beside the model: the velocity of bins whose result is late or a fault, and the bundles that are refused.
 
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::linear::LinearDecoder;
