@@ -6,8 +6,8 @@ use ndt_protocol::bundle::tensors::Tensors;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_trainer::config::Config;
 use ndt_trainer::data::Dataset;
-use ndt_trainer::training::{self, unwatched};
 use ndt_trainer::export;
+use ndt_trainer::training::{self, unwatched};
 use toml::{Table, Value};
 
 /// Small and quick, with every part of the objective and every readout switched on.

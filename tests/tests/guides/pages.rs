@@ -137,11 +137,7 @@ fn commands(block: &str) -> Vec<Vec<String>> {
     let parts = lines.lines().map(without_comment).collect::<Vec<_>>().join("\n");
     let parts = parts.split(['\n', ';', '|', '&']);
     let words = parts.map(|part| part.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-    let from_program = |words: Vec<String>| {
-        let at = words.iter().position(|word| PROGRAMS.contains(&word.as_str()))?;
-        Some(words[at..].to_vec())
-    };
-    words.filter_map(from_program).collect()
+    words.filter(|words| words.first().is_some_and(|word| PROGRAMS.contains(&word.as_str()))).collect()
 }
 
 fn help_of(command: &[String]) -> String {
