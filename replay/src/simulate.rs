@@ -1,7 +1,7 @@
 //! Simulated sessions: delayed reaches and a motor population, made from a seed.
 //!
-//! The task is that of the benchmark's maze sessions ([`reaches`]): a target appears, a go cue comes after a random delay,
-//! the hand leaves the centre along a smooth path ([`trajectory`]), and a population fires ([`population`], [`spikes`]). Units
+//! The task is that of the benchmark's maze sessions (`reaches`): a target appears, a go cue comes after a random delay,
+//! the hand leaves the centre along a smooth path (`trajectory`), and a population fires (`population`, `spikes`). Units
 //! are observed inside of trials only. **The same recipe gives the same session.** The course of a trial does not depend on
 //! the number of units, nor the tuning of a unit on the number of trials.
 
@@ -78,7 +78,8 @@ impl Recipe {
 }
 
 /// Simulates a session: units, trials in the splits `train`, `val` and `test` (3:1:1, interleaved), and the series `hand_pos`
-/// and `hand_vel` at 1 kHz. A recipe that fails [`Recipe::check`] gives a session without trials or units.
+/// and `hand_vel` at 1 kHz. A recipe that fails [`Recipe::check`] still gives a session, which may lack trials,
+/// units or held-in units.
 pub fn simulate(recipe: &Recipe) -> Session {
     let planned = reaches::planned(recipe.trials, recipe.seed);
     let courses: Vec<Course> = planned.iter().map(PlannedTrial::course).collect();

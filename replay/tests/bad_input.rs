@@ -1,4 +1,4 @@
-//! Files that are not recordings, or contradict themselves: one sentence each, and nothing panics.
+//! Files that are not recordings, or that contradict themselves, are refused with one sentence, and nothing panics.
 
 use ndt_replay::h5::{self, Group};
 use ndt_replay::nwb;
@@ -16,7 +16,7 @@ fn session() -> Session {
     simulate(&Recipe { trials: 3, units: 4, heldout: 1, seed: 2 })
 }
 
-/// The sentence that reading the file ends with, without the path.
+/// Reads a file that must be refused; returns the sentence without the path.
 fn sentence(path: &Path) -> String {
     let error = nwb::read(path).unwrap_err();
     let text = error.to_string();
@@ -78,7 +78,7 @@ fn an_older_nwb() {
     assert_eq!(sentence(&path), "expected an NWB 2 file, found NWB \"1.0.6\"");
 }
 
-/// Writes the least that is NWB, lets `fill` add to it, and gives the sentence that reading it ends with.
+/// Writes a minimal NWB file, to which `fill` adds something; returns the sentence with which it is refused.
 fn refused(fill: impl Fn(&Group)) -> String {
     let (_folder, path) = folder();
     let root = h5::create(&path).unwrap();

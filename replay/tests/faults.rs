@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Long enough for a loaded machine; a test that works does not wait for it.
+/// Timeout that a loaded machine does not reach; a test that passes does not wait for it.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Faults of every kind, and of some kinds a second one.

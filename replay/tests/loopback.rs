@@ -13,7 +13,7 @@ use ndt_replay::transport::zeromq::{ListenError, Receiver, Sender, listen, play}
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Long enough for a loaded machine; a test that works does not wait for it.
+/// Timeout that a loaded machine does not reach; a test that passes does not wait for it.
 const SOON: Duration = Duration::from_secs(30);
 
 fn session() -> Session {
@@ -24,7 +24,7 @@ fn endpoint(folder: &tempfile::TempDir) -> SocketAddress {
     format!("ipc://{}", folder.path().join("socket").display()).parse().unwrap()
 }
 
-/// Plays all of the session and gives the bins that a subscriber got.
+/// Plays a whole session and checks every bin that a subscriber receives.
 fn played(speed: Speed, bin_ms: f64) {
     let folder = tempfile::tempdir().unwrap();
     let to = endpoint(&folder);
@@ -66,7 +66,7 @@ fn played(speed: Speed, bin_ms: f64) {
         assert_eq!((report.bins, report.dropped, report.segments), (plan.bins(), 0, 6));
         let planned_s = plan.bins() as f64 * bin_ms * 1e-3;
         match speed {
-            // A bin is sent after its instant, never before.
+            // A bin is never sent before it is due.
             Speed::Times(times) => {
                 assert!(report.seconds >= planned_s / times && report.late_us_max.is_some())
             }
@@ -88,7 +88,7 @@ fn every_bin_comes_once_and_in_order_at_its_instant() {
 }
 
 #[test]
-fn a_player_whom_nobody_hears_says_so() {
+fn a_player_without_a_subscriber_fails_with_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let to = endpoint(&folder);
     let session = session();
@@ -97,7 +97,7 @@ fn a_player_whom_nobody_hears_says_so() {
     assert_eq!(error.to_string(), format!("expected a subscriber on {to} within 0.01 s, found none"));
 }
 
-/// What a perfect decoder would publish for bin `seq` of the plan, or what `quality` says.
+/// The estimate of a perfect decoder for bin `seq` of the plan, with this quality.
 fn estimate(plan: &Plan, session: &Session, seq: usize, quality: Quality) -> Estimate {
     let (stamp, _) = plan.bin(seq);
     let mut estimate = Estimate::zero(3, 2);
@@ -124,7 +124,7 @@ fn publish(sender: &mut Sender, estimate: &Estimate) {
     sender.send_frames(Bytes::from_static(wire::TOPIC_ESTIMATE), &frames).unwrap();
 }
 
-/// Listens to what `daemon` publishes once it is heard.
+/// Listens to what `daemon` publishes; returns the tally and how the listening ended.
 fn heard(
     until: Until,
     stop: &AtomicBool,
@@ -142,7 +142,7 @@ fn heard(
             let mut sender = Sender::open(at).unwrap();
             sender.wait_for_subscriber(SOON).unwrap();
             daemon(&mut sender, plan, session);
-            // Published until nobody listens any more.
+            // The socket stays open until nobody listens any more.
             assert!(end.recv().is_err());
         });
         let result = listen(at, &mut tally, until, stop, &mut || {}, &mut |_, _| true);
@@ -165,7 +165,7 @@ fn estimates_are_counted_and_scored_and_wrong_frames_do_not_end_it() {
                 _ => Quality::Good,
             };
             match seq {
-                // A bin is no estimate; nor are three frames, nor nothing but a topic.
+                // Neither a bin nor a lone topic is an estimate.
                 10 => sender.send(&plan.bin(0).0, &[1.0]).unwrap(),
                 11 => sender.send_frames(Bytes::from_static(wire::TOPIC_ESTIMATE), &[]).unwrap(),
                 20 | 21 => {}
@@ -187,7 +187,7 @@ fn estimates_are_counted_and_scored_and_wrong_frames_do_not_end_it() {
 }
 
 #[test]
-fn listening_ends_when_nothing_comes_any_more_or_it_is_told_to() {
+fn listening_ends_when_no_more_estimates_arrive_or_when_it_is_stopped() {
     let idle = Until { idle: Some(Duration::from_millis(10)), ..FOREVER };
     let (tally, result) = heard(idle, &AtomicBool::new(false), |sender, plan, session| {
         (0..3).for_each(|seq| publish(sender, &estimate(plan, session, seq, Quality::Good)));

@@ -1,4 +1,4 @@
-//! Reading what the world has: the real recordings beside the project, and what pynwb writes today.
+//! Reading files of other writers: the real recordings beside the project, and what pynwb writes today.
 
 use ndt_replay::inspect::summarize;
 use ndt_replay::session::{Interval, Session, Value};
@@ -6,7 +6,7 @@ use ndt_replay::{h5, nwb, simulate};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A real recording, or `None` (said aloud) on a machine that has none.
+/// Reads a real recording; prints that the test is skipped and returns `None` if this machine has none.
 fn recording(name: &str) -> Option<Session> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
     if !path.exists() {
@@ -16,7 +16,8 @@ fn recording(name: &str) -> Option<Session> {
     Some(nwb::read(&path).unwrap())
 }
 
-/// The output of one of the Python scripts of the tests. A test that cannot compare must not pass.
+/// Runs one of the Python scripts of the tests and returns its output. It panics without Python: a test that cannot compare
+/// must not pass.
 fn python(script: &str, arguments: &[&str]) -> serde_json::Value {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = root.join("target/python/bin/python");
@@ -40,7 +41,7 @@ fn reads_the_benchmark_test_file() {
     let summary = summarize(&session);
     assert_eq!((summary.units, summary.spikes, summary.trials), (107, 32_897, 100));
     assert_eq!((summary.heldout, summary.behavior.len()), (0, 0));
-    // Every 0.8 s a trial of 0.7 s, onset at 0.25 s.
+    // A trial of 0.7 s starts every 0.8 s; movement begins after 0.25 s.
     for (k, trial) in session.trials.iter().enumerate() {
         assert!((trial.interval.start - 0.8 * k as f64).abs() < 1e-9);
         assert!((trial.interval.stop - trial.interval.start - 0.7).abs() < 1e-9);
@@ -89,7 +90,7 @@ fn reads_the_same_recording_in_the_forms_of_other_writers() {
     check_made(&["--foreign"]);
 }
 
-/// Reads what `make_nwb.py` writes with these options and compares it with what the script says is in it.
+/// Reads the file that `make_nwb.py` writes with these options, and compares it with the contents that the script prints.
 fn check_made(options: &[&str]) {
     let (_folder, path) = folder();
     let expected = python("make_nwb.py", &[&[path.to_str().unwrap()], options].concat());
@@ -101,7 +102,7 @@ fn check_made(options: &[&str]) {
     assert_eq!(summary.heldout, expected["heldout"].as_u64().unwrap() as usize);
     assert_eq!(summary.trials, expected["trials"].as_u64().unwrap() as usize);
     for (spike, first) in session.units[0].spike_times.iter().zip(expected["first"].as_array().unwrap()) {
-        // A tolerance, because the JSON reader may be off by the last bit.
+        // The JSON parser may be wrong in the last bit.
         assert!((spike - first.as_f64().unwrap()).abs() < 1e-12, "spike times in another order");
     }
     assert!(session.units.iter().all(|unit| unit.spike_times.is_sorted()));
@@ -130,7 +131,7 @@ fn check_made(options: &[&str]) {
     );
     assert_eq!(columns["note"], Value::Text("essai №5".to_owned()));
     assert_eq!(columns["num_targets"], Value::Int(3));
-    // A boolean that was written as a byte is a number: nothing in the file says otherwise.
+    // A boolean that was written as a byte is read as a number, because nothing in the file marks it as a boolean.
     let success = if options.is_empty() { Value::Bool(true) } else { Value::Int(1) };
     assert_eq!(columns["success"], success);
     assert!(matches!(columns["go_cue_time"], Value::Float(time) if time.is_nan()));
@@ -147,7 +148,7 @@ fn reads_units_and_nothing_else() {
     assert!(session.observed.is_empty() && session.trials.is_empty() && session.behavior.is_empty());
 }
 
-/// libhdf5 leaves its files open in every program that is started meanwhile, and with them their locks.
+/// libhdf5 leaves its files open in every program that is started meanwhile, so a lock would outlive the writing.
 #[test]
 fn a_program_started_while_a_file_is_written_does_not_keep_it_locked() {
     let (_folder, path) = folder();

@@ -1,5 +1,4 @@
-//! Simulated sessions: that they are what they claim, that they come back from a file as they went in, and
-//! that a hand can be decoded from them.
+//! Simulated sessions follow the task, survive being written and read, and allow a hand to be decoded from them.
 
 use ndt_protocol::binner::Binner;
 use ndt_replay::h5;
@@ -24,7 +23,7 @@ fn assert_close(a: &[f64], b: &[f64], what: &str) {
     assert!(a.iter().zip(b).all(|(&a, &b)| close(a, b)), "{what} differs");
 }
 
-/// Equal but for the last bits of a conversion there and back.
+/// Checks that two sessions are equal, except for the last bits that converting back and forth changes.
 fn assert_same(a: &Session, b: &Session) {
     assert_eq!(a.identifier, b.identifier);
     assert_eq!(a.units.len(), b.units.len());
@@ -72,7 +71,7 @@ proptest! {
     }
 }
 
-/// The bytes of every dataset below a group, by path.
+/// Collects the path and the cells of every dataset below a group.
 fn datasets(group: &h5::Group, found: &mut Vec<(String, Vec<String>)>) {
     for name in group.members().unwrap() {
         if group.is_group(&name).unwrap() {
@@ -145,7 +144,7 @@ fn a_session_is_built_as_the_task_is() {
         assert!((time("move_onset_time") - time("go_cue_time") - time("rt") / 1e3).abs() < CLOSE);
     }
     for unit in &session.units {
-        // A sample of the recording system is 33 us: rounding of f64 seconds is far below it.
+        // A sample of the recording system lasts 33 us, which is far more than rounding in f64 seconds.
         assert!(
             unit.spike_times.windows(2).all(|pair| pair[1] - pair[0] > 0.002 - CLOSE),
             "unit {}",
@@ -180,8 +179,8 @@ fn useless_recipes_are_refused() {
     assert_eq!(simulate(&empty).trials.len(), 0);
 }
 
-/// Features and velocity of every 20 ms bin of a split: the held-in counts of the last 100 ms and of the
-/// 100 ms before, and a constant.
+/// Features and velocity of every 20 ms bin of a split. The features are a constant, the held-in counts of the last 100 ms,
+/// and those of the 100 ms before.
 fn bins(session: &Session, velocity: &Series, split: &str) -> (Vec<Vec<f64>>, Vec<[f64; 2]>) {
     let binner = Binner::new(20.0).unwrap();
     let heldin: Vec<_> = session.units.iter().filter(|unit| !unit.heldout).collect();

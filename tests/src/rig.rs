@@ -1,4 +1,4 @@
-//! A whole rig on loopback: a session's validation trials go through a running daemon, and what it says is scored.
+//! A whole rig on loopback: the validation trials of a session are played to a running daemon, and its estimates are scored.
 
 use crate::on_loopback;
 use ndt_daemon::config::Config;
@@ -16,17 +16,17 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Plays the 20 ms bins of split `val` ten times as fast as they were, and gives the plan and what was heard.
+/// Plays the 20 ms bins of the split `val` at ten times their speed. Returns the plan and the figures of what was received.
 ///
 /// # Errors
-/// When any part of the rig fails, or the daemon refuses or drops a bin.
+/// If any part of the rig fails, or the daemon refuses or drops a bin.
 pub fn heard(
     bundle: &Bundle,
     session: &Session,
     engine: Box<dyn Engine>,
 ) -> Result<(Plan, Summary), Box<dyn Error>> {
     let plan = Plan::new(session, Some("val"), 20.0, Channels::HeldIn)?;
-    // The scores are those of computed values: none is to be missed because the machine is busy.
+    // Only computed estimates are scored, so a busy machine must not miss a deadline.
     let config = Config { deadline_ms: Some(5_000.0), stale_after_bins: 200, ..on_loopback() };
     let pipeline = pipeline::start(&config, bundle, engine)?;
     let rig = format!("connect:{}", pipeline.input()).parse()?;
@@ -37,13 +37,13 @@ pub fn heard(
     std::thread::scope(|scope| -> Result<(), Box<dyn Error>> {
         let plan = &plan;
         let played = scope.spawn(move || {
-            // A listener that failed never says go.
+            // A listener that failed never sends the start signal.
             gone.recv().map_or(Ok(()), |()| {
                 transport::zeromq::play(plan, None, &rig, Speed::Times(10.0), PATIENCE, &mut |_| {}).map(drop)
             })
         });
         let mut go = Some(go);
-        // The player waits for it, or has failed and says so below.
+        // The player waits for the signal, or has failed and reports it below.
         let mut start = || go.take().into_iter().for_each(|go| go.send(()).unwrap_or_default());
         let listened = transport::zeromq::listen(
             &output,

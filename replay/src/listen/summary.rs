@@ -34,7 +34,7 @@ pub struct Summary {
     pub out_of_order: u64,
     /// Number of estimates with a rate or velocity that is not finite; a correct daemon never publishes one.
     pub not_finite: u64,
-    /// Largest number of bins that were waiting when a bin was decoded.
+    /// Largest number of later bins that had already arrived when a bin was answered.
     pub lag_bins_max: u16,
     /// Number of streams; more than one means that the source restarted.
     pub streams: u64,

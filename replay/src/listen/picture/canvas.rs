@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// Fonts for all text; the viewer takes the first one that it has.
 const FONTS: &str = "Helvetica Neue, Helvetica, Arial, sans-serif";
 
-/// Side of a text at which its position lies.
+/// Part of a text that is placed at its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -23,6 +23,7 @@ pub struct Canvas {
 }
 
 impl Canvas {
+    /// An empty drawing.
     pub fn new() -> Canvas {
         Canvas::default()
     }
@@ -32,24 +33,28 @@ impl Canvas {
         let _ = writeln!(self.body, "{text}");
     }
 
+    /// Draws a filled rectangle.
     pub fn rectangle(&mut self, x: f64, y: f64, width: f64, height: f64, color: &str) {
         self.element(format_args!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{color}"/>"#
         ));
     }
 
+    /// Draws the outline of a rectangle.
     pub fn frame(&mut self, [x, y]: [f64; 2], [width, height]: [f64; 2], color: &str) {
         self.element(format_args!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" stroke="{color}"/>"#
         ));
     }
 
+    /// Draws a straight line.
     pub fn line(&mut self, [x1, y1]: [f64; 2], [x2, y2]: [f64; 2], color: &str, width: f64) {
         self.element(format_args!(
             r#"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" stroke="{color}" stroke-width="{width}"/>"#
         ));
     }
 
+    /// Draws a filled circle.
     pub fn dot(&mut self, [x, y]: [f64; 2], radius: f64, color: &str) {
         self.element(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}" fill="{color}"/>"#));
     }
@@ -77,6 +82,7 @@ impl Canvas {
         }
     }
 
+    /// Writes one line of text.
     pub fn text(&mut self, x: f64, y: f64, anchor: Anchor, color: &str, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
@@ -89,7 +95,7 @@ impl Canvas {
         ));
     }
 
-    /// Text in larger, bold letters.
+    /// Writes one line of text in larger, bold letters.
     pub fn title(&mut self, x: f64, y: f64, text: &str) {
         let text = escaped(text);
         self.element(format_args!(
@@ -114,7 +120,7 @@ impl Canvas {
         self.element(format_args!("</g>"));
     }
 
-    /// The finished document.
+    /// Finishes the document, `width` by `height` pixels.
     pub fn svg(self, width: f64, height: f64) -> String {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height:.0}\" \

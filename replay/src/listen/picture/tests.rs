@@ -3,7 +3,8 @@ use crate::listen::Tally;
 use crate::play::{Channels, Plan};
 use crate::simulate::{Recipe, simulate};
 
-/// A picture and the summary of a decoder that is right but for a scale, with each of `qualities` in turn.
+/// The picture and the summary of a decoder whose velocity is 0.9 times the true one. Its estimates take the `qualities` in
+/// turn.
 fn drawn(session: &Session, dims: usize, qualities: &[Quality]) -> (String, Summary) {
     let plan = Plan::new(session, Some("val"), 20.0, Channels::HeldIn).unwrap();
     let truth = session.series(TRUTH_SERIES);
@@ -59,7 +60,7 @@ fn a_picture_is_well_formed_and_shows_every_quality_that_occurred() {
             let count = summary.quality.get(quality.name()).copied();
             let key = format!(">{} {}<", quality.name(), thousands(count.unwrap_or(0)));
             assert_eq!(svg.contains(&key), count.is_some(), "{key}");
-            // Once in the strip and once in the key, at least.
+            // The colour occurs at least once in the strip and once in the key.
             let fill = format!("fill=\"{}\"/>", palette::of_quality(quality));
             let rectangles =
                 svg.lines().filter(|line| line.starts_with("<rect") && line.ends_with(&fill)).count();

@@ -155,7 +155,7 @@ fn draw_time(canvas: &mut Canvas, length_s: f64, top: f64, x_of: &dyn Fn(f64) ->
 
 /// The smallest of 1, 2 and 5 times a power of ten that is at least `value`.
 fn nice(value: f64) -> f64 {
-    if !(value > 0.0) {
+    if value <= 0.0 {
         return 1.0;
     }
     let power = 10f64.powf(value.log10().floor());

@@ -1,4 +1,4 @@
-//! The socket's promises, over loopback and Unix sockets.
+//! What sender and receiver promise, tested over loopback and Unix sockets.
 
 use super::*;
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use zeromq::{SocketRecv, SubSocket};
 
-/// Long enough for a loaded machine; a test that works does not wait for it.
+/// Timeout that a loaded machine does not reach; a test that passes does not wait for it.
 const SOON: Duration = Duration::from_secs(20);
 
 fn sender() -> (Sender, String) {
@@ -20,7 +20,7 @@ fn stamp(seq: u64) -> BinStamp {
     BinStamp { seq, ..BinStamp::default() }
 }
 
-/// The number of the next bin that comes.
+/// Receives the next bin and returns its number.
 async fn next_seq(socket: &mut SubSocket) -> u64 {
     let message = timeout(SOON, socket.recv()).await.unwrap().unwrap().into_vec();
     let frames: Vec<&[u8]> = message.iter().map(|frame| &frame[..]).collect();
@@ -28,7 +28,7 @@ async fn next_seq(socket: &mut SubSocket) -> u64 {
 }
 
 #[test]
-fn only_a_subscription_to_bins_is_waited_for_and_later_ones_are_heard_too() {
+fn only_a_subscription_to_bins_ends_the_wait_and_later_subscribers_receive_bins_too() {
     let (mut sender, address) = sender();
     let client = runtime().unwrap();
     let mut first = SubSocket::new();
@@ -43,7 +43,7 @@ fn only_a_subscription_to_bins_is_waited_for_and_later_ones_are_heard_too() {
     assert!(sender.offer(&stamp(0), &[1.0]));
     assert_eq!(client.block_on(next_seq(&mut first)), 0);
 
-    // A second subscriber comes while bins are sent: from some bin on it gets each.
+    // A second subscriber joins while bins are sent: from some bin on, it receives every bin.
     let mut second = SubSocket::new();
     client.block_on(async {
         second.subscribe("ndt.").await.unwrap();
@@ -56,7 +56,7 @@ fn only_a_subscription_to_bins_is_waited_for_and_later_ones_are_heard_too() {
     });
     assert!(heard);
     sender.send(&stamp(10_000), &[1.0]).unwrap();
-    // On a slow machine some were on their way when it was first looked for them.
+    // On a slow machine, some bins were still on their way when the loop above ended.
     let rest: Vec<u64> = client.block_on(async {
         let mut rest = vec![next_seq(&mut second).await];
         while rest.last() != Some(&10_000) {
@@ -68,7 +68,7 @@ fn only_a_subscription_to_bins_is_waited_for_and_later_ones_are_heard_too() {
 }
 
 #[test]
-fn a_subscriber_that_does_not_read_holds_back_only_who_asks_for_it() {
+fn a_subscriber_that_does_not_read_blocks_only_a_sender_that_waits() {
     let (mut sender, address) = sender();
     let client = runtime().unwrap();
     let mut stuck = SubSocket::new();
@@ -77,11 +77,11 @@ fn a_subscriber_that_does_not_read_holds_back_only_who_asks_for_it() {
         stuck.connect(&address).await.unwrap();
     });
     sender.wait_for_subscriber(SOON).unwrap();
-    // The system's buffers hold a few megabytes; then the queue fills, and then bins are dropped.
+    // The buffers of the operating system hold a few megabytes; then the queue fills, and then bins are dropped.
     let counts = vec![1.0; 4096];
     let dropped = (0..100_000).find(|seq| !sender.offer(&stamp(*seq), &counts));
     assert!(dropped.is_some(), "100,000 bins of 16 KiB found room");
-    // Once it reads again, what found room comes, in order.
+    // When the subscriber reads again, it receives every bin that was queued, in order.
     let seqs: Vec<u64> = client.block_on(async {
         let mut seqs = Vec::new();
         while seqs.len() as u64 != dropped.unwrap() {
@@ -93,7 +93,7 @@ fn a_subscriber_that_does_not_read_holds_back_only_who_asks_for_it() {
 }
 
 #[test]
-fn everything_sent_arrives_although_the_sender_is_gone() {
+fn everything_sent_arrives_although_the_sender_has_ended() {
     let (mut sender, address) = sender();
     let mut receiver = Receiver::open(&address.parse().unwrap()).unwrap();
     sender.wait_for_subscriber(SOON).unwrap();
@@ -110,7 +110,7 @@ fn everything_sent_arrives_although_the_sender_is_gone() {
 fn a_receiver_outlives_its_peers() {
     let folder = tempfile::tempdir().unwrap();
     let endpoint: SocketAddress = format!("ipc://{}", folder.path().join("bins").display()).parse().unwrap();
-    // Nobody is there yet.
+    // The receiver is there before its peer.
     let mut receiver = Receiver::open(&endpoint).unwrap();
     for seq in 0..3 {
         let mut sender = Sender::open(&endpoint).unwrap();

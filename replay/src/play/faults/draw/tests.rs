@@ -168,7 +168,7 @@ fn after_a_stall_all_that_was_due_comes_at_once() {
     let [stall] = plan.events[..] else { panic!("{:?}", plan.events) };
     assert_eq!((stall.kind, stall.first_seq, stall.last_seq, stall.by), (FaultKind::Stall, 3, 6, 70_000_000));
     assert_eq!((stall.from_ns, stall.to_ns), (80_000_000, 150_000_000));
-    // A stall that begins within another one holds up what the first one would have let go.
+    // A stall that begins within another one holds up what the first one would have released.
     let plan = drawn(10, "stall=40ms@100ms,stall=70ms@60ms", 1);
     assert_eq!(due_bins(&plan)[2..9], [(2, 3.0), (3, 8.0), (4, 8.0), (5, 8.0), (6, 8.0), (7, 8.0), (8, 9.0)]);
     // A stall after the end holds up nothing.
