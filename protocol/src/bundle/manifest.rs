@@ -104,6 +104,13 @@ pub struct Velocity {
     pub series: String,
 }
 
+impl Velocity {
+    /// The quantity that is read out; `None` for a series and a unit that belong to no quantity.
+    pub fn quantity(&self) -> Option<Quantity> {
+        Quantity::of(&self.series, &self.unit)
+    }
+}
+
 /// Origin of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -307,7 +314,7 @@ impl Manifest {
                 problems
                     .push(format!("expected 1 to {VELOCITY_DIMS_MAX} velocity components, found {found}"));
             }
-            if !Quantity::of(velocity).is_some_and(Quantity::is_publishable) {
+            if !velocity.quantity().is_some_and(Quantity::is_publishable) {
                 problems.push(format!("expected a velocity in \"m/s\", found \"{}\"", velocity.unit));
             }
         }
@@ -349,7 +356,7 @@ impl Manifest {
                 problems
                     .push(format!("expected 1 to {VELOCITY_DIMS_MAX} components of {series}, found {dims}"));
             }
-            if Quantity::of(readout).is_none() {
+            if readout.quantity().is_none() {
                 problems.push(format!("expected {series} in \"m/s\" or \"m\", found \"{unit}\""));
             }
         }

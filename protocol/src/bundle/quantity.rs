@@ -1,8 +1,6 @@
 //! What a readout decodes. Manifest, dataset, precision and reports match this enum exhaustively: whoever adds a quantity is
 //! asked at every place what it means there.
 
-use super::manifest::Velocity as Readout;
-
 /// A quantity of the hand that a model can be fitted to and read out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantity {
@@ -61,13 +59,11 @@ impl Quantity {
 
     /// The quantity of a readout, by its series; of a series with another name, by its unit. `None` for a unit that no quantity
     /// has.
-    pub fn of(readout: &Readout) -> Option<Quantity> {
+    pub fn of(series: &str, unit: &str) -> Option<Quantity> {
         let by =
             |is_it: &dyn Fn(Quantity) -> bool| Quantity::ALL.into_iter().find(|quantity| is_it(*quantity));
-        let named = by(&|quantity| quantity.series() == readout.series);
-        named
-            .or_else(|| by(&|quantity| quantity.unit() == readout.unit))
-            .filter(|quantity| quantity.unit() == readout.unit)
+        let named = by(&|quantity| quantity.series() == series);
+        named.or_else(|| by(&|quantity| quantity.unit() == unit)).filter(|quantity| quantity.unit() == unit)
     }
 }
 
@@ -77,15 +73,12 @@ mod tests {
 
     #[test]
     fn a_readout_is_known_by_its_series_and_otherwise_by_its_unit() {
-        let of = |series: &str, unit: &str, dims| {
-            Quantity::of(&Readout { dims, unit: unit.into(), lag_ms: 0.0, series: series.into() })
-        };
         for quantity in Quantity::ALL {
-            assert_eq!(of(quantity.series(), quantity.unit(), 1), Some(quantity));
+            assert_eq!(Quantity::of(quantity.series(), quantity.unit()), Some(quantity));
         }
-        assert_eq!(of("cursor", "m/s", 1), Some(Quantity::Velocity), "a velocity may have one component");
-        assert_eq!(of("cursor", "m", 2), Some(Quantity::Position));
-        assert_eq!(of("cursor", "pixels", 2), None);
-        assert_eq!(of("hand_vel", "m", 2), None, "a series in another quantity's unit");
+        assert_eq!(Quantity::of("cursor", "m/s"), Some(Quantity::Velocity));
+        assert_eq!(Quantity::of("cursor", "m"), Some(Quantity::Position));
+        assert_eq!(Quantity::of("cursor", "pixels"), None);
+        assert_eq!(Quantity::of("hand_vel", "m"), None, "a series in another quantity's unit");
     }
 }

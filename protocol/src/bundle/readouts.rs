@@ -54,8 +54,7 @@ impl Bundle {
     /// [`ReadoutError`] when no velocity has this lag.
     pub fn reading(mut self, lag_ms: f64) -> Result<Bundle, ReadoutError> {
         let readouts = readouts(&self.manifest);
-        let can_be_published =
-            |readout: &&Velocity| Quantity::of(readout).is_some_and(Quantity::is_publishable);
+        let can_be_published = |readout: &&Velocity| readout.quantity().is_some_and(Quantity::is_publishable);
         let is_it = |readout: &Velocity| readout.lag_ms == lag_ms && can_be_published(&readout);
         let Some(at) = readouts.iter().position(is_it) else {
             let lags = readouts.iter().filter(can_be_published);

@@ -70,7 +70,7 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
     let readouts = readouts::readouts(manifest);
     let wanted: Vec<(Quantity, f64)> =
-        readouts.iter().filter_map(|readout| Some((Quantity::of(readout)?, readout.lag_ms))).collect();
+        readouts.iter().filter_map(|readout| Some((readout.quantity()?, readout.lag_ms))).collect();
     let data = Dataset::reading(&sessions, manifest.bin_width_ms, &wanted)?;
     let data = finetune::calibration_data(data, manifest, command.trials);
     for note in &data.notes {

@@ -57,7 +57,7 @@ pub(super) fn targets(
     let mut targets = vec![f32::NAN; bins * columns];
     let mut first = 0;
     for readout in readouts {
-        let quantity = Quantity::of(readout).filter(|quantity| quantity.series() == readout.series);
+        let quantity = readout.quantity().filter(|quantity| quantity.series() == readout.series);
         let recorded: &str = match quantity {
             Some(quantity) => quantity.recorded_series(),
             None => &readout.series,

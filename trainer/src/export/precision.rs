@@ -50,7 +50,7 @@ fn golden(bundle: &Bundle, precision: Precision) -> Loss {
 /// another spread, and would widen the tolerance that the published velocity is held to.
 fn largest_of_velocities(readouts: &[Readout], found: &[f32], expected: &[f32]) -> f64 {
     let is_velocity = readouts.iter().flat_map(|readout| {
-        let is_publishable = Quantity::of(readout).is_some_and(Quantity::is_publishable);
+        let is_publishable = readout.quantity().is_some_and(Quantity::is_publishable);
         std::iter::repeat_n(is_publishable, readout.dims)
     });
     let is_velocity: Vec<bool> = is_velocity.collect();
