@@ -5,6 +5,7 @@
 //! a bundle where a good one was. [`Bundle::read`] checks everything that can be checked without running the model;
 //! the engine then runs the model against the golden vectors.
 
+mod destination;
 pub mod folded;
 pub mod manifest;
 pub mod precision;
@@ -65,6 +66,14 @@ pub enum BundleError {
     #[error("expected a bundle manifest, found {found}")]
     Manifest {
         /// Message of the parser, on one line.
+        found: String,
+    },
+    /// Something else lies where the bundle is to be written.
+    #[error("expected {path} to be free, or a bundle to replace, found {found}; it was not touched")]
+    Occupied {
+        /// Path that was given.
+        path: PathBuf,
+        /// What lies there.
         found: String,
     },
     /// The bundle was written by a newer or older program.
@@ -130,12 +139,14 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// Writes the bundle, as a tar if `path` ends in `.ndt` and as a folder otherwise, and replaces what was there.
+    /// Writes the bundle, as a tar if `path` ends in `.ndt` and as a folder otherwise, and replaces a bundle that was there.
     /// Fills in the version, digests and id of the manifest, and returns the manifest as written.
     ///
     /// # Errors
-    /// [`BundleError::Check`] before anything is written, [`BundleError::Io`] with nothing changed at `path`.
+    /// [`BundleError::Occupied`] when something other than a bundle is there, [`BundleError::Check`] before anything is
+    /// written, [`BundleError::Io`] with nothing changed at `path`.
     pub fn write(&self, path: &Path) -> Result<Manifest, BundleError> {
+        Bundle::check_destination(path)?;
         self.check()?;
         let mut contents = vec![
             (WEIGHTS, tensors::to_bytes(&self.weights)),

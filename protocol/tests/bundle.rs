@@ -170,6 +170,7 @@ fn one_changed_byte_anywhere_is_noticed() {
         assert!(refusal(&path).starts_with("expected "), "{file}: {}", refusal(&path));
         std::fs::remove_file(path.join(file)).unwrap();
         assert!(refusal(&path).starts_with("expected "), "{file}: {}", refusal(&path));
+        std::fs::remove_dir_all(&path).unwrap();
     }
 }
 
@@ -290,4 +291,43 @@ fn a_velocity_is_offered_by_its_lag_whatever_its_components_and_a_speed_is_not()
     let mut along_one_axis = bundle(Positions::LagBias);
     along_one_axis.manifest.velocity = Some(readout(1, 0.0, "hand_vel"));
     assert!(along_one_axis.reading(0.0).is_ok());
+}
+
+#[test]
+fn nothing_but_a_bundle_is_ever_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let model = bundle(Positions::LagBias);
+    std::fs::create_dir(path("mine")).unwrap();
+    for (name, text) in [("mine/session.nwb", "a recording"), ("notes.txt", "notes"), ("other.ndt", "no tar")]
+    {
+        std::fs::write(path(name), text).unwrap();
+    }
+    std::fs::create_dir(path("half")).unwrap();
+    std::fs::write(path("half/weights.safetensors"), "weights of another program").unwrap();
+    for (name, found) in [
+        ("mine", "a folder that holds session.nwb"),
+        ("notes.txt", "a file"),
+        ("mine/session.nwb", "a file"),
+        ("other.ndt", "a file that is no bundle"),
+        ("half", "a folder without manifest.toml"),
+        ("mine/..", "a folder that has no name of its own"),
+    ] {
+        let error = model.write(&path(name)).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("found {found}; it was not touched")), "{name}: {error}");
+    }
+    assert_eq!(std::fs::read(path("mine/session.nwb")).unwrap(), b"a recording");
+    assert_eq!(std::fs::read(path("notes.txt")).unwrap(), b"notes");
+    assert_eq!(std::fs::read(path("other.ndt")).unwrap(), b"no tar");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "nothing is left beside");
+
+    std::fs::create_dir(path("empty")).unwrap();
+    for name in ["empty", "new", "new.ndt"] {
+        model.write(&path(name)).unwrap();
+        model.write(&path(name)).unwrap();
+    }
+    // A bundle beside which somebody has put a file of his own is left alone, too.
+    std::fs::write(path("new/notes.txt"), "mine").unwrap();
+    assert!(model.write(&path("new")).is_err());
+    assert_eq!(std::fs::read(path("new/notes.txt")).unwrap(), b"mine");
 }

@@ -267,6 +267,31 @@ fn on_the_command_line_days_become_bundles_and_one_becomes_another() {
     assert_eq!(Bundle::read(Path::new(&out)).unwrap(), new);
     let (good, _, error) = ndt_train(&[&fit[..], &["--resume"]].concat());
     assert!(!good && error.contains("expected sessions of the same units with --resume"), "{error}");
-    let (good, _, error) = ndt_train(&[&fit[..], &["--sessions", "together"]].concat());
+    let elsewhere = path("together");
+    let together = fit.map(|word| if word == days { elsewhere.as_str() } else { word });
+    let (good, _, error) = ndt_train(&[&together[..], &["--sessions", "together"]].concat());
     assert!(!good && error.contains("expected the unit ids of the first recording in each"), "{error}");
+}
+
+#[test]
+fn a_folder_that_is_no_bundle_survives_fit_and_finetune_and_is_refused_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let recording = path("mine/session.nwb");
+    std::fs::create_dir(folder.path().join("mine")).unwrap();
+    let session = simulate(&Recipe { trials: 20, units: 12, heldout: 0, seed: 5 });
+    ndt_replay::nwb::write(&session, folder.path().join("mine/session.nwb").as_path()).unwrap();
+    let before = std::fs::read(&recording).unwrap();
+    for out in
+        [path("mine"), recording.clone(), format!("{}/.", path("mine")), format!("{}/..", path("mine"))]
+    {
+        let (fitted, _, said) = ndt_train(&["fit", "--data", &recording, "--out", &out, "--epochs", "1"]);
+        assert!(!fitted && said.contains("it was not touched"), "{out}: {said}");
+        assert!(!said.contains("epoch"), "nothing is fitted first: {said}");
+        let arguments = ["finetune", "--bundle", "none", "--data", &recording, "--out", &out];
+        let (adapted, _, said) = ndt_train(&arguments);
+        assert!(!adapted && said.contains("it was not touched"), "{out}: {said}");
+    }
+    assert_eq!(std::fs::read(&recording).unwrap(), before);
+    assert_eq!(std::fs::read_dir(folder.path().join("mine")).unwrap().count(), 1);
 }

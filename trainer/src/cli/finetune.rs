@@ -61,6 +61,7 @@ pub struct Finetune {
 
 /// Carries out the command; returns its report.
 pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
+    Bundle::check_destination(&command.out)?;
     let mut config = command.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
     config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
     let parent =

@@ -8,6 +8,7 @@ pub use options::Fit;
 use super::progress::FitProgress;
 use super::report;
 use anyhow::Context;
+use ndt_protocol::Bundle;
 use ndt_trainer::export;
 use ndt_trainer::recipe::{Prepared, provenance};
 use ndt_trainer::training;
@@ -23,6 +24,7 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
     if command.wants_separate(&sessions) {
         return sessions::fit(command, &sessions);
     }
+    Bundle::check_destination(&command.out)?;
     let Prepared { data, config, notes } = command.recipe().prepare(&sessions)?;
     for note in &notes {
         eprintln!("note: {note}");

@@ -4,6 +4,7 @@ use super::options::Fit;
 use crate::cli::progress::FitProgress;
 use crate::cli::report;
 use anyhow::ensure;
+use ndt_protocol::Bundle;
 use ndt_replay::session::Session;
 use ndt_trainer::export;
 use ndt_trainer::recipe::provenance;
@@ -16,6 +17,7 @@ pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
     ensure!(!command.resume, "expected sessions of the same units with --resume, found separate ones");
     ensure!(command.device == ComputeDevice::Cpu, "expected device cpu for separate sessions, found another");
     let names = names(&command.data)?;
+    names.iter().try_for_each(|name| Bundle::check_destination(&command.out.join(name)))?;
     let (data, config) = command.recipe().prepare_separate(sessions)?;
     eprintln!("note: separate sessions have no teacher and no heads for later bins");
     for (name, data) in names.iter().zip(&data) {
