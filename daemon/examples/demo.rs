@@ -35,19 +35,19 @@ use std::time::{Duration, Instant};
 #[derive(Parser)]
 #[command(name = "demo")]
 struct Demo {
-    /// An NWB recording instead of a simulated session.
+    /// NWB recording to use instead of a simulated session.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Width of a bin, ms.
     #[arg(long, default_value_t = 20.0)]
     bin_ms: f64,
-    /// Epochs at most.
+    /// Highest number of epochs.
     #[arg(long, default_value_t = 60)]
     epochs: usize,
-    /// Longest replay, s.
+    /// Longest duration of the replay, s.
     #[arg(long, default_value_t = 40.0)]
     replay_s: f64,
-    /// Where the session and the bundle go.
+    /// Folder for the session and the bundle.
     #[arg(long, default_value = "target/demo")]
     folder: PathBuf,
 }

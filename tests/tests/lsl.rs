@@ -115,7 +115,7 @@ fn what_does_not_fit_is_refused_with_a_sentence() {
         3,
         &["--input", "lsl:rig", "--output", "tcp://127.0.0.1:0", "--output", "lsl"],
     );
-    daemon.wait_for("expected a stream with name='rig', found none yet; looking on");
+    daemon.wait_for("expected a stream with name='rig', found none yet; still searching");
     for (arguments, sentence) in [
         (
             ["rig", "a", "5", "--silent"].as_slice(),

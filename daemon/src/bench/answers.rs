@@ -27,8 +27,8 @@ pub fn put(answers: &Sender<Answer>, answer: Answer) {
 }
 
 /// Gives the tally all answers until the sending end of the queue is dropped.
-pub fn take_until_closed(answers: &Receiver<Answer>, tally: &mut Tally, tell: &mut dyn FnMut(u64)) {
-    while take(answers, tally, tell) {
+pub fn take_until_closed(answers: &Receiver<Answer>, tally: &mut Tally, progress: &mut dyn FnMut(u64)) {
+    while take(answers, tally, progress) {
         std::thread::sleep(TAKE_EVERY);
     }
 }
@@ -38,12 +38,12 @@ pub fn take_until_closed(answers: &Receiver<Answer>, tally: &mut Tally, tell: &m
 pub fn take_until_answered(
     answers: &Receiver<Answer>,
     tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64),
     has_sent: &dyn Fn() -> bool,
 ) {
     let patience = PATIENCE + Duration::from_nanos(tally.deadline_ns());
     let mut sent_at = None;
-    while take(answers, tally, tell) && !tally.is_complete() {
+    while take(answers, tally, progress) && !tally.is_complete() {
         if has_sent() && sent_at.get_or_insert_with(Instant::now).elapsed() > patience {
             break;
         }
@@ -51,9 +51,9 @@ pub fn take_until_answered(
     }
 }
 
-/// Gives the tally what is in the queue, and tells `tell` how far it has come (ns since the start). Returns whether more
+/// Gives the tally what is in the queue, and tells `progress` how far it has come (ns since the start). Returns whether more
 /// may come.
-fn take(answers: &Receiver<Answer>, tally: &mut Tally, tell: &mut dyn FnMut(u64)) -> bool {
+fn take(answers: &Receiver<Answer>, tally: &mut Tally, progress: &mut dyn FnMut(u64)) -> bool {
     loop {
         match answers.try_recv() {
             Ok(answer) => tally.take(&answer),
@@ -61,6 +61,6 @@ fn take(answers: &Receiver<Answer>, tally: &mut Tally, tell: &mut dyn FnMut(u64)
             Err(TryRecvError::Disconnected) => return false,
         }
     }
-    tell(tally.reached_ns());
+    progress(tally.reached_ns());
     true
 }

@@ -24,7 +24,7 @@ pub fn measure_in_process(
     bundle: &Bundle,
     counts: &GoldenCounts,
     tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64),
 ) -> Result<Pipeline, BenchError> {
     let engine = engine::load(&config.engine(), bundle)?;
     let (answers, answered) = answers::queue();
@@ -32,7 +32,7 @@ pub fn measure_in_process(
     let publish = move |estimate: &_| answers::put(&answers, Answer::of(estimate, None));
     let pipeline = pipeline::start_with(config, bundle, engine, source, publish)?;
     // The source ends after its last bin, and each thread after the one before it.
-    answers::take_until_closed(&answered, tally, tell);
+    answers::take_until_closed(&answered, tally, progress);
     Ok(pipeline)
 }
 

@@ -34,13 +34,13 @@ pub fn measure_over_loopback(
     bundle: &Bundle,
     counts: &GoldenCounts,
     tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64),
 ) -> Result<Pipeline, BenchError> {
     let engine = engine::load(&config.engine(), bundle)?;
     let (answers, answered) = answers::queue();
     let pipeline = pipeline::start(&on_free_ports(config), bundle, engine)?;
     let rig = LoopbackRig::start(config, &pipeline, counts.clone(), *tally.schedule(), answers)?;
-    answers::take_until_answered(&answered, tally, tell, &|| rig.has_sent());
+    answers::take_until_answered(&answered, tally, progress, &|| rig.has_sent());
     rig.end()?;
     Ok(pipeline)
 }

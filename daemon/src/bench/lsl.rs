@@ -47,11 +47,11 @@ pub fn measure_over_lsl(
     bundle: &Bundle,
     counts: &GoldenCounts,
     tally: &mut Tally,
-    tell: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64),
 ) -> Result<Pipeline, BenchError> {
     let (answers, answered) = answers::queue();
     let (pipeline, rig) = start(config, bundle, counts.clone(), *tally.schedule(), answers)?;
-    answers::take_until_answered(&answered, tally, tell, &|| rig.has_sent());
+    answers::take_until_answered(&answered, tally, progress, &|| rig.has_sent());
     rig.end()?;
     Ok(pipeline)
 }

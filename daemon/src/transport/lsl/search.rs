@@ -184,7 +184,7 @@ impl Searcher {
                     Ok(None) if ask == Ask::Any && started.elapsed() > self.warn_every => {
                         let wanted = self.wanted().predicate();
                         self.warn_again(format!(
-                            "expected a stream with {wanted}, found none yet; looking on"
+                            "expected a stream with {wanted}, found none yet; still searching"
                         ));
                     }
                     Ok(None) => {}
