@@ -35,7 +35,8 @@ pub struct Finetune {
     /// NWB recordings of the new session; all must have the same units.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Path of the new bundle: a folder, or a file whose name ends in .ndt.
+    /// Path of the new bundle: a folder, or a file whose name ends in .ndt. A bundle that is there is replaced; anything else
+    /// is refused at the start.
     #[arg(long)]
     out: PathBuf,
     /// Fit the read-in, the rates and the velocity head alone. The body stays as it is, bit by bit.

@@ -17,7 +17,8 @@ pub struct Fit {
     /// How several recordings are fitted [default: together if their units are the same, else separate].
     #[arg(long, value_enum)]
     pub sessions: Option<SessionsMode>,
-    /// Path of the bundle: a folder, or a file whose name ends in .ndt.
+    /// Path of the bundle: a folder, or a file whose name ends in .ndt. A bundle that is there is replaced; anything else is
+    /// refused before the fit.
     #[arg(long)]
     pub out: PathBuf,
     /// Configuration file (TOML). Keys that it leaves out have default values.
