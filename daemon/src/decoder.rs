@@ -23,6 +23,8 @@ pub struct DecoderCounters {
     pub restarts: u64,
     /// Times that the source's clock jumped.
     pub clock_jumps: u64,
+    /// Bins of a source that had not described its channels.
+    pub undescribed: u64,
 }
 
 /// A model and its position in the stream of bins. Owned by the decode thread.
@@ -137,6 +139,10 @@ impl Decoder {
         if bin.invalid_channels() > 0 {
             reasons = reasons.with(Reasons::INVALID_CHANNELS);
         }
+        if bin.undescribed {
+            self.counters.undescribed += 1;
+            reasons = reasons.with(Reasons::UNDESCRIBED);
+        }
         self.step(bin, Step { back: 0, missing: bin.is_missing(), reasons, too_late }, emit);
     }
 
@@ -217,7 +223,8 @@ impl Decoder {
             if is_short {
                 reasons = reasons.with(Reasons::SHORT_HISTORY);
             }
-            match (step.missing, is_short) {
+            let is_warmup = is_short || reasons.contains(Reasons::UNDESCRIBED);
+            match (step.missing, is_warmup) {
                 (true, _) => Quality::Gap,
                 (false, true) => Quality::Warmup,
                 (false, false) => Quality::Good,

@@ -73,7 +73,8 @@ pub struct Guard {
     grid: Arrival,
     /// The newest bin that came at all.
     newest: Option<Arrival>,
-    peer_gone: bool,
+    /// Why no bin comes, if none comes from now on.
+    silence: Reasons,
     paused: Paused,
     /// Reasons that the next estimate carries beside its own.
     carried: Reasons,
@@ -98,7 +99,7 @@ impl Guard {
             next: None,
             grid: Arrival::default(),
             newest: None,
-            peer_gone: false,
+            silence: Reasons::PEER_SILENT,
             paused: Paused::default(),
             carried: Reasons::default(),
             counters: GuardCounters::default(),
@@ -113,7 +114,7 @@ impl Guard {
     /// Notes a bin that came. Runs on the publish thread, once a bin, before the bin's result.
     /// Must not allocate, block, lock or log; nor may any other method here.
     pub fn arrived(&mut self, arrival: Arrival) {
-        self.peer_gone = false;
+        self.silence = Reasons::PEER_SILENT;
         let (stream, next) = *self.next.get_or_insert((arrival.stream, arrival.seq));
         let came_before = |newest: Arrival| newest.stream == arrival.stream && arrival.seq <= newest.seq;
         if self.newest.is_some_and(came_before) {
@@ -132,9 +133,9 @@ impl Guard {
         self.grid = arrival;
     }
 
-    /// Notes that the connection to the source is lost.
-    pub fn peer_gone(&mut self) {
-        self.peer_gone = true;
+    /// Notes why no bin comes until the next one: the connection is lost, or all messages are refused.
+    pub fn silent_because(&mut self, reason: Reasons) {
+        self.silence = reason;
     }
 
     /// Publishes a result, if its bin is not answered yet, after answers for those before it that never had one.
@@ -223,8 +224,7 @@ impl Guard {
 
     fn answer_stale(&mut self, emit: &mut dyn FnMut(&mut Estimate)) {
         let Some((stream, next)) = self.next else { return };
-        let why = if self.peer_gone { Reasons::PEER_GONE } else { Reasons::PEER_SILENT };
-        self.answer(self.by_grid(stream, next), Quality::Stale, why, emit);
+        self.answer(self.by_grid(stream, next), Quality::Stale, self.silence, emit);
     }
 
     /// Answers every number before `seq` that is not answered: late where the bin came, a gap where it did not.

@@ -15,6 +15,8 @@ pub struct Bin {
     pub arrival_ns: u64,
     /// Whether a segment of continuous data starts with this bin: nothing before it may be used.
     pub segment_start: bool,
+    /// Whether the source has not described its channels yet, although its transport asks it to.
+    pub undescribed: bool,
     /// Offset of the source's clock from this machine's, if the transport measures it.
     pub clock: Option<ClockOffset>,
     channels: u32,
@@ -41,6 +43,7 @@ impl Bin {
             source_ns: 0,
             arrival_ns: 0,
             segment_start: false,
+            undescribed: false,
             clock: None,
             channels: 0,
             valid: 0,

@@ -9,14 +9,14 @@ pub enum Quality {
     /// Computed from this bin, with as much history as the model wants.
     Good = 0,
     /// Computed from this bin, with less history than the model wants (at a start, at a segment's start, after a long
-    /// gap).
+    /// gap), or for a source that has not described its channels yet.
     Warmup = 1,
     /// The bin never arrived. Computed from the bins before it; where these are too far away, the policy's answer
     /// (`decoded_ns` is then 0).
     Gap = 2,
     /// Not computed in time. The fallback decoder's velocity, or the policy's answer.
     Late = 3,
-    /// The source is silent. The policy's answer.
+    /// The source is silent, or all that it sends is refused. The policy's answer.
     Stale = 4,
     /// Computed but not usable (not finite). The fallback decoder's velocity, or the policy's answer.
     Fault = 5,
@@ -74,8 +74,12 @@ impl Reasons {
     pub const RENUMBERED: Reasons = Reasons(1 << 13);
     /// The velocity was computed from this bin by the fallback bundle's linear decoder; the rates are held.
     pub const DEGRADED: Reasons = Reasons(1 << 14);
+    /// The source has not described its bins yet, so that its channels and their order are not known to be the model's.
+    pub const UNDESCRIBED: Reasons = Reasons(1 << 15);
+    /// The source sends messages, and each of them since the last bin was refused (other channels, another width, ...).
+    pub const REFUSED: Reasons = Reasons(1 << 16);
 
-    const NAMES: [&'static str; 15] = [
+    const NAMES: [&'static str; 17] = [
         "segment-start",
         "short-history",
         "missing-bin",
@@ -91,6 +95,8 @@ impl Reasons {
         "velocity-limited",
         "renumbered",
         "degraded",
+        "undescribed",
+        "refused",
     ];
 
     /// Returns the bits of both sets.

@@ -26,10 +26,19 @@ def spikes_of_last_bin(random, channels):
 
 
 def description(channel_ids):
-    """What the bins consist of. The daemon refuses a stream whose channel ids are not its model's, in order."""
+    """What the bins consist of. The daemon refuses a stream whose channel ids are not its model's, in order, and does not
+    call an estimate good before it has read this."""
     header = np.array((b"NDTW", 2, 3), HEAD)
     bins = {"bin-width-us": WIDTH_NS // 1000, "channel-ids": channel_ids}
     return [b"ndt.description", header.tobytes(), json.dumps({"bins": bins}).encode()]
+
+
+def has_new_subscriber(publisher):
+    """Whether a program has subscribed since the last call."""
+    has_new = False
+    while publisher.poll(0):
+        has_new |= publisher.recv().startswith(b"\x01")  # 0 in place of the 1 ends a subscription
+    return has_new
 
 
 def main():
@@ -40,15 +49,18 @@ def main():
     arguments = parser.parse_args()
 
     channel_ids = tomllib.loads((arguments.bundle / "manifest.toml").read_text())["channel-ids"]
-    publisher = zmq.Context.instance().socket(zmq.PUB)
+    publisher = zmq.Context.instance().socket(zmq.XPUB)  # a PUB socket that also receives the subscriptions
+    publisher.setsockopt(zmq.XPUB_VERBOSE, 1)  # every one of them
     publisher.bind(arguments.endpoint)
+    print("waiting for a subscriber", flush=True)
+    publisher.poll()  # what is sent before the daemon has subscribed reaches nobody
     random = np.random.default_rng()
     stream = time.time_ns()  # a new number for each run of the rig
     start_ns = time.monotonic_ns()
     for seq in range(round(arguments.seconds * 1e9) // WIDTH_NS):
         end_ns = start_ns + (seq + 1) * WIDTH_NS  # on a fixed grid, so that the rate does not drift
         time.sleep(max(0, end_ns - time.monotonic_ns()) * 1e-9)
-        if seq % 50 == 0:
+        if has_new_subscriber(publisher) or seq % 50 == 0:
             publisher.send_multipart(description(channel_ids))
         counts = spikes_of_last_bin(random, len(channel_ids))
         header = np.zeros((), BIN_HEADER)

@@ -28,6 +28,12 @@ def bin_frames(seq, counts, **changed):
     return [b"ndt.bin", header.tobytes(), np.asarray(counts, "<f4").tobytes()]
 
 
+def description(channel_ids):
+    header = np.array((b"NDTW", 2, 3), HEAD)
+    bins = {"bin-width-us": 20_000, "channel-ids": channel_ids}
+    return [b"ndt.description", header.tobytes(), json.dumps({"bins": bins}).encode()]
+
+
 def bad_messages(channels):
     good = bin_frames(0, np.zeros(channels))
     return [
@@ -63,6 +69,8 @@ def main():
     random = np.random.default_rng(1)
     bad = bad_messages(channels)
     for seq in range(bins):
+        if seq == 20:
+            rig.send_multipart(description(list(range(channels))))
         if seq % 5 == 2 and bad:
             rig.send_multipart(bad.pop(0))
         counts = random.poisson(0.3, channels).astype("f4")
@@ -83,6 +91,8 @@ def main():
         "in_order": headers["seq"].tolist() == list(range(bins)),
         "bad_left": len(bad),
         "invalid_channels_at": [int(h["seq"]) for h in headers if h["reasons"] & (1 << 4)],
+        "undescribed_at": [int(h["seq"]) for h in headers if h["reasons"] & (1 << 15)],
+        "warmup_at": [int(h["seq"]) for h in headers if h["quality"] == 1],
         "good": qualities.count("good"),
         "finite": bool(np.isfinite(rates).all()),
         "stamps_ascend": bool(((headers["arrival_ns"] <= headers["decoded_ns"])

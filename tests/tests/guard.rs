@@ -5,7 +5,7 @@ use ndt_daemon::guard::{Guard, GuardSettings};
 use ndt_daemon::input::Arrival;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
-use ndt_protocol::{Estimate, Quality};
+use ndt_protocol::{Estimate, Quality, Reasons};
 use ndt_tests::{Positions, Shape, weights_only};
 
 const SHAPE: Shape = Shape {
@@ -188,14 +188,17 @@ fn a_silent_source_is_answered_on_its_grid_and_is_followed_when_it_catches_up() 
 }
 
 #[test]
-fn a_lost_connection_is_told_from_silence() {
+fn a_lost_connection_and_refused_messages_are_told_from_silence() {
     let mut bench = Bench::new(SETTINGS);
     bench.bin(0);
-    bench.guard.peer_gone();
+    bench.guard.silent_because(Reasons::PEER_GONE);
     bench.until(100);
     assert_eq!(bench.reasons(), ["peer-gone"]);
-    bench.arrive(4);
-    bench.until(300);
+    bench.guard.silent_because(Reasons::REFUSED);
+    bench.until(200);
+    assert_eq!(bench.reasons(), ["refused"]);
+    bench.arrive(9);
+    bench.until(400);
     assert_eq!(bench.reasons(), ["peer-silent"]);
 }
 

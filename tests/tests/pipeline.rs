@@ -3,7 +3,7 @@
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_daemon::input::{Received, Source};
+use ndt_daemon::input::{Received, Refusal, Source};
 use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
@@ -33,6 +33,8 @@ enum Order {
     /// Send so many bins, one a period.
     Bins(u64),
     Gone,
+    /// Send a message that is refused.
+    Refused,
     /// Send one bin without a count in any channel.
     Empty,
     /// Leave so many numbers out.
@@ -54,6 +56,7 @@ impl Source for Rig {
             match self.orders.recv_timeout(Duration::from_millis(50)) {
                 Ok(Order::Bins(bins)) => (self.left, self.due) = (bins, monotonic_ns()),
                 Ok(Order::Gone) => return Received::Gone,
+                Ok(Order::Refused) => return Received::Refused(Refusal::Channels),
                 Ok(Order::Empty) => (self.left, counts) = (1, f32::NAN),
                 Ok(Order::Skip(bins)) => {
                     self.next += bins;
@@ -223,6 +226,8 @@ fn silence_loss_and_empty_bins_are_told_and_left_behind() {
     while bench.pipeline.stats().empty == 0 {
         estimates.push(bench.next());
     }
+    bench.order(Order::Refused);
+    estimates.extend(bench.until(|estimate| estimate.reasons.names().eq(["refused"])));
     estimates.extend(bench.until(|estimate| estimate.velocity() == [0.0, 0.0]));
     assert!(estimates[silent..].iter().all(|estimate| estimate.quality == Quality::Stale));
     // It comes back with numbers that its grid has not reached yet, however late this thread runs. The rig has

@@ -1,6 +1,7 @@
 //! The spike counts that the benchmark sends.
 
 use super::BenchError;
+use ndt_protocol::wire::Description;
 use ndt_protocol::{Bin, Bundle};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ pub struct GoldenCounts {
     /// `[bins, channels]`.
     counts: Arc<[f32]>,
     channels: usize,
+    channel_ids: Arc<[i64]>,
     count_max: f32,
     bin_width_us: u32,
 }
@@ -30,6 +32,7 @@ impl GoldenCounts {
         Ok(GoldenCounts {
             counts: counts[..whole].into(),
             channels,
+            channel_ids: bundle.manifest.channel_ids.as_slice().into(),
             count_max: bundle.manifest.count_max as f32,
             bin_width_us: bundle.manifest.bin_width_us(),
         })
@@ -39,6 +42,11 @@ impl GoldenCounts {
     pub fn of_bin(&self, seq: u64) -> &[f32] {
         let bins = self.counts.len() / self.channels;
         &self.counts[(seq % bins as u64) as usize * self.channels..][..self.channels]
+    }
+
+    /// What a rig that sends these counts says of them.
+    pub fn description(&self) -> Description {
+        Description::Bins { bin_width_us: self.bin_width_us, channel_ids: self.channel_ids.to_vec() }
     }
 
     /// Width of a bin, us.

@@ -81,7 +81,7 @@ impl LoopbackRig {
             let hear = move |estimate: &_, received_ns| {
                 answers::put(&answers, Answer::of(estimate, Some(received_ns)))
             };
-            let mut rig = ZeromqRig::connect(&settings, &input, &output, hear)?;
+            let mut rig = ZeromqRig::connect(&settings, &input, &output, &counts.description(), hear)?;
             send_all(&mut rig, &counts, schedule, &stopping);
             Ok(rig)
         };

@@ -51,6 +51,10 @@ impl Reporter {
             of(now, Quality::Fault) - of(&before, Quality::Fault),
             "bins that the model could not answer: fault",
         );
+        warn(
+            now.decoder.undescribed - before.decoder.undescribed,
+            "bins of a source that has not described its channels: their estimates are warmup",
+        );
         warn(now.decoder.clock_jumps - before.decoder.clock_jumps, "jumps of the source's clock");
         warn(now.decoder.restarts - before.decoder.restarts, "restarts of the source");
         warn(now.guard.renumbered - before.guard.renumbered, "times that the source went on after a pause");
@@ -59,9 +63,11 @@ impl Reporter {
         match (self.silent_since, more_stale) {
             (None, true) => {
                 self.silent_since = Some(of(&before, Quality::Stale));
-                messages.push(Message::Warning(
-                    "the source is silent: each bin period is answered as stale".to_owned(),
-                ));
+                let why = match now.refused > before.refused {
+                    true => "the source sends, and all that it sends is refused",
+                    false => "the source is silent",
+                };
+                messages.push(Message::Warning(format!("{why}: each bin period is answered as stale")));
             }
             (Some(since), false) => {
                 self.silent_since = None;
@@ -81,11 +87,11 @@ pub fn summary(stats: &Stats) -> String {
     let qualities = Quality::ALL.iter().zip(stats.guard.estimates).filter(|(_, count)| *count > 0);
     let qualities: Vec<String> =
         qualities.map(|(quality, count)| format!("{} {count}", quality.name())).collect();
+    let qualities = if qualities.is_empty() { String::new() } else { format!(" ({})", qualities.join(", ")) };
     format!(
-        "bins {}, estimates {} ({}), refused {}, duplicates {}, behind {}, overflowed {}",
+        "bins {}, estimates {}{qualities}, refused {}, duplicates {}, behind {}, overflowed {}",
         stats.bins,
         stats.published(),
-        qualities.join(", "),
         stats.refused,
         stats.decoder.duplicates,
         stats.guard.behind,

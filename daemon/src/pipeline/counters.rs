@@ -43,7 +43,7 @@ pub struct Counters {
     empty: AtomicU64,
     refused: AtomicU64,
     overflowed: AtomicU64,
-    decoder: [AtomicU64; 5],
+    decoder: [AtomicU64; 6],
     estimates: [AtomicU64; 6],
     guard: [AtomicU64; 4],
     /// The source thread only tries to lock it and never waits, so one reason of many may be lost.
@@ -87,8 +87,9 @@ impl Counters {
 
     /// Takes over the decoder's counters. Runs on the decode thread, once a bin.
     pub fn decoded(&self, counters: &DecoderCounters) {
-        let DecoderCounters { duplicates, observed, unbridged, restarts, clock_jumps } = *counters;
-        store(&self.decoder, [duplicates, observed, unbridged, restarts, clock_jumps]);
+        let DecoderCounters { duplicates, observed, unbridged, restarts, clock_jumps, undescribed } =
+            *counters;
+        store(&self.decoder, [duplicates, observed, unbridged, restarts, clock_jumps, undescribed]);
     }
 
     /// Takes over the guard's counters. Runs on the publish thread, once a turn.
@@ -100,14 +101,14 @@ impl Counters {
 
     /// Takes a snapshot.
     pub fn stats(&self) -> Stats {
-        let [duplicates, observed, unbridged, restarts, clock_jumps] = load(&self.decoder);
+        let [duplicates, observed, unbridged, restarts, clock_jumps, undescribed] = load(&self.decoder);
         let [late_results, behind, renumbered, skipped] = load(&self.guard);
         let estimates = load(&self.estimates);
         Stats {
             bins: self.bins.load(Relaxed),
             invalid_bins: self.invalid_bins.load(Relaxed),
             empty: self.empty.load(Relaxed),
-            decoder: DecoderCounters { duplicates, observed, unbridged, restarts, clock_jumps },
+            decoder: DecoderCounters { duplicates, observed, unbridged, restarts, clock_jumps, undescribed },
             guard: GuardCounters { estimates, late_results, behind, renumbered, skipped },
             refused: self.refused.load(Relaxed),
             last_refused: self.last_refused.lock().map_or(None, |last| *last),

@@ -12,7 +12,7 @@ use crate::input::{Arrival, Intake, Received, Source, Velocity};
 use crate::output::Publisher;
 use crate::queue::Queue;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use ndt_protocol::{Bin, Estimate};
+use ndt_protocol::{Bin, Estimate, Reasons};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub enum SourceEvent {
     Arrived(Arrival),
     /// The connection to the source is lost.
     PeerGone,
+    /// The source sends messages that are refused. Told once, until a bin comes or the connection is lost.
+    Refused,
 }
 
 /// Takes bins from a source, and hands each to the decode thread and its arrival to the publish thread.
@@ -37,6 +39,7 @@ pub struct SourceLoop<S, F> {
     intake: Intake,
     bin: Bin,
     is_gone: bool,
+    is_refused: bool,
     /// Full: drops the oldest event. The guard then answers that bin as if it had never come.
     events: Queue<SourceEvent>,
     /// Full: drops the oldest bin. The decoder then takes it as missing.
@@ -53,8 +56,8 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
         bins: Queue<Bin>,
         counters: Arc<Counters>,
     ) -> Self {
-        let (intake, bin, is_gone) = (Intake::default(), Bin::empty(), false);
-        SourceLoop { source, fallback, intake, bin, is_gone, events, bins, counters }
+        let (intake, bin, is_gone, is_refused) = (Intake::default(), Bin::empty(), false, false);
+        SourceLoop { source, fallback, intake, bin, is_gone, is_refused, events, bins, counters }
     }
 
     /// Runs on the source thread until the pipeline stops or the source ends.
@@ -70,6 +73,14 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
             self.counters.overflowed(self.events.push(SourceEvent::PeerGone));
         }
         self.is_gone = received == Received::Gone || (self.is_gone && received == Received::Nothing);
+        if matches!(received, Received::Refused(_)) && !self.is_refused {
+            self.counters.overflowed(self.events.push(SourceEvent::Refused));
+        }
+        self.is_refused = match received {
+            Received::Refused(_) => true,
+            Received::Nothing => self.is_refused,
+            Received::Bin | Received::Gone | Received::Ended => false,
+        };
         match received {
             Received::Bin => self.take_in(),
             Received::Nothing | Received::Gone => {}
@@ -218,7 +229,8 @@ impl<P: Publisher> PublishLoop<P> {
         for event in self.events.try_iter() {
             match event {
                 SourceEvent::Arrived(arrival) => self.guard.arrived(arrival),
-                SourceEvent::PeerGone => self.guard.peer_gone(),
+                SourceEvent::PeerGone => self.guard.silent_because(Reasons::PEER_GONE),
+                SourceEvent::Refused => self.guard.silent_because(Reasons::REFUSED),
             }
         }
         if let Some(result) = result {

@@ -69,6 +69,25 @@ fn the_rig_and_the_reader_of_the_first_session_meet_a_daemon() {
 }
 
 #[test]
+fn no_bin_of_the_first_rig_is_decoded_in_another_order_of_channels() {
+    let session = Session::new();
+    let model = model(&session);
+    let other = session.folder().join("other");
+    bundle(usual_ids().into_iter().rev().collect()).write(&other).unwrap();
+    let input = free_address();
+    let mut daemon =
+        daemon(&session, &model, NEVER_STALE, &["--input", &input, "--output", "tcp://127.0.0.1:0"]);
+    let mut rig =
+        script(&session, "first_rig.py", &[&input, "--bundle", other.to_str().unwrap(), "--seconds", "2"]);
+    assert!(rig.end(), "{:#?}", rig.heard());
+    daemon.wait_for("expected the bundle's channel ids in the bundle's order, found a stream of others");
+    daemon.signal(15);
+    assert!(daemon.end());
+    let summary = daemon.heard().last().unwrap();
+    assert!(summary.contains("bins 0, estimates 0, refused"), "{summary}");
+}
+
+#[test]
 fn the_rig_of_the_first_session_over_lab_streaming_layer_meets_a_daemon() {
     let session = Session::new();
     let model = model(&session);

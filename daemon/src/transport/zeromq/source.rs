@@ -19,6 +19,17 @@ struct Connection {
     events: futures_channel::mpsc::Receiver<SocketEvent>,
 }
 
+/// What the last description of a stream says of its channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Described {
+    /// There was no description of bins yet. Bins are decoded, and flagged.
+    NotYet,
+    /// The channels are the bundle's, in the bundle's order.
+    AsBundle,
+    /// The channels are others. Bins are refused.
+    Otherwise,
+}
+
 /// Subscribes to bins. Owned by the source thread.
 pub struct ZeromqSource {
     runtime: tokio::runtime::Handle,
@@ -29,8 +40,7 @@ pub struct ZeromqSource {
     channel_ids: Vec<i64>,
     /// The last description of the stream, as JSON.
     description: Vec<u8>,
-    /// Whether that description has other channel ids than the bundle.
-    wrong_channels: bool,
+    described: Described,
     /// `None` while no peer is connected.
     connection: Option<Connection>,
     /// Whether the endpoint is bound; peers then come and go by themselves.
@@ -59,7 +69,7 @@ impl ZeromqSource {
             description: Vec::new(),
             connection: None,
             bound: endpoint.role_or(Role::Connect) == Role::Bind,
-            wrong_channels: false,
+            described: Described::NotYet,
         };
         let mut address = endpoint.address.clone();
         if source.bound {
@@ -102,32 +112,37 @@ impl ZeromqSource {
         }
         let frames = &frames[..message.len().min(FRAMES_MAX)];
         if frames.first() == Some(&wire::TOPIC_DESCRIPTION) {
-            // It comes once a second; parsing it again would allocate.
-            if frames.get(2) == Some(&&self.description[..]) {
-                return if self.wrong_channels {
-                    Received::Refused(Refusal::Channels)
-                } else {
-                    Received::Nothing
-                };
-            }
-            self.description = frames.get(2).map_or_else(Vec::new, |json| json.to_vec());
-            return match wire::read_description(frames) {
-                Ok(Some(Description::Bins { channel_ids, .. })) => {
-                    self.wrong_channels = channel_ids != self.channel_ids;
-                    if self.wrong_channels { Received::Refused(Refusal::Channels) } else { Received::Nothing }
-                }
-                Ok(_) => Received::Nothing,
-                Err(error) => Received::Refused(error.into()),
-            };
+            return self.read_description(frames);
         }
-        if self.wrong_channels {
+        if self.described == Described::Otherwise {
             return Received::Refused(Refusal::Channels);
         }
         let read = wire::read_bin(frames, self.channels, self.count_max, arrival_ns, bin);
+        bin.undescribed = self.described == Described::NotYet;
         match read.and_then(|stamp| self.rebin.push(bin, stamp.bin_width_us)) {
             Ok(true) => Received::Bin,
             Ok(false) => Received::Nothing,
             Err(error) => Received::Refused(error.into()),
+        }
+    }
+
+    /// Reads what the stream says of its channels. A description comes once a second; one that is the same as the last is not
+    /// parsed again, which would allocate.
+    fn read_description(&mut self, frames: &[&[u8]]) -> Received {
+        if frames.get(2) != Some(&&self.description[..]) {
+            self.description = frames.get(2).map_or_else(Vec::new, |json| json.to_vec());
+            match wire::read_description(frames) {
+                Ok(Some(Description::Bins { channel_ids, .. })) => {
+                    let is_bundles = channel_ids == self.channel_ids;
+                    self.described = if is_bundles { Described::AsBundle } else { Described::Otherwise };
+                }
+                Ok(_) => {}
+                Err(error) => return Received::Refused(error.into()),
+            }
+        }
+        match self.described {
+            Described::Otherwise => Received::Refused(Refusal::Channels),
+            Described::AsBundle | Described::NotYet => Received::Nothing,
         }
     }
 }
@@ -154,7 +169,7 @@ impl Source for ZeromqSource {
             Ok(message) => self.read(&message, arrival_ns, bin),
             Err(Received::Gone) => {
                 // The next peer describes its own stream.
-                self.wrong_channels = false;
+                self.described = Described::NotYet;
                 self.description.clear();
                 if !self.bound {
                     self.connection = None;

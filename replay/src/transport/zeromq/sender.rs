@@ -140,22 +140,29 @@ fn message(topic: &'static [u8], header: Bytes, payload: Bytes) -> ZmqMessage {
 }
 
 /// Task that owns the publishing socket until the queue is closed and empty. Subscriptions are handled first, so that a new
-/// subscriber gets the next bin.
+/// subscriber gets the next bin, and before it the description of the bins: a daemon does not trust bins that nobody described.
 async fn publish(
     mut socket: XPubSocket,
     mut messages: mpsc::Receiver<ZmqMessage>,
     tell: watch::Sender<bool>,
     written: Arc<AtomicU64>,
 ) {
+    let mut description = None;
     loop {
         tokio::select! {
             biased;
             // An error means that a subscriber has disconnected; the library has removed it by then.
             message = socket.recv() => if message.is_ok_and(|message| subscribes(&message, wire::TOPIC_BIN)) {
                 tell.send_replace(true);
+                if let Some(description) = description.clone() {
+                    drop(socket.send(description).await);
+                }
             },
             message = messages.recv() => {
                 let Some(message) = message else { return };
+                if message.get(0).is_some_and(|topic| topic == wire::TOPIC_DESCRIPTION) {
+                    description = Some(message.clone());
+                }
                 // No error of a send is one that the caller could repair: without a subscriber, the socket drops.
                 drop(socket.send(message).await);
                 written.fetch_add(1, Ordering::Relaxed);
