@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use ndt_daemon::config::Config;
 use ndt_protocol::Bundle;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -45,14 +46,18 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(command) => command.execute(),
         Command::Check(command) => command.execute(),
-        Command::Doctor(command) => return command.execute(),
+        Command::Doctor(command) => match command.execute() {
+            Ok(status) => return status,
+            Err(error) => Err(error),
+        },
         Command::Bench(command) => command.execute(),
         Command::Decode(command) => command.execute(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ndtd: {error:#}");
+            // Nobody is left to be told of a standard error that is closed.
+            drop(writeln!(std::io::stderr(), "ndtd: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -74,9 +79,17 @@ fn configured_bundle(config: &Config) -> anyhow::Result<Bundle> {
 }
 
 /// Prints a report: JSON, or its text.
-fn print(report: &(impl serde::Serialize + std::fmt::Display), json: bool) {
+fn print(report: &(impl serde::Serialize + std::fmt::Display), json: bool) -> anyhow::Result<()> {
     match json {
-        true => println!("{:#}", serde_json::json!(report)),
-        false => println!("{report}"),
+        true => print_line(format_args!("{:#}", serde_json::json!(report))),
+        false => print_line(format_args!("{report}")),
+    }
+}
+
+/// Prints a line on standard output. A reader that has closed the pipe (`| head`) has read enough, and that is no error.
+fn print_line(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
     }
 }

@@ -5,12 +5,14 @@
 //! | [`realtime`] | asks the system for real-time scheduling, CPUs and locked memory, on each thread that needs them |
 //! | [`machine`] | reads the facts on which latency depends: processor, kernel, clock source |
 //! | [`doctor`] | judges more of these facts and says what would improve them (`ndtd doctor`) |
-//! | [`service`] | runs the daemon under systemd: readiness, status, log, orderly end |
+//! | [`service`] | runs the daemon under systemd: readiness, status, signals, orderly end |
+//! | [`log`] | writes the log on a thread of its own |
 //! | [`report`] | turns counters into the sentences that the log and `systemctl status` show |
 //!
 //! [`realtime`] alone is called on real-time threads, once, before the first bin.
 
 pub mod doctor;
+pub mod log;
 pub mod machine;
 pub mod realtime;
 pub mod report;

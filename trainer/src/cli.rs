@@ -13,7 +13,9 @@ mod report;
 #[cfg(feature = "sweep")]
 mod sweep;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use std::io::Write;
 
 /// Fits a causal Neural Data Transformer to recordings and exports it for ndtd.
 #[derive(Parser)]
@@ -63,6 +65,9 @@ pub fn run() -> anyhow::Result<()> {
         Command::Nlb(command) => nlb::nlb(&command),
         Command::Baselines(command) => baselines::baselines(&command),
     };
-    println!("{}", report?);
-    Ok(())
+    // A reader that has closed the pipe (`| head`) is no error.
+    match writeln!(std::io::stdout().lock(), "{}", report?) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
+    }
 }

@@ -1,6 +1,6 @@
 //! `ndtd bench`.
 
-use super::{configured_bundle, print};
+use super::{configured_bundle, print, print_line};
 use clap::Args;
 use ndt_daemon::bench::load::Load;
 use ndt_daemon::bench::schedule::Length;
@@ -90,11 +90,10 @@ impl Bench {
         let bundle = configured_bundle(&config)?;
         if let Some(steps) = self.steps {
             let done = bench::steps::take_steps(&config, &bundle, steps)?;
-            println!(
+            return print_line(format_args!(
                 "{steps} steps, {} estimates, checksum {:016x}, {}",
                 done.estimates, done.checksum, done.engine
-            );
-            return Ok(());
+            ));
         }
         let settings = BenchSettings {
             transports: self.transport.transports(),
@@ -104,8 +103,7 @@ impl Bench {
         let mut shown = 0;
         let mut show = |progress: Progress| shown = show_progress(progress, shown);
         let report = bench::measure(&config, &bundle, &settings, &mut show)?;
-        print(&report, self.json);
-        Ok(())
+        print(&report, self.json)
     }
 }
 

@@ -38,7 +38,6 @@ impl Check {
             onnxruntime_library: self.onnxruntime_library,
             onnx: onnx::OnnxSettings::default(),
         };
-        print(&check::examine(&choice, &bundle)?, self.json);
-        Ok(())
+        print(&check::examine(&choice, &bundle)?, self.json)
     }
 }

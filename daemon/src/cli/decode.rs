@@ -45,7 +45,6 @@ impl Decode {
         let decoded =
             offline::decode_file(&bundle, &settings, &|total| bar.set_length(total as u64), &|| bar.inc(1));
         bar.finish_and_clear();
-        print(&decoded?, json);
-        Ok(())
+        print(&decoded?, json)
     }
 }

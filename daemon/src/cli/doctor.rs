@@ -23,9 +23,9 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    pub fn execute(self) -> ExitCode {
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
         let report = doctor::examine_this_machine(self.config.as_deref(), self.onnxruntime_library);
-        print(&report, self.json);
-        ExitCode::from(report.exit_status())
+        print(&report, self.json)?;
+        Ok(ExitCode::from(report.exit_status()))
     }
 }

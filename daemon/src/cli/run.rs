@@ -4,6 +4,7 @@ use super::configured_bundle;
 use clap::Args;
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::{self, EngineKind};
+use ndt_daemon::host::log::Log;
 use ndt_daemon::host::{realtime, service};
 use ndt_daemon::pipeline;
 use ndt_protocol::bundle::precision::Precision;
@@ -53,7 +54,7 @@ pub struct Run {
 impl Run {
     pub fn execute(self) -> anyhow::Result<()> {
         let config = self.configuration()?;
-        service::start_logging(&config.log);
+        let log = Log::start(&config.log);
         let bundle = configured_bundle(&config)?;
         let engine = engine::load(&config.engine(), &bundle)?;
         warn_of_other_machines(&config);
@@ -75,7 +76,7 @@ impl Run {
         if let Some(path) = &config.fallback_bundle {
             info!("late and faulty bins are answered by the linear decoder in {}", path.display());
         }
-        Ok(service::supervise(pipeline)?)
+        Ok(service::supervise(pipeline, &log)?)
     }
 
     /// The configuration file, or the defaults, with the command line's options over it.
