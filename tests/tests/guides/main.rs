@@ -104,7 +104,7 @@ fn the_rig_of_the_first_session_over_lab_streaming_layer_meets_a_daemon() {
 fn c_reader(session: &Session) -> Option<PathBuf> {
     let is_there = Command::new("pkg-config").args(["--exists", "libzmq"]).status();
     if !is_there.is_ok_and(|status| status.success()) {
-        println!("skipped: this machine has no header of libzmq; tests/need-libzmq says how to get it");
+        println!("skipped: this machine has no header of libzmq; tests/need-packages says how to get it");
         return None;
     }
     let program = session.folder().join("read_estimates");

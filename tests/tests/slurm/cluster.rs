@@ -23,7 +23,7 @@ impl Cluster {
     /// Starts a cluster and waits until its node takes jobs; says that the test is skipped where there is no Slurm.
     pub fn start() -> Option<Cluster> {
         if let Some(missing) = PROGRAMS.into_iter().find(|name| program(name).is_none()) {
-            println!("skipped: this machine has no {missing}; tests/need-slurm says how to get it");
+            println!("skipped: this machine has no {missing}; tests/need-packages says how to get it");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
