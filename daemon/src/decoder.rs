@@ -13,8 +13,10 @@ use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 /// What the decoder has counted since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DecoderCounters {
-    /// Bins dropped because their number had already been decoded or treated as missing.
+    /// Bins dropped because a bin of their number had come before.
     pub duplicates: u64,
+    /// Bins dropped because they came after a later one, when their number had been treated as missing.
+    pub reordered: u64,
     /// Bins that only entered the state, because their estimate would have come too late.
     pub observed: u64,
     /// Missing bins that were not decoded as missing, because the gap was longer than the bundle's limit.
@@ -46,6 +48,8 @@ pub struct Decoder {
     max_gap_bins: u64,
     /// Stream and number of the next bin; `None` before the first bin.
     expected: Option<(u64, u64)>,
+    /// Which of the last 64 numbers of the stream have come: bit `k` stands for the number `k` before the newest.
+    came: u64,
     /// Number of bins since the last reset, including missing ones.
     history: usize,
     counters: DecoderCounters,
@@ -95,6 +99,7 @@ impl Decoder {
             warmup_bins: manifest.warmup_bins,
             max_gap_bins: manifest.max_gap_bins as u64,
             expected: None,
+            came: 0,
             history: 0,
             counters: DecoderCounters::default(),
         }
@@ -116,8 +121,7 @@ impl Decoder {
         match self.expected {
             Some((stream, next)) if stream == bin.stream => {
                 if bin.seq < next {
-                    self.counters.duplicates += 1;
-                    return;
+                    return self.drop_behind(next - 1 - bin.seq);
                 }
                 reasons = self.bridge(bin, bin.seq - next, too_late, emit);
             }
@@ -134,6 +138,11 @@ impl Decoder {
             self.reset();
             self.clock.forget();
         }
+        let rise = match self.expected {
+            Some((stream, next)) if stream == bin.stream => (bin.seq - next).saturating_add(1),
+            _ => u64::MAX,
+        };
+        self.came = u32::try_from(rise).ok().and_then(|rise| self.came.checked_shl(rise)).unwrap_or(0) | 1;
         self.expected = Some((bin.stream, bin.seq.saturating_add(1)));
         reasons = reasons.with(self.read_clock(bin));
         if bin.invalid_channels() > 0 {
@@ -150,6 +159,17 @@ impl Decoder {
     /// do that. Runs on the decode thread while no bin waits.
     pub fn keep_warm(&mut self) -> bool {
         self.engine.keep_warm()
+    }
+
+    /// Counts a bin that is dropped, `behind` numbers before the newest: one that had come before, or one that comes too late. Of
+    /// a number that is long past, it is not known which; it counts as a duplicate.
+    fn drop_behind(&mut self, behind: u64) {
+        if behind < 64 && self.came >> behind & 1 == 0 {
+            self.came |= 1 << behind;
+            self.counters.reordered += 1;
+        } else {
+            self.counters.duplicates += 1;
+        }
     }
 
     fn read_clock(&mut self, bin: &Bin) -> Reasons {

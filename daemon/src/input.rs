@@ -19,12 +19,34 @@ pub enum Received {
     Bin,
     /// Nothing came for a while; the caller asks again.
     Nothing,
-    /// Nothing can come: the connection is lost, or was never made.
-    Gone,
+    /// Nothing can come.
+    Gone(Absence),
     /// A message that was not used.
     Refused(Refusal),
     /// The source has ended; no bin will come.
     Ended,
+}
+
+/// Why no bin can come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Absence {
+    /// The transport is still looking for the source, and reports its search itself.
+    Searching = 1,
+    /// The source has not answered yet.
+    NoAnswer = 2,
+    /// The name of the source's computer is not known.
+    UnknownHost = 3,
+    /// The connection is lost.
+    Lost = 4,
+}
+
+impl Absence {
+    /// Returns the absence with this number, if there is one.
+    pub fn from_number(number: u8) -> Option<Absence> {
+        use Absence::{Lost, NoAnswer, Searching, UnknownHost};
+        [Searching, NoAnswer, UnknownHost, Lost].into_iter().find(|absence| *absence as u8 == number)
+    }
 }
 
 /// Why a message was not used.
@@ -33,9 +55,37 @@ pub enum Refusal {
     /// The bytes are no bin for this model.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// The stream has other channels than the bundle, or another order.
-    #[error("expected the bundle's channel ids in the bundle's order, found a stream of others")]
-    Channels,
+    /// The source describes another number of channels than the bundle has.
+    #[error("expected the bundle's {expected} channels, found a source that describes {found}")]
+    ChannelCount {
+        /// Number of channels of the bundle.
+        expected: usize,
+        /// Number of channels of the source.
+        found: usize,
+    },
+    /// The source describes other channels than the bundle has, or another order.
+    #[error(
+        "expected the bundle's channel ids in the bundle's order, found {found} in place of {expected} at position {position}"
+    )]
+    Channel {
+        /// Position of the first channel that differs, from 0.
+        position: usize,
+        /// Id that the bundle has there.
+        expected: i64,
+        /// Id that the source has there.
+        found: i64,
+    },
+}
+
+impl Refusal {
+    /// Compares the channel ids that a source describes with the bundle's; `None` where they are the same in the same order.
+    pub fn of_channels(found: &[i64], expected: &[i64]) -> Option<Refusal> {
+        if found.len() != expected.len() {
+            return Some(Refusal::ChannelCount { expected: expected.len(), found: found.len() });
+        }
+        let position = found.iter().zip(expected).position(|(found, expected)| found != expected)?;
+        Some(Refusal::Channel { position, expected: expected[position], found: found[position] })
+    }
 }
 
 /// A stream of bins. Owned by the source thread, which calls `receive` in a loop.

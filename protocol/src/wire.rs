@@ -4,6 +4,10 @@
 //! message that it does not fully understand, with a sentence; a refused message changes nothing. A channel without a
 //! count is NaN.
 
+mod error;
+
+pub use error::WireError;
+
 use crate::bin::Bin;
 use crate::estimate::{Estimate, Quality, Reasons};
 use crate::limits::{CHANNELS_MAX, SEQ_MAX, UNITS_MAX, VELOCITY_DIMS_MAX};
@@ -90,75 +94,6 @@ pub const BIN_HEADER_BYTES: usize = size_of::<BinHeader>();
 /// Length of an estimate's header, bytes.
 pub const ESTIMATE_HEADER_BYTES: usize = size_of::<EstimateHeader>();
 
-/// Why a message is refused. Copied on the real-time path, so that it owns no memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
-    /// The message has too few or too many frames.
-    #[error("expected {expected} frames, found {found}")]
-    Frames {
-        /// Number of frames of such a message.
-        expected: usize,
-        /// Number of frames of this message.
-        found: usize,
-    },
-    /// A frame is too short or too long.
-    #[error("expected a {frame} of {expected} bytes, found {found}")]
-    Length {
-        /// Name of the frame.
-        frame: &'static str,
-        /// Length that the header asks for, bytes.
-        expected: usize,
-        /// Length of the frame, bytes.
-        found: usize,
-    },
-    /// The frame is not the header of a message of this project.
-    #[error("expected magic \"NDTW\", found bytes {found:02x?}")]
-    Magic {
-        /// The first four bytes.
-        found: [u8; 4],
-    },
-    /// The message has another version.
-    #[error("expected wire version {VERSION}, found {found}")]
-    Version {
-        /// Version of the message.
-        found: u16,
-    },
-    /// The message is of another kind.
-    #[error("expected message kind {expected}, found {found}")]
-    Kind {
-        /// Kind that belongs to this topic.
-        expected: u16,
-        /// Kind of the message.
-        found: u16,
-    },
-    /// The bin does not have the model's number of channels.
-    #[error("expected {expected} channels, found {found}")]
-    Channels {
-        /// Number of channels of the model.
-        expected: usize,
-        /// Number of channels of the bin.
-        found: usize,
-    },
-    /// The bin's width is neither the model's nor a whole part of it.
-    #[error("expected bins of {expected} us or a whole part of it, found {found} us")]
-    BinWidth {
-        /// Width of the model's bin, us.
-        expected: u32,
-        /// Width of the bin, us.
-        found: u32,
-    },
-    /// A number is above its limit, or a quality is unknown.
-    #[error("expected {what} of at most {max}, found {found}")]
-    Limit {
-        /// Name of the number.
-        what: &'static str,
-        /// Limit of the number.
-        max: usize,
-        /// Value of the number.
-        found: usize,
-    },
-}
-
 /// The header of a bin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BinStamp {
@@ -233,9 +168,10 @@ pub fn read_bin(
 /// # Errors
 /// [`WireError`] when the frames are not a bin of this version.
 pub fn split_bin<'a>(frames: &[&'a [u8]]) -> Result<(BinStamp, usize, &'a [u8]), WireError> {
-    let [_, header, payload] = frames else {
+    let [topic, header, payload] = frames else {
         return Err(WireError::Frames { expected: 3, found: frames.len() });
     };
+    check_topic(topic, TOPIC_BIN)?;
     check_head(header, KIND_BIN)?;
     let header = BinHeader::ref_from_bytes(header).map_err(|_| WireError::Length {
         frame: "bin header",
@@ -285,9 +221,10 @@ pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
 /// # Errors
 /// [`WireError`] when the frames are not an estimate of this version.
 pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
-    let [_, header, rates, velocity] = frames else {
+    let [topic, header, rates, velocity] = frames else {
         return Err(WireError::Frames { expected: 4, found: frames.len() });
     };
+    check_topic(topic, TOPIC_ESTIMATE)?;
     check_head(header, KIND_ESTIMATE)?;
     let header = EstimateHeader::ref_from_bytes(header).map_err(|_| WireError::Length {
         frame: "estimate header",
@@ -363,12 +300,17 @@ pub fn description_frames(description: &Description) -> (Vec<u8>, Vec<u8>) {
 /// # Errors
 /// [`WireError`] when the frames are not a description of this version.
 pub fn read_description(frames: &[&[u8]]) -> Result<Option<Description>, WireError> {
-    let [_, header, json] = frames else {
+    let [topic, header, json] = frames else {
         return Err(WireError::Frames { expected: 3, found: frames.len() });
     };
+    check_topic(topic, TOPIC_DESCRIPTION)?;
     check_head(header, KIND_DESCRIPTION)?;
     check_length("description header", header, size_of::<Head>())?;
     Ok(serde_json::from_slice(json).ok())
+}
+
+fn check_topic(topic: &[u8], expected: &'static [u8]) -> Result<(), WireError> {
+    if topic == expected { Ok(()) } else { Err(WireError::Topic { expected }) }
 }
 
 fn check_head(header: &[u8], kind: u16) -> Result<(), WireError> {

@@ -128,7 +128,8 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
         header[at] = value;
         header
     };
-    let cases: [(&[&[u8]], &str); 10] = [
+    let cases: [(&[&[u8]], &str); 11] = [
+        (&[b"ndt.bins", &good, &counts], "expected the topic ndt.bin, found another"),
         (&[wire::TOPIC_BIN, &good], "expected 3 frames, found 2"),
         (&[wire::TOPIC_BIN, &good, &counts, b""], "expected 3 frames, found 4"),
         (&[wire::TOPIC_BIN, b"NDT", &counts], "expected a header of 8 bytes, found 3"),

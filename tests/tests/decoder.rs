@@ -156,13 +156,22 @@ fn a_gap_beyond_the_limit_resets_and_warms_up() {
 }
 
 #[test]
-fn duplicates_and_late_bins_are_dropped_and_counted() {
+fn bins_that_come_twice_and_bins_out_of_order_are_dropped_and_counted_apart() {
     let mut bench = Bench::new();
     bench.decode(&bin(5, 1.0));
     bench.asked();
-    assert!(bench.decode(&bin(5, 1.0)).is_empty() && bench.decode(&bin(2, 1.0)).is_empty());
-    assert_eq!(bench.decoder.counters().duplicates, 2);
+    for (seq, duplicates, reordered) in [(5, 1, 0), (2, 1, 1), (2, 2, 1)] {
+        assert!(bench.decode(&bin(seq, 1.0)).is_empty());
+        let counters = bench.decoder.counters();
+        assert_eq!((counters.duplicates, counters.reordered), (duplicates, reordered), "bin {seq}");
+    }
     assert!(bench.asked().is_empty());
+    // 8 comes after 9, when it has been taken as missing.
+    for seq in [6, 7, 9, 8, 7, 10] {
+        bench.decode(&bin(seq, 1.0));
+    }
+    let counters = bench.decoder.counters();
+    assert_eq!((counters.duplicates, counters.reordered), (3, 2));
 }
 
 #[test]

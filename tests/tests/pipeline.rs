@@ -3,7 +3,7 @@
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_daemon::input::{Received, Refusal, Source};
+use ndt_daemon::input::{Absence, Received, Refusal, Source};
 use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
@@ -55,8 +55,10 @@ impl Source for Rig {
         if self.left == 0 {
             match self.orders.recv_timeout(Duration::from_millis(50)) {
                 Ok(Order::Bins(bins)) => (self.left, self.due) = (bins, monotonic_ns()),
-                Ok(Order::Gone) => return Received::Gone,
-                Ok(Order::Refused) => return Received::Refused(Refusal::Channels),
+                Ok(Order::Gone) => return Received::Gone(Absence::Lost),
+                Ok(Order::Refused) => {
+                    return Received::Refused(Refusal::ChannelCount { expected: 3, found: 4 });
+                }
                 Ok(Order::Empty) => (self.left, counts) = (1, f32::NAN),
                 Ok(Order::Skip(bins)) => {
                     self.next += bins;

@@ -2,15 +2,57 @@
 //!
 //! Pure: counters in, text out.
 
+use crate::input::Absence;
 use crate::pipeline::counters::Stats;
 use ndt_protocol::Quality;
 
-/// Compares the counters with those of the previous call, so that each event is reported once.
-#[derive(Debug, Default)]
+/// Number of looks before a warning of the same kind is repeated for the first time, and for each later time.
+const REPEAT_LOOKS: [u32; 2] = [10, 60];
+
+/// Compares the counters with those of the previous look, so that each event is reported once. A fault that goes on is reported
+/// at once, after ten looks, and then every sixty.
+#[derive(Debug)]
 pub struct Reporter {
+    /// Address of the source.
+    input: String,
     last: Stats,
+    /// One for each kind of warning, in the order of [`events`].
+    repeats: [Repeat; EVENTS],
+    /// What was last said of a source that is not there.
+    said_of_absence: Option<Absence>,
     /// Number of stale estimates before the present silence; `None` while bins come.
     silent_since: Option<u64>,
+}
+
+/// Limits how often a warning of one kind is given while its events go on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Repeat {
+    /// Events that are not reported yet.
+    pending: u64,
+    /// Warnings given since the kind was last calm.
+    given: usize,
+    /// Looks until the next warning may be given.
+    wait: u32,
+    /// Looks since the last event.
+    calm: u32,
+}
+
+impl Repeat {
+    /// Takes in the events since the previous look, and returns how many to report now.
+    fn look(&mut self, more: u64) -> Option<u64> {
+        self.pending += more;
+        self.calm = if more > 0 { 0 } else { self.calm.saturating_add(1) };
+        if self.calm >= REPEAT_LOOKS[1] {
+            self.given = 0;
+        }
+        self.wait = self.wait.saturating_sub(1);
+        if self.wait > 0 || self.pending == 0 {
+            return None;
+        }
+        self.wait = REPEAT_LOOKS[self.given.min(1)];
+        self.given += 1;
+        Some(std::mem::take(&mut self.pending))
+    }
 }
 
 /// One sentence for the log.
@@ -22,63 +64,105 @@ pub enum Message {
     Warning(String),
 }
 
+/// Number of kinds of warnings.
+const EVENTS: usize = 12;
+
+/// What can go wrong again and again: its count since the start, and what a warning says behind the number of times.
+fn events(stats: &Stats) -> [(u64, String); EVENTS] {
+    let of = |quality: Quality| stats.guard.estimates[quality as usize];
+    let refused = stats.last_refused.map_or_else(String::new, |last| last.to_string());
+    [
+        (stats.refused, format!("messages refused, the last: {refused}")),
+        (stats.invalid_bins, "bins with channels that carried no count: taken as silent".to_owned()),
+        (stats.guard.skipped, "periods without an estimate: the source's numbers jumped".to_owned()),
+        (stats.empty, "bins without a count in any channel: taken as missing".to_owned()),
+        (stats.overflowed, "bins or estimates dropped from full queues".to_owned()),
+        (of(Quality::Late), "estimates missed their deadline".to_owned()),
+        (of(Quality::Fault), "bins that the model could not answer: fault".to_owned()),
+        (
+            stats.decoder.undescribed,
+            "bins of a source that has not described its channels: their estimates are warmup".to_owned(),
+        ),
+        (stats.decoder.clock_jumps, "jumps of the source's clock".to_owned()),
+        (stats.decoder.reordered, "bins that came after a later one: taken as missing".to_owned()),
+        (stats.decoder.duplicates, "bins that had come before: dropped".to_owned()),
+        (stats.guard.renumbered, "times that the source went on after a pause".to_owned()),
+    ]
+}
+
 impl Reporter {
-    /// Returns a message for each kind of event since the previous call. Called about once a second, so that a fault in
-    /// every bin gives one line a second.
+    /// Makes a reporter of a source at `input`.
+    pub fn new(input: &str) -> Reporter {
+        let (last, repeats) = (Stats::default(), Default::default());
+        Reporter { input: input.to_owned(), last, repeats, said_of_absence: None, silent_since: None }
+    }
+
+    /// Returns a message for each kind of event since the previous look. Called about once a second.
     pub fn messages(&mut self, now: &Stats) -> Vec<Message> {
         let before = std::mem::replace(&mut self.last, *now);
-        let of = |stats: &Stats, quality: Quality| stats.guard.estimates[quality as usize];
         let mut messages = Vec::new();
-        let mut warn = |more: u64, what: &str| {
-            if more > 0 {
-                messages.push(Message::Warning(format!("{more} {what}")));
+        messages.extend(self.source(now, &before));
+        let counts = events(&before).map(|(count, _)| count);
+        for ((repeat, before), (count, what)) in self.repeats.iter_mut().zip(counts).zip(events(now)) {
+            let reported = repeat.look(count - before);
+            messages.extend(reported.map(|more| Message::Warning(format!("{more} {what}"))));
+        }
+        messages.extend(self.silence(now, &before));
+        messages
+    }
+
+    /// What is to be said of a source that came, changed, or is not there.
+    fn source(&mut self, now: &Stats, before: &Stats) -> Option<Message> {
+        if now.bins > 0 && before.bins == 0 {
+            self.said_of_absence = None;
+            let Stats { stream, channels, .. } = now;
+            return Some(Message::Info(format!(
+                "bins from {}: {channels} channels, stream {stream}",
+                self.input
+            )));
+        }
+        let restarts = now.decoder.restarts - before.decoder.restarts;
+        if restarts > 0 {
+            let (was, is) = (before.stream, now.stream);
+            let times = if restarts == 1 { String::new() } else { format!(" {restarts} times") };
+            return Some(Message::Warning(format!(
+                "the source was restarted{times}: stream {was}, now {is}"
+            )));
+        }
+        if now.bins > 0 || now.absence == self.said_of_absence {
+            return None;
+        }
+        self.said_of_absence = now.absence;
+        match now.absence? {
+            Absence::Searching => None,
+            Absence::NoAnswer => Some(Message::Info(format!("no source at {} yet", self.input))),
+            Absence::Lost => {
+                Some(Message::Info(format!("the source at {} has left without a bin", self.input)))
             }
-        };
-        let refused = now.last_refused.map_or_else(String::new, |last| last.to_string());
-        warn(now.refused - before.refused, &format!("messages refused, the last: {refused}"));
-        warn(
-            now.invalid_bins - before.invalid_bins,
-            "bins with channels that carried no count: taken as silent",
-        );
-        warn(
-            now.guard.skipped - before.guard.skipped,
-            "periods without an estimate: the source's numbers jumped",
-        );
-        warn(now.empty - before.empty, "bins without a count in any channel: taken as missing");
-        warn(now.overflowed - before.overflowed, "bins or estimates dropped from full queues");
-        warn(of(now, Quality::Late) - of(&before, Quality::Late), "estimates missed their deadline");
-        warn(
-            of(now, Quality::Fault) - of(&before, Quality::Fault),
-            "bins that the model could not answer: fault",
-        );
-        warn(
-            now.decoder.undescribed - before.decoder.undescribed,
-            "bins of a source that has not described its channels: their estimates are warmup",
-        );
-        warn(now.decoder.clock_jumps - before.decoder.clock_jumps, "jumps of the source's clock");
-        warn(now.decoder.restarts - before.decoder.restarts, "restarts of the source");
-        warn(now.guard.renumbered - before.guard.renumbered, "times that the source went on after a pause");
-        let stale = of(now, Quality::Stale);
-        let more_stale = stale > of(&before, Quality::Stale);
-        match (self.silent_since, more_stale) {
+            Absence::UnknownHost => {
+                Some(Message::Warning(format!("expected a known host name in {}, found none", self.input)))
+            }
+        }
+    }
+
+    /// What is to be said of a silence that began or ended.
+    fn silence(&mut self, now: &Stats, before: &Stats) -> Option<Message> {
+        let [stale, stale_before] = [now, before].map(|stats| stats.guard.estimates[Quality::Stale as usize]);
+        match (self.silent_since, stale > stale_before) {
             (None, true) => {
-                self.silent_since = Some(of(&before, Quality::Stale));
+                self.silent_since = Some(stale_before);
                 let why = match now.refused > before.refused {
                     true => "the source sends, and all that it sends is refused",
                     false => "the source is silent",
                 };
-                messages.push(Message::Warning(format!("{why}: each bin period is answered as stale")));
+                Some(Message::Warning(format!("{why}: each bin period is answered as stale")))
             }
             (Some(since), false) => {
                 self.silent_since = None;
-                messages.push(Message::Info(format!(
-                    "the source is back after {} stale estimates",
-                    stale - since
-                )));
+                Some(Message::Info(format!("the source is back after {} stale estimates", stale - since)))
             }
-            _ => {}
+            _ => None,
         }
-        messages
     }
 }
 
@@ -89,11 +173,12 @@ pub fn summary(stats: &Stats) -> String {
         qualities.map(|(quality, count)| format!("{} {count}", quality.name())).collect();
     let qualities = if qualities.is_empty() { String::new() } else { format!(" ({})", qualities.join(", ")) };
     format!(
-        "bins {}, estimates {}{qualities}, refused {}, duplicates {}, behind {}, overflowed {}",
+        "bins {}, estimates {}{qualities}, refused {}, duplicates {}, reordered {}, behind {}, overflowed {}",
         stats.bins,
         stats.published(),
         stats.refused,
         stats.decoder.duplicates,
+        stats.decoder.reordered,
         stats.guard.behind,
         stats.overflowed,
     )
@@ -106,7 +191,7 @@ mod tests {
 
     #[test]
     fn silence_is_reported_when_it_begins_and_when_it_ends() {
-        let mut reporter = Reporter::default();
+        let mut reporter = Reporter::new("tcp://rig:5570");
         let mut stats = Stats::default();
         let mut look = |stale: u64| {
             stats.guard.estimates[Quality::Stale as usize] = stale;
@@ -123,19 +208,68 @@ mod tests {
 
     #[test]
     fn an_event_is_reported_once_with_its_count() {
-        let mut reporter = Reporter::default();
-        let mut stats = Stats { refused: 3, last_refused: Some(Refusal::Channels), ..Stats::default() };
+        let mut reporter = Reporter::new("tcp://rig:5570");
+        let mut stats = Stats {
+            refused: 3,
+            last_refused: Some(Refusal::Channel { position: 48, expected: 20049, found: 10049 }),
+            ..Stats::default()
+        };
         stats.guard.estimates[Quality::Late as usize] = 2;
         let said: Vec<Message> = reporter.messages(&stats);
         let expected = [
-            "3 messages refused, the last: expected the bundle's channel ids in the bundle's order, found a stream of others",
+            "3 messages refused, the last: expected the bundle's channel ids in the bundle's order, found 10049 in place of \
+             20049 at position 48",
             "2 estimates missed their deadline",
         ];
         assert_eq!(said, expected.map(|sentence| Message::Warning(sentence.to_owned())));
         assert_eq!(reporter.messages(&stats), []);
         assert_eq!(
             summary(&stats),
-            "bins 0, estimates 2 (late 2), refused 3, duplicates 0, behind 0, overflowed 0"
+            "bins 0, estimates 2 (late 2), refused 3, duplicates 0, reordered 0, behind 0, overflowed 0"
         );
+    }
+
+    #[test]
+    fn a_fault_that_goes_on_is_reported_at_once_and_then_ever_more_rarely() {
+        let mut reporter = Reporter::new("tcp://rig:5570");
+        let mut stats = Stats::default();
+        let mut said = Vec::new();
+        for look in 0..200 {
+            stats.empty += if look < 140 { 50 } else { 0 };
+            let messages = reporter.messages(&stats);
+            said.extend(messages.iter().map(|message| (look, format!("{message:?}"))));
+        }
+        let counts: Vec<(u32, bool)> = said
+            .iter()
+            .zip([50, 500, 3_000, 3_000, 450])
+            .map(|((look, text), count)| (*look, text.contains(&format!("\"{count} bins without"))))
+            .collect();
+        assert_eq!(counts, [(0, true), (10, true), (70, true), (130, true), (190, true)], "{said:?}");
+        stats.empty += 1;
+        (0..60).for_each(|_| drop(reporter.messages(&stats)));
+        stats.empty += 1;
+        assert_eq!(reporter.messages(&stats).len(), 1, "calm for a minute, and then at once");
+    }
+
+    #[test]
+    fn a_source_is_named_when_it_is_missing_when_it_comes_and_when_it_is_another() {
+        let mut reporter = Reporter::new("tcp://rig:5570");
+        let mut stats = Stats { absence: Some(Absence::NoAnswer), ..Stats::default() };
+        let mut look = |change: &dyn Fn(&mut Stats)| {
+            change(&mut stats);
+            reporter.messages(&stats)
+        };
+        let info = |sentence: &str| [Message::Info(sentence.to_owned())];
+        assert_eq!(look(&|_| ()), info("no source at tcp://rig:5570 yet"));
+        assert_eq!(look(&|_| ()), []);
+        let unknown = "expected a known host name in tcp://rig:5570, found none";
+        let found = look(&|stats| stats.absence = Some(Absence::UnknownHost));
+        assert_eq!(found, [Message::Warning(unknown.to_owned())]);
+        let came = look(&|stats| {
+            (stats.absence, stats.bins, stats.stream, stats.channels) = (None, 50, 7, 96);
+        });
+        assert_eq!(came, info("bins from tcp://rig:5570: 96 channels, stream 7"));
+        let again = look(&|stats| (stats.decoder.restarts, stats.stream) = (1, 9));
+        assert_eq!(again, [Message::Warning("the source was restarted: stream 7, now 9".to_owned())]);
     }
 }

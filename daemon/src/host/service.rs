@@ -31,8 +31,10 @@ pub fn supervise(pipeline: Pipeline, log: &Log) -> std::io::Result<()> {
         let mut user2 = signal(SignalKind::user_defined2())?;
         notify(&[NotifyState::Ready, NotifyState::Status("waiting for bins")]);
         let mut summarise = tokio::time::interval(SUMMARY_EVERY);
+        // What was last logged; an idle daemon does not repeat it.
+        let mut logged = String::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
-        let (mut reporter, mut lost) = (Reporter::default(), 0);
+        let (mut reporter, mut lost) = (Reporter::new(pipeline.input()), 0);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -55,7 +57,10 @@ pub fn supervise(pipeline: Pipeline, log: &Log) -> std::io::Result<()> {
                 _ = summarise.tick() => {
                     let line = summary(&pipeline.stats());
                     notify(&[NotifyState::Status(&line)]);
-                    info!("{line}");
+                    if line != logged {
+                        info!("{line}");
+                        logged = line;
+                    }
                 }
             }
         }

@@ -2,9 +2,10 @@
 
 use crate::decoder::DecoderCounters;
 use crate::guard::GuardCounters;
-use crate::input::Refusal;
+use crate::input::{Absence, Refusal};
+use ndt_protocol::Bin;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// A snapshot of all counters.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -25,6 +26,12 @@ pub struct Stats {
     pub last_refused: Option<Refusal>,
     /// Bins and estimates dropped from full queues.
     pub overflowed: u64,
+    /// Why no bin can come; `None` while the source is connected.
+    pub absence: Option<Absence>,
+    /// Stream of the newest bin; 0 before the first bin.
+    pub stream: u64,
+    /// Number of channels of the newest bin; 0 before the first bin.
+    pub channels: u64,
 }
 
 impl Stats {
@@ -43,7 +50,10 @@ pub struct Counters {
     empty: AtomicU64,
     refused: AtomicU64,
     overflowed: AtomicU64,
-    decoder: [AtomicU64; 6],
+    absence: AtomicU8,
+    stream: AtomicU64,
+    channels: AtomicU64,
+    decoder: [AtomicU64; 7],
     estimates: [AtomicU64; 6],
     guard: [AtomicU64; 4],
     /// The source thread only tries to lock it and never waits, so one reason of many may be lost.
@@ -61,10 +71,18 @@ impl Counters {
         self.stop.load(Relaxed)
     }
 
-    /// Counts a bin that came, with so many channels that carried no count.
-    pub fn received(&self, invalid_channels: usize) {
+    /// Counts a bin that came.
+    pub fn received(&self, bin: &Bin) {
         self.bins.fetch_add(1, Relaxed);
-        self.invalid_bins.fetch_add(u64::from(invalid_channels > 0), Relaxed);
+        self.invalid_bins.fetch_add(u64::from(bin.invalid_channels() > 0), Relaxed);
+        self.absence.store(0, Relaxed);
+        self.stream.store(bin.stream, Relaxed);
+        self.channels.store(bin.channels() as u64, Relaxed);
+    }
+
+    /// Notes why no bin can come.
+    pub fn absent(&self, absence: Absence) {
+        self.absence.store(absence as u8, Relaxed);
     }
 
     /// Counts a bin without a count in any channel.
@@ -87,9 +105,19 @@ impl Counters {
 
     /// Takes over the decoder's counters. Runs on the decode thread, once a bin.
     pub fn decoded(&self, counters: &DecoderCounters) {
-        let DecoderCounters { duplicates, observed, unbridged, restarts, clock_jumps, undescribed } =
-            *counters;
-        store(&self.decoder, [duplicates, observed, unbridged, restarts, clock_jumps, undescribed]);
+        let DecoderCounters {
+            duplicates,
+            reordered,
+            observed,
+            unbridged,
+            restarts,
+            clock_jumps,
+            undescribed,
+        } = *counters;
+        store(
+            &self.decoder,
+            [duplicates, reordered, observed, unbridged, restarts, clock_jumps, undescribed],
+        );
     }
 
     /// Takes over the guard's counters. Runs on the publish thread, once a turn.
@@ -101,18 +129,30 @@ impl Counters {
 
     /// Takes a snapshot.
     pub fn stats(&self) -> Stats {
-        let [duplicates, observed, unbridged, restarts, clock_jumps, undescribed] = load(&self.decoder);
+        let [duplicates, reordered, observed, unbridged, restarts, clock_jumps, undescribed] =
+            load(&self.decoder);
         let [late_results, behind, renumbered, skipped] = load(&self.guard);
         let estimates = load(&self.estimates);
         Stats {
             bins: self.bins.load(Relaxed),
             invalid_bins: self.invalid_bins.load(Relaxed),
             empty: self.empty.load(Relaxed),
-            decoder: DecoderCounters { duplicates, observed, unbridged, restarts, clock_jumps, undescribed },
+            decoder: DecoderCounters {
+                duplicates,
+                reordered,
+                observed,
+                unbridged,
+                restarts,
+                clock_jumps,
+                undescribed,
+            },
             guard: GuardCounters { estimates, late_results, behind, renumbered, skipped },
             refused: self.refused.load(Relaxed),
             last_refused: self.last_refused.lock().map_or(None, |last| *last),
             overflowed: self.overflowed.load(Relaxed),
+            absence: Absence::from_number(self.absence.load(Relaxed)),
+            stream: self.stream.load(Relaxed),
+            channels: self.channels.load(Relaxed),
         }
     }
 }

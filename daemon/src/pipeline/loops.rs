@@ -69,21 +69,23 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
     /// allocate, lock or log for a good bin.
     pub fn turn(&mut self) -> bool {
         let received = self.source.receive(&mut self.bin);
-        if received == Received::Gone && !self.is_gone {
+        let is_gone = matches!(received, Received::Gone(_));
+        if is_gone && !self.is_gone {
             self.counters.overflowed(self.events.push(SourceEvent::PeerGone));
         }
-        self.is_gone = received == Received::Gone || (self.is_gone && received == Received::Nothing);
+        self.is_gone = is_gone || (self.is_gone && received == Received::Nothing);
         if matches!(received, Received::Refused(_)) && !self.is_refused {
             self.counters.overflowed(self.events.push(SourceEvent::Refused));
         }
         self.is_refused = match received {
             Received::Refused(_) => true,
             Received::Nothing => self.is_refused,
-            Received::Bin | Received::Gone | Received::Ended => false,
+            Received::Bin | Received::Gone(_) | Received::Ended => false,
         };
         match received {
             Received::Bin => self.take_in(),
-            Received::Nothing | Received::Gone => {}
+            Received::Nothing => {}
+            Received::Gone(absence) => self.counters.absent(absence),
             Received::Refused(refusal) => self.counters.refused(refusal),
             Received::Ended => return false,
         }
@@ -93,7 +95,7 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
     fn take_in(&mut self) {
         let Some(mut arrival) = self.intake.take(&mut self.bin) else { return self.counters.empty() };
         arrival.velocity = (self.fallback)(&self.bin);
-        self.counters.received(self.bin.invalid_channels());
+        self.counters.received(&self.bin);
         self.counters.overflowed(self.events.push(SourceEvent::Arrived(arrival)));
         self.counters.overflowed(self.bins.push(self.bin.clone()));
     }

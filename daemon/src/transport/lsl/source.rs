@@ -8,7 +8,7 @@ use super::labels::Layout;
 use super::lost_spikes::LostSpikes;
 use super::search::{Ask, Found, Samples, Search};
 use crate::input::rebin::Rebin;
-use crate::input::{Received, Source};
+use crate::input::{Absence, Received, Source};
 use crossbeam_channel::RecvTimeoutError;
 use ndt_protocol::bin::ClockOffset;
 use ndt_protocol::clock::monotonic_ns;
@@ -132,10 +132,10 @@ impl LslSource {
                 self.is_asked = false;
                 self.open_stream(found)
             }
-            Err(RecvTimeoutError::Timeout) => Received::Gone,
+            Err(RecvTimeoutError::Timeout) => Received::Gone(Absence::Searching),
             Err(RecvTimeoutError::Disconnected) => {
                 std::thread::sleep(PATIENCE);
-                Received::Gone
+                Received::Gone(Absence::Searching)
             }
         }
     }
@@ -148,7 +148,7 @@ impl LslSource {
         };
         let opened = Inlet::new(&found.info, parts * self.buffer_bins)
             .and_then(|inlet| inlet.open(OPEN_WAIT_S).map(|()| inlet));
-        let Ok(inlet) = opened else { return Received::Gone };
+        let Ok(inlet) = opened else { return Received::Gone(Absence::Searching) };
         // Samples that came while the stream was being opened are too old to be decoded.
         inlet.flush();
         let now_ns = monotonic_ns();
@@ -189,14 +189,14 @@ impl LslSource {
             }
             self.kept = Some((stream, numbering));
         }
-        Received::Gone
+        Received::Gone(Absence::Lost)
     }
 
     /// Searches for another outlet of a silent stream, and switches to it when it is found. A program that was killed and started
     /// again offers a new outlet, and nothing reports the end of the old one.
     fn search_other(&mut self) -> Received {
         let (Some(connection), Some(search)) = (&mut self.connection, &self.search) else {
-            return Received::Gone;
+            return Received::Gone(Absence::Searching);
         };
         if let Ok(found) = search.found.try_recv()
             && found.stream != connection.stream

@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, ZeromqError};
 use crate::input::rebin::Rebin;
-use crate::input::{Received, Refusal, Source};
+use crate::input::{Absence, Received, Refusal, Source};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::{Role, SocketAddress};
 use ndt_protocol::wire::{self, Description};
@@ -26,8 +26,8 @@ enum Described {
     NotYet,
     /// The channels are the bundle's, in the bundle's order.
     AsBundle,
-    /// The channels are others. Bins are refused.
-    Otherwise,
+    /// The channels are others. Bins are refused, for this reason.
+    Otherwise(Refusal),
 }
 
 /// Subscribes to bins. Owned by the source thread.
@@ -86,9 +86,9 @@ impl ZeromqSource {
         Ok((source, address))
     }
 
-    /// Connects anew. Left alone, the library would retry at growing intervals of up to 30 s; a rig that restarts wants its
+    /// Connects anew, or returns why not. Left alone, the library would retry at growing intervals of up to 30 s; a rig that restarts wants its
     /// decoder back at once, so a lost connection is dropped and made again here.
-    fn connect(&mut self) {
+    fn connect(&mut self) -> Result<(), Absence> {
         let mut options = SocketOptions::default();
         options.connect_timeout(PATIENCE);
         let mut socket = SubSocket::with_options(options);
@@ -98,9 +98,17 @@ impl ZeromqSource {
             socket.connect(&self.endpoint.address).await
         });
         match connected {
-            Ok(()) => self.connection = Some(Connection { socket, events }),
-            // Some errors (an unknown host, a link that is down) come at once; without a pause they would spin.
-            Err(_) => std::thread::sleep(PATIENCE),
+            Ok(()) => {
+                self.connection = Some(Connection { socket, events });
+                Ok(())
+            }
+            Err(error) => {
+                // Some errors (an unknown host, a link that is down) come at once; without a pause they would spin.
+                std::thread::sleep(PATIENCE);
+                // The standard library has no kind for a name that is not resolved.
+                let is_unknown = error.to_string().contains("lookup address");
+                Err(if is_unknown { Absence::UnknownHost } else { Absence::NoAnswer })
+            }
         }
     }
 
@@ -114,8 +122,8 @@ impl ZeromqSource {
         if frames.first() == Some(&wire::TOPIC_DESCRIPTION) {
             return self.read_description(frames);
         }
-        if self.described == Described::Otherwise {
-            return Received::Refused(Refusal::Channels);
+        if let Described::Otherwise(refusal) = self.described {
+            return Received::Refused(refusal);
         }
         let read = wire::read_bin(frames, self.channels, self.count_max, arrival_ns, bin);
         bin.undescribed = self.described == Described::NotYet;
@@ -133,15 +141,15 @@ impl ZeromqSource {
             self.description = frames.get(2).map_or_else(Vec::new, |json| json.to_vec());
             match wire::read_description(frames) {
                 Ok(Some(Description::Bins { channel_ids, .. })) => {
-                    let is_bundles = channel_ids == self.channel_ids;
-                    self.described = if is_bundles { Described::AsBundle } else { Described::Otherwise };
+                    let refusal = Refusal::of_channels(&channel_ids, &self.channel_ids);
+                    self.described = refusal.map_or(Described::AsBundle, Described::Otherwise);
                 }
                 Ok(_) => {}
                 Err(error) => return Received::Refused(error.into()),
             }
         }
         match self.described {
-            Described::Otherwise => Received::Refused(Refusal::Channels),
+            Described::Otherwise(refusal) => Received::Refused(refusal),
             Described::AsBundle | Described::NotYet => Received::Nothing,
         }
     }
@@ -149,10 +157,14 @@ impl ZeromqSource {
 
 impl Source for ZeromqSource {
     fn receive(&mut self, bin: &mut Bin) -> Received {
-        if self.connection.is_none() {
-            self.connect();
+        if self.connection.is_none()
+            && let Err(absence) = self.connect()
+        {
+            return Received::Gone(absence);
         }
-        let Some(Connection { socket, events }) = &mut self.connection else { return Received::Gone };
+        let Some(Connection { socket, events }) = &mut self.connection else {
+            return Received::Gone(Absence::NoAnswer);
+        };
         // Messages are received before the event of a lost connection, so that none is lost. The event is handled at once: the
         // library would soon reconnect by itself, and what came on that connection would be dropped with the socket.
         let received = self.runtime.block_on(async {
@@ -162,19 +174,19 @@ impl Source for ZeromqSource {
                 Ok(SocketEvent::Disconnected(_)) = events.recv() => None,
                 () = tokio::time::sleep(PATIENCE) => return Err(Received::Nothing),
             }
-            .ok_or(Received::Gone)
+            .ok_or(Received::Gone(Absence::Lost))
         });
         let arrival_ns = monotonic_ns();
         match received {
             Ok(message) => self.read(&message, arrival_ns, bin),
-            Err(Received::Gone) => {
+            Err(Received::Gone(absence)) => {
                 // The next peer describes its own stream.
                 self.described = Described::NotYet;
                 self.description.clear();
                 if !self.bound {
                     self.connection = None;
                 }
-                Received::Gone
+                Received::Gone(absence)
             }
             Err(other) => other,
         }
