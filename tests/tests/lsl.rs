@@ -169,16 +169,16 @@ fn next(receiver: &mut Receiver) -> Estimate {
     }
 }
 
-/// A rig's outlet ends by `end`, and another of the same source id takes its place.
-fn taken_up_again(end: fn(Running) -> Option<Running>, why: Reasons) {
+/// A rig's outlet ends by `end`, and another of the source id `again_id` takes the place of the first one's, "array-1".
+fn taken_up_again(end: fn(Running) -> Option<Running>, why: Reasons, again_id: &str) {
     let session = Session::new();
     let model = written(&session, &bundle(usual_ids()));
-    let rig = || {
-        let mut rig = script(&session, "lsl_stream.py", &["rig", "array-1", "12"]);
+    let rig = |source_id: &str| {
+        let mut rig = script(&session, "lsl_stream.py", &["rig", source_id, "12"]);
         rig.wait_for("offered");
         rig
     };
-    let first = rig();
+    let first = rig("array-1");
     let mut daemon = daemon(
         &session,
         &model,
@@ -210,7 +210,7 @@ fn taken_up_again(end: fn(Running) -> Option<Running>, why: Reasons) {
         told.push(next(&mut receiver));
     }
     daemon.wait_for("the source is silent");
-    let again = rig();
+    let again = rig(again_id);
     let offered = Instant::now();
     let back = until(&mut receiver, &|estimate| estimate.reasons.contains(Reasons::SOURCE_RESTART));
     println!(
@@ -229,7 +229,7 @@ fn taken_up_again(end: fn(Running) -> Option<Running>, why: Reasons) {
 
 #[test]
 fn an_outlet_that_is_killed_is_followed_by_the_next_with_stale_estimates_between() {
-    taken_up_again(|_killed| None, Reasons::PEER_GONE);
+    taken_up_again(|_killed| None, Reasons::PEER_GONE, "array-1");
 }
 
 #[test]
@@ -238,7 +238,33 @@ fn an_outlet_that_hangs_is_followed_by_the_next_with_stale_estimates_between() {
         rig.signal(libc::SIGSTOP);
         Some(rig)
     };
-    taken_up_again(hang, Reasons::PEER_SILENT);
+    taken_up_again(hang, Reasons::PEER_SILENT, "array-1");
+}
+
+#[test]
+fn a_rig_that_gets_another_source_id_at_each_start_is_taken_back() {
+    taken_up_again(|_killed| None, Reasons::PEER_GONE, "array-2");
+}
+
+#[test]
+fn a_pinned_source_id_is_not_replaced_by_another() {
+    let session = Session::new();
+    let model = written(&session, &bundle(usual_ids()));
+    let mut first = script(&session, "lsl_stream.py", &["rig", "array-1", "12"]);
+    first.wait_for("offered");
+    let config = session.folder().join("pinned.toml");
+    let library = ndt_tests::lsl::liblsl();
+    let text = format!("[lsl]\nlibrary = {library:?}\nresolve-timeout-s = 1.0\npin-source-id = true\n");
+    std::fs::write(&config, text).unwrap();
+    let mut command = session.command(program("ndtd"));
+    command.args(["run", "--input", "lsl:rig", "--output", "tcp://127.0.0.1:0", "--config"]).arg(&config);
+    let mut daemon = Running::start(command.arg("--bundle").arg(&model));
+    daemon.wait_for("bins from \"rig\"");
+    drop(first);
+    let mut other = script(&session, "lsl_stream.py", &["rig", "array-2", "12"]);
+    other.wait_for("offered");
+    // The search for the first one alone goes on, with the other on offer.
+    (0..2).for_each(|_| drop(daemon.wait_for("and source_id='array-1', found none yet")));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Searches for the stream, checks it against the bundle, and logs the result: all the work that blocks or logs.
 //!
 //! The thread `lsl-search` sleeps until the source thread asks it. Once a stream has been found, it searches for the same source
-//! id only: a rig that comes back is used again, and another rig is not.
+//! id first, so that a rig that comes back is used again and not another one. Where that id is gone, it takes the one stream that
+//! answers the configured query, unless `pin-source-id` is set: programs that set no source id get another one at each start.
 
 use super::LslSettings;
 use super::clock::MeasuredStream;
@@ -117,6 +118,7 @@ impl Search {
             known: None,
             warn_every: Duration::from_secs_f64(settings.resolve_timeout_s),
             allow_unknown: settings.allow_unknown_channels,
+            pin_source_id: settings.pin_source_id,
             channel_ids: bundle.manifest.channel_ids.clone(),
             model_us: bundle.manifest.bin_width_us(),
             clock,
@@ -158,6 +160,7 @@ struct Searcher {
     /// Interval after which the same warning is logged again.
     warn_every: Duration,
     allow_unknown: bool,
+    pin_source_id: bool,
     channel_ids: Vec<i64>,
     model_us: u32,
     clock: Sender<MeasuredStream>,
@@ -176,6 +179,7 @@ impl Searcher {
                 match self.look(ask) {
                     Ok(Some(found)) => {
                         info!("bins from {}{}", found.info, found.layout.remarks());
+                        self.warn_of_other(&found.info.source_id());
                         self.known = Some((found.info.source_id(), found.info.uid()));
                         drop(self.clock.try_send((found.stream, found.info.clone())));
                         drop(find.send(found));
@@ -200,6 +204,15 @@ impl Searcher {
         }
     }
 
+    /// Warns of a stream that takes the place of one with another source id.
+    fn warn_of_other(&self, source_id: &str) {
+        if let Some((known, _)) = self.known.as_ref().filter(|(known, _)| known != source_id) {
+            warn!(
+                "source id \"{source_id}\" takes the place of \"{known}\", which is gone; pin-source-id in [lsl] forbids it"
+            );
+        }
+    }
+
     /// Logs a warning, unless the last one was the same and is younger than `warn_every`.
     fn warn_again(&mut self, sentence: String) {
         let is_due = |(last, at): &(String, Instant)| *last != sentence || at.elapsed() > self.warn_every;
@@ -209,26 +222,37 @@ impl Searcher {
         }
     }
 
-    /// The query for the next search: the configured one, with the source id of the stream that was found last.
+    /// The configured query with the source id of the stream that was found last, if it had one.
+    fn known_source(&self) -> Option<Query> {
+        let (source_id, _) = self.known.as_ref().filter(|(source_id, _)| !source_id.is_empty())?;
+        Some(Query { source_id: Some(source_id.clone()), ..self.query.clone() })
+    }
+
+    /// The query that the log names: what is searched for now.
     fn wanted(&self) -> Query {
-        match &self.known {
-            Some((source_id, _)) if !source_id.is_empty() => {
-                Query { source_id: Some(source_id.clone()), ..self.query.clone() }
-            }
-            _ => self.query.clone(),
+        let known = self.known_source().filter(|_| self.pin_source_id);
+        known.unwrap_or_else(|| self.query.clone())
+    }
+
+    /// Searches once: for the known source, and where it is gone for any that answers the configured query. An error is the
+    /// sentence for the log.
+    fn look(&self, ask: Ask) -> Result<Option<Found>, String> {
+        let Some(known) = self.known_source() else { return self.look_for(&self.query, ask) };
+        match self.look_for(&known, ask)? {
+            None if !self.pin_source_id => self.look_for(&self.query, ask),
+            found => Ok(found),
         }
     }
 
-    /// Searches once. An error is the sentence for the log.
-    fn look(&self, ask: Ask) -> Result<Option<Found>, String> {
-        let is_known = self.known.as_ref().is_some_and(|(source_id, _)| !source_id.is_empty());
-        // While the known outlet is there, it answers too: only a second answer can be another outlet.
+    /// Searches once for `wanted`.
+    fn look_for(&self, wanted: &Query, ask: Ask) -> Result<Option<Found>, String> {
+        // One answer is enough for a source id. While the known outlet is there, it answers too: only a second answer can be
+        // another outlet.
         let (minimum, wait_s) = match ask {
-            Ask::Any if is_known => (1, AGAIN_WAIT_S),
+            Ask::Any if wanted.source_id.is_some() => (1, AGAIN_WAIT_S),
             _ => (2, SECOND_WAIT_S),
         };
-        let wanted = self.wanted();
-        let mut infos = self.library.resolve(&wanted, minimum, wait_s).map_err(|error| error.to_string())?;
+        let mut infos = self.library.resolve(wanted, minimum, wait_s).map_err(|error| error.to_string())?;
         if ask == Ask::Other {
             infos.retain(|info| self.known.as_ref().is_none_or(|(_, uid)| info.uid() != *uid));
         }
