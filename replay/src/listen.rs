@@ -24,7 +24,8 @@ pub const TRUTH_SERIES: &str = "hand_vel";
 pub struct Until {
     /// Listening ends after this many estimates.
     pub count: Option<u64>,
-    /// Listening ends after this time without an estimate. It counts from the first estimate on.
+    /// Listening ends after this time without a bin of the source: estimates that are `stale` do not count. It counts from the
+    /// first estimate on.
     pub idle: Option<Duration>,
     /// Longest wait for the first estimate; after it, listening fails.
     pub first: Duration,

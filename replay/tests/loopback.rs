@@ -11,6 +11,7 @@ use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::transport::zeromq::{ListenError, Receiver, Sender, listen, play};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 /// Timeout that a loaded machine does not reach; a test that passes does not wait for it.
@@ -130,6 +131,16 @@ fn heard(
     stop: &AtomicBool,
     daemon: impl FnOnce(&mut Sender, &Plan, &Session) + Send,
 ) -> (Tally, Result<(), ListenError>) {
+    heard_with(until, stop, daemon, |_, _, _| ())
+}
+
+/// The same with a daemon that goes on: after `daemon`, it does `then` each millisecond until nobody listens any more.
+fn heard_with(
+    until: Until,
+    stop: &AtomicBool,
+    daemon: impl FnOnce(&mut Sender, &Plan, &Session) + Send,
+    mut then: impl FnMut(&mut Sender, &Plan, &Session) + Send,
+) -> (Tally, Result<(), ListenError>) {
     let folder = tempfile::tempdir().unwrap();
     let at = endpoint(&folder);
     let session = session();
@@ -143,7 +154,9 @@ fn heard(
             sender.wait_for_subscriber(SOON).unwrap();
             daemon(&mut sender, plan, session);
             // The socket stays open until nobody listens any more.
-            assert!(end.recv().is_err());
+            while end.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
+                then(&mut sender, plan, session);
+            }
         });
         let result = listen(at, &mut tally, until, stop, &mut || {}, &mut |_, _| true);
         drop(listened);
@@ -194,6 +207,20 @@ fn listening_ends_when_no_more_estimates_arrive_or_when_it_is_stopped() {
     });
     result.unwrap();
     assert_eq!(tally.estimates(), 3);
+
+    // A daemon goes on with stale estimates for as long as it runs.
+    let mut seq = 0;
+    let (tally, result) = heard_with(
+        idle,
+        &AtomicBool::new(false),
+        |sender, plan, session| publish(sender, &estimate(plan, session, 0, Quality::Good)),
+        |sender, plan, session| {
+            seq += 1;
+            publish(sender, &estimate(plan, session, seq % 50, Quality::Stale));
+        },
+    );
+    result.unwrap();
+    assert!(tally.estimates() >= 1);
 
     let stop = AtomicBool::new(false);
     let (tally, result) = heard(FOREVER, &stop, |_, _, _| stop.store(true, Ordering::Relaxed));

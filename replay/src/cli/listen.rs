@@ -22,8 +22,8 @@ With --expect, listening ends with the last bin that was sent; the exit status i
 
 Examples:
   ndt-replay listen tcp://127.0.0.1:5571 --truth session.nwb --count 1000
-  ndt-replay listen tcp://127.0.0.1:5571 --truth session.nwb --idle-s 5 --picture reaches.svg
-  ndt-replay listen lsl:ndtd --truth lsl:rig --idle-s 5
+  ndt-replay listen tcp://127.0.0.1:5571 --truth session.nwb --picture reaches.svg
+  ndt-replay listen lsl:ndtd --truth lsl:rig
   ndt-replay listen tcp://127.0.0.1:5571 --expect plan.jsonl --idle-s 10";
 
 #[derive(Args)]
@@ -45,7 +45,8 @@ pub struct Listen {
     /// Stop after this many estimates.
     #[arg(long)]
     count: Option<u64>,
-    /// Stop after this many seconds without an estimate, counted from the first one on.
+    /// Stop after this many seconds without a bin of the source, counted from the first estimate on; estimates of a silent source
+    /// (stale) do not count [default: 5 with --truth, otherwise never].
     #[arg(long)]
     idle_s: Option<f64>,
     /// Longest wait for the first estimate, in seconds.
@@ -56,6 +57,9 @@ pub struct Listen {
     json: bool,
 }
 
+/// Seconds without a bin of the source after which a replay that is scored has ended.
+const IDLE_S: f64 = 5.0;
+
 /// Where the true velocity comes from.
 enum Truth {
     Unknown,
@@ -64,9 +68,10 @@ enum Truth {
 }
 
 pub fn listen(options: &Listen) -> anyhow::Result<()> {
+    let idle = options.idle_s.or_else(|| options.truth.as_ref().map(|_| IDLE_S));
     let until = Until {
         count: options.count,
-        idle: options.idle_s.map(|idle| seconds("--idle-s", idle)).transpose()?,
+        idle: idle.map(|idle| seconds("--idle-s", idle)).transpose()?,
         first: seconds("--wait-s", options.wait_s)?,
     };
     let truth = truth(options)?;

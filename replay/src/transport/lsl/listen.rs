@@ -3,9 +3,9 @@
 use super::StreamError;
 use super::inlets::{Estimates, Truth};
 use crate::listen::{Silence, Tally, Until};
-use ndt_protocol::Estimate;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::lsl::{self, Library, LslError, Query};
+use ndt_protocol::{Estimate, Quality};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -74,7 +74,10 @@ pub fn listen(
         }
         match estimates.next() {
             Ok(Some((estimate, received_ns))) => {
-                (last_ns, received) = (received_ns, received + 1);
+                if estimate.quality != Quality::Stale || received == 0 {
+                    last_ns = received_ns;
+                }
+                received += 1;
                 waiting.push_back((estimate, received_ns));
             }
             Ok(None) => {}

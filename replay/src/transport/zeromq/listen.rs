@@ -2,10 +2,10 @@
 
 use super::{Receiver, ZeromqError};
 use crate::listen::{Silence, Tally, Until};
-use ndt_protocol::Estimate;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire;
+use ndt_protocol::{Estimate, Quality};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub fn listen(
     each: &mut dyn FnMut(&Tally, &Estimate) -> bool,
 ) -> Result<(), ListenError> {
     let mut receiver = Receiver::open(endpoint)?;
-    // Arrival of the last estimate; before the first one, the start.
+    // Arrival of the last estimate that is not stale; before the first one, the start.
     let mut last_ns = monotonic_ns();
     let mut is_ready = false;
     while until.count.is_none_or(|count| tally.estimates() < count) && !stop.load(Ordering::Relaxed) {
@@ -54,12 +54,13 @@ pub fn listen(
             if frames.first() != Some(&wire::TOPIC_DESCRIPTION) {
                 match wire::read_estimate(&frames) {
                     Ok(estimate) => {
-                        last_ns = message.received_ns;
+                        if estimate.quality != Quality::Stale || tally.estimates() == 0 {
+                            last_ns = message.received_ns;
+                        }
                         tally.push(&estimate, message.received_ns);
                         if !each(tally, &estimate) || tally.is_complete() {
                             return Ok(());
                         }
-                        continue;
                     }
                     Err(error) => tally.refuse(error),
                 }
