@@ -257,8 +257,7 @@ pub fn first_bytes(path: &Path, count: u64) -> Vec<u8> {
 fn unmovable(folder: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
-    let Some(parent) = folder.parent() else { return Some("the root of the file system".to_owned()) };
-    if device(folder) != device(parent) {
+    if device(folder) != device(folder.parent()?) {
         return Some("a mount point".to_owned());
     }
     let here = std::env::current_dir().ok()?;
