@@ -14,6 +14,7 @@ use ndt_daemon::pipeline;
 use ndt_protocol::Bundle;
 use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::manifest::Training;
+use ndt_protocol::destination::Destination;
 use ndt_protocol::endpoint::SocketAddress;
 use ndt_replay::listen::{Summary, TRUTH_SERIES, Tally, Until};
 use ndt_replay::play::{Channels, Plan, Speed};
@@ -30,6 +31,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+
+/// Names in the folder.
+const SESSION: &str = "session.nwb";
+const MODEL: &str = "model";
+
+/// Folder that belongs to the demo.
+const FOLDER: &str = "target/demo";
 
 /// From simulated (or recorded) spikes to decoded velocity, in under three minutes.
 #[derive(Parser)]
@@ -48,13 +56,20 @@ struct Demo {
     #[arg(long, default_value_t = 40.0)]
     replay_s: f64,
     /// Folder for the session and the bundle.
-    #[arg(long, default_value = "target/demo")]
+    #[arg(long, default_value = FOLDER)]
     folder: PathBuf,
+    /// Replace the session and the bundle of an earlier run. They are always replaced in the default folder.
+    #[arg(long)]
+    overwrite: bool,
 }
 
 fn main() -> Result<()> {
     let demo = Demo::parse();
     let started = Instant::now();
+    for (name, kind) in [(SESSION, nwb::RECORDING), (MODEL, Bundle::kind(Path::new(MODEL)))] {
+        let overwrite = demo.overwrite || demo.folder == Path::new(FOLDER);
+        Destination::check(&demo.folder.join(name), kind, overwrite, &demo.data)?;
+    }
     std::fs::create_dir_all(&demo.folder).with_context(|| format!("folder {}", demo.folder.display()))?;
     let (path, session) = session(&demo)?;
     println!("{}\n", inspect::summarize(&session));
@@ -95,7 +110,7 @@ fn session(demo: &Demo) -> Result<(PathBuf, Session)> {
     if let Some(path) = &demo.data {
         return Ok((path.clone(), nwb::read(path)?));
     }
-    let path = demo.folder.join("session.nwb");
+    let path = demo.folder.join(SESSION);
     let session = simulate(&Recipe::default());
     nwb::write(&session, &path)?;
     Ok((path, session))
@@ -132,7 +147,7 @@ fn fit(demo: &Demo, path: &Path, session: &Session) -> Result<(Bundle, Dataset)>
         epochs: fit.epoch,
         parent: None,
     };
-    let folder = demo.folder.join("model");
+    let folder = demo.folder.join(MODEL);
     let manifest = export::bundle(&fit, &data, &config, training)?.write(&folder)?;
     println!("best epoch {}: {:?}", fit.epoch, manifest.scores);
     Ok((Bundle::read(&folder)?, data))

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod decode;
 mod doctor;
+mod overwrite;
 mod run;
 
 use anyhow::Context;

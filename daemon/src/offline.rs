@@ -8,6 +8,7 @@ use crate::engine::native::batch::{Answers, Batch, BatchError, Trials};
 use crate::engine::{self, EngineError};
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::bundle::tensors::{self, Tensors, TensorsError};
+use ndt_protocol::destination::{Form, Kind};
 use ndt_protocol::files::{self, FileError};
 use ndt_protocol::{Bundle, Manifest};
 use serde::Serialize;
@@ -15,6 +16,20 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Names of the arrays that an output file may hold.
+const WRITTEN: [&str; 2] = ["log_rates", "velocity"];
+
+/// The decoded arrays, for the rule about what a program may replace: a safetensors file of these arrays and no others.
+pub const DECODED: Kind = Kind {
+    name: "decoded arrays of an earlier run",
+    form: Form::File,
+    other: |path| {
+        let names = tensors::names(path);
+        let is_decoded = !names.is_empty() && names.iter().all(|name| WRITTEN.contains(&name.as_str()));
+        (!is_decoded).then(|| "a file without decoded arrays".to_owned())
+    },
+};
 
 /// Names of the arrays that an input file may hold.
 const KNOWN: [&str; 2] = ["counts", "missing"];
@@ -223,10 +238,10 @@ fn written(answers: Answers, trials: usize, bins: usize, manifest: &Manifest) ->
     let shape = |of: usize| vec![trials, bins, of];
     let mut arrays = Tensors::new();
     if manifest.units() > 0 {
-        arrays.insert("log_rates".to_owned(), (shape(manifest.units()), log_rates));
+        arrays.insert(WRITTEN[0].to_owned(), (shape(manifest.units()), log_rates));
     }
     if manifest.velocity.is_some() {
-        arrays.insert("velocity".to_owned(), (shape(manifest.velocity_dims()), velocity));
+        arrays.insert(WRITTEN[1].to_owned(), (shape(manifest.velocity_dims()), velocity));
     }
     tensors::to_bytes(&arrays)
 }

@@ -5,7 +5,6 @@
 //! a bundle where a good one was. [`Bundle::read`] checks everything that can be checked without running the model;
 //! the engine then runs the model against the golden vectors.
 
-mod destination;
 pub mod folded;
 pub mod manifest;
 pub mod precision;
@@ -16,6 +15,7 @@ pub mod transformer;
 
 use self::manifest::{FORMAT_VERSION, Manifest};
 use self::tensors::Tensors;
+use crate::destination::{Destination, DestinationError, Form, Kind, other_folder};
 use crate::files::{self, FileError};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -68,14 +68,9 @@ pub enum BundleError {
         /// Message of the parser, on one line.
         found: String,
     },
-    /// Something else lies where the bundle is to be written.
-    #[error("expected {path} to be free, or a bundle to replace, found {found}; it was not touched")]
-    Occupied {
-        /// Path that was given.
-        path: PathBuf,
-        /// What lies there.
-        found: String,
-    },
+    /// Something other than a bundle lies where the bundle is to be written.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// The bundle was written by a newer or older program.
     #[error(
         "expected bundle format version {FORMAT_VERSION}, found {found}; use the ndt-train of this version to export it again"
@@ -143,10 +138,10 @@ impl Bundle {
     /// Fills in the version, digests and id of the manifest, and returns the manifest as written.
     ///
     /// # Errors
-    /// [`BundleError::Occupied`] when something other than a bundle is there, [`BundleError::Check`] before anything is
+    /// [`BundleError::Destination`] when something other than a bundle is there, [`BundleError::Check`] before anything is
     /// written, [`BundleError::Io`] with nothing changed at `path`.
     pub fn write(&self, path: &Path) -> Result<Manifest, BundleError> {
-        Bundle::check_destination(path)?;
+        Destination::check(path, Bundle::kind(path), true, [])?;
         self.check()?;
         let mut contents = vec![
             (WEIGHTS, tensors::to_bytes(&self.weights)),
@@ -164,12 +159,17 @@ impl Bundle {
         let text = text.replacen(NO_ID, &manifest.id, 1);
         let mut files = vec![(MANIFEST, text.into_bytes())];
         files.extend(contents);
-        if path.extension().is_some_and(|ending| ending == "ndt") {
+        if is_tar(path) {
             files::write_file(path, &tar(&files).map_err(FileError::at(path))?)?;
         } else {
             files::write_folder(path, &files)?;
         }
         Ok(manifest)
+    }
+
+    /// The kind of what is written to `path`: a file if it ends in `.ndt`, and otherwise a folder.
+    pub fn kind(path: &Path) -> Kind {
+        if is_tar(path) { TAR } else { FOLDER }
     }
 
     /// Checks that manifest, weights and golden vectors fit each other and this program.
@@ -217,6 +217,39 @@ impl Bundle {
         }
         shapes
     }
+}
+
+/// A bundle in one file. It is known by the manifest in it.
+const TAR: Kind = Kind {
+    name: "a bundle",
+    form: Form::File,
+    other: |path| {
+        let files = read_tar(path).unwrap_or_default();
+        let is_bundle = files.get(MANIFEST).is_some_and(|text| is_manifest(text));
+        (!is_bundle).then(|| "a file that is no bundle".to_owned())
+    },
+};
+
+/// A bundle in a folder, which holds no file of anybody else's. It is known by its manifest.
+const FOLDER: Kind = Kind {
+    name: "a bundle",
+    form: Form::Folder,
+    other: |path| {
+        other_folder(path, &FILES, MANIFEST).or_else(|| {
+            let is_bundle = std::fs::read(path.join(MANIFEST)).is_ok_and(|text| is_manifest(&text));
+            (!is_bundle).then(|| format!("a folder with another program's {MANIFEST}"))
+        })
+    },
+};
+
+/// Whether a text is a bundle's manifest, of this version or another.
+fn is_manifest(text: &[u8]) -> bool {
+    let table = std::str::from_utf8(text).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    table.is_some_and(|table| ["format-version", "id"].iter().all(|key| table.contains_key(*key)))
+}
+
+fn is_tar(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "ndt")
 }
 
 /// Files of a bundle with this manifest, besides the manifest.

@@ -31,25 +31,41 @@ impl FileError {
     }
 }
 
-/// Writes one file. An existing file is replaced only when all bytes are on the disk.
+/// Writes one file. An existing file is replaced only when all bytes are on the disk. If `path` is a symbolic link, its
+/// target is replaced.
 ///
 /// # Errors
 /// [`FileError`] with nothing changed at `path`.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let part = beside(path, "part");
-    let written = std::fs::File::create(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    if let Err(error) = written.and_then(|()| std::fs::rename(&part, path)) {
-        // The partial file is of no use, and a failure to remove it changes nothing.
-        drop(std::fs::remove_file(&part));
-        return Err(FileError { path: path.to_owned(), error });
-    }
-    Ok(())
+    fill_file(path, |part| std::fs::write(part, bytes).map_err(FileError::at(path)))
 }
 
-/// Writes a folder of files. An existing folder (or file) is replaced as a whole.
+/// As [`write_file`], for a file that `fill` writes under the temporary name that it is given.
+///
+/// # Errors
+/// The error of `fill`, or [`FileError`], with nothing changed at `path`.
+pub fn fill_file<E: From<FileError>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let at = |error| FileError { path: path.to_owned(), error };
+    let path = &behind_links(path);
+    let part = beside(path, "part");
+    // The file is created here, because the system's message about a missing folder is plainer than a library's.
+    let created = std::fs::File::create_new(&part).map_err(|error| at(error).into());
+    let written = created.and_then(|file| {
+        fill(&part)?;
+        file.sync_all().and_then(|()| std::fs::rename(&part, path)).map_err(|error| at(error).into())
+    });
+    if written.is_err() {
+        // The partial file is of no use, and a failure to remove it changes nothing.
+        drop(std::fs::remove_file(&part));
+    }
+    written
+}
+
+/// Writes a folder of files. An existing folder (or file) is replaced as a whole. If `path` is a symbolic link, its target is
+/// replaced.
 ///
 /// A folder cannot be renamed over one that is not empty: the two are exchanged, and the old one is removed. Where
 /// the file system cannot exchange two names in one step, the old folder is renamed first.
@@ -57,6 +73,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// # Errors
 /// [`FileError`] with what was at `path` still there.
 pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileError> {
+    let path = &behind_links(path);
     let part = beside(path, "part");
     let written = fill(&part, files).and_then(|()| swap(&part, path));
     if written.is_err() {
@@ -112,11 +129,39 @@ fn remove(path: &Path) -> Result<(), FileError> {
     removed.map_err(FileError::at(path))
 }
 
-/// Returns a name in the same folder (a rename must not cross file systems) that no other process uses.
+/// Checks that this process may create files in a folder.
+///
+/// # Errors
+/// The system's error: no permission, or a read-only file system.
+pub fn check_writable(folder: &Path) -> Result<(), Error> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: the name is a string that ends in a zero.
+    match unsafe { libc::access(name.as_ptr(), libc::W_OK | libc::X_OK) } {
+        0 => Ok(()),
+        _ => Err(Error::last_os_error()),
+    }
+}
+
+/// The target of a symbolic link; any other path as it is.
+fn behind_links(path: &Path) -> PathBuf {
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    let target = if is_link { path.canonicalize().ok() } else { None };
+    target.unwrap_or_else(|| path.to_owned())
+}
+
+/// Returns a name in the same folder (a rename must not cross file systems) that nobody uses: neither another process nor one
+/// of the same number that was killed.
 fn beside(path: &Path, what: &str) -> PathBuf {
-    let mut name: OsString = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.{what}", std::process::id()));
-    path.with_file_name(name)
+    let name = |number: u32| {
+        let mut name: OsString = path.file_name().unwrap_or_default().to_owned();
+        name.push(match number {
+            0 => format!(".{}.{what}", std::process::id()),
+            number => format!(".{}-{number}.{what}", std::process::id()),
+        });
+        path.with_file_name(name)
+    };
+    (0..).map(name).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| name(0))
 }
 
 #[cfg(test)]

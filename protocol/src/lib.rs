@@ -10,16 +10,18 @@
 //! | [`wire`] | the bytes of bins, estimates and descriptions |
 //! | [`lsl`] | streams of Lab Streaming Layer, and the library, which is loaded at run time |
 //! | [`bundle`] | a model on disk |
+//! | [`destination`] | where a program may write, so that nothing is lost |
 //! | [`endpoint`] | the address at which programs meet, for each side |
 //! | [`limits`], [`clock`], [`files`] | how large anything may be; the local clock; files that are complete or absent |
 //!
-//! Nothing here has a thread or a socket of its own, and only [`bundle`], [`files`] and [`lsl`] do I/O. Nothing here
+//! Nothing here has a thread or a socket of its own, and only [`bundle`], [`destination`], [`files`] and [`lsl`] do I/O. Nothing here
 //! knows an engine or a trainer.
 
 pub mod bin;
 pub mod binner;
 pub mod bundle;
 pub mod clock;
+pub mod destination;
 pub mod endpoint;
 pub mod estimate;
 pub mod files;

@@ -303,6 +303,8 @@ fn nothing_but_a_bundle_is_ever_replaced() {
     {
         std::fs::write(path(name), text).unwrap();
     }
+    std::fs::create_dir(path("other")).unwrap();
+    std::fs::write(path("other/manifest.toml"), "name = \"another program\"\n").unwrap();
     std::fs::create_dir(path("half")).unwrap();
     std::fs::write(path("half/weights.safetensors"), "weights of another program").unwrap();
     for (name, found) in [
@@ -311,7 +313,8 @@ fn nothing_but_a_bundle_is_ever_replaced() {
         ("mine/session.nwb", "a file"),
         ("other.ndt", "a file that is no bundle"),
         ("half", "a folder without manifest.toml"),
-        ("mine/..", "a folder that has no name of its own"),
+        ("mine/.", "a folder that holds session.nwb"),
+        ("other", "a folder with another program's manifest.toml"),
     ] {
         let error = model.write(&path(name)).unwrap_err().to_string();
         assert!(error.ends_with(&format!("found {found}; it was not touched")), "{name}: {error}");
@@ -319,7 +322,7 @@ fn nothing_but_a_bundle_is_ever_replaced() {
     assert_eq!(std::fs::read(path("mine/session.nwb")).unwrap(), b"a recording");
     assert_eq!(std::fs::read(path("notes.txt")).unwrap(), b"notes");
     assert_eq!(std::fs::read(path("other.ndt")).unwrap(), b"no tar");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "nothing is left beside");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5, "nothing is left beside");
 
     std::fs::create_dir(path("empty")).unwrap();
     for name in ["empty", "new", "new.ndt"] {

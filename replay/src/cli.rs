@@ -2,6 +2,7 @@
 
 pub mod inspect;
 pub mod listen;
+mod overwrite;
 pub mod play;
 pub mod simulate;
 

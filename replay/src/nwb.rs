@@ -6,5 +6,5 @@ mod reading;
 mod writing;
 
 pub use problem::ReadProblem;
-pub use reading::{ReadError, read};
+pub use reading::{RECORDING, ReadError, read};
 pub use writing::{WriteError, write};

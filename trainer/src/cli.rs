@@ -8,6 +8,7 @@ mod fetch;
 mod finetune;
 mod fit;
 mod nlb;
+mod overwrite;
 mod progress;
 mod report;
 #[cfg(feature = "sweep")]

@@ -15,6 +15,8 @@ mod archive;
 mod part;
 
 use archive::{Archive, Tries, Trouble};
+use ndt_protocol::destination::{Destination, DestinationError};
+use ndt_replay::nwb;
 use part::Part;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -64,8 +66,9 @@ pub struct FetchOptions {
     pub retry_wait: Duration,
     /// Longest silence within a response, and longest wait for its headers.
     pub stall: Duration,
-    /// Whether an existing file with the wrong contents is replaced, once the right file has been downloaded.
-    pub force: bool,
+    /// Whether an existing recording with other contents is replaced, once the right one has been downloaded. Any other file is
+    /// left as it is.
+    pub overwrite: bool,
 }
 
 impl Default for FetchOptions {
@@ -75,7 +78,7 @@ impl Default for FetchOptions {
             tries: 5,
             retry_wait: Duration::from_millis(500),
             stall: Duration::from_secs(30),
-            force: false,
+            overwrite: false,
         }
     }
 }
@@ -206,7 +209,9 @@ pub enum FetchError {
         name: String,
     },
     /// A file of the same name exists and has other contents.
-    #[error("{path}: expected sha256 {expected}, found {found}; it is left as it is (--force replaces it)")]
+    #[error(
+        "{path}: expected sha256 {expected}, found {found}; it is left as it is (--overwrite replaces a recording)"
+    )]
     Present {
         /// The file.
         path: PathBuf,
@@ -215,6 +220,9 @@ pub enum FetchError {
         /// Digest of the existing file.
         found: String,
     },
+    /// A file of the same name exists and is not a recording, or the folder cannot be written to.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// Another download uses the part.
     #[error("{path}: expected no other fetch of this file, found one that is running")]
     Busy {
@@ -297,16 +305,16 @@ pub fn fetch(
     let archive = Archive::new(options)?;
     let files = archive.files(set, tell)?;
     std::fs::create_dir_all(folder).map_err(at(folder))?;
-    check_space(&files, folder, options.force)?;
+    check_space(&files, folder, options.overwrite)?;
     files.iter().map(|file| bring(&archive, file, folder, tell)).collect()
 }
 
 /// Checks that the rest of the download fits on the disk, so that a long download does not end with a full disk.
-fn check_space(files: &[RemoteFile], folder: &Path, force: bool) -> Result<(), FetchError> {
+fn check_space(files: &[RemoteFile], folder: &Path, overwrite: bool) -> Result<(), FetchError> {
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
     let missing = |file: &RemoteFile| {
         let there = folder.join(&file.name);
-        let stays = there.exists() && (!force || length(&there) == file.bytes);
+        let stays = there.exists() && (!overwrite || length(&there) == file.bytes);
         if stays { 0 } else { file.bytes.saturating_sub(length(&part::path(folder, file))) }
     };
     let expected = files.iter().map(missing).fold(0, u64::saturating_add);
@@ -335,12 +343,12 @@ fn bring(
         resumed_from_bytes,
         seconds: started.elapsed().as_secs_f64(),
     };
-    if is_there(&path, file, archive.options.force)? {
+    if is_there(&path, file, archive.options.overwrite)? {
         return Ok(fetched(true, 0));
     }
     let mut part = Part::open(folder, file)?;
     // Another download may have finished between the check and the lock.
-    if is_there(&path, file, archive.options.force)? {
+    if is_there(&path, file, archive.options.overwrite)? {
         part.remove()?;
         return Ok(fetched(true, 0));
     }
@@ -365,12 +373,13 @@ fn bring(
         }
         tries.failed(&file.name, &why, tell)?;
     }
-    part.finish(&path, archive.options.force)?;
+    part.finish(&path, archive.options.overwrite)?;
     Ok(fetched(false, resumed))
 }
 
-/// Whether a file with the right contents exists. A file with other contents is an error unless it may be replaced.
-fn is_there(path: &Path, file: &RemoteFile, force: bool) -> Result<bool, FetchError> {
+/// Whether a file with the right contents exists. A file with other contents is an error
+/// unless it is a recording that may be replaced.
+fn is_there(path: &Path, file: &RemoteFile, overwrite: bool) -> Result<bool, FetchError> {
     let length = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(at(path)(error)),
@@ -381,7 +390,8 @@ fn is_there(path: &Path, file: &RemoteFile, force: bool) -> Result<bool, FetchEr
     if length == file.bytes && found == file.sha256 {
         return Ok(true);
     }
-    if force {
+    if overwrite {
+        Destination::check(path, nwb::RECORDING, true, [])?;
         return Ok(false);
     }
     Err(FetchError::Present { path: path.to_owned(), expected: file.sha256.clone(), found })

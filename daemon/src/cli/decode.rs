@@ -1,5 +1,6 @@
 //! `ndtd decode`.
 
+use super::overwrite::Overwrite;
 use super::{print, read_bundle};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,9 +22,11 @@ pub struct Decode {
     /// Safetensors file with the counts.
     #[arg(long)]
     counts: PathBuf,
-    /// Safetensors file to write. An existing file is overwritten.
+    /// Safetensors file to write.
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Number of threads [default: the number of CPUs]. The output does not depend on it.
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -34,6 +37,7 @@ pub struct Decode {
 
 impl Decode {
     pub fn execute(self) -> anyhow::Result<()> {
+        self.overwrite.check(&self.out, offline::DECODED, [&self.bundle, &self.counts])?;
         let bundle = read_bundle(&self.bundle)?;
         let cpus = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let Decode { counts, out, json, .. } = self;

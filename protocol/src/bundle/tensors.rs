@@ -1,7 +1,12 @@
 //! Named arrays of `f32` and their safetensors bytes: the form in which weights and golden vectors are stored.
 
+use crate::destination::first_bytes;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Largest header of which [`names`] reads the names.
+const HEADER_BYTES_MAX: u64 = 1 << 20;
 
 /// Arrays by name, each with its shape and its values in row-major order.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -41,6 +46,13 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, TensorsError> {
             .insert(name, (view.shape().to_vec(), values.iter().map(|b| f32::from_le_bytes(*b)).collect()));
     }
     Ok(tensors)
+}
+
+/// Reads the names of the arrays in a safetensors file, and nothing else of it; none where the file is of another format.
+pub fn names(path: &Path) -> Vec<String> {
+    let start = first_bytes(path, HEADER_BYTES_MAX);
+    let header = SafeTensors::read_metadata(&start).map(|(_, header)| header);
+    header.map_or_else(|_| Vec::new(), |header| header.tensors().into_keys().collect())
 }
 
 /// Writes arrays to safetensors bytes. The same arrays give the same bytes.

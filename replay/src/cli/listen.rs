@@ -1,11 +1,11 @@
 //! `ndt-replay listen`: counts, scores, checks and draws what a daemon publishes.
 
+use super::overwrite::Overwrite;
 use super::{print, seconds};
 use anyhow::{Context, bail};
 use clap::Args;
 use ndt_protocol::Estimate;
 use ndt_protocol::endpoint::{Endpoint, ListenSource};
-use ndt_protocol::files::write_file;
 use ndt_protocol::lsl::{Library, Query};
 use ndt_replay::listen::expectation::Expectation;
 use ndt_replay::listen::picture::Picture;
@@ -42,6 +42,8 @@ pub struct Listen {
     /// Write a picture (SVG) of decoded and true velocity and reaches. Needs a recording in --truth.
     #[arg(long, value_name = "FILE", requires = "truth")]
     picture: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Stop after this many estimates.
     #[arg(long)]
     count: Option<u64>,
@@ -74,11 +76,14 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
         idle: idle.map(|idle| seconds("--idle-s", idle)).transpose()?,
         first: seconds("--wait-s", options.wait_s)?,
     };
+    let inputs = options.truth.iter().chain(&options.expect);
+    let drawn = options.picture.as_ref().map(|path| options.overwrite.check(path, Picture::KIND, inputs));
+    let drawn = drawn.transpose()?;
     let truth = truth(options)?;
     let (mut tally, mut picture) = (Tally::new(None), None);
     if let Truth::Recording(session) = &truth {
         tally = Tally::new(session.series(TRUTH_SERIES).cloned());
-        picture = options.picture.as_ref().map(|path| (path, Picture::new(session)));
+        picture = drawn.map(|destination| (destination, Picture::new(session)));
     }
     if let Some(path) = &options.expect {
         tally = tally.against(Expectation::new(&FaultPlan::read(path)?));
@@ -109,8 +114,8 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
     }
     status.end();
     let summary = tally.summary();
-    if let Some((path, picture)) = &picture {
-        write_file(path, picture.svg(&summary).as_bytes())?;
+    if let Some((destination, picture)) = &picture {
+        destination.write(picture.svg(&summary).as_bytes())?;
     }
     if options.json { print(&serde_json::to_string_pretty(&summary)?) } else { print(&summary) }?;
     match summary.contract.map_or(0, |contract| contract.violations) {

@@ -1,5 +1,6 @@
 //! `ndt-replay play`: sends the bins of a recording to a socket or as a stream.
 
+use super::overwrite::Overwrite;
 use super::{print, seconds};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -58,6 +59,8 @@ pub struct Play {
     /// Write the whole fault plan to this file before the first bin is sent, for `listen --expect`.
     #[arg(long, requires = "faults", value_name = "FILE")]
     fault_plan: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Also offer this behaviour series as the stream NAME-behavior. Needs a stream in --to.
     #[arg(long, value_name = "SERIES", num_args = 0..=1, default_missing_value = TRUTH_SERIES)]
     behavior: Option<String>,
@@ -99,6 +102,9 @@ fn speed(text: &str) -> Result<Speed, String> {
 
 pub fn play(options: &Play) -> anyhow::Result<()> {
     let wait = seconds("--wait-s", options.wait_s)?;
+    if let Some(path) = &options.fault_plan {
+        options.overwrite.check(path, FaultPlan::KIND, [&options.file])?;
+    }
     let session = nwb::read(&options.file)?;
     let plan = Plan::new(&session, options.split.as_deref(), options.bin_ms, options.units.into())?;
     let report = match &options.to {

@@ -1,5 +1,6 @@
 //! `ndt-replay simulate`: writes a simulated session and prints what is in it.
 
+use super::overwrite::Overwrite;
 use super::print;
 use clap::Args;
 use ndt_replay::simulate::Recipe;
@@ -10,9 +11,11 @@ pub const EXAMPLE: &str = "Example: ndt-replay simulate --out session.nwb --tria
 
 #[derive(Args)]
 pub struct Simulate {
-    /// Path of the recording to write.
+    /// Path of the recording to write (NWB).
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Number of trials; a trial lasts about 1.7 s.
     #[arg(long, default_value_t = Recipe::default().trials)]
     trials: usize,
@@ -31,6 +34,7 @@ pub fn simulate(options: &Simulate) -> anyhow::Result<()> {
     let Simulate { trials, units, seed, .. } = *options;
     let recipe = Recipe { trials, units, heldout: options.heldout.unwrap_or(units / 4), seed };
     recipe.check()?;
+    options.overwrite.check(&options.out, nwb::RECORDING, [])?;
     let session = simulate::simulate(&recipe);
     nwb::write(&session, &options.out)?;
     print(&inspect::summarize(&session))

@@ -12,6 +12,7 @@ mod velocity;
 use super::{Summary, TRUTH_SERIES};
 use crate::session::Session;
 use canvas::{Anchor, Canvas};
+use ndt_protocol::destination::{Form, Kind, first_bytes};
 use ndt_protocol::{Estimate, Quality};
 use palette::{DECODED, GREY, INK, TRUE};
 use reaches::Reaches;
@@ -25,6 +26,12 @@ const RIGHT: f64 = 880.0;
 /// Name of the series in a recording that holds the position of the hand.
 const POSITION_SERIES: &str = "hand_pos";
 
+/// Title of every picture, by which one is known.
+const TITLE: &str = "Hand velocity, decoded bin by bin";
+
+/// Number of bytes at a picture's start that hold its title.
+const START_BYTES: u64 = 4096;
+
 /// Collects what a picture of a session shows.
 pub struct Picture {
     identifier: String,
@@ -33,6 +40,17 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// A picture, for the rule about what a program may replace: an SVG that begins with the title.
+    pub const KIND: Kind = Kind {
+        name: "a picture of an earlier run",
+        form: Form::File,
+        other: |path| {
+            let start = String::from_utf8_lossy(&first_bytes(path, START_BYTES)).into_owned();
+            let is_picture = start.starts_with("<svg") && start.contains(TITLE);
+            (!is_picture).then(|| "a file that is no picture of decoded velocity".to_owned())
+        },
+    };
+
     /// Prepares a picture of estimates for this recording.
     pub fn new(session: &Session) -> Picture {
         let trials = session.trials.iter().map(|trial| trial.interval).collect();
@@ -52,7 +70,7 @@ impl Picture {
     /// Draws the picture as an SVG document. `summary` gives the figures of the whole session.
     pub fn svg(&self, summary: &Summary) -> String {
         let mut canvas = Canvas::new();
-        canvas.title(LEFT, 28.0, "Hand velocity, decoded bin by bin");
+        canvas.title(LEFT, 28.0, TITLE);
         canvas.text(LEFT, 48.0, Anchor::Start, GREY, &self.subtitle(summary));
         line_key(&mut canvas, 28.0);
         let curves_end = self.velocity.draw(&mut canvas, LEFT, RIGHT, 64.0);

@@ -10,6 +10,7 @@ use super::behavior::behavior;
 use super::problem::{ReadProblem, content};
 use crate::h5::{self, Group, H5Error, Kind};
 use crate::session::{Interval, Session, Trial, Unit, Value};
+use ndt_protocol::destination::{Form, Kind as OutputKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,16 @@ pub struct ReadError {
     /// What is wrong with it.
     pub problem: ReadProblem,
 }
+
+/// A recording, for the rule about what a program may replace: an NWB file of any version.
+pub const RECORDING: OutputKind = OutputKind {
+    name: "a recording",
+    form: Form::File,
+    other: |path| {
+        let is_nwb = h5::open(path).is_ok_and(|root| root.text_attribute("nwb_version").is_some());
+        (!is_nwb).then(|| "a file that is no NWB recording".to_owned())
+    },
+};
 
 /// Reads a recording. Times are seconds from the reference time of the file, behaviour is in SI units.
 ///

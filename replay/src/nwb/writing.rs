@@ -8,6 +8,7 @@
 
 use crate::h5::{self, Dataset, Group, H5Error};
 use crate::session::{Series, Session, Trial, Value};
+use ndt_protocol::files::{self, FileError};
 use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -28,13 +29,8 @@ const DEVICE: &str = "/general/devices/electrode_array";
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The file system refused to create or rename the file.
-    #[error("write {}: {error}", path.display())]
-    File {
-        /// Path of the file.
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
+    #[error("write {0}")]
+    File(#[from] FileError),
     /// HDF5 could not write a part of the file.
     #[error("write {}: {error}", path.display())]
     H5 {
@@ -70,20 +66,10 @@ pub enum WriteError {
 /// [`WriteError`]; a file that was at `path` is then unchanged, and no temporary file is left.
 pub fn write(session: &Session, path: &Path) -> Result<(), WriteError> {
     check(session)?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".part");
-    let beside = PathBuf::from(beside);
-    let refused = |error| WriteError::File { path: path.to_owned(), error };
-    // HDF5 could create the file itself, but the system's message is plainer than HDF5's if that fails.
-    std::fs::File::create(&beside).map_err(refused)?;
     let mut layout = Layout::of(session);
-    let written = layout.file(&beside).map_err(|error| WriteError::H5 { path: path.to_owned(), error });
-    let placed = written.and_then(|()| std::fs::rename(&beside, path).map_err(refused));
-    if placed.is_err() {
-        // Best effort: the error that matters is the returned one.
-        let _ = std::fs::remove_file(&beside);
-    }
-    placed
+    files::fill_file(path, |part| {
+        layout.file(part).map_err(|error| WriteError::H5 { path: path.to_owned(), error })
+    })
 }
 
 /// Refuses a session that does not fit the layout, before any file is touched.

@@ -1,10 +1,12 @@
 //! `ndt-train baselines`: fits and scores the baseline decoders, and prints a table of them.
 
+use super::overwrite::Overwrite;
 use super::progress::style;
 use super::report;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
+use ndt_protocol::Bundle;
 use ndt_replay::nwb;
 use ndt_trainer::baselines::gru::GruSettings;
 use ndt_trainer::baselines::runs::{self, Runs};
@@ -54,6 +56,8 @@ pub struct Baselines {
     /// `val`); for held-in units the names end in -heldin. The bundles decode the velocity at the bin's centre.
     #[arg(long)]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -86,6 +90,16 @@ impl Method {
     }
 }
 
+impl Method {
+    /// Whether the daemon can run the decoder, so that `--out` gets a bundle of it.
+    fn has_bundle(self) -> bool {
+        match self {
+            Method::Smoothing | Method::Wiener => true,
+            Method::Kalman | Method::Gru | Method::Poisson => false,
+        }
+    }
+}
+
 /// The units that the decoders see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Units {
@@ -104,13 +118,31 @@ impl Units {
     }
 }
 
+impl Baselines {
+    /// Paths of all bundles that may be written.
+    fn bundle_paths(&self, units: &[Units], methods: &[Method]) -> Vec<PathBuf> {
+        let Some(out) = &self.out else { return Vec::new() };
+        let linear = || methods.iter().filter(|method| method.has_bundle());
+        units.iter().flat_map(|units| linear().map(|method| bundle_path(out, *units, *method))).collect()
+    }
+}
+
+/// Path of the bundle of a decoder.
+fn bundle_path(out: &Path, units: Units, method: Method) -> PathBuf {
+    let ending = if units == Units::All { "" } else { "-heldin" };
+    out.join(format!("{}{ending}", format!("{method:?}").to_lowercase()))
+}
+
 /// Carries out the command; returns its report.
 pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
-    let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
     let units =
         if command.units.is_empty() { vec![Units::All, Units::Heldin] } else { command.units.clone() };
     let methods =
         if command.only.is_empty() { Method::value_variants().to_vec() } else { command.only.clone() };
+    for path in command.bundle_paths(&units, &methods) {
+        command.overwrite.check(&path, Bundle::kind(&path), &command.data)?;
+    }
+    let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
     let settings = GruSettings { width: command.gru_width, epochs: command.gru_epochs, ..Default::default() };
     let bar = ProgressBar::new(0).with_style(style("{prefix} {bar:30} {msg}  {elapsed}"));
     let mut rows = Vec::new();
@@ -158,8 +190,8 @@ fn export(
         return Ok(());
     };
     let training = provenance(&command.data, 0, 0, None)?;
-    let ending = if units == Units::All { "" } else { "-heldin" };
-    let path = out.join(format!("{}{ending}", format!("{method:?}").to_lowercase()));
+    let path = bundle_path(out, units, method);
+    command.overwrite.check(&path, Bundle::kind(&path), &command.data)?;
     std::fs::create_dir_all(out).with_context(|| format!("folder {}", out.display()))?;
     let manifest = best.bundle(data, training)?.write(&path)?;
     eprintln!("{}", report::bundle(&manifest, &path));

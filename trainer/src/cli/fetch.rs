@@ -1,5 +1,6 @@
 //! `ndt-train fetch`: downloads the published MC_Maze recordings.
 
+use super::overwrite::Overwrite;
 use super::progress::style;
 use anyhow::Context;
 use clap::Args;
@@ -11,8 +12,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub const HELP: &str = "\
-The same command resumes an interrupted download. Files that exist are checked, and kept if their contents are right. The
-first of ALL_PROXY, HTTPS_PROXY and HTTP_PROXY that is set is used, except for the hosts in NO_PROXY.
+The same command resumes an interrupted download. Files that exist are checked, and kept if their contents are right. Recordings
+of the same names with other contents are replaced with --overwrite, and other files never. The first of ALL_PROXY, HTTPS_PROXY and HTTP_PROXY that is set is used, except for the hosts in NO_PROXY.
 
 Examples:
   ndt-train fetch mc_maze_small --out data
@@ -30,9 +31,8 @@ pub struct Fetch {
     /// List the files and download nothing.
     #[arg(long)]
     list: bool,
-    /// Replace existing files of the same names whose contents differ.
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Base URL of the archive's API, or of a mirror with the same API.
     #[arg(long, value_name = "URL", default_value = fetch::API)]
     api: String,
@@ -58,7 +58,7 @@ pub fn fetch(command: &Fetch) -> anyhow::Result<String> {
         tries: command.tries,
         retry_wait: Duration::from_millis(command.retry_wait_ms),
         stall: Duration::from_secs(command.stall_s),
-        force: command.force,
+        overwrite: command.overwrite.is_given(),
     };
     let (set, mut progress) = (&command.set, Progress::new());
     let mut tell = |event: Event| progress.show(event);

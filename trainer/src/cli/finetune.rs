@@ -1,5 +1,6 @@
 //! `ndt-train finetune`: adapts a bundle to a new session.
 
+use super::overwrite::Overwrite;
 use super::progress::{FitProgress, ProgressForm};
 use super::report;
 use anyhow::Context;
@@ -35,10 +36,11 @@ pub struct Finetune {
     /// NWB recordings of the new session; all must have the same units.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Path of the new bundle: a folder, or a file whose name ends in .ndt. A bundle that is there is replaced; anything else
-    /// is refused at the start.
+    /// Path of the new bundle: a folder, or a file whose name ends in .ndt.
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Fit the read-in, the rates and the velocity head alone. The body stays as it is, bit by bit.
     #[arg(long)]
     interface_only: bool,
@@ -62,7 +64,8 @@ pub struct Finetune {
 
 /// Carries out the command; returns its report.
 pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
-    Bundle::check_destination(&command.out)?;
+    let inputs = command.data.iter().chain([&command.bundle]).chain(&command.config);
+    command.overwrite.check(&command.out, Bundle::kind(&command.out), inputs)?;
     let mut config = command.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
     config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
     let parent =

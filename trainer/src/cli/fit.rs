@@ -8,7 +8,6 @@ pub use options::Fit;
 use super::progress::FitProgress;
 use super::report;
 use anyhow::Context;
-use ndt_protocol::Bundle;
 use ndt_trainer::export;
 use ndt_trainer::recipe::{Prepared, provenance};
 use ndt_trainer::training;
@@ -20,11 +19,14 @@ Example: ndt-train fit --data session.nwb --bin-ms 20 --out model";
 
 /// Carries out the command; returns its report.
 pub fn fit(command: &Fit) -> anyhow::Result<String> {
+    if command.is_surely_together() {
+        command.check_destinations()?;
+    }
     let sessions = command.read()?;
     if command.wants_separate(&sessions) {
         return sessions::fit(command, &sessions);
     }
-    Bundle::check_destination(&command.out)?;
+    command.check_destinations()?;
     let Prepared { data, config, notes } = command.recipe().prepare(&sessions)?;
     for note in &notes {
         eprintln!("note: {note}");

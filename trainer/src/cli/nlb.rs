@@ -1,5 +1,6 @@
 //! `ndt-train nlb`: makes the tensors, submissions and scores of the Neural Latents Benchmark.
 
+use super::overwrite::Overwrite;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use ndt_protocol::Bundle;
@@ -56,6 +57,8 @@ pub struct WriteTensors {
     /// Path of the tensors (HDF5).
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 /// The options of `nlb submit`.
@@ -69,6 +72,8 @@ pub struct Submit {
     /// Path of the submission (HDF5).
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 /// The options of `nlb score`.
@@ -137,7 +142,9 @@ struct Windows {
 pub fn nlb(command: &Nlb) -> anyhow::Result<String> {
     match command {
         Nlb::Tensors(command) => {
+            let out = command.overwrite.check(&command.out, store::TENSORS, &command.windows.data)?;
             let tensors = command.windows.tensors(command.bin_ms)?;
+            out.check_again()?;
             store::write_tensors(&tensors, &command.out)?;
             Ok(format!("{}tensors in {}", summary(&tensors), command.out.display()))
         }
@@ -147,6 +154,8 @@ pub fn nlb(command: &Nlb) -> anyhow::Result<String> {
 }
 
 fn submit(command: &Submit) -> anyhow::Result<String> {
+    let inputs = command.windows.data.iter().chain([&command.bundle]);
+    let out = command.overwrite.check(&command.out, store::SUBMISSION, inputs)?;
     let bundle =
         Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
     let width_ms = bundle.manifest.bin_width_ms;
@@ -156,6 +165,7 @@ fn submit(command: &Submit) -> anyhow::Result<String> {
     );
     let tensors = command.windows.tensors(width_ms as usize)?;
     let predicted = submission::predict(&bundle, &tensors)?;
+    out.check_again()?;
     store::write_submission(&predicted, &command.out)?;
     let mut text = summary(&tensors);
     writeln!(text, "no forward rates: the model predicts no bin later than the one it sees")?;

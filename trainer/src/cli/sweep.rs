@@ -5,6 +5,7 @@ use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar};
 use ndt_replay::stop;
+use ndt_trainer::sweep::claim;
 use ndt_trainer::sweep::local::{self, Local};
 use ndt_trainer::sweep::plan::{Plan, Run};
 #[cfg(feature = "plots")]
@@ -34,7 +35,7 @@ The file says what is fitted. Its paths are relative to the file, and all keys e
   model.window-ms = { low = 200, high = 600, step = 100 }
   optimiser.learning-rate = { low = 1e-3, high = 1e-2, scale = \"log\" }
 
-The folder gets ranking.csv, scores.svg, best.toml, and a folder for each run with its bundle. Finished runs are not repeated:
+The folder must be new or a sweep's; the sweep adds to it and replaces nothing else. It gets ranking.csv, scores.svg, best.toml, and a folder for each run with its bundle. Finished runs are not repeated:
 after an interruption the same command continues, and one more value in the file costs only the runs that it adds.
 
 Examples:
@@ -100,6 +101,7 @@ pub fn sweep(command: &Sweep) -> anyhow::Result<String> {
     let is_slurm = command.executor == Executor::Slurm;
     ensure!(is_slurm || !command.no_wait, "expected --executor slurm with --no-wait, found local");
     let plan = Plan::read(&command.config)?;
+    claim(&plan, [&command.config])?;
     eprintln!("{} points, {} runs in {}", plan.points.len(), plan.runs.len(), plan.out.display());
     let states = if command.collect {
         plan.runs.iter().map(|run| run.state(&plan)).collect()

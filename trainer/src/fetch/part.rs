@@ -99,7 +99,7 @@ impl<'a> Part<'a> {
     }
 
     /// Verifies the file: renames it if its digest is right, and removes it otherwise.
-    pub fn finish(self, to: &Path, force: bool) -> Result<(), FetchError> {
+    pub fn finish(self, to: &Path, overwrite: bool) -> Result<(), FetchError> {
         let found = digits(self.hash.clone());
         if found != self.wanted.sha256 {
             let (name, expected) = (self.wanted.name.clone(), self.wanted.sha256.clone());
@@ -107,7 +107,7 @@ impl<'a> Part<'a> {
             return Err(FetchError::Digest { name, expected, found });
         }
         self.file.sync_all().map_err(|error| self.unwritten(error))?;
-        if !force && std::fs::symlink_metadata(to).is_ok() {
+        if !overwrite && std::fs::symlink_metadata(to).is_ok() {
             let found = "a file that was created meanwhile".to_owned();
             return Err(FetchError::Present {
                 path: to.to_owned(),

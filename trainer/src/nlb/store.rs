@@ -2,20 +2,17 @@
 
 use super::array::Tensor;
 use super::tensors::Tensors;
+use ndt_protocol::destination::{Form, Kind};
+use ndt_protocol::files::{self, FileError};
 use ndt_replay::h5::{self, Group, H5Error};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file cannot be created or renamed.
-    #[error("write {}: {error}", path.display())]
-    Place {
-        /// Path of the file.
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
+    #[error("write {0}")]
+    Place(#[from] FileError),
     /// HDF5 cannot read or write a part of the file.
     #[error(transparent)]
     H5(#[from] H5Error),
@@ -35,6 +32,38 @@ pub enum StoreError {
         /// The number.
         found: i64,
     },
+}
+
+/// Tensors, for the rule about what a program may replace: an HDF5 file with the training spikes at its root.
+pub const TENSORS: Kind = Kind {
+    name: "the tensors of an earlier run",
+    form: Form::File,
+    other: |path| {
+        let is_ours = h5::open(path).is_ok_and(|root| root.has(TRAIN_SPIKES));
+        (!is_ours).then(|| "a file that holds no tensors".to_owned())
+    },
+};
+
+/// A submission, for the rule about what a program may replace: an HDF5 file in which a group holds predicted rates.
+pub const SUBMISSION: Kind = Kind {
+    name: "a submission",
+    form: Form::File,
+    other: |path| (!holds_rates(path).unwrap_or(false)).then(|| "a file that is no submission".to_owned()),
+};
+
+/// Name of the array at the root of every file of tensors.
+const TRAIN_SPIKES: &str = "train_spikes_heldin";
+/// Name of the array in the group of every submission.
+const TRAIN_RATES: &str = "train_rates_heldin";
+
+fn holds_rates(path: &Path) -> Result<bool, H5Error> {
+    let root = h5::open(path)?;
+    for name in root.members()? {
+        if root.is_group(&name)? && root.group(&name)?.has(TRAIN_RATES) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Predicted rates in the benchmark's layout: spikes per bin, `[trials, bins, neurons]`.
@@ -59,7 +88,7 @@ pub struct Submission {
 pub fn write_tensors(tensors: &Tensors, path: &Path) -> Result<(), StoreError> {
     create(path, |root| {
         let (train, eval) = (&tensors.train, &tensors.eval);
-        write(root, "train_spikes_heldin", Some(&train.heldin))?;
+        write(root, TRAIN_SPIKES, Some(&train.heldin))?;
         write(root, "train_spikes_heldout", train.heldout.as_ref())?;
         write(root, "train_spikes_heldin_forward", train.forward.as_ref().map(|(heldin, _)| heldin))?;
         write(root, "train_spikes_heldout_forward", train.forward.as_ref().map(|(_, heldout)| heldout))?;
@@ -92,7 +121,7 @@ pub fn write_tensors(tensors: &Tensors, path: &Path) -> Result<(), StoreError> {
 pub fn write_submission(submission: &Submission, path: &Path) -> Result<(), StoreError> {
     create(path, |root| {
         let group = root.create_group(&submission.group)?;
-        write(&group, "train_rates_heldin", Some(&submission.train.0))?;
+        write(&group, TRAIN_RATES, Some(&submission.train.0))?;
         write(&group, "train_rates_heldout", Some(&submission.train.1))?;
         write(&group, "eval_rates_heldin", Some(&submission.eval.0))?;
         write(&group, "eval_rates_heldout", Some(&submission.eval.1))?;
@@ -141,20 +170,9 @@ fn write(group: &Group, name: &str, tensor: Option<&Tensor>) -> Result<(), Store
 
 /// Writes a file under another name and renames it, so that a reader never sees a part of it.
 fn create(path: &Path, fill: impl FnOnce(&Group) -> Result<(), StoreError>) -> Result<(), StoreError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".part");
-    let beside = PathBuf::from(beside);
-    let refused = |error| StoreError::Place { path: path.to_owned(), error };
-    // For a missing folder HDF5 would report only that it cannot create a file.
-    std::fs::File::create(&beside).map_err(refused)?;
-    let filled = h5::create(&beside).map_err(StoreError::from).and_then(|root| {
+    files::fill_file(path, |part| {
+        let root = h5::create(part)?;
         fill(&root)?;
         Ok(root.flush()?)
-    });
-    let placed = filled.and_then(|()| std::fs::rename(&beside, path).map_err(refused));
-    if placed.is_err() {
-        // A failure here does not matter beside the error that is returned.
-        let _ = std::fs::remove_file(&beside);
-    }
-    placed
+    })
 }

@@ -51,7 +51,7 @@ impl Local {
         stop: &AtomicBool,
         watch: &mut dyn FnMut(&[State]),
     ) -> Result<Vec<State>, SweepError> {
-        let _lock = lock(&plan.out)?;
+        let _lock = lock(plan)?;
         let mut states: Vec<State> = plan.runs.iter().map(|run| run.state(plan)).collect();
         let is_open = |run: &usize| !matches!(states[*run], State::Done(_));
         let mut waiting = (0..plan.runs.len()).filter(is_open).collect::<Vec<_>>().into_iter();

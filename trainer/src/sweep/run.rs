@@ -139,7 +139,8 @@ pub fn arguments(plan: &Plan) -> Vec<OsString> {
     arguments.extend(plan.data.iter().map(|path| path.clone().into_os_string()));
     let bin_ms = plan.bin_ms.to_string();
     let rest = ["--bin-ms", &bin_ms, "--config", CONFIG, "--out", "model", "--resume", "--progress", "json"];
-    arguments.extend(rest.into_iter().chain(["--json"]).map(OsString::from));
+    // A fit that was killed between its bundle and its result is fitted again, in the same folder.
+    arguments.extend(rest.into_iter().chain(["--json", "--overwrite"]).map(OsString::from));
     arguments
 }
 

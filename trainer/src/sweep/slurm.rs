@@ -96,7 +96,7 @@ impl Slurm {
     /// # Errors
     /// [`SweepError`] when files cannot be written, another sweep uses the folder, or Slurm is missing or refuses the jobs.
     pub fn submit(&self, plan: &Plan) -> Result<Submission, SweepError> {
-        let lock = lock(&plan.out)?;
+        let lock = lock(plan)?;
         let queued = queued(plan)?;
         let is_open =
             |run: &&Run| !matches!(run.state(plan), State::Done(_)) && !queued.contains_key(&run.name);

@@ -9,6 +9,7 @@ use super::scores::{Scored, Scores};
 use crate::config::Config;
 use burn::optim::ModuleOptimizer;
 use ndt_protocol::bundle::tensors::{self, Tensors};
+use ndt_protocol::destination::{Destination, DestinationError, Form, Kind, other_folder};
 use ndt_protocol::files::{self, FileError};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,13 @@ const WEIGHTS: &str = "weights.safetensors";
 const BEST: &str = "best.safetensors";
 const OPTIMISER: &str = "optimiser.burnpack";
 const TEACHER: &str = "teacher.safetensors";
+
+/// A checkpoint of any version, for the rule about what a program may replace.
+pub const KIND: Kind = Kind {
+    name: "a checkpoint",
+    form: Form::Folder,
+    other: |path| other_folder(path, &[WEIGHTS, BEST, OPTIMISER, TEACHER], PROGRESS),
+};
 
 /// Where and how often a fit writes a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +61,9 @@ pub enum CheckpointError {
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Something other than a checkpoint lies where the checkpoint is to be written.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// A file's contents are damaged.
     #[error("expected a checkpoint in {file}, found {found}")]
     Damaged {
@@ -102,6 +113,7 @@ impl Checkpoint {
         config: &Config,
         data: &str,
     ) -> Result<(), CheckpointError> {
+        Destination::check(folder, KIND, true, [])?;
         let progress = Progress {
             version: VERSION,
             epoch: self.epoch,

@@ -4,6 +4,7 @@
 mod disk;
 mod server;
 
+use ndt_replay::simulate::{Recipe, simulate};
 use serde_json::{Value, json};
 use server::{Asset, Server};
 use std::path::{Path, PathBuf};
@@ -265,23 +266,31 @@ fn parts_of_another_version_are_not_continued() {
 }
 
 #[test]
-fn another_file_of_the_same_name_is_left_unless_forced() {
+fn another_file_of_the_same_name_is_left_unless_it_is_a_recording_and_may_be_replaced() {
     let (server, folder) = one_file();
     let path = folder.path().join(nwb(&server)[0].name());
+    let kept = std::cell::RefCell::new(b"precious".to_vec());
     std::fs::write(&path, "precious").unwrap();
     let failing = |arguments: &[&str]| {
         let output = program(&server, folder.path()).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        assert_eq!(std::fs::read(&path).unwrap(), *kept.borrow());
         errors(&output)
     };
     let error = failing(&[]);
-    assert!(error.contains("it is left as it is (--force replaces it)"), "{error}");
+    assert!(error.contains("it is left as it is (--overwrite replaces a recording)"), "{error}");
     assert!(server.ranges().is_empty());
-    // With --force the existing file stays until the right one has been downloaded.
+    // With --overwrite only a recording is replaced, and it stays until the right one has been downloaded.
+    let error = failing(&["--overwrite"]);
+    assert!(error.contains("found a file that is no NWB recording; it was not touched"), "{error}");
+    assert!(server.ranges().is_empty());
+    let session = simulate(&Recipe { trials: 2, units: 2, heldout: 0, seed: 1 });
+    ndt_replay::nwb::write(&session, &path).unwrap();
+    kept.replace(std::fs::read(&path).unwrap());
+    failing(&[]);
     server.state().cuts = [100, 0].into();
-    failing(&["--force", "--tries", "2"]);
-    fetched(&server, folder.path(), &["--force"]);
+    failing(&["--overwrite", "--tries", "2"]);
+    fetched(&server, folder.path(), &["--overwrite"]);
 }
 
 #[test]

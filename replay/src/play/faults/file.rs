@@ -3,6 +3,7 @@
 //! The head and the faults tell people what will go wrong. The sendings are for programs that check the daemon's answers.
 
 use super::{FaultEvent, FaultPlan, Faults, Sending};
+use ndt_protocol::destination::{Form, Kind, first_bytes};
 use ndt_protocol::files::{FileError, write_file};
 use ndt_protocol::limits::CHANNELS_MAX;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// kind of fault, a new or renamed field, another meaning of a field, other draws from the same seed. The golden file of the
 /// version holds every kind of fault and is never rewritten, so that a test fails until the version has risen.
 pub const VERSION: u32 = 1;
+
+/// Longest head that is looked for in a file that may be a fault plan of another version.
+const HEAD_BYTES_MAX: u64 = 1 << 16;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -67,6 +71,18 @@ pub enum FaultPlanError {
 }
 
 impl FaultPlan {
+    /// A fault plan of any version, for the rule about what a program may replace.
+    pub const KIND: Kind = Kind {
+        name: "a fault plan",
+        form: Form::File,
+        other: |path| {
+            let start = first_bytes(path, HEAD_BYTES_MAX);
+            let head = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let is_plan = serde_json::from_slice::<AnyHead>(head).is_ok();
+            (!is_plan).then(|| "a file that is no fault plan".to_owned())
+        },
+    };
+
     /// Lines that say what will go wrong: the head and the faults.
     pub fn announcement(&self) -> impl Iterator<Item = String> {
         let head = Head {

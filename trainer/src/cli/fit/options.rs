@@ -1,11 +1,15 @@
 //! The options of `ndt-train fit`.
 
+use crate::cli::overwrite::Overwrite;
 use crate::cli::progress::ProgressForm;
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
+use ndt_protocol::Bundle;
+use ndt_protocol::destination::{Destination, DestinationError};
 use ndt_replay::nwb;
 use ndt_replay::session::Session;
 use ndt_trainer::recipe::{self, Recipe};
-use ndt_trainer::training::{Checkpoints, ComputeDevice};
+use ndt_trainer::training::{Checkpoints, ComputeDevice, checkpoint};
 use std::path::PathBuf;
 
 /// The options of `fit`.
@@ -17,10 +21,11 @@ pub struct Fit {
     /// How several recordings are fitted [default: together if their units are the same, else separate].
     #[arg(long, value_enum)]
     pub sessions: Option<SessionsMode>,
-    /// Path of the bundle: a folder, or a file whose name ends in .ndt. A bundle that is there is replaced; anything else is
-    /// refused before the fit.
+    /// Path of the bundle: a folder, or a file whose name ends in .ndt.
     #[arg(long)]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub overwrite: Overwrite,
     /// Configuration file (TOML). Keys that it leaves out have default values.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -46,7 +51,8 @@ pub struct Fit {
     /// Vulkan only so far).
     #[arg(long, default_value = "cpu")]
     pub device: ComputeDevice,
-    /// Resume from OUT.checkpoint, if it exists.
+    /// Resume from OUT.checkpoint, if it exists. Without this option a checkpoint that is there is refused, or with --overwrite
+    /// replaced.
     #[arg(long)]
     pub resume: bool,
     /// Form of the progress on standard error.
@@ -106,6 +112,30 @@ impl Fit {
         match self.sessions {
             Some(mode) => mode == SessionsMode::Separate,
             None => recipe::units_differ(sessions),
+        }
+    }
+
+    /// The files that the fit reads.
+    pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
+        self.data.iter().chain(&self.config)
+    }
+
+    /// Whether the command line alone says that one bundle is fitted, to which no other recording than these belongs.
+    pub fn is_surely_together(&self) -> bool {
+        match self.sessions {
+            Some(mode) => mode == SessionsMode::Together,
+            None => self.data.len() == 1,
+        }
+    }
+
+    /// Checks that the bundle and its checkpoints may be written.
+    pub fn check_destinations(&self) -> anyhow::Result<()> {
+        self.overwrite.check(&self.out, Bundle::kind(&self.out), self.inputs())?;
+        let Checkpoints { folder, resume, .. } = self.checkpoints();
+        let overwrite = resume || self.overwrite.is_given();
+        match Destination::check(&folder, checkpoint::KIND, overwrite, self.inputs()) {
+            Err(error @ DestinationError::Exists { .. }) => Err(anyhow!("{error}, --resume goes on from it")),
+            checked => Ok(checked.map(drop)?),
         }
     }
 

@@ -17,7 +17,10 @@ pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
     ensure!(!command.resume, "expected sessions of the same units with --resume, found separate ones");
     ensure!(command.device == ComputeDevice::Cpu, "expected device cpu for separate sessions, found another");
     let names = names(&command.data)?;
-    names.iter().try_for_each(|name| Bundle::check_destination(&command.out.join(name)))?;
+    for name in &names {
+        let path = command.out.join(name);
+        command.overwrite.check(&path, Bundle::kind(&path), command.inputs())?;
+    }
     let (data, config) = command.recipe().prepare_separate(sessions)?;
     eprintln!("note: separate sessions have no teacher and no heads for later bins");
     for (name, data) in names.iter().zip(&data) {
