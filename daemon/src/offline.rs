@@ -225,7 +225,7 @@ fn written(answers: Answers, trials: usize, bins: usize, manifest: &Manifest) ->
     if manifest.units() > 0 {
         arrays.insert("log_rates".to_owned(), (shape(manifest.units()), log_rates));
     }
-    if manifest.velocity.is_some() {
+    if manifest.velocity().is_some() {
         arrays.insert("velocity".to_owned(), (shape(manifest.velocity_dims()), velocity));
     }
     tensors::to_bytes(&arrays)

@@ -9,7 +9,7 @@ use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_replay::session::{Interval, Session};
 
 /// A readout as a bundle's manifest describes it: behaviour series, number of components, unit and lag.
-pub use ndt_protocol::bundle::manifest::Velocity as Readout;
+pub use ndt_protocol::bundle::manifest::Readout;
 
 /// Longest gap between two samples across which behaviour is interpolated, s.
 const GAP_S: f64 = 0.1;
