@@ -1,5 +1,7 @@
-//! What a readout decodes. Manifest, dataset, precision and reports match this enum exhaustively: whoever adds a quantity is
-//! asked at every place what it means there.
+//! The quantities of the hand that a readout can decode, and what programs must know of each: its name, its unit, where it
+//! comes from, and whether it can be published.
+//!
+//! The recipe for a new one is in `tests/CONTRIBUTING.md`, with what catches a step that was forgotten.
 
 /// A quantity of the hand that a model can be fitted to and read out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +27,12 @@ impl Quantity {
         }
     }
 
-    /// Behaviour series of a recording that the quantity is computed from.
-    pub const fn recorded_series(self) -> &'static str {
+    /// Behaviour series of a recording that the quantity is taken from or computed from. Of those that a recording has, the
+    /// first one is used.
+    pub const fn recorded_series(self) -> &'static [&'static str] {
         match self {
-            Quantity::Velocity | Quantity::Speed => "hand_vel",
-            Quantity::Position => "hand_pos",
+            Quantity::Velocity | Quantity::Speed => &["hand_vel"],
+            Quantity::Position => &["hand_pos"],
         }
     }
 
@@ -70,6 +73,15 @@ impl Quantity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_quantity_has_a_name_of_its_own_and_what_is_published_is_in_metres_per_second() {
+        for (at, quantity) in Quantity::ALL.into_iter().enumerate() {
+            let others = &Quantity::ALL[at + 1..];
+            assert!(others.iter().all(|other| other.series() != quantity.series()), "{quantity:?}");
+            assert!(!quantity.is_publishable() || quantity.unit() == "m/s", "{quantity:?}");
+        }
+    }
 
     #[test]
     fn a_readout_is_known_by_its_series_and_otherwise_by_its_unit() {
