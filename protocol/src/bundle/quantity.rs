@@ -10,19 +10,23 @@ pub enum Quantity {
     Velocity,
     /// Speed, m/s: the length of the velocity.
     Speed,
+    /// Acceleration, m/s^2: as recorded, or the change of the velocity.
+    Acceleration,
     /// Position, m.
     Position,
 }
 
 impl Quantity {
     /// All quantities.
-    pub const ALL: [Quantity; 3] = [Quantity::Velocity, Quantity::Speed, Quantity::Position];
+    pub const ALL: [Quantity; 4] =
+        [Quantity::Velocity, Quantity::Speed, Quantity::Acceleration, Quantity::Position];
 
     /// Name of the quantity in manifests, configurations and reports.
     pub const fn series(self) -> &'static str {
         match self {
             Quantity::Velocity => "hand_vel",
             Quantity::Speed => "hand_speed",
+            Quantity::Acceleration => "hand_acc",
             Quantity::Position => "hand_pos",
         }
     }
@@ -32,6 +36,7 @@ impl Quantity {
     pub const fn recorded_series(self) -> &'static [&'static str] {
         match self {
             Quantity::Velocity | Quantity::Speed => &["hand_vel"],
+            Quantity::Acceleration => &["hand_acc", "hand_vel"],
             Quantity::Position => &["hand_pos"],
         }
     }
@@ -40,6 +45,7 @@ impl Quantity {
     pub const fn unit(self) -> &'static str {
         match self {
             Quantity::Velocity | Quantity::Speed => "m/s",
+            Quantity::Acceleration => "m/s^2",
             Quantity::Position => "m",
         }
     }
@@ -47,7 +53,7 @@ impl Quantity {
     /// Number of components, computed from a series with `recorded` components.
     pub const fn dims(self, recorded: usize) -> usize {
         match self {
-            Quantity::Velocity | Quantity::Position => recorded,
+            Quantity::Velocity | Quantity::Acceleration | Quantity::Position => recorded,
             Quantity::Speed => 1,
         }
     }
@@ -56,7 +62,7 @@ impl Quantity {
     pub const fn is_publishable(self) -> bool {
         match self {
             Quantity::Velocity => true,
-            Quantity::Speed | Quantity::Position => false,
+            Quantity::Speed | Quantity::Acceleration | Quantity::Position => false,
         }
     }
 

@@ -106,9 +106,17 @@ fn si(recorded: &str) -> (String, f64) {
     }
 }
 
-/// Returns what stands after the SI unit of a rate of change; `None` if `time` is no second.
+/// Returns what stands after the SI unit of a first or second rate of change: `/s` or `/s^2`. `None` if `time` is neither a
+/// second nor its square.
 fn per_time(time: &str) -> Option<&'static str> {
-    ["s", "sec", "second", "seconds"].contains(&time).then_some("/s")
+    let is_second = |time: &str| ["s", "sec", "second", "seconds"].contains(&time.trim());
+    let is_square = match time.split_once('/').or_else(|| time.split_once(" per ")) {
+        Some((first, second)) => is_second(first) && is_second(second),
+        None => ["^2", "**2", "2", "²", " squared"]
+            .iter()
+            .any(|square| time.strip_suffix(square).is_some_and(is_second)),
+    };
+    if is_second(time) { Some("/s") } else { is_square.then_some("/s^2") }
 }
 
 /// Reads sample times: from `timestamps` (which may be a link to those of another series), or from `starting_time` and its
@@ -171,7 +179,13 @@ mod tests {
         check("mm", "m", 1e-3);
         check("mm/s", "m/s", 1e-3);
         check("centimeters/sec", "m/s", 1e-2);
-        for other in ["deg", "a.u.", "", "rad/s", "m/s/s", "m/s^2"] {
+        for acceleration in
+            ["m/s^2", "m/s/s", "m / s2", "meters per second per second", "metres/second squared"]
+        {
+            check(acceleration, "m/s^2", 1.0);
+        }
+        check("cm/s²", "m/s^2", 1e-2);
+        for other in ["deg", "a.u.", "", "rad/s", "m/s^3", "m/min"] {
             check(other, other, 1.0);
         }
     }

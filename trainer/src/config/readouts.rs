@@ -13,6 +13,8 @@ pub struct Readouts {
     pub publish: Publish,
     /// Whether the hand's speed is read out too, at each lag.
     pub speed: bool,
+    /// Whether the hand's acceleration is read out too, at each lag.
+    pub acceleration: bool,
     /// Whether the hand's position is read out too, at each lag.
     pub position: bool,
     /// Whether a readout is replaced by a ridge regression on the final state where that validates better.
@@ -35,6 +37,7 @@ impl Default for Readouts {
             lags_ms: vec![0.0, 100.0],
             publish: Publish::First,
             speed: false,
+            acceleration: false,
             position: false,
             refit: true,
         }
@@ -47,6 +50,7 @@ impl Readouts {
         let wanted = Quantity::ALL.into_iter().filter(|quantity| match quantity {
             Quantity::Velocity => true,
             Quantity::Speed => self.speed,
+            Quantity::Acceleration => self.acceleration,
             Quantity::Position => self.position,
         });
         wanted.flat_map(|quantity| self.lags_ms.iter().map(move |lag_ms| (quantity, *lag_ms))).collect()

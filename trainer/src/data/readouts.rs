@@ -80,7 +80,7 @@ pub(super) fn targets(
             Some(quantity) => recorded(session, quantity),
             None => session.series(&readout.series),
         };
-        let behaviour = Behaviour { series, end: interval.stop };
+        let behaviour = Behaviour { series, end: interval.stop, bin_s: binner.width_s() };
         for bin in 0..bins {
             let instant = interval.start + (bin as f64 + 0.5) * binner.width_s() + readout.lag_ms * 1e-3;
             let Some(target) = behaviour.value(quantity, instant) else { continue };
@@ -97,6 +97,8 @@ struct Behaviour<'a> {
     series: Option<&'a Series>,
     /// End of the trial, s. Later samples are not used.
     end: f64,
+    /// Width of a bin, s.
+    bin_s: f64,
 }
 
 impl Behaviour<'_> {
@@ -109,8 +111,20 @@ impl Behaviour<'_> {
     fn value(&self, quantity: Option<Quantity>, instant: f64) -> Option<Vec<f64>> {
         match quantity {
             Some(Quantity::Speed) => Some(vec![length(&self.at(instant)?)]),
+            Some(Quantity::Acceleration) => self.acceleration(instant),
             Some(Quantity::Velocity | Quantity::Position) | None => self.at(instant),
         }
+    }
+
+    /// The acceleration at an instant (s) as recorded, or else the central difference of the velocity over one bin, because
+    /// a difference of neighbouring samples would be mostly noise.
+    fn acceleration(&self, instant: f64) -> Option<Vec<f64>> {
+        if self.series?.name == Quantity::Acceleration.series() {
+            return self.at(instant);
+        }
+        let half = self.bin_s / 2.0;
+        let (before, after) = (self.at(instant - half)?, self.at(instant + half)?);
+        Some(before.iter().zip(after).map(|(before, after)| (after - before) / self.bin_s).collect())
     }
 }
 
@@ -159,7 +173,9 @@ mod tests {
         for quantity in Quantity::ALL {
             let (readout, targets) = targets_of(&session(|time| 3.0 * time), quantity, 0.0);
             let expected = |time: f64| match quantity {
-                Quantity::Velocity | Quantity::Position => vec![3.0 * time, -3.0 * time],
+                Quantity::Velocity | Quantity::Acceleration | Quantity::Position => {
+                    vec![3.0 * time, -3.0 * time]
+                }
                 Quantity::Speed => vec![3.0 * time * 2f64.sqrt()],
             };
             assert_eq!(targets.len(), 10 * readout.dims, "{quantity:?}");
@@ -169,6 +185,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_acceleration_that_is_not_recorded_is_the_change_of_the_velocity() {
+        let mut session = session(|time| 3.0 * time);
+        session.behavior.retain(|series| series.name != "hand_acc");
+        let (readout, targets) = targets_of(&session, Quantity::Acceleration, 0.0);
+        assert_eq!((readout.series.as_str(), readout.unit.as_str(), readout.dims), ("hand_acc", "m/s^2", 2));
+        for target in targets.chunks_exact(2) {
+            assert!((target[0] - 3.0).abs() < 1e-4 && (target[1] + 3.0).abs() < 1e-4, "{target:?}");
+        }
+        let (_, later) = targets_of(&session, Quantity::Acceleration, 100.0);
+        let known = later.chunks_exact(2).filter(|target| target[0].is_finite()).count();
+        assert_eq!(known, 5, "the last of these bins ends with the trial");
     }
 
     #[test]
