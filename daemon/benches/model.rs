@@ -1,7 +1,7 @@
 //! Shared by the benchmarks: models of random weights, spike counts, and the path of ONNX Runtime.
 
 use ndt_protocol::Bundle;
-use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
+use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Readout, Training};
 use ndt_protocol::bundle::tensors::Tensors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,8 +53,8 @@ pub fn bundle(model: Model) -> Bundle {
             positions,
         },
         linear: None,
-        velocity: Some(Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }),
-        further: Vec::new(),
+        readouts: vec![Readout { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
+        published: 0,
         training: Training { seed: 1, ..Training::of_nothing("a benchmark") },
         scores: BTreeMap::new(),
         precisions: BTreeMap::new(),
@@ -68,7 +68,7 @@ pub fn bundle(model: Model) -> Bundle {
     };
     let weights: Tensors = manifest.weight_shapes().into_iter().enumerate().map(array).collect();
     let zero = |bins: usize, of: usize| vec![0.0; bins * of];
-    let (units, dims) = (manifest.units(), manifest.velocity_dims());
+    let (units, dims) = (manifest.units(), manifest.readout_dims());
     ndt_trainer::export::assemble(manifest, weights, &vec![0.05; channels], |_, missing| {
         (zero(missing.len(), units), zero(missing.len(), dims))
     })

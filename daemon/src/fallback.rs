@@ -9,7 +9,7 @@ use crate::decoder::Decoder;
 use crate::engine::{self, EngineError};
 use crate::input::Velocity;
 use ndt_protocol::bundle::BundleError;
-use ndt_protocol::bundle::manifest::{self, Manifest};
+use ndt_protocol::bundle::manifest::{Manifest, Readout};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality};
 use std::path::{Path, PathBuf};
@@ -114,17 +114,17 @@ fn fits(fallback: &Manifest, model: &Manifest) -> Result<(), Problem> {
         let [expected, found] = [model, fallback].map(|manifest| manifest.bin_width_ms);
         return Err(Problem::BinWidth { expected, found });
     }
-    let [expected, found] = [model, fallback].map(|manifest| described(manifest.velocity.as_ref()));
+    let [expected, found] = [model, fallback].map(|manifest| described(manifest.velocity()));
     if expected != found {
         return Err(Problem::Velocity { expected, found });
     }
     Ok(())
 }
 
-fn described(velocity: Option<&manifest::Velocity>) -> String {
+fn described(velocity: Option<&Readout>) -> String {
     velocity.map_or_else(
         || "none".to_owned(),
-        |manifest::Velocity { dims, unit, lag_ms, .. }| {
+        |Readout { dims, unit, lag_ms, .. }| {
             format!("{dims} components in {unit} for {lag_ms} ms after the bin's centre")
         },
     )

@@ -240,7 +240,7 @@ fn written(answers: Answers, trials: usize, bins: usize, manifest: &Manifest) ->
     if manifest.units() > 0 {
         arrays.insert(WRITTEN[0].to_owned(), (shape(manifest.units()), log_rates));
     }
-    if manifest.velocity.is_some() {
+    if manifest.velocity().is_some() {
         arrays.insert(WRITTEN[1].to_owned(), (shape(manifest.velocity_dims()), velocity));
     }
     tensors::to_bytes(&arrays)

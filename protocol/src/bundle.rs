@@ -46,7 +46,7 @@ pub struct Bundle {
     /// ONNX graph of a batch of bins; empty for a linear decoder.
     pub window_onnx: Vec<u8>,
     /// Golden vectors of a stream of `T` bins that starts cold: `counts [T, C]`, `missing [T]`, `log_rates [T, N]`,
-    /// `velocity [T, V]` and `further [T, F]`, without those that the model does not have.
+    /// `readouts [T, R]` (all readouts side by side), without those that the model does not have.
     pub golden: Tensors,
 }
 
@@ -72,9 +72,7 @@ pub enum BundleError {
     #[error(transparent)]
     Destination(#[from] DestinationError),
     /// The bundle was written by a newer or older program.
-    #[error(
-        "expected bundle format version {FORMAT_VERSION}, found {found}; use the ndt-train of this version to export it again"
-    )]
+    #[error("expected bundle format version {FORMAT_VERSION}, found {found}; {}", what_to_do(*.found))]
     Version {
         /// Format version of the bundle.
         found: i64,
@@ -209,11 +207,8 @@ impl Bundle {
         if self.manifest.units() > 0 {
             shapes.push(("log_rates".to_owned(), vec![bins, self.manifest.units()]));
         }
-        if self.manifest.velocity_dims() > 0 {
-            shapes.push(("velocity".to_owned(), vec![bins, self.manifest.velocity_dims()]));
-        }
-        if self.manifest.further_dims() > 0 {
-            shapes.push(("further".to_owned(), vec![bins, self.manifest.further_dims()]));
+        if self.manifest.readout_dims() > 0 {
+            shapes.push(("readouts".to_owned(), vec![bins, self.manifest.readout_dims()]));
         }
         shapes
     }
@@ -250,6 +245,15 @@ fn is_manifest(text: &[u8]) -> bool {
 
 fn is_tar(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "ndt")
+}
+
+/// What a user does with a bundle of another format version than [`FORMAT_VERSION`].
+fn what_to_do(found: i64) -> &'static str {
+    if found < i64::from(FORMAT_VERSION) {
+        "fit the model again with the ndt-train of this version, or run it with the programs that it was fitted with"
+    } else {
+        "the bundle is newer than this program: run it with programs of the version that it was fitted with"
+    }
 }
 
 /// Files of a bundle with this manifest, besides the manifest.

@@ -32,7 +32,7 @@ pub const COUNT_MAX: u32 = 1000;
 /// Most components of a velocity: x, y and z.
 pub const VELOCITY_DIMS_MAX: usize = 3;
 
-/// Most readouts of a model besides its velocity.
+/// Most readouts of a model: quantities times lags.
 pub const READOUTS_MAX: usize = 16;
 
 /// Length of the queue between two threads, bins: what a source sends at once after a stall of 2.5 s at 5 ms bins,

@@ -4,13 +4,17 @@
 mod golden;
 
 use ndt_protocol::bundle::manifest::{
-    Architecture, FORMAT_VERSION, Linear, Manifest, Positions, Training, Velocity,
+    Architecture, FORMAT_VERSION, Linear, Manifest, Positions, Readout, Training,
 };
 use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use std::collections::BTreeMap;
 use std::path::Path;
+
+fn readout(dims: usize, unit: &str, lag_ms: f64, series: &str) -> Readout {
+    Readout { dims, unit: unit.into(), lag_ms, series: series.into() }
+}
 
 fn bundle(positions: Positions) -> Bundle {
     let validation = ValidationLoss {
@@ -38,8 +42,8 @@ fn bundle(positions: Positions) -> Bundle {
             positions,
         },
         linear: None,
-        velocity: Some(Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }),
-        further: Vec::new(),
+        readouts: vec![readout(2, "m/s", 0.0, "hand_vel")],
+        published: 0,
         training: Training {
             by: "a test".into(),
             data: vec!["session.nwb".into()],
@@ -58,7 +62,7 @@ fn bundle(positions: Positions) -> Bundle {
     };
     let weights: Tensors = manifest.weight_shapes().into_iter().map(array).collect();
     let golden =
-        [("counts", vec![6, 3]), ("missing", vec![6]), ("log_rates", vec![6, 4]), ("velocity", vec![6, 2])];
+        [("counts", vec![6, 3]), ("missing", vec![6]), ("log_rates", vec![6, 4]), ("readouts", vec![6, 2])];
     let golden = golden.into_iter().map(|(name, shape)| array((name.to_owned(), shape))).collect();
     Bundle { manifest, weights, step_onnx: vec![1, 2, 3], window_onnx: vec![4, 5], golden }
 }
@@ -79,19 +83,22 @@ fn linear() -> Bundle {
     bundle
 }
 
-/// A model that was adapted from another one, with a velocity of another lag and a position.
+/// A model that was adapted from another one, with a position and two velocities, of which the last one is published.
 fn several_readouts() -> Bundle {
     let mut bundle = bundle(Positions::Learned);
-    let readout =
-        |dims, unit: &str, lag_ms| Velocity { dims, unit: unit.into(), lag_ms, series: "hand".into() };
-    bundle.manifest.further = vec![readout(2, "m/s", 100.0), readout(2, "m", 0.0)];
+    bundle.manifest.readouts = vec![
+        readout(2, "m/s", 0.0, "hand_vel"),
+        readout(2, "m", 0.0, "hand_pos"),
+        readout(2, "m/s", 100.0, "hand_vel"),
+    ];
+    bundle.manifest.published = 2;
     bundle.manifest.training.parent = Some("1".repeat(64));
     let array = |(name, shape): (String, Vec<usize>)| {
         let values = (0..shape.iter().product()).map(|at: usize| at as f32 * -0.25).collect();
         (name, (shape, values))
     };
     bundle.weights = bundle.manifest.weight_shapes().into_iter().map(array).collect();
-    bundle.golden.extend([array(("further".to_owned(), vec![6, 4]))]);
+    bundle.golden.extend([array(("readouts".to_owned(), vec![6, 6]))]);
     bundle
 }
 
@@ -175,18 +182,22 @@ fn one_changed_byte_anywhere_is_noticed() {
 }
 
 #[test]
-fn a_newer_bundle_is_answered_with_its_version() {
+fn a_bundle_of_another_version_is_answered_with_its_version_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model");
     bundle(Positions::LagBias).write(&path).unwrap();
     let manifest = path.join("manifest.toml");
     let text = std::fs::read_to_string(&manifest).unwrap();
-    let newer = text.replace("format-version = 4", "format-version = 5\nunheard-of = true");
+    let this = format!("format-version = {FORMAT_VERSION}");
+    let found = |version: u32| format!("expected bundle format version {FORMAT_VERSION}, found {version}; ");
+    let newer = text.replace(&this, &format!("format-version = {}\nunheard-of = true", FORMAT_VERSION + 1));
     std::fs::write(&manifest, newer).unwrap();
-    assert_eq!(
-        refusal(&path),
-        "expected bundle format version 4, found 5; use the ndt-train of this version to export it again"
-    );
+    let of_newer =
+        "the bundle is newer than this program: run it with programs of the version that it was fitted with";
+    assert_eq!(refusal(&path), found(FORMAT_VERSION + 1) + of_newer);
+    std::fs::write(&manifest, text.replace(&this, "format-version = 4\n[velocity]")).unwrap();
+    let of_older = "fit the model again with the ndt-train of this version, or run it with the programs that it was fitted with";
+    assert_eq!(refusal(&path), found(4) + of_older);
     std::fs::write(&manifest, text.replace("seed", "sed")).unwrap();
     assert!(refusal(&path).contains("sed"), "{}", refusal(&path));
     std::fs::write(&manifest, "bundle? no").unwrap();
@@ -266,8 +277,8 @@ fn a_model_is_one_of_the_two() {
         "expected a linear decoder's number of units from 0 to 0, found 1",
     );
     check(
-        &|bundle| bundle.manifest.velocity = None,
-        "expected a linear decoder's velocity components from 1 to 3, found 0",
+        &|bundle| bundle.manifest.readouts.clear(),
+        "expected a linear decoder's number of readouts from 1 to 1, found 0",
     );
     check(
         &|bundle| bundle.manifest.linear = Some(Linear { window_bins: 0 }),
@@ -281,16 +292,63 @@ fn a_model_is_one_of_the_two() {
 
 #[test]
 fn a_velocity_is_offered_by_its_lag_whatever_its_components_and_a_speed_is_not() {
-    let readout =
-        |dims, lag_ms, series: &str| Velocity { dims, unit: "m/s".into(), lag_ms, series: series.into() };
     let mut with_speed = several_readouts();
-    with_speed.manifest.further = vec![readout(1, 0.0, "hand_speed"), readout(2, 100.0, "hand_vel")];
+    with_speed.manifest.readouts[1] = readout(1, "m/s", 0.0, "hand_speed");
     let error = with_speed.reading(60.0).unwrap_err().to_string();
     assert!(error.ends_with("in the bundle, found 0 ms, 100 ms"), "{error}");
 
     let mut along_one_axis = bundle(Positions::LagBias);
-    along_one_axis.manifest.velocity = Some(readout(1, 0.0, "hand_vel"));
+    along_one_axis.manifest.readouts[0].dims = 1;
     assert!(along_one_axis.reading(0.0).is_ok());
+}
+
+#[test]
+fn the_published_velocity_has_its_own_columns_and_its_own_graphs() {
+    let bundle = several_readouts();
+    let columns = |bundle: &Bundle, columns: std::ops::Range<usize>| {
+        let rows = bundle.golden["readouts"].1.chunks_exact(6);
+        rows.flat_map(|row| row[columns.clone()].to_vec()).collect::<Vec<f32>>()
+    };
+    assert_eq!((bundle.manifest.velocity_columns(), bundle.manifest.velocity_dims()), (4..6, 2));
+    assert_eq!(bundle.golden_velocity(), columns(&bundle, 4..6));
+    assert_eq!(bundle.clone().reading(100.0).unwrap(), bundle);
+
+    let now = bundle.clone().reading(0.0).unwrap();
+    assert_eq!(now.golden_velocity(), columns(&bundle, 0..2));
+    assert_eq!((&now.weights, &now.golden), (&bundle.weights, &bundle.golden));
+    assert!(now.step_onnx.is_empty() && now.window_onnx.is_empty());
+    assert_eq!(now.reading(100.0).unwrap().manifest, bundle.manifest);
+}
+
+#[test]
+fn a_readout_has_the_unit_of_a_quantity_and_the_published_one_is_a_velocity() {
+    let check = |change: &dyn Fn(&mut Manifest), expected: &str| {
+        let mut bundle = several_readouts();
+        change(&mut bundle.manifest);
+        let found = bundle.check().unwrap_err().to_string();
+        assert!(found.contains(expected), "expected {expected}, found {found}");
+    };
+    check(
+        &|manifest| manifest.published = 1,
+        "expected a velocity as the published readout, found hand_pos in \"m\"",
+    );
+    check(
+        &|manifest| manifest.published = 3,
+        "expected the index of the published readout from 0 to 2, found 3",
+    );
+    check(&|manifest| manifest.readouts[1].unit = "pixels".into(), "m), found \"pixels\"");
+    check(
+        &|manifest| manifest.readouts[1].dims = 4,
+        "expected a number of components of hand_pos from 1 to 3, found 4",
+    );
+    check(
+        &|manifest| manifest.readouts[0].lag_ms = f64::NAN,
+        "expected a lag in ms of hand_vel from -10000 to 10000, found NaN",
+    );
+    check(
+        &|manifest| manifest.readouts = vec![readout(2, "m/s", 0.0, "hand_vel"); 17],
+        "expected a number of readouts from 0 to 16, found 17",
+    );
 }
 
 #[test]

@@ -100,7 +100,7 @@ def torch_rows(folder, manifest, counts):
             x = x + linear(mixed[0].transpose(0, 1).reshape(-1, width), f"{name}.attention.output")
             x = x + linear(torch.relu(linear(norm(x, f"{name}.norm2"), f"{name}.feedforward.up")), f"{name}.feedforward.down")
         x = norm(x, "norm")
-        return linear(x, "rates"), linear(x, "velocity")
+        return linear(x, "rates"), linear(x, "readouts")
 
     def one_window(_):
         return layers(linear(rows, "readin"), lambda _, key, value: (key, value), masks)[0].numpy()

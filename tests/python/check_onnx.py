@@ -68,8 +68,8 @@ def expected_values(manifest):
 
     def estimate(*leading):
         outputs = {"log_rates": [*leading, units], "rates": [*leading, units]}
-        if "velocity" in manifest:
-            outputs["velocity"] = [*leading, manifest["velocity"]["dims"]]
+        if "readouts" in manifest:
+            outputs["velocity"] = [*leading, manifest["readouts"][manifest["published"]]["dims"]]
         return outputs
 
     batch = ("batch", "bins")
@@ -80,6 +80,15 @@ def expected_values(manifest):
             estimate(1) | {f"{name}_next": shape for name, shape in memory.items()},
         ),
     }
+
+
+def published(manifest, readouts):
+    """Of the columns of all readouts [T, R] those of the velocity that is published; None without readouts."""
+    if readouts is None:
+        return None
+    dims = [readout["dims"] for readout in manifest["readouts"]]
+    first = sum(dims[: manifest["published"]])
+    return readouts[:, first : first + dims[manifest["published"]]]
 
 
 def load(path, inputs, outputs):
@@ -174,10 +183,11 @@ def largest_differences(folder, reference_only):
         "step.onnx": run_step(step, files["step.onnx"][0], counts, missing),
         "window.onnx": run_window(window, architecture, counts, missing),
     }
-    log_rates, velocity = reference.stream(architecture, weights, counts, missing)
-    expected = {"reference": {"log_rates": log_rates, "velocity": velocity}}
+    log_rates, readouts = reference.stream(architecture, weights, counts, missing)
+    expected = {"reference": {"log_rates": log_rates, "velocity": published(manifest, readouts)}}
     if not reference_only:
-        expected["golden"] = {"log_rates": golden["log_rates"], "velocity": golden.get("velocity")}
+        velocity = published(manifest, golden.get("readouts"))
+        expected["golden"] = {"log_rates": golden["log_rates"], "velocity": velocity}
 
     differences = {}
     for origin, values in expected.items():

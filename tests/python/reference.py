@@ -43,7 +43,7 @@ def attention(x, weights, name, architecture):
 
 
 def batch(architecture, weights, counts, missing):
-    """Log rates [T, N] and velocity [T, V] (None without a velocity head) of a cold-started run of bins."""
+    """Log rates [T, N] and all readouts [T, R] (None without readouts) of a cold-started run of bins."""
     weights = {name: values.astype(np.float64) for name, values in weights.items()}
     missing = missing.astype(np.float64)[:, None]
     h = (1 - missing) * linear(counts.astype(np.float64), weights, "readin") + missing * weights["missing"]
@@ -57,8 +57,8 @@ def batch(architecture, weights, counts, missing):
         raised = linear(layer_norm(h, weights, f"{name}.norm2"), weights, f"{name}.feedforward.up")
         h = h + linear(np.maximum(raised, 0), weights, f"{name}.feedforward.down")
     state = layer_norm(h, weights, "norm")
-    velocity = linear(state, weights, "velocity") if "velocity.weight" in weights else None
-    return linear(state, weights, "rates"), velocity
+    readouts = linear(state, weights, "readouts") if "readouts.weight" in weights else None
+    return linear(state, weights, "rates"), readouts
 
 
 def stream(architecture, weights, counts, missing):
@@ -66,7 +66,7 @@ def stream(architecture, weights, counts, missing):
     rows = []
     for bins in range(1, len(counts) + 1):
         first = 0 if architecture["positions"] == "lag-bias" else max(0, bins - architecture["window-bins"])
-        log_rates, velocity = batch(architecture, weights, counts[first:bins], missing[first:bins])
-        rows.append((log_rates[-1], None if velocity is None else velocity[-1]))
-    log_rates, velocity = zip(*rows)
-    return np.stack(log_rates), None if velocity[0] is None else np.stack(velocity)
+        log_rates, readouts = batch(architecture, weights, counts[first:bins], missing[first:bins])
+        rows.append((log_rates[-1], None if readouts is None else readouts[-1]))
+    log_rates, readouts = zip(*rows)
+    return np.stack(log_rates), None if readouts[0] is None else np.stack(readouts)

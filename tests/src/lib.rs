@@ -7,7 +7,7 @@ use ndt_daemon::config::Config;
 use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_protocol::Bundle;
-use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Training, Velocity};
+use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Readout, Training};
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use rand::{RngExt, SeedableRng};
@@ -59,7 +59,7 @@ pub const SMALL: Architecture = Architecture {
 /// A manifest for `shape` with 20 ms bins, a warm-up of 5 and a longest gap of 10.
 pub fn manifest(shape: Shape) -> Manifest {
     let velocity =
-        Velocity { dims: shape.dims, unit: "m/s".to_owned(), lag_ms: 0.0, series: "hand_vel".to_owned() };
+        Readout { dims: shape.dims, unit: "m/s".to_owned(), lag_ms: 0.0, series: "hand_vel".to_owned() };
     Manifest {
         format_version: ndt_protocol::bundle::manifest::FORMAT_VERSION,
         id: "0".repeat(64),
@@ -71,8 +71,8 @@ pub fn manifest(shape: Shape) -> Manifest {
         unit_ids: (0..shape.units as i64).collect(),
         architecture: shape.architecture,
         linear: None,
-        velocity: (shape.dims > 0).then_some(velocity),
-        further: Vec::new(),
+        readouts: (shape.dims > 0).then_some(velocity).into_iter().collect(),
+        published: 0,
         training: Training::of_nothing("a test"),
         scores: BTreeMap::new(),
         precisions: BTreeMap::new(),
@@ -126,7 +126,7 @@ pub fn linear(channels: usize, dims: usize, window_bins: usize, seed: u64) -> Bu
     bundle.golden = Tensors::from([
         ("counts".to_owned(), (vec![BINS, channels], counts)),
         ("missing".to_owned(), (vec![BINS], vec![0.0; BINS])),
-        ("velocity".to_owned(), (vec![BINS, dims], velocity)),
+        ("readouts".to_owned(), (vec![BINS, dims], velocity)),
     ]);
     bundle
 }

@@ -315,7 +315,7 @@ fn a_bundle_that_cannot_stand_in_is_refused_with_a_sentence() {
     );
     let centre = "ms after the bin's centre";
     assert_eq!(
-        changed(&|bundle| bundle.manifest.velocity.as_mut().unwrap().lag_ms = 100.0),
+        changed(&|bundle| bundle.manifest.readouts[0].lag_ms = 100.0),
         format!(
             "expected the velocity that is published, 2 components in m/s for 0 {centre}, found 2 components in \
              m/s for 100 {centre}"
@@ -323,11 +323,11 @@ fn a_bundle_that_cannot_stand_in_is_refused_with_a_sentence() {
     );
     let three = refusal(Some(&linear(CHANNELS, 3, WINDOW, 7)), &model);
     assert!(three.ends_with(&format!("found 3 components in m/s for 0 {centre}")), "{three}");
-    let wrong = changed(&|bundle| bundle.golden.get_mut("velocity").unwrap().1[9] += 0.01);
+    let wrong = changed(&|bundle| bundle.golden.get_mut("readouts").unwrap().1[9] += 0.01);
     assert!(wrong.starts_with("expected the bundle's golden velocity within 1e-4"), "{wrong}");
     let mut rates_alone = model.clone();
-    rates_alone.manifest.velocity = None;
-    rates_alone.weights.retain(|name, _| !name.starts_with("velocity"));
+    rates_alone.manifest.readouts.clear();
+    rates_alone.weights.retain(|name, _| !name.starts_with("readouts"));
     assert!(refusal(Some(&good), &rates_alone).starts_with("expected the velocity that is published, none"));
     // A transformer, written as such.
     let mut transformer = model.clone();
@@ -335,7 +335,7 @@ fn a_bundle_that_cannot_stand_in_is_refused_with_a_sentence() {
     transformer.golden.insert("counts".to_owned(), rows(CHANNELS));
     transformer.golden.insert("missing".to_owned(), (vec![bins], vec![0.0; bins]));
     transformer.golden.insert("log_rates".to_owned(), rows(CHANNELS));
-    transformer.golden.insert("velocity".to_owned(), rows(2));
+    transformer.golden.insert("readouts".to_owned(), rows(2));
     let refused = refusal(Some(&transformer), &model);
     assert_eq!(refused, "expected a linear decoder, found a transformer");
 }

@@ -145,7 +145,7 @@ fn what_a_linear_decoder_does_not_have_is_refused() {
     let bits = Some(Precision::Int8);
     assert_eq!(refusal(&choice(EngineKind::Native, bits)), format!("{sentence} int8"));
     let mut wrong = bundle.clone();
-    wrong.golden.get_mut("velocity").unwrap().1[40] += 0.01;
+    wrong.golden.get_mut("readouts").unwrap().1[40] += 0.01;
     let refused = engine::load(&choice(EngineKind::Native, None), &wrong).err().unwrap().to_string();
     assert!(refused.starts_with("expected the bundle's golden velocity within 1e-4"), "{refused}");
     let report = ndt_daemon::engine::check::examine(&choice(EngineKind::Native, None), &bundle).unwrap();

@@ -1,10 +1,11 @@
-//! Velocities at several lags, speed and position out of one model, and which of them is published.
+//! Velocities at several lags and other quantities out of one model, and which of them is published.
 
 use ndt_daemon::engine::{self, Engine, EngineKind, Input, Output};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::precision::Precision;
-use ndt_replay::session::Session;
+use ndt_protocol::bundle::quantity::Quantity;
+use ndt_replay::session::{Series, Session};
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_trainer::config::{Config, Publish};
 use ndt_trainer::data::Dataset;
@@ -78,18 +79,54 @@ fn one_bundle_reads_out_several_lags_speed_and_position_and_any_velocity_can_be_
 
     let ahead = bundle.clone().reading(100.0).unwrap();
     ahead.check().unwrap();
-    assert_eq!(ahead.manifest.velocity.as_ref().map(|velocity| velocity.lag_ms), Some(100.0));
-    let last = |bundle: &Bundle, name: &str, columns: std::ops::Range<usize>| {
-        let (shape, values) = &bundle.golden[name];
-        values[(shape[0] - 1) * shape[1]..][columns].to_vec()
-    };
-    assert_eq!(last(&ahead, "velocity", 0..2), last(&bundle, "further", 0..2));
-    assert_eq!(last(&ahead, "further", 0..2), last(&bundle, "velocity", 0..2));
+    assert_eq!(ahead.manifest.velocity().map(|velocity| velocity.lag_ms), Some(100.0));
+    let (shape, golden) = &bundle.golden["readouts"];
+    let last = |columns: std::ops::Range<usize>| golden[(shape[0] - 1) * shape[1]..][columns].to_vec();
+    let last_velocity = |bundle: &Bundle| bundle.golden_velocity()[2 * (shape[0] - 1)..].to_vec();
+    assert_eq!((last_velocity(&bundle), last_velocity(&ahead)), (last(0..2), last(2..4)));
     for precision in Precision::ALL {
         assert_ne!(decoded(&bundle, precision), decoded(&ahead, precision));
     }
     assert_eq!(evaluation::evaluate(&ahead, &session, "val").unwrap().readouts[0], evaluation.readouts[1]);
     assert_eq!(ahead.reading(0.0).unwrap().weights, bundle.weights);
+}
+
+/// The session with all series that quantities are taken from. One that the simulation lacks holds the velocity.
+fn with_every_series(mut session: Session) -> Session {
+    let velocity = session.series("hand_vel").unwrap().clone();
+    for quantity in Quantity::ALL {
+        if !quantity.recorded_series().iter().any(|name| session.series(name).is_some()) {
+            let (name, unit) = (quantity.recorded_series()[0].to_owned(), quantity.unit().to_owned());
+            session.behavior.push(Series { name, unit, ..velocity.clone() });
+        }
+    }
+    session
+}
+
+#[test]
+fn every_quantity_is_fitted_exported_scored_and_published_only_where_it_can_be() {
+    let session = with_every_series(session());
+    let mut config = config();
+    (config.optimiser.epochs, config.teacher.epochs) = (1, vec![1]);
+    let folder = tempfile::tempdir().unwrap();
+    for quantity in Quantity::ALL {
+        let wanted = [(Quantity::Velocity, 0.0), (quantity, 100.0)];
+        let data = Dataset::reading(std::slice::from_ref(&session), 20.0, &wanted).unwrap();
+        let fit = training::fit(&data, &config, None, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+        let bundle = export::bundle(&fit, &data, &config, Training::of_nothing("a test")).unwrap();
+        let path = folder.path().join(quantity.series());
+        bundle.write(&path).unwrap();
+        let bundle = Bundle::read(&path).unwrap();
+
+        let readout = &bundle.manifest.readouts[1];
+        assert_eq!((readout.series.as_str(), readout.unit.as_str()), (quantity.series(), quantity.unit()));
+        assert_eq!(readout.quantity(), Some(quantity));
+        let scored = &evaluation::evaluate(&bundle, &session, "val").unwrap().readouts[1];
+        assert_eq!(scored.r2.as_ref().map(Vec::len), Some(readout.dims), "{quantity:?}");
+        assert!(scored.mean.is_some_and(f64::is_finite), "{quantity:?}");
+        assert_eq!(bundle.clone().reading(100.0).is_ok(), quantity.is_publishable(), "{quantity:?}");
+        assert_eq!(decoded(&bundle, Precision::F32).len(), 2, "{quantity:?}");
+    }
 }
 
 #[test]
@@ -128,8 +165,8 @@ fn the_lag_that_validates_best_is_published_where_that_is_wanted() {
     let bundle = bundle(&session, &config, &mut Vec::new());
     let scores = &bundle.manifest.scores;
     println!("{scores:?}");
-    let lag = bundle.manifest.velocity.as_ref().unwrap().lag_ms;
+    let lag = bundle.manifest.velocity().unwrap().lag_ms;
     let best = scores[&format!("hand-vel-{lag}-ms-r2")];
     assert!([-300, 60, 400].iter().all(|lag| scores[&format!("hand-vel-{lag}-ms-r2")] <= best));
-    assert_eq!((best, bundle.manifest.further.len()), (scores["velocity-r2"], 2));
+    assert_eq!((best, bundle.manifest.readouts.len()), (scores["velocity-r2"], 3));
 }

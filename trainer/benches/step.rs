@@ -10,7 +10,7 @@
 //! runs this benchmark alternately with the same work in PyTorch. An argument selects the shapes whose titles contain
 //! it.
 
-use ndt_protocol::bundle::manifest::Velocity;
+use ndt_protocol::bundle::manifest::Readout;
 use ndt_trainer::config::{Config, Model, Objective, Optimiser};
 use ndt_trainer::data::{Dataset, Trial};
 use ndt_trainer::training;
@@ -76,7 +76,7 @@ impl Shape {
             unit_ids: (0..self.units as i64).collect(),
             heldout: (0..self.units).map(|unit| unit >= self.channels).collect(),
             bin_width_ms: BIN_MS,
-            readouts: vec![Velocity { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
+            readouts: vec![Readout { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
             train: (0..BATCH * STEPS_AN_EPOCH).map(|_| trial(self.bins)).collect(),
             val: vec![trial(2)],
             notes: Vec::new(),

@@ -2,8 +2,11 @@
 //!
 //! The file is TOML with kebab-case keys. Unknown keys are refused, and all problems are reported at once.
 
+mod readouts;
+
+pub use readouts::{Publish, Readouts};
+
 use ndt_protocol::bundle::manifest::Positions;
-use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::limits::{LAYERS_MAX, READOUTS_MAX, WIDTH_MAX};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -91,32 +94,6 @@ pub enum SpanInput {
     Zeros,
 }
 
-/// What is read out of the model besides firing rates, each linear in the final state.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Readouts {
-    /// Lags from a bin's centre to the instants that are read out, ms; each lag is a readout of its own.
-    pub lags_ms: Vec<f64>,
-    /// The velocity that the daemon publishes unless it is told otherwise.
-    pub publish: Publish,
-    /// Whether the hand's speed is read out too, at each lag.
-    pub speed: bool,
-    /// Whether the hand's position is read out too, at each lag.
-    pub position: bool,
-    /// Whether a readout is replaced by a ridge regression on the final state where that validates better.
-    pub refit: bool,
-}
-
-/// The velocity that is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Publish {
-    /// The velocity at the first lag.
-    First,
-    /// The velocity at the lag that validates best.
-    Best,
-}
-
 /// An acausal teacher of the causal model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -185,30 +162,6 @@ impl Default for Objective {
             forward_weight: 0.2,
             velocity_weight: 0.05,
         }
-    }
-}
-
-impl Default for Readouts {
-    fn default() -> Self {
-        Readouts {
-            lags_ms: vec![0.0, 100.0],
-            publish: Publish::First,
-            speed: false,
-            position: false,
-            refit: true,
-        }
-    }
-}
-
-impl Readouts {
-    /// Quantity and lag (ms) of each readout, the velocities first.
-    pub fn wanted(&self) -> Vec<(Quantity, f64)> {
-        let wanted = Quantity::ALL.into_iter().filter(|quantity| match quantity {
-            Quantity::Velocity => true,
-            Quantity::Speed => self.speed,
-            Quantity::Position => self.position,
-        });
-        wanted.flat_map(|quantity| self.lags_ms.iter().map(move |lag_ms| (quantity, *lag_ms))).collect()
     }
 }
 

@@ -9,12 +9,11 @@ pub mod reference;
 
 pub use reference::{Reference, reference_stream};
 
-use crate::data::{Readout, readouts, trials};
+use crate::data::{Readout, trials};
 use metrics::{BitsPerSpike, R2};
 use ndt_protocol::Bundle;
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::bundle::manifest::Manifest;
-use ndt_protocol::bundle::readouts::readouts as readouts_of;
 use ndt_replay::session::{SelectError, Session};
 
 /// The scores of a bundle on some trials of a recording.
@@ -83,9 +82,8 @@ pub fn evaluate(bundle: &Bundle, session: &Session, split: &str) -> Result<Evalu
     }
     let session = in_bundle_order(session, &manifest.unit_ids)?;
     let binner = Binner::new(manifest.bin_width_ms)?;
-    let readouts = readouts_of(manifest);
-    let dims = readouts::dims(&readouts);
-    let trials = trials(&session, &session.segments(Some(split))?, binner, &readouts);
+    let (readouts, dims) = (&manifest.readouts, manifest.readout_dims());
+    let trials = trials(&session, &session.segments(Some(split))?, binner, readouts);
     let heldout: Vec<bool> = manifest.unit_ids.iter().map(|id| !manifest.channel_ids.contains(id)).collect();
     let per_second = 1.0 / binner.width_s();
     let mut bits = BitsPerSpike::new(manifest.units());
@@ -105,18 +103,22 @@ pub fn evaluate(bundle: &Bundle, session: &Session, split: &str) -> Result<Evalu
             (truth, decoded) = (&truth[readout.dims..], &decoded[readout.dims..]);
         }
     });
-    let scored = |(readout, r2): (Readout, &R2)| ReadoutR2 {
-        series: readout.series,
+    let scored = |(readout, r2): (&Readout, &R2)| ReadoutR2 {
+        series: readout.series.clone(),
         lag_ms: readout.lag_ms,
         r2: r2.axes(),
         mean: r2.mean(),
     };
+    let mut scores: Vec<ReadoutR2> = readouts.iter().zip(&r2).map(scored).collect();
+    if !scores.is_empty() {
+        scores.swap(0, manifest.published);
+    }
     Ok(Evaluation {
         split: split.to_owned(),
         trials: trials.len(),
         bins: trials.iter().map(|trial| trial.bins).sum(),
         co_bps: bits.score(),
-        readouts: readouts.into_iter().zip(&r2).map(scored).collect(),
+        readouts: scores,
     })
 }
 

@@ -17,7 +17,6 @@ use crate::training::Fit;
 use golden::count_max;
 use ndt_protocol::bundle::manifest::{FORMAT_VERSION, Manifest, Training};
 use ndt_protocol::bundle::quantity::Quantity;
-use ndt_protocol::bundle::readouts;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use std::collections::BTreeMap;
 
@@ -26,24 +25,30 @@ use std::collections::BTreeMap;
 /// # Errors
 /// [`BundleError::Check`] when the fit does not make a valid bundle.
 pub fn bundle(fit: &Fit, data: &Dataset, config: &Config, training: Training) -> Result<Bundle, BundleError> {
+    exported(fit, data, config, training, published(fit, config, 0))
+}
+
+/// The bundle of a fit in which the readout of index `published` is the published one.
+fn exported(
+    fit: &Fit,
+    data: &Dataset,
+    config: &Config,
+    training: Training,
+    published: usize,
+) -> Result<Bundle, BundleError> {
     let channels: Vec<usize> = data.channels().collect();
-    let mut order: Vec<usize> = (0..data.readouts.len()).collect();
-    let published = published(fit, config);
-    if published > 0 {
-        order.swap(0, published);
-    }
-    let manifest = manifest(fit, data, config, training, &order);
+    let manifest = manifest(fit, data, config, training, published);
     let means = data.mean_counts();
     let mean_counts: Vec<f64> = channels.iter().map(|unit| means[*unit]).collect();
     let mut weights = units::to_si(fit.weights.clone(), data.bin_width_ms, &fit.scales);
     weights.retain(|name, _| !name.starts_with(FORWARD));
-    units::part_readouts(&mut weights, &manifest, &readouts::columns(&data.readouts, &order));
     let mut bundle = from_weights(manifest, weights, &mean_counts)?;
     precision::measure(&mut bundle, Some(data));
     Ok(bundle)
 }
 
-/// The bundle of a fine-tuned fit of `parent`. A few trials say little about how high a count can be: the parent's
+/// The bundle of a fine-tuned fit of `parent`, which publishes the readout that its parent publishes unless `config` asks for
+/// the best one. A few trials say little about how high a count can be: the parent's
 /// highest count stays where it is the higher one.
 ///
 /// # Errors
@@ -55,15 +60,15 @@ pub fn finetuned(
     config: &Config,
     training: Training,
 ) -> Result<Bundle, BundleError> {
-    let mut bundle = bundle(fit, data, config, training)?;
+    let published = published(fit, config, parent.manifest.published);
+    let mut bundle = exported(fit, data, config, training, published)?;
     bundle.manifest.count_max = bundle.manifest.count_max.max(parent.manifest.count_max);
     Ok(bundle)
 }
 
-/// The manifest of a fit, with its readouts in this order, the published one first.
-fn manifest(fit: &Fit, data: &Dataset, config: &Config, training: Training, order: &[usize]) -> Manifest {
+/// The manifest of a fit in which the readout of index `published` is the published one.
+fn manifest(fit: &Fit, data: &Dataset, config: &Config, training: Training, published: usize) -> Manifest {
     let in_bins = |ms: f64| (ms / data.bin_width_ms).round() as usize;
-    let mut readouts = order.iter().map(|readout| data.readouts[*readout].clone());
     Manifest {
         format_version: FORMAT_VERSION,
         id: "0".repeat(64),
@@ -75,37 +80,37 @@ fn manifest(fit: &Fit, data: &Dataset, config: &Config, training: Training, orde
         unit_ids: data.unit_ids.clone(),
         architecture: fit.shape.architecture,
         linear: None,
-        velocity: readouts.next(),
-        further: readouts.collect(),
+        readouts: data.readouts.clone(),
+        published,
         training,
-        scores: scores(fit, order.first().copied()),
+        scores: scores(fit, published),
         precisions: BTreeMap::new(),
         files: BTreeMap::new(),
     }
 }
 
 /// The validation scores by their names in a manifest.
-fn scores(fit: &Fit, published: Option<usize>) -> BTreeMap<String, f64> {
+fn scores(fit: &Fit, published: usize) -> BTreeMap<String, f64> {
     let mut scores = BTreeMap::from([(fit.selection.to_owned(), fit.scores.bits_per_spike)]);
     for (at, readout) in fit.readouts.iter().enumerate() {
         let Some(r2) = readout.exported else { continue };
         let name = format!("{}-{}-ms-r2", readout.series.replace('_', "-"), readout.lag_ms);
         scores.insert(name, r2);
-        if Some(at) == published {
+        if at == published {
             scores.insert("velocity-r2".to_owned(), r2);
         }
     }
     scores
 }
 
-/// Number of the readout that is published: the first, or the velocity that validates best.
-fn published(fit: &Fit, config: &Config) -> usize {
+/// Index of the readout that is published: `first`, or the velocity that validates best.
+fn published(fit: &Fit, config: &Config, first: usize) -> usize {
     let velocities =
         fit.readouts.iter().enumerate().filter(|(_, readout)| readout.series == Quantity::Velocity.series());
     let best =
         velocities.max_by(|(_, a), (_, b)| a.exported.unwrap_or(-1.0).total_cmp(&b.exported.unwrap_or(-1.0)));
     match config.velocity.publish {
-        Publish::First => 0,
-        Publish::Best => best.map_or(0, |(at, _)| at),
+        Publish::First => first,
+        Publish::Best => best.map_or(first, |(at, _)| at),
     }
 }

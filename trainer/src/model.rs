@@ -64,7 +64,7 @@ pub struct NeuralDataTransformer {
     layers: Vec<EncoderLayer>,
     norm: LayerNorm,
     rates: Linear,
-    /// All readouts side by side. A bundle calls it `velocity`.
+    /// All readouts side by side.
     readout: Option<Linear>,
     /// Heads for later bins, which exist in training only.
     forward: Option<Linear>,
@@ -261,7 +261,7 @@ impl NeuralDataTransformer {
         norm("norm", &mut self.norm, &mut named);
         linear("rates", &mut self.rates, &mut named);
         if let Some(readout) = &mut self.readout {
-            linear("velocity", readout, &mut named);
+            linear("readouts", readout, &mut named);
         }
         if let Some(forward) = &mut self.forward {
             linear(FORWARD, forward, &mut named);

@@ -91,7 +91,7 @@ fn a_frozen_body_stays_bit_by_bit_and_a_free_one_does_not() {
     let frozen = tuned(&bundle, &day, epochs(6, true)).unwrap();
     assert_eq!(body(&frozen.weights), body(&bundle.weights));
     let start = tuned(&bundle, &day, epochs(0, true)).unwrap();
-    for name in ["readin.weight", "readin.bias", "rates.weight", "rates.bias", "velocity.weight"] {
+    for name in ["readin.weight", "readin.bias", "rates.weight", "rates.bias", "readouts.weight"] {
         assert_ne!(frozen.weights[name], start.weights[name], "{name} moves");
     }
     let free = tuned(&bundle, &day, epochs(6, false)).unwrap();
@@ -135,14 +135,14 @@ fn training_teaches_strangers_on_a_frozen_body() {
 }
 
 #[test]
-fn without_behaviour_the_velocity_head_stays_the_bundles() {
+fn without_behaviour_the_readouts_stay_the_bundles() {
     let session = session(24);
     let bundle = bundle(&session);
     let mut silent = session.clone();
     silent.behavior.clear();
     let fit = tuned(&bundle, &silent, epochs(4, true)).unwrap();
     assert_eq!(fit.scores.velocity_r2, None);
-    for name in ["velocity.weight", "velocity.bias"] {
+    for name in ["readouts.weight", "readouts.bias"] {
         assert_eq!(fit.weights[name], bundle.weights[name]);
     }
 }

@@ -1,7 +1,7 @@
 //! The ONNX graphs of random models, run by ONNX Runtime in Python and compared with the model in numpy by
 //! `tests/python/check_onnx.py`.
 
-use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Training, Velocity};
+use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Manifest, Positions, Readout, Training};
 use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_trainer::export::onnx::{GraphShape, step_graph, window_graph};
 use rand::{RngExt, SeedableRng};
@@ -58,7 +58,7 @@ fn python() -> PathBuf {
 fn manifest(positions: Positions, sizes: [usize; 5], ends: [usize; 3]) -> Manifest {
     let [width, layers, heads, feedforward, window_bins] = sizes;
     let [channels, units, dims] = ends;
-    let velocity = Velocity { dims, unit: "m/s".to_owned(), lag_ms: 0.0, series: "hand_velocity".to_owned() };
+    let velocity = Readout { dims, unit: "m/s".to_owned(), lag_ms: 0.0, series: "hand_vel".to_owned() };
     Manifest {
         format_version: FORMAT_VERSION,
         id: "0".repeat(64),
@@ -70,8 +70,8 @@ fn manifest(positions: Positions, sizes: [usize; 5], ends: [usize; 3]) -> Manife
         unit_ids: (0..units as i64).collect(),
         architecture: Architecture { width, layers, heads, feedforward, window_bins, positions },
         linear: None,
-        velocity: (dims > 0).then_some(velocity),
-        further: Vec::new(),
+        readouts: (dims > 0).then_some(velocity).into_iter().collect(),
+        published: 0,
         training: Training {
             by: "a test".to_owned(),
             data: vec![],

@@ -2,7 +2,7 @@
 
 use super::{Choice, EngineError, EngineKind};
 use ndt_protocol::Bundle;
-use ndt_protocol::bundle::manifest::{Architecture, Velocity};
+use ndt_protocol::bundle::manifest::{Architecture, Readout};
 use ndt_protocol::bundle::precision::{Precision, ValidationLoss};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ pub struct Report {
     pub parameters: usize,
     /// Bins that one output depends on.
     pub reach_bins: usize,
-    /// The velocity head.
-    pub velocity: Option<Velocity>,
+    /// The velocity that is published; absent of a model of rates alone.
+    pub velocity: Option<Readout>,
     /// Scores of the fit.
     pub scores: BTreeMap<String, f64>,
     /// Bins of the golden stream.
@@ -89,7 +89,7 @@ pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> 
         architecture: manifest.linear.is_none().then_some(manifest.architecture),
         parameters: bundle.weights.values().map(|(_, values)| values.len()).sum(),
         reach_bins: manifest.reach_bins(),
-        velocity: manifest.velocity.clone(),
+        velocity: manifest.velocity().cloned(),
         scores: manifest.scores.clone(),
         golden_bins: bundle.golden_bins(),
         engine: name,

@@ -8,6 +8,7 @@ use crate::bundle::manifest::Architecture;
 use crate::bundle::precision::{self, Precision};
 use crate::bundle::tensors::Tensors;
 use crate::bundle::transformer::score_scale;
+use std::ops::Range;
 
 /// An affine map `y = x W + b`, before a kernel packs it.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,11 +118,12 @@ impl EncoderLayer {
     }
 }
 
-/// Reads the map from the last row to log rates and velocity, side by side, with the last norm folded in.
-pub fn readout(weights: &Tensors) -> Affine {
+/// Reads the map from the last row to log rates and the columns `columns` of all readouts, side by side, with the last norm
+/// folded in.
+pub fn readout(weights: &Tensors, columns: Range<usize>) -> Affine {
     let mut parts = vec![Affine::read(weights, "rates")];
-    if weights.contains_key("velocity.weight") {
-        parts.push(Affine::read(weights, "velocity"));
+    if !columns.is_empty() {
+        parts.push(Affine::read(weights, "readouts").outputs(columns.start, columns.len()));
     }
     Affine::side_by_side(parts).after_norm(weights, "norm")
 }
@@ -162,9 +164,9 @@ pub fn rounded(architecture: &Architecture, weights: &Tensors, precision: Precis
         put(name("feedforward.up"), up.rounded(precision));
         put(name("feedforward.down"), down.rounded(precision));
     }
-    let readout = readout(weights).rounded(precision);
-    let units = values(weights, "rates.bias").len();
+    let (units, dims) = (values(weights, "rates.bias").len(), values(weights, "readouts.bias").len());
+    let readout = readout(weights, 0..dims).rounded(precision);
     put("rates".to_owned(), readout.outputs(0, units));
-    put("velocity".to_owned(), readout.outputs(units, readout.bias.len() - units));
+    put("readouts".to_owned(), readout.outputs(units, dims));
     unfolded
 }

@@ -11,6 +11,7 @@ use crate::limits::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Version of the bundle format that this code reads and writes.
 ///
@@ -27,7 +28,8 @@ use std::collections::BTreeMap;
 /// | 2 | `count-max` |
 /// | 3 | `precisions`: what a smaller number format loses |
 /// | 4 | linear decoders (`linear`), further readouts (`further`), `parent` |
-pub const FORMAT_VERSION: u32 = 4;
+/// | 5 | one list of `readouts` in place of `velocity` and `further`; `published` |
+pub const FORMAT_VERSION: u32 = 5;
 
 /// How the model knows the order of bins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,13 +92,13 @@ pub struct Linear {
     pub window_bins: usize,
 }
 
-/// One readout of a model: the hand's velocity, or another quantity of behaviour.
+/// One readout of a model: the hand's velocity, or another quantity of behaviour, at one lag.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Velocity {
+pub struct Readout {
     /// Number of components (2: x and y).
     pub dims: usize,
-    /// Unit: `m/s`, or `m` for a position among [`Manifest::further`].
+    /// Unit of the readout's [`Quantity`], e.g. `m/s`.
     pub unit: String,
     /// Lag: the readout is for the bin's centre plus this, ms. Positive: ahead of the spikes.
     pub lag_ms: f64,
@@ -104,10 +106,15 @@ pub struct Velocity {
     pub series: String,
 }
 
-impl Velocity {
+impl Readout {
     /// The quantity that is read out; `None` for a series and a unit that belong to no quantity.
     pub fn quantity(&self) -> Option<Quantity> {
         Quantity::of(&self.series, &self.unit)
+    }
+
+    /// Whether the daemon can publish the readout as the velocity of its estimates.
+    pub fn is_publishable(&self) -> bool {
+        self.quantity().is_some_and(Quantity::is_publishable)
     }
 }
 
@@ -165,13 +172,13 @@ pub struct Manifest {
     /// Dimensions of the linear decoder; absent for a transformer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub linear: Option<Linear>,
-    /// The velocity that is published; absent in a model of rates alone.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub velocity: Option<Velocity>,
-    /// Further readouts of the final state: other lags, speed, position. The ONNX graphs do not compute them. A
-    /// daemon that is asked for one publishes it in place of the velocity ([`crate::Bundle::reading`]).
+    /// Readouts in the order of their columns in `readouts.weight`, `readouts.bias` and the golden `readouts`; empty in
+    /// a model of rates alone. A linear decoder has exactly one.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub further: Vec<Velocity>,
+    pub readouts: Vec<Readout>,
+    /// Index in `readouts` of the velocity that is published, and that the ONNX graphs compute; 0 without readouts. A
+    /// daemon can be told to publish another one ([`crate::Bundle::reading`]).
+    pub published: usize,
     /// Origin of the model.
     pub training: Training,
     /// Scores on the validation trials, by name (`co-bps`, `velocity-r2`, ...).
@@ -194,14 +201,25 @@ impl Manifest {
         self.unit_ids.len()
     }
 
-    /// Number of components of the velocity; 0 without a velocity head.
-    pub fn velocity_dims(&self) -> usize {
-        self.velocity.as_ref().map_or(0, |velocity| velocity.dims)
+    /// The velocity that is published; `None` in a model of rates alone.
+    pub fn velocity(&self) -> Option<&Readout> {
+        self.readouts.get(self.published)
     }
 
-    /// Number of components of all further readouts together.
-    pub fn further_dims(&self) -> usize {
-        self.further.iter().map(|readout| readout.dims).sum()
+    /// Number of components of the velocity that is published; 0 in a model of rates alone.
+    pub fn velocity_dims(&self) -> usize {
+        self.velocity().map_or(0, |velocity| velocity.dims)
+    }
+
+    /// Number of components of all readouts together.
+    pub fn readout_dims(&self) -> usize {
+        self.readouts.iter().map(|readout| readout.dims).sum()
+    }
+
+    /// Columns of the velocity that is published, among those of all readouts; empty in a model of rates alone.
+    pub fn velocity_columns(&self) -> Range<usize> {
+        let first = self.readouts.iter().take(self.published).map(|readout| readout.dims).sum();
+        first..first + self.velocity_dims()
     }
 
     /// Number of bins that one output depends on: `layers * (window - 1) + 1` with banded attention in every layer,
@@ -229,14 +247,14 @@ impl Manifest {
 
     /// From a bin's end to the instant that its velocity is for, ns.
     pub fn velocity_offset_ns(&self) -> i64 {
-        let lag_ms = self.velocity.as_ref().map_or(0.0, |velocity| velocity.lag_ms);
+        let lag_ms = self.velocity().map_or(0.0, |velocity| velocity.lag_ms);
         ((lag_ms - self.bin_width_ms / 2.0) * 1e6).round() as i64
     }
 
     /// Name and shape of every weight, in the order of the computation.
     pub fn weight_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let Architecture { width, layers, heads, feedforward, window_bins, positions } = self.architecture;
-        let (channels, units, dims) = (self.channels(), self.units(), self.velocity_dims());
+        let (channels, units, dims) = (self.channels(), self.units(), self.readout_dims());
         let mut shapes: Vec<(String, Vec<usize>)> = Vec::new();
         let mut add = |name: String, shape: &[usize]| shapes.push((name, shape.to_vec()));
         if let Some(Linear { window_bins }) = self.linear {
@@ -274,12 +292,8 @@ impl Manifest {
         add("rates.weight".into(), &[width, units]);
         add("rates.bias".into(), &[units]);
         if dims > 0 {
-            add("velocity.weight".into(), &[width, dims]);
-            add("velocity.bias".into(), &[dims]);
-        }
-        if !self.further.is_empty() {
-            add("further.weight".into(), &[width, self.further_dims()]);
-            add("further.bias".into(), &[self.further_dims()]);
+            add("readouts.weight".into(), &[width, dims]);
+            add("readouts.bias".into(), &[dims]);
         }
         shapes
     }
@@ -300,7 +314,7 @@ impl Manifest {
                 let limits = [
                     ("a window of bins", window_bins, 1, WINDOW_BINS_MAX),
                     ("a linear decoder's number of units", self.units(), 0, 0),
-                    ("a linear decoder's velocity components", self.velocity_dims(), 1, VELOCITY_DIMS_MAX),
+                    ("a linear decoder's number of readouts", self.readouts.len(), 1, 1),
                 ];
                 expect_each(&limits, &mut problems);
                 if !self.architecture.is_none() {
@@ -308,25 +322,7 @@ impl Manifest {
                 }
             }
         }
-        if let Some(velocity) = &self.velocity {
-            if !(1..=VELOCITY_DIMS_MAX).contains(&velocity.dims) {
-                let found = velocity.dims;
-                problems
-                    .push(format!("expected 1 to {VELOCITY_DIMS_MAX} velocity components, found {found}"));
-            }
-            if !velocity.quantity().is_some_and(Quantity::is_publishable) {
-                problems.push(format!("expected a velocity in \"m/s\", found \"{}\"", velocity.unit));
-            }
-        }
-        for readout in self.velocity.iter().chain(&self.further) {
-            if !readout.lag_ms.is_finite() || readout.lag_ms.abs() > LAG_MS_MAX {
-                problems.push(format!(
-                    "expected a velocity lag within {LAG_MS_MAX} ms, found {}",
-                    readout.lag_ms
-                ));
-            }
-        }
-        self.further_problems(&mut problems);
+        self.readout_problems(&mut problems);
         if let Err(error) = crate::binner::Binner::new(self.bin_width_ms) {
             problems.push(error.to_string());
         }
@@ -340,25 +336,33 @@ impl Manifest {
         problems
     }
 
-    fn further_problems(&self, problems: &mut Vec<String>) {
-        if !self.further.is_empty() && (self.velocity.is_none() || self.linear.is_some()) {
-            problems.push(
-                "expected further readouts beside a transformer's velocity, found them alone".to_owned(),
-            );
-        }
-        if self.further.len() > READOUTS_MAX {
-            let found = self.further.len();
-            problems.push(format!("expected at most {READOUTS_MAX} further readouts, found {found}"));
-        }
-        for readout in &self.further {
-            let Velocity { dims, unit, series, .. } = readout;
-            if !(1..=VELOCITY_DIMS_MAX).contains(dims) {
+    fn readout_problems(&self, problems: &mut Vec<String>) {
+        let last = self.readouts.len().saturating_sub(1);
+        let limits = [
+            ("a number of readouts", self.readouts.len(), 0, READOUTS_MAX),
+            ("the index of the published readout", self.published, 0, last),
+        ];
+        expect_each(&limits, problems);
+        for Readout { dims, unit, lag_ms, series } in &self.readouts {
+            let components = format!("a number of components of {series}");
+            problems.extend(range_problem(&components, *dims, 1, VELOCITY_DIMS_MAX));
+            problems.extend(range_problem(
+                &format!("a lag in ms of {series}"),
+                *lag_ms,
+                -LAG_MS_MAX,
+                LAG_MS_MAX,
+            ));
+            if Quantity::of(series, unit).is_none() {
+                let units = Quantity::ALL.map(Quantity::unit).join(", ");
                 problems
-                    .push(format!("expected 1 to {VELOCITY_DIMS_MAX} components of {series}, found {dims}"));
+                    .push(format!("expected {series} in the unit of a quantity ({units}), found \"{unit}\""));
             }
-            if readout.quantity().is_none() {
-                problems.push(format!("expected {series} in \"m/s\" or \"m\", found \"{unit}\""));
-            }
+        }
+        if let Some(Readout { unit, series, .. }) =
+            self.velocity().filter(|velocity| !velocity.is_publishable())
+        {
+            problems
+                .push(format!("expected a velocity as the published readout, found {series} in \"{unit}\""));
         }
     }
 

@@ -1,5 +1,7 @@
-//! What a readout decodes. Manifest, dataset, precision and reports match this enum exhaustively: whoever adds a quantity is
-//! asked at every place what it means there.
+//! The quantities of the hand that a readout can decode, and what programs must know of each: its name, its unit, where it
+//! comes from, and whether it can be published.
+//!
+//! The recipe for a new one is in `tests/CONTRIBUTING.md`, with what catches a step that was forgotten.
 
 /// A quantity of the hand that a model can be fitted to and read out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,28 +10,34 @@ pub enum Quantity {
     Velocity,
     /// Speed, m/s: the length of the velocity.
     Speed,
+    /// Acceleration, m/s^2: as recorded, or the change of the velocity.
+    Acceleration,
     /// Position, m.
     Position,
 }
 
 impl Quantity {
     /// All quantities.
-    pub const ALL: [Quantity; 3] = [Quantity::Velocity, Quantity::Speed, Quantity::Position];
+    pub const ALL: [Quantity; 4] =
+        [Quantity::Velocity, Quantity::Speed, Quantity::Acceleration, Quantity::Position];
 
     /// Name of the quantity in manifests, configurations and reports.
     pub const fn series(self) -> &'static str {
         match self {
             Quantity::Velocity => "hand_vel",
             Quantity::Speed => "hand_speed",
+            Quantity::Acceleration => "hand_acc",
             Quantity::Position => "hand_pos",
         }
     }
 
-    /// Behaviour series of a recording that the quantity is computed from.
-    pub const fn recorded_series(self) -> &'static str {
+    /// Behaviour series of a recording that the quantity is taken from or computed from. Of those that a recording has, the
+    /// first one is used.
+    pub const fn recorded_series(self) -> &'static [&'static str] {
         match self {
-            Quantity::Velocity | Quantity::Speed => "hand_vel",
-            Quantity::Position => "hand_pos",
+            Quantity::Velocity | Quantity::Speed => &["hand_vel"],
+            Quantity::Acceleration => &["hand_acc", "hand_vel"],
+            Quantity::Position => &["hand_pos"],
         }
     }
 
@@ -37,6 +45,7 @@ impl Quantity {
     pub const fn unit(self) -> &'static str {
         match self {
             Quantity::Velocity | Quantity::Speed => "m/s",
+            Quantity::Acceleration => "m/s^2",
             Quantity::Position => "m",
         }
     }
@@ -44,7 +53,7 @@ impl Quantity {
     /// Number of components, computed from a series with `recorded` components.
     pub const fn dims(self, recorded: usize) -> usize {
         match self {
-            Quantity::Velocity | Quantity::Position => recorded,
+            Quantity::Velocity | Quantity::Acceleration | Quantity::Position => recorded,
             Quantity::Speed => 1,
         }
     }
@@ -53,7 +62,7 @@ impl Quantity {
     pub const fn is_publishable(self) -> bool {
         match self {
             Quantity::Velocity => true,
-            Quantity::Speed | Quantity::Position => false,
+            Quantity::Speed | Quantity::Acceleration | Quantity::Position => false,
         }
     }
 
@@ -70,6 +79,15 @@ impl Quantity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_quantity_has_a_name_of_its_own_and_what_is_published_is_in_metres_per_second() {
+        for (at, quantity) in Quantity::ALL.into_iter().enumerate() {
+            let others = &Quantity::ALL[at + 1..];
+            assert!(others.iter().all(|other| other.series() != quantity.series()), "{quantity:?}");
+            assert!(!quantity.is_publishable() || quantity.unit() == "m/s", "{quantity:?}");
+        }
+    }
 
     #[test]
     fn a_readout_is_known_by_its_series_and_otherwise_by_its_unit() {

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 const DIGESTS: &[(&str, &str)] = &[
     ("bin-v2.frames", "95d776c5fe81f9a82083095fdf731b7c1da516b8006f7eb005da851f747d4e48"),
     ("bundle-linear-v4.ndt", "eacc756f3dc5161d4030298f39747fc8a3c916346b8317c87e1a8b9cbba552d5"),
+    ("bundle-linear-v5.ndt", "d9e28c1d540c7351e5f5eff73f92ac24720b5367f7a981ca531ccb994413c46b"),
     ("bundle-readouts-v4.ndt", "7b24f894d55099f948591e3e37af576a1847bdfd244eb406db52622a9422c778"),
+    ("bundle-readouts-v5.ndt", "9969acaef70338de1cd2590a45703ec30d1d1fb474cad79001e7aebf29efd699"),
     ("bundle-v4.ndt", "fecfca630e523596c17fe645fc62d5a8dc90a31dc8a43ed13109876bc1f62899"),
+    ("bundle-v5.ndt", "3b4567838d76049235ec8c3c50d3a6140c7b259e785e8e6fcc4dffc8ee2731f7"),
     ("description-bins-v2.frames", "a6607169596baf4cc15ccee69869aea55bafe75a068dbfd16321647ca12d792c"),
     ("description-v2.frames", "d43208114173987cf3ca6b0d9bb4f0aaca0f27d9b6e912873c80cabf755e1d5a"),
     ("estimate-v2.frames", "0820a5afb1ab6afb0c6d3b38f1909be35115d97b4ed8bedaa62cb6a32dbed2c6"),

@@ -2,8 +2,8 @@
 //!
 //! The standard says that `data * conversion + offset` is in `unit`. Writers differ: the benchmark stores millimetres with a
 //! conversion of 1e-3 and the unit metres, others store millimetres with a conversion of 1 and the unit mm. **Both are read
-//! as metres**: first the standard's rule is applied, then lengths and speeds in mm or cm are converted to metres. Values in
-//! any other unit are kept as recorded.
+//! as metres**: first the standard's rule is applied, then units such as mm or cm/s are converted into SI units ([`UNITS`]).
+//! Values in any other unit are kept as recorded.
 
 use super::problem::{ReadProblem, content};
 use crate::h5::{Dataset, Group, Kind};
@@ -84,23 +84,39 @@ fn scale(stored: &Dataset) -> Result<(String, f64, f64), ReadProblem> {
     Ok((unit, conversion * to_si, offset * to_si))
 }
 
-/// Returns the SI unit for a unit of length or speed, and the conversion factor. Other units are returned as they are.
+/// What is converted into SI units: the SI unit, the factor, and the names of the unit in recordings, in lower case.
+const UNITS: [(&str, f64, &[&str]); 3] = [
+    ("m", 1.0, &["m", "meter", "meters", "metre", "metres"]),
+    ("m", 1e-2, &["cm", "centimeter", "centimeters", "centimetre", "centimetres"]),
+    ("m", 1e-3, &["mm", "millimeter", "millimeters", "millimetre", "millimetres"]),
+];
+
+/// Returns the SI unit for one of [`UNITS`], or for its rate of change, and the conversion factor. Other units are returned as
+/// they are.
 fn si(recorded: &str) -> (String, f64) {
     let plain = recorded.trim().to_lowercase();
-    let (length, is_speed) = match plain.split_once('/').or_else(|| plain.split_once(" per ")) {
-        Some((length, time)) if ["s", "sec", "second", "seconds"].contains(&time.trim()) => {
-            (length.trim(), true)
-        }
-        Some(_) => return (recorded.to_owned(), 1.0),
-        None => (plain.as_str(), false),
+    let (name, per) = match plain.split_once('/').or_else(|| plain.split_once(" per ")) {
+        Some((name, time)) => (name.trim(), per_time(time.trim())),
+        None => (plain.as_str(), Some("")),
     };
-    let factor = match length {
-        "m" | "meter" | "meters" | "metre" | "metres" => 1.0,
-        "cm" | "centimeter" | "centimeters" | "centimetre" | "centimetres" => 1e-2,
-        "mm" | "millimeter" | "millimeters" | "millimetre" | "millimetres" => 1e-3,
-        _ => return (recorded.to_owned(), 1.0),
+    let known = UNITS.iter().find(|(_, _, names)| names.contains(&name));
+    match known.zip(per) {
+        Some(((unit, factor, _), per)) => (format!("{unit}{per}"), *factor),
+        None => (recorded.to_owned(), 1.0),
+    }
+}
+
+/// Returns what stands after the SI unit of a first or second rate of change: `/s` or `/s^2`. `None` if `time` is neither a
+/// second nor its square.
+fn per_time(time: &str) -> Option<&'static str> {
+    let is_second = |time: &str| ["s", "sec", "second", "seconds"].contains(&time.trim());
+    let is_square = match time.split_once('/').or_else(|| time.split_once(" per ")) {
+        Some((first, second)) => is_second(first) && is_second(second),
+        None => ["^2", "**2", "2", "²", " squared"]
+            .iter()
+            .any(|square| time.strip_suffix(square).is_some_and(is_second)),
     };
-    (if is_speed { "m/s" } else { "m" }.to_owned(), factor)
+    if is_second(time) { Some("/s") } else { is_square.then_some("/s^2") }
 }
 
 /// Reads sample times: from `timestamps` (which may be a link to those of another series), or from `starting_time` and its
@@ -147,6 +163,7 @@ fn in_order(series: Series) -> Series {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndt_protocol::bundle::quantity::Quantity;
 
     #[test]
     fn lengths_and_speeds_become_metres_and_other_units_stay() {
@@ -162,8 +179,27 @@ mod tests {
         check("mm", "m", 1e-3);
         check("mm/s", "m/s", 1e-3);
         check("centimeters/sec", "m/s", 1e-2);
-        for other in ["deg", "a.u.", "", "rad/s", "m/s/s", "m/s^2"] {
+        for acceleration in
+            ["m/s^2", "m/s/s", "m / s2", "meters per second per second", "metres/second squared"]
+        {
+            check(acceleration, "m/s^2", 1.0);
+        }
+        check("cm/s²", "m/s^2", 1e-2);
+        for other in ["deg", "a.u.", "", "rad/s", "m/s^3", "m/min"] {
             check(other, other, 1.0);
+        }
+    }
+
+    #[test]
+    fn the_unit_of_every_quantity_is_converted_from_thousandths() {
+        for quantity in Quantity::ALL {
+            let unit = quantity.unit();
+            assert_eq!(si(unit), (unit.to_owned(), 1.0));
+            assert_eq!(
+                si(&format!("m{unit}")),
+                (unit.to_owned(), 1e-3),
+                "{quantity:?} in thousandths of {unit}"
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! Every page of the repository can be followed: its links lead somewhere, the programs that it shows are the files that the
 //! tests run, and the commands that it tells a reader to type have the options that it gives them.
 
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_tests::{program, workspace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,19 @@ fn programs_that_pages_show_are_the_files_that_are_tested() {
         }
     }
     assert!(shown > 0, "no page shows a program");
+}
+
+#[test]
+fn the_glossary_lists_every_quantity_with_its_unit_and_the_series_it_comes_from() {
+    let glossary = std::fs::read_to_string(workspace().join("daemon/docs/glossary.md")).unwrap();
+    for quantity in Quantity::ALL {
+        let row = format!("| `{}` | {} | ", quantity.series(), quantity.unit());
+        let found = glossary.lines().find(|line| line.starts_with(&row));
+        let found = found.unwrap_or_else(|| panic!("expected a row \"{row}...\" in glossary.md, found none"));
+        for series in quantity.recorded_series() {
+            assert!(found.contains(&format!("`{series}`")), "expected `{series}` in the row: {found}");
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::runs::{LAGS_MS, Runs};
 use super::smoothing::SmoothingDecoder;
 use super::wiener::Wiener;
 use crate::export::golden::{GOLDEN_BINS, count_max, golden_input};
-use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Training, Velocity};
+use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Readout, Training};
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
@@ -98,13 +98,13 @@ impl LinearFilter {
             unit_ids: Vec::new(),
             architecture: Architecture::NONE,
             linear: Some(Linear { window_bins: self.window_bins }),
-            velocity: Some(Velocity {
+            readouts: vec![Readout {
                 dims,
                 unit: Quantity::Velocity.unit().to_owned(),
                 lag_ms: LAGS_MS[self.lag],
                 series: Quantity::Velocity.series().to_owned(),
-            }),
-            further: Vec::new(),
+            }],
+            published: 0,
             training,
             scores: BTreeMap::from([("velocity-r2".to_owned(), self.validation_r2)]),
             precisions: BTreeMap::new(),
@@ -127,7 +127,7 @@ impl LinearFilter {
             golden: Tensors::from([
                 array("counts", &[GOLDEN_BINS, channels], counts),
                 array("missing", &[GOLDEN_BINS], missing),
-                array("velocity", &[GOLDEN_BINS, dims], velocity),
+                array("readouts", &[GOLDEN_BINS, dims], velocity),
             ]),
         };
         bundle.check()?;

@@ -7,7 +7,6 @@ use anyhow::Context;
 use clap::Args;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::quantity::Quantity;
-use ndt_protocol::bundle::readouts;
 use ndt_replay::nwb;
 use ndt_trainer::config::Config;
 use ndt_trainer::data::Dataset;
@@ -73,9 +72,8 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let manifest = &parent.manifest;
     let config = finetune::config_for(manifest, &config);
     let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let readouts = readouts::readouts(manifest);
     let wanted: Vec<(Quantity, f64)> =
-        readouts.iter().filter_map(|readout| Some((readout.quantity()?, readout.lag_ms))).collect();
+        manifest.readouts.iter().filter_map(|readout| Some((readout.quantity()?, readout.lag_ms))).collect();
     let data = Dataset::reading(&sessions, manifest.bin_width_ms, &wanted)?;
     let data = finetune::calibration_data(data, manifest, command.trials);
     for note in &data.notes {

@@ -1,4 +1,4 @@
-//! What is read out of the model besides firing rates: the hand's velocity, speed and position, each at a lag.
+//! What is read out of the model besides firing rates: quantities of the hand ([`Quantity`]), each at a lag.
 //!
 //! A readout's target at a bin is the behaviour at the bin's centre plus the lag, linearly interpolated between samples.
 //! A target that is not known is NaN.
@@ -6,10 +6,10 @@
 use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
-use ndt_replay::session::{Interval, Session};
+use ndt_replay::session::{Interval, Series, Session};
 
 /// A readout as a bundle's manifest describes it: behaviour series, number of components, unit and lag.
-pub use ndt_protocol::bundle::manifest::Velocity as Readout;
+pub use ndt_protocol::bundle::manifest::Readout;
 
 /// Longest gap between two samples across which behaviour is interpolated, s.
 const GAP_S: f64 = 0.1;
@@ -19,32 +19,50 @@ pub fn dims(readouts: &[Readout]) -> usize {
     readouts.iter().map(|readout| readout.dims).sum()
 }
 
-/// Of the `wanted` readouts (quantity and lag in ms) those that every session has, and a note for each that is left out.
-/// Without a velocity in every session there are none.
+/// Of the `wanted` readouts (quantity and lag in ms) those that every session has, and a note for each that is left out or
+/// is recorded in another unit than its own. Without a velocity in every session there are none.
 pub(super) fn available(sessions: &[Session], wanted: &[(Quantity, f64)]) -> (Vec<Readout>, Vec<String>) {
-    let recorded_dims = |quantity: Quantity| {
-        let series = quantity.recorded_series();
-        let dims = |session: &Session| session.series(series).map_or(0, |series| series.dims);
-        let all: Vec<usize> = sessions.iter().map(dims).collect();
-        if all.iter().all(|other| *other == all[0]) { all[0].min(VELOCITY_DIMS_MAX) } else { 0 }
-    };
     let (mut readouts, mut notes) = (Vec::new(), Vec::new());
-    if recorded_dims(Quantity::Velocity) == 0 {
+    if recorded_dims(sessions, Quantity::Velocity) == 0 {
         let series = Quantity::Velocity.series();
         notes.push(format!("not every recording has {series}: the model estimates rates only"));
         return (readouts, notes);
     }
     for &(quantity, lag_ms) in wanted {
         let (series, unit) = (quantity.series().to_owned(), quantity.unit().to_owned());
-        match recorded_dims(quantity) {
+        match recorded_dims(sessions, quantity) {
             0 => notes.push(format!("not every recording has {series}: it is not read out")),
             recorded => readouts.push(Readout { dims: quantity.dims(recorded), unit, lag_ms, series }),
         }
+        notes.extend(sessions.iter().filter_map(|session| note_on_unit(recorded(session, quantity)?)));
     }
+    notes.dedup();
     (readouts, notes)
 }
 
-/// Targets of all readouts in the bins of an interval, `[T, V]`. Behaviour after the interval's end belongs to another
+/// Number of components of the series that a quantity is computed from; 0 unless it is the same in every session.
+fn recorded_dims(sessions: &[Session], quantity: Quantity) -> usize {
+    let dims = |session: &Session| recorded(session, quantity).map_or(0, |series| series.dims);
+    let all: Vec<usize> = sessions.iter().map(dims).collect();
+    if all.iter().all(|other| *other == all[0]) { all[0].min(VELOCITY_DIMS_MAX) } else { 0 }
+}
+
+/// The series of a session that a quantity is computed from.
+fn recorded(session: &Session, quantity: Quantity) -> Option<&Series> {
+    quantity.recorded_series().iter().find_map(|name| session.series(name))
+}
+
+/// A note on a series whose unit is not that of its quantity, so that its values are taken as they are; `None` for any other.
+fn note_on_unit(series: &Series) -> Option<String> {
+    let quantity = Quantity::ALL.into_iter().find(|quantity| quantity.series() == series.name)?;
+    let Series { name, unit, .. } = series;
+    let expected = quantity.unit();
+    (unit != expected).then(|| {
+        format!("{name} is recorded in \"{unit}\": its values are taken as if they were in {expected}")
+    })
+}
+
+/// Targets of all readouts in the bins of an interval, `[T, R]`. Behaviour after the interval's end belongs to another
 /// trial and counts as unknown.
 pub(super) fn targets(
     session: &Session,
@@ -58,27 +76,160 @@ pub(super) fn targets(
     let mut first = 0;
     for readout in readouts {
         let quantity = readout.quantity().filter(|quantity| quantity.series() == readout.series);
-        let recorded: &str = match quantity {
-            Some(quantity) => quantity.recorded_series(),
-            None => &readout.series,
+        let series = match quantity {
+            Some(quantity) => recorded(session, quantity),
+            None => session.series(&readout.series),
         };
-        let series = session.series(recorded);
+        let behaviour = Behaviour { series, end: interval.stop, bin_s: binner.width_s() };
         for bin in 0..bins {
             let instant = interval.start + (bin as f64 + 0.5) * binner.width_s() + readout.lag_ms * 1e-3;
-            let is_within = instant < interval.stop + 1e-9;
-            let known = series.filter(|_| is_within).and_then(|series| series.at(instant, GAP_S));
-            let Some(known) = known else { continue };
-            let target = &mut targets[bin * columns + first..][..readout.dims];
-            match quantity {
-                Some(Quantity::Speed) => {
-                    target[0] = known.iter().map(|axis| axis * axis).sum::<f64>().sqrt() as f32;
-                }
-                Some(Quantity::Velocity | Quantity::Position) | None => {
-                    target.iter_mut().zip(known).for_each(|(target, known)| *target = known as f32);
-                }
-            }
+            let Some(target) = behaviour.value(quantity, instant) else { continue };
+            let to = &mut targets[bin * columns + first..][..readout.dims];
+            to.iter_mut().zip(target).for_each(|(to, value)| *to = value as f32);
         }
         first += readout.dims;
     }
     targets
+}
+
+/// What a session holds of the behaviour that one readout decodes.
+struct Behaviour<'a> {
+    series: Option<&'a Series>,
+    /// End of the trial, s. Later samples are not used.
+    end: f64,
+    /// Width of a bin, s.
+    bin_s: f64,
+}
+
+impl Behaviour<'_> {
+    /// The recorded value at an instant (s); `None` where it is not known.
+    fn at(&self, instant: f64) -> Option<Vec<f64>> {
+        self.series.filter(|_| instant < self.end + 1e-9)?.at(instant, GAP_S)
+    }
+
+    /// The value of a quantity at an instant (s); `None` where it is not known. Without a quantity, the recorded value.
+    fn value(&self, quantity: Option<Quantity>, instant: f64) -> Option<Vec<f64>> {
+        match quantity {
+            Some(Quantity::Speed) => Some(vec![length(&self.at(instant)?)]),
+            Some(Quantity::Acceleration) => self.acceleration(instant),
+            Some(Quantity::Velocity | Quantity::Position) | None => self.at(instant),
+        }
+    }
+
+    /// The acceleration at an instant (s) as recorded, or else the central difference of the velocity over one bin, because
+    /// a difference of neighbouring samples would be mostly noise.
+    fn acceleration(&self, instant: f64) -> Option<Vec<f64>> {
+        if self.series?.name == Quantity::Acceleration.series() {
+            return self.at(instant);
+        }
+        let half = self.bin_s / 2.0;
+        let (before, after) = (self.at(instant - half)?, self.at(instant + half)?);
+        Some(before.iter().zip(after).map(|(before, after)| (after - before) / self.bin_s).collect())
+    }
+}
+
+/// Length of a vector.
+fn length(vector: &[f64]) -> f64 {
+    vector.iter().map(|axis| axis * axis).sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session in which every series that a quantity can be computed from holds `value(time)` in x and `-value(time)` in
+    /// y, in the unit of the quantity of that name.
+    fn session(value: impl Fn(f64) -> f64) -> Session {
+        let timestamps: Vec<f64> = (0..1000).map(|sample| f64::from(sample) * 1e-3).collect();
+        let data: Vec<f64> = timestamps.iter().flat_map(|&time| [value(time), -value(time)]).collect();
+        let series = |quantity: Quantity| Series {
+            name: quantity.series().to_owned(),
+            unit: quantity.unit().to_owned(),
+            dims: 2,
+            timestamps: timestamps.clone(),
+            data: data.clone(),
+        };
+        Session {
+            identifier: "made up".to_owned(),
+            units: Vec::new(),
+            observed: Vec::new(),
+            trials: Vec::new(),
+            behavior: Quantity::ALL.map(series).to_vec(),
+        }
+    }
+
+    /// Targets of one quantity in the 20 ms bins from 0.1 s to 0.3 s.
+    fn targets_of(session: &Session, quantity: Quantity, lag_ms: f64) -> (Readout, Vec<f32>) {
+        let binner = Binner::new(20.0).unwrap();
+        let interval = Interval { start: 0.1, stop: 0.3 };
+        let (readouts, notes) = available(std::slice::from_ref(session), &[(quantity, lag_ms)]);
+        assert!(notes.is_empty(), "{notes:?}");
+        let targets = targets(session, interval, 10, binner, &readouts);
+        (readouts[0].clone(), targets)
+    }
+
+    #[test]
+    fn the_target_of_every_quantity_is_its_value_at_the_bins_centre() {
+        for quantity in Quantity::ALL {
+            let (readout, targets) = targets_of(&session(|time| 3.0 * time), quantity, 0.0);
+            let expected = |time: f64| match quantity {
+                Quantity::Velocity | Quantity::Acceleration | Quantity::Position => {
+                    vec![3.0 * time, -3.0 * time]
+                }
+                Quantity::Speed => vec![3.0 * time * 2f64.sqrt()],
+            };
+            assert_eq!(targets.len(), 10 * readout.dims, "{quantity:?}");
+            for (bin, target) in targets.chunks_exact(readout.dims).enumerate() {
+                for (found, expected) in target.iter().zip(expected(0.11 + 0.02 * bin as f64)) {
+                    assert!((f64::from(*found) - expected).abs() < 1e-4, "{quantity:?}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_acceleration_that_is_not_recorded_is_the_change_of_the_velocity() {
+        let mut session = session(|time| 3.0 * time);
+        session.behavior.retain(|series| series.name != "hand_acc");
+        let (readout, targets) = targets_of(&session, Quantity::Acceleration, 0.0);
+        assert_eq!((readout.series.as_str(), readout.unit.as_str(), readout.dims), ("hand_acc", "m/s^2", 2));
+        for target in targets.chunks_exact(2) {
+            assert!((target[0] - 3.0).abs() < 1e-4 && (target[1] + 3.0).abs() < 1e-4, "{target:?}");
+        }
+        let (_, later) = targets_of(&session, Quantity::Acceleration, 100.0);
+        let known = later.chunks_exact(2).filter(|target| target[0].is_finite()).count();
+        assert_eq!(known, 5, "the last of these bins ends with the trial");
+    }
+
+    #[test]
+    fn a_target_after_the_end_of_its_trial_is_unknown() {
+        for quantity in Quantity::ALL {
+            let (readout, targets) = targets_of(&session(|time| 3.0 * time), quantity, 100.0);
+            let known = targets.chunks_exact(readout.dims).map(|target| target[0].is_finite());
+            let known = known.filter(|known| *known).count();
+            assert_eq!(known, 5, "{quantity:?}: 100 ms of the 200 ms are within the trial");
+        }
+    }
+
+    #[test]
+    fn a_quantity_that_a_recording_lacks_is_left_out_with_a_note() {
+        let others = Quantity::ALL.into_iter().filter(|quantity| *quantity != Quantity::Velocity);
+        for quantity in others {
+            let mut session = session(|time| time);
+            session.behavior.retain(|series| !quantity.recorded_series().contains(&series.name.as_str()));
+            session.behavior.extend(self::session(|time| time).series("hand_vel").cloned());
+            let is_computed = quantity.recorded_series().contains(&"hand_vel");
+            let (readouts, notes) = available(&[session], &[(quantity, 0.0)]);
+            assert_eq!((readouts.len(), notes.len()), (usize::from(is_computed), usize::from(!is_computed)));
+        }
+    }
+
+    #[test]
+    fn a_series_in_another_unit_is_taken_as_it_is_with_a_note() {
+        let mut session = session(|time| time);
+        session.behavior[0].unit = "pixels/s".to_owned();
+        let (readouts, notes) = available(&[session], &[(Quantity::Velocity, 0.0), (Quantity::Speed, 0.0)]);
+        let expected = "hand_vel is recorded in \"pixels/s\": its values are taken as if they were in m/s";
+        assert_eq!((readouts.len(), notes), (2, vec![expected.to_owned()]));
+    }
 }

@@ -219,10 +219,10 @@ impl Regressions<'_> {
         let weights = ridge.weights().iter().enumerate().map(|(at, weight)| {
             let (row, axis) = (at / self.readout.dims, at % self.readout.dims);
             let value = weight / scale(axis).deviation;
-            ("velocity.weight", row * all + self.columns.start + axis, value as f32)
+            ("readouts.weight", row * all + self.columns.start + axis, value as f32)
         });
         let biases = ridge.intercept().iter().enumerate().map(|(axis, bias)| {
-            ("velocity.bias", self.columns.start + axis, scale(axis).standardise(*bias) as f32)
+            ("readouts.bias", self.columns.start + axis, scale(axis).standardise(*bias) as f32)
         });
         weights.chain(biases).collect()
     }

@@ -3,7 +3,7 @@
 //! It runs without dropout, and no bin's answer depends on a later bin.
 
 use crate::data::Trial;
-use crate::model::{ModelShape, NeuralDataTransformer, units};
+use crate::model::{ModelShape, NeuralDataTransformer};
 use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::bundle::folded;
 use ndt_protocol::bundle::manifest::{Manifest, Positions};
@@ -11,7 +11,7 @@ use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 
-/// A bundle's model, whose outputs are ln(spikes/s) and all readouts in SI units, the published velocity first.
+/// A bundle's model, whose outputs are ln(spikes/s) and all readouts in SI units, in the manifest's order.
 pub struct Reference {
     model: NeuralDataTransformer,
     precision: Precision,
@@ -27,20 +27,19 @@ pub struct Answer<'a> {
     pub bin: usize,
     /// ln(spikes/s) of all units, `[N]`.
     pub log_rates: &'a [f32],
-    /// All readouts, `[V]`.
+    /// All readouts, `[R]`.
     pub readouts: &'a [f32],
 }
 
 impl Reference {
     /// Loads the weights that `manifest` describes.
     pub fn new(manifest: &Manifest, weights: &Tensors) -> Self {
-        Reference::loaded(manifest, &units::join_readouts(manifest, weights), Precision::F32)
+        Reference::loaded(manifest, weights, Precision::F32)
     }
 
     /// Loads the weights for a computation in fewer bits: the outputs are what a kernel of this precision computes.
     pub fn rounded(manifest: &Manifest, weights: &Tensors, precision: Precision) -> Self {
-        let weights = units::join_readouts(manifest, weights);
-        let rounded = folded::rounded(&manifest.architecture, &weights, precision);
+        let rounded = folded::rounded(&manifest.architecture, weights, precision);
         Reference::loaded(manifest, &rounded, precision)
     }
 
@@ -49,7 +48,7 @@ impl Reference {
             architecture: manifest.architecture,
             channels: manifest.channels(),
             units: manifest.units(),
-            readout_dims: manifest.velocity_dims() + manifest.further_dims(),
+            readout_dims: manifest.readout_dims(),
             causal: true,
             forward_bins: 0,
         };
@@ -58,7 +57,7 @@ impl Reference {
         Reference { model, precision, shape, device }
     }
 
-    /// Runs a cold-started stream `counts [T, C]`, `missing [T]`; returns log rates `[T, N]` and readouts `[T, V]`.
+    /// Runs a cold-started stream `counts [T, C]`, `missing [T]`; returns log rates `[T, N]` and readouts `[T, R]`.
     ///
     /// With lag biases this is one pass under the banded mask. Learned positions exist for one window only, so that
     /// each bin after the first window is the last of a window of its own.
@@ -82,7 +81,7 @@ impl Reference {
     }
 
     /// Runs several cold-started streams of equal length at once: `counts [B, T, C]`, `missing [B, T]`. Returns log rates
-    /// `[B, T, N]` and readouts `[B, T, V]`.
+    /// `[B, T, N]` and readouts `[B, T, R]`.
     pub fn batch(&self, counts: &[f32], missing: &[f32], trials: usize) -> (Vec<f32>, Vec<f32>) {
         let bins = missing.len() / trials.max(1);
         if bins == 0 {

@@ -5,7 +5,6 @@ use super::onnx::{GraphShape, step_graph, window_graph};
 use super::precision;
 use crate::evaluation::Reference;
 use ndt_protocol::bundle::manifest::{FORMAT_VERSION, Manifest};
-use ndt_protocol::bundle::readouts;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 
@@ -28,7 +27,7 @@ pub fn from_weights(
 }
 
 /// As [`from_weights`], with golden outputs from `run` instead of Burn, and unchecked. `run` computes the outputs of a
-/// cold-started stream with these weights: `(counts [T, C], missing [T]) -> (log rates [T, N], all readouts [T, V])`.
+/// cold-started stream with these weights: `(counts [T, C], missing [T]) -> (log rates [T, N], all readouts [T, R])`.
 pub fn assemble(
     mut manifest: Manifest,
     weights: Tensors,
@@ -53,12 +52,8 @@ pub fn assemble(
         ("missing".to_owned(), (vec![GOLDEN_BINS], missing)),
         ("log_rates".to_owned(), (vec![GOLDEN_BINS, shape.units], log_rates)),
     ]);
-    let (velocity, further) = readouts::parted(&manifest, &readouts);
-    for (name, values) in [("velocity", velocity), ("further", further)] {
-        let dims = values.len() / GOLDEN_BINS;
-        if dims > 0 {
-            golden.insert(name.to_owned(), (vec![GOLDEN_BINS, dims], values));
-        }
+    if manifest.readout_dims() > 0 {
+        golden.insert("readouts".to_owned(), (vec![GOLDEN_BINS, manifest.readout_dims()], readouts));
     }
     Bundle {
         step_onnx: step_graph(&shape, &weights, &metadata),

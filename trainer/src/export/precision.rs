@@ -9,8 +9,6 @@ use crate::evaluation::metrics::{BitsPerSpike, R2};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Positions;
 use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
-use ndt_protocol::bundle::quantity::Quantity;
-use ndt_protocol::bundle::readouts as bundle_readouts;
 
 /// Writes into the bundle's manifest what each lower precision loses on the golden stream and, with `data`, on its
 /// validation trials. Models with learned positions are always computed in 32 bits, so that nothing is measured.
@@ -33,15 +31,9 @@ fn golden(bundle: &Bundle, precision: Precision) -> Loss {
     let values = |name: &str| bundle.golden.get(name).map_or(&[][..], |(_, values)| values.as_slice());
     let reference = Reference::rounded(&bundle.manifest, &bundle.weights, precision);
     let (log_rates, readouts) = reference.stream(values("counts"), values("missing"));
-    let (published, further) = (values("velocity"), values("further"));
-    let expected = bundle_readouts::joined(&bundle.manifest, published, further, bundle.golden_bins());
     Loss {
         golden_log_rates: largest(&log_rates, values("log_rates")),
-        golden_velocity: largest_of_velocities(
-            &bundle_readouts::readouts(&bundle.manifest),
-            &readouts,
-            &expected,
-        ),
+        golden_velocity: largest_of_velocities(&bundle.manifest.readouts, &readouts, values("readouts")),
         validation: None,
     }
 }
@@ -49,11 +41,8 @@ fn golden(bundle: &Bundle, precision: Precision) -> Loss {
 /// The largest absolute difference of the readouts that can be published, m/s. A position or a force has another unit and
 /// another spread, and would widen the tolerance that the published velocity is held to.
 fn largest_of_velocities(readouts: &[Readout], found: &[f32], expected: &[f32]) -> f64 {
-    let is_velocity = readouts.iter().flat_map(|readout| {
-        let is_publishable = readout.quantity().is_some_and(Quantity::is_publishable);
-        std::iter::repeat_n(is_publishable, readout.dims)
-    });
-    let is_velocity: Vec<bool> = is_velocity.collect();
+    let of_readout = |readout: &Readout| std::iter::repeat_n(readout.is_publishable(), readout.dims);
+    let is_velocity: Vec<bool> = readouts.iter().flat_map(of_readout).collect();
     let of_velocities = |values: &[f32]| -> Vec<f32> {
         let columns = values.iter().zip(is_velocity.iter().cycle());
         columns.filter(|(_, is_velocity)| **is_velocity).map(|(value, _)| *value).collect()
@@ -78,16 +67,13 @@ impl Validation {
     /// Runs every trial from a cold start in one pass, which causal attention makes the same as bin by bin.
     fn of(bundle: &Bundle, data: &Dataset, precision: Precision) -> Validation {
         let reference = Reference::rounded(&bundle.manifest, &bundle.weights, precision);
-        let (units, dims) = (data.units(), bundle.manifest.velocity_dims());
-        let columns = data.readout_dims();
-        // The bundle's first readout is the published one; the dataset's readouts are in the order of the configuration.
-        let is_before = |readout: &&Readout| Some(*readout) != bundle.manifest.velocity.as_ref();
-        let first: usize = data.readouts.iter().take_while(is_before).map(|readout| readout.dims).sum();
+        let (units, dims) = (data.units(), data.readout_dims());
+        let velocity = bundle.manifest.velocity_columns();
         let scores_all = !data.has_heldout();
         let scored: Vec<usize> = (0..units).filter(|unit| scores_all || data.heldout[*unit]).collect();
         let channels: Vec<usize> = data.channels().collect();
         let bin_s = data.bin_width_ms * 1e-3;
-        let (mut bits, mut r2) = (BitsPerSpike::new(units), R2::new(dims));
+        let (mut bits, mut r2) = (BitsPerSpike::new(units), R2::new(velocity.len()));
         let mut all = Vec::new();
         for trial in &data.val {
             let (log_rates, readouts) = reference.stream(&trial.counts_of(&channels), &vec![0.0; trial.bins]);
@@ -97,8 +83,10 @@ impl Validation {
                 }
             }
             if dims > 0 {
-                let pairs = trial.targets.chunks_exact(columns).zip(readouts.chunks_exact(columns));
-                pairs.for_each(|(truth, decoded)| r2.add(&truth[first..][..dims], &decoded[..dims]));
+                let pairs = trial.targets.chunks_exact(dims).zip(readouts.chunks_exact(dims));
+                pairs.for_each(|(truth, decoded)| {
+                    r2.add(&truth[velocity.clone()], &decoded[velocity.clone()])
+                });
             }
             all.extend(log_rates);
         }
@@ -120,6 +108,7 @@ impl Validation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndt_protocol::bundle::quantity::Quantity;
 
     #[test]
     fn the_tolerance_of_the_velocity_does_not_depend_on_a_position_or_a_speed() {

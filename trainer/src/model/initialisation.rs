@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 const SMALL: f64 = 0.03;
 
 /// Weights that begin within [`SMALL`] of zero.
-const SMALL_NAMES: [&str; 4] = ["rates.weight", "velocity.weight", "forward.weight", "position"];
+const SMALL_NAMES: [&str; 4] = ["rates.weight", "readouts.weight", "forward.weight", "position"];
 
 /// Draws all weights within `1/sqrt(inputs)` of zero, or within [`SMALL`] for the heads. Norms and lag biases keep the
 /// values that they have.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Version of the folder's files. It rises with every change, added fields included.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 const PROGRESS: &str = "progress.toml";
 const WEIGHTS: &str = "weights.safetensors";

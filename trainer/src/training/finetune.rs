@@ -16,7 +16,6 @@ use crate::data::Dataset;
 use crate::model::NeuralDataTransformer;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Manifest;
-use ndt_protocol::bundle::readouts;
 use std::ops::ControlFlow;
 
 /// Smallest number of steps of a fine-tuning whose epochs are not given.
@@ -118,13 +117,13 @@ pub fn config_for(manifest: &Manifest, config: &Config) -> Config {
 /// stays.
 pub fn calibration_data(mut data: Dataset, manifest: &Manifest, trials: Option<usize>) -> Dataset {
     data.train.truncate(trials.unwrap_or(usize::MAX));
-    let dims = manifest.velocity_dims() + manifest.further_dims();
+    let dims = manifest.readout_dims();
     if data.readouts.is_empty() && dims > 0 {
-        data.readouts = readouts::readouts(manifest);
+        data.readouts = manifest.readouts.clone();
         for trial in data.train.iter_mut().chain(&mut data.val) {
             trial.targets = vec![f32::NAN; trial.bins * dims];
         }
-        data.notes.push("the recordings have no behaviour: the bundle's velocity head is kept".to_owned());
+        data.notes.push("the recordings have no behaviour: the bundle's readouts are kept".to_owned());
     }
     data
 }
@@ -181,7 +180,7 @@ fn check(bundle: &Bundle, data: &Dataset) -> Result<(), FinetuneError> {
     if manifest.bin_width_ms != data.bin_width_ms {
         return Err(FinetuneError::BinWidth { expected: manifest.bin_width_ms, found: data.bin_width_ms });
     }
-    let (expected, found) = (manifest.velocity_dims() + manifest.further_dims(), data.readout_dims());
+    let (expected, found) = (manifest.readout_dims(), data.readout_dims());
     if expected != found && expected > 0 {
         return Err(FinetuneError::Dims { expected, found });
     }

@@ -162,13 +162,14 @@ impl Batch {
     /// [`EngineError::Golden`] when a difference is above [`GOLDEN_TOLERANCE`]; the model must not be used then.
     pub fn reproduce_golden(&self, bundle: &Bundle) -> Result<(f32, f32), EngineError> {
         let golden = |name: &str| bundle.golden.get(name).map_or(&[][..], |(_, values)| values.as_slice());
+        let golden_velocity = bundle.golden_velocity();
         let missing = Some(golden("missing"));
         let trials = Trials { counts: golden("counts"), missing, trials: 1, bins: bundle.golden_bins() };
         // Golden vectors of a bundle that was read have their shapes.
         let found = self.evaluate(trials, &|| {}).map_err(|_| crate::engine::StepFailed)?;
         let pairs = [
             ("log rates", &found.log_rates, golden("log_rates"), self.units),
-            ("velocity", &found.velocity, golden("velocity"), self.dims),
+            ("velocity", &found.velocity, golden_velocity.as_slice(), self.dims),
         ];
         let mut worst = [0.0f32; 2];
         for (worst, (what, found, expected, of)) in worst.iter_mut().zip(pairs) {

@@ -77,7 +77,10 @@ impl Network {
                 })
                 .collect(),
             norm: Norm::new(architecture.width, sizes.lanes),
-            readout: BlockedAffine::new(&folded::readout(weights), sizes.lanes),
+            readout: BlockedAffine::new(
+                &folded::readout(weights, bundle.manifest.velocity_columns()),
+                sizes.lanes,
+            ),
         }
     }
 

@@ -92,7 +92,7 @@ impl<F: Format> Streaming<F> {
         let head_width = width / architecture.heads;
         let layers: Vec<CachedLayer<F>> =
             (0..architecture.layers).map(|layer| CachedLayer::new(bundle, layer, lanes)).collect();
-        let readout = PackedAffine::new(&folded::readout(weights), lanes);
+        let readout = PackedAffine::new(&folded::readout(weights, bundle.manifest.velocity_columns()), lanes);
         let mut missing = Aligned::zeros(filled(width));
         missing[..width].copy_from_slice(values(weights, "missing"));
         let mut unscaled = Aligned::zeros(filled(head_width));

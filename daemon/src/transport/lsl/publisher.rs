@@ -200,7 +200,7 @@ fn entries(bundle: &Bundle, engine: &str) -> Vec<(&'static str, String)> {
         ("bin_width_ms", manifest.bin_width_ms.to_string()),
         ("time_stamp", "end of the bin".to_owned()),
         ("velocity_offset_ms", (manifest.velocity_offset_ns() as f64 * 1e-6).to_string()),
-        ("velocity_lag_ms", manifest.velocity.as_ref().map_or(0.0, |velocity| velocity.lag_ms).to_string()),
+        ("velocity_lag_ms", manifest.velocity().map_or(0.0, |velocity| velocity.lag_ms).to_string()),
         ("quality", qualities),
     ]
 }

@@ -7,6 +7,7 @@
 use super::graph::{Attribute, Graph};
 use super::shape::GraphShape;
 use ndt_protocol::bundle::manifest::Architecture;
+use ndt_protocol::bundle::readouts;
 
 /// Added to the score of a bin that a query must not see. It is large enough that the bin's softmax weight is exactly
 /// 0, and finite, so that a row that sees nothing (an empty slot of the window) is useless but never NaN.
@@ -72,15 +73,27 @@ pub(super) fn encode(
 }
 
 /// Adds the final normalisation and the heads on `stream [.., d]`, which make `log_rates`, `rates` and, if there is a
-/// velocity head, `velocity`.
+/// velocity, `velocity`.
 pub(super) fn heads(graph: &mut Graph, shape: &GraphShape, stream: &str) {
     let width = shape.architecture.width;
     let state = norm(graph, "norm", stream, width);
     let log_rates = linear(graph, "rates", "log_rates", &state, [width, shape.units]);
     graph.node("Exp", "rates", &[&log_rates], &[]);
-    if shape.velocity_dims > 0 {
-        linear(graph, "velocity", "velocity", &state, [width, shape.velocity_dims]);
+    if !shape.velocity.is_empty() {
+        velocity(graph, shape, &state);
     }
+}
+
+/// Adds the velocity that is published: its columns of the readouts' weights, as a linear map of its own.
+fn velocity(graph: &mut Graph, shape: &GraphShape, state: &str) {
+    let (width, all, columns) = (shape.architecture.width, shape.readout_dims, &shape.velocity);
+    let weight =
+        readouts::columns(graph.weight_values("readouts.weight", &[width, all]), all, columns.clone());
+    let bias = readouts::columns(graph.weight_values("readouts.bias", &[all]), all, columns.clone());
+    let weight = graph.floats("velocity.weight", &[width, columns.len()], &weight);
+    let bias = graph.floats("velocity.bias", &[columns.len()], &bias);
+    let product = graph.node("MatMul", "velocity.product", &[state, &weight], &[]);
+    graph.node("Add", "velocity", &[&product, &bias], &[]);
 }
 
 /// Attention `[batch, bins, d]` of `query [batch, bins, d]` over `keys` and `values`, both `[batch, seen, d]`.

@@ -3,9 +3,10 @@
 use super::graph::Graph;
 use super::messages::{Dimension, FLOAT};
 use ndt_protocol::bundle::manifest::{Architecture, Manifest};
+use std::ops::Range;
 
 /// The dimensions that decide what a graph looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GraphShape {
     /// The transformer's dimensions.
     pub architecture: Architecture,
@@ -13,8 +14,10 @@ pub struct GraphShape {
     pub channels: usize,
     /// Output units.
     pub units: usize,
-    /// Components of the velocity; with 0 the graph has no output `velocity`.
-    pub velocity_dims: usize,
+    /// Columns of all readouts together.
+    pub readout_dims: usize,
+    /// Columns of the velocity that is published; where there are none, the graph has no output `velocity`.
+    pub velocity: Range<usize>,
 }
 
 impl GraphShape {
@@ -24,7 +27,8 @@ impl GraphShape {
             architecture: manifest.architecture,
             channels: manifest.channels(),
             units: manifest.units(),
-            velocity_dims: manifest.velocity_dims(),
+            readout_dims: manifest.readout_dims(),
+            velocity: manifest.velocity_columns(),
         }
     }
 }
@@ -34,7 +38,7 @@ impl GraphShape {
 pub(super) fn declare_outputs(graph: &mut Graph, shape: &GraphShape, dims: impl Fn(usize) -> Vec<Dimension>) {
     graph.output("log_rates", FLOAT, &dims(shape.units));
     graph.output("rates", FLOAT, &dims(shape.units));
-    if shape.velocity_dims > 0 {
-        graph.output("velocity", FLOAT, &dims(shape.velocity_dims));
+    if !shape.velocity.is_empty() {
+        graph.output("velocity", FLOAT, &dims(shape.velocity.len()));
     }
 }

@@ -14,7 +14,13 @@ const METADATA: [(&str, &str); 2] = [("format-version", "1"), ("zebra-before-ant
 fn shape(positions: Positions, velocity_dims: usize) -> GraphShape {
     let architecture =
         Architecture { width: 6, layers: 2, heads: 3, feedforward: 5, window_bins: 4, positions };
-    GraphShape { architecture, channels: 7, units: 8, velocity_dims }
+    GraphShape {
+        architecture,
+        channels: 7,
+        units: 8,
+        readout_dims: velocity_dims,
+        velocity: 0..velocity_dims,
+    }
 }
 
 /// Weights 0, 1, 2, ... in the shapes that the graphs ask for.
@@ -31,8 +37,8 @@ fn weights(shape: &GraphShape) -> Tensors {
     };
     add_linear("readin".to_owned(), shape.channels, width);
     add_linear("rates".to_owned(), width, shape.units);
-    if shape.velocity_dims > 0 {
-        add_linear("velocity".to_owned(), width, shape.velocity_dims);
+    if shape.readout_dims > 0 {
+        add_linear("readouts".to_owned(), width, shape.readout_dims);
     }
     for layer in 0..layers {
         for part in ["query", "key", "value", "output"] {
@@ -145,6 +151,20 @@ fn every_value_is_used_and_every_weight_stored_once() {
             );
         }
     }
+}
+
+#[test]
+fn the_graph_holds_the_columns_of_the_published_velocity_alone() {
+    let shape = GraphShape { readout_dims: 5, velocity: 3..5, ..shape(Positions::LagBias, 2) };
+    let graph = decode(&window_graph(&shape, &weights(&shape), &METADATA));
+    let stored = |name: &str| {
+        let tensor = graph.initializer.iter().find(|tensor| tensor.name == name).unwrap();
+        let (values, _) = tensor.raw_data.as_chunks::<4>();
+        values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect::<Vec<f32>>()
+    };
+    assert_eq!(stored("velocity.bias"), [3.0, 4.0]);
+    let rows = (0..6).flat_map(|row| [5.0 * row as f32 + 3.0, 5.0 * row as f32 + 4.0]);
+    assert_eq!(stored("velocity.weight"), rows.collect::<Vec<f32>>());
 }
 
 #[test]

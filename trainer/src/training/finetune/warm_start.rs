@@ -5,7 +5,7 @@
 //! and not its members. Units are recognised by their ids: a unit that the bundle knows keeps its rows.
 
 use crate::data::{Dataset, Scale};
-use crate::model::units::{from_si, is_session_layer, join_readouts};
+use crate::model::units::{from_si, is_session_layer};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use burn::tensor::Device;
 use ndt_protocol::Bundle;
@@ -25,11 +25,11 @@ pub fn warm_start(
     seed: u64,
 ) -> Tensors {
     let manifest = &bundle.manifest;
-    let old = from_si(join_readouts(manifest, &bundle.weights), manifest.bin_width_ms, scales);
+    let old = from_si(bundle.weights.clone(), manifest.bin_width_ms, scales);
     let means = data.mean_counts();
     let mut weights = NeuralDataTransformer::new(shape, &means, seed, &Device::flex()).tensors();
     for (name, weight) in &old {
-        if !is_session_layer(name) || name.starts_with("velocity.") {
+        if !is_session_layer(name) || name.starts_with("readouts.") {
             weights.insert(name.clone(), weight.clone());
         }
     }
