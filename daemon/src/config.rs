@@ -311,6 +311,37 @@ mod tests {
         assert_eq!(all.fallback_bundle, Some("/var/lib/ndtd/linear".into()));
     }
 
+    /// The keys of a table of the configuration, as the parser lists them when it finds another one.
+    fn keys(table: &str) -> Vec<String> {
+        let error = sentence(&format!("{table}\nnone-of-them = 0\n"));
+        error.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_key_stands_in_the_shipped_example_even_one_without_a_default() {
+        let text = include_str!("../ndtd.example.toml");
+        let mut sections = text.split("\n[");
+        let mut missing = Vec::new();
+        let mut expect = |table: &str, section: &str| {
+            let shown = |key: &str| {
+                section.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")))
+            };
+            let is_table = |key: &str| text.contains(&format!("\n[{key}]\n"));
+            let keys = keys(table);
+            assert!(!keys.is_empty(), "no keys of \"{table}\"");
+            missing.extend(
+                keys.into_iter()
+                    .filter(|key| !shown(key) && !is_table(key))
+                    .map(|key| format!("{table}{key}")),
+            );
+        };
+        expect("", sections.next().unwrap());
+        for section in sections {
+            expect(&format!("[{}]", section.split(']').next().unwrap()), section);
+        }
+        assert!(missing.is_empty(), "keys that ndtd.example.toml does not show: {}", missing.join(", "));
+    }
+
     #[test]
     fn an_unknown_key_or_a_wrong_value_is_told_with_its_line() {
         let found = sentence("engine = \"native\"\nengin = \"native\"\n");

@@ -116,7 +116,8 @@ impl EngineKind {
     /// One sentence, where there is none.
     pub fn named(name: &str) -> Result<EngineKind, String> {
         let found = EngineKind::ALL.into_iter().find(|kind| kind.name() == name);
-        found.ok_or_else(|| format!("expected native or onnx, found \"{name}\""))
+        let names = || EngineKind::ALL.map(EngineKind::name).join(" or ");
+        found.ok_or_else(|| format!("expected {}, found \"{name}\"", names()))
     }
 }
 
@@ -269,5 +270,18 @@ pub fn precision(choice: &Choice, bundle: &Bundle) -> Precision {
         _ if !is_possible => Precision::F32,
         Some(configured) => configured,
         None => best.filter(|_| is_faster).unwrap_or(Precision::F32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_in_the_list_under_its_name_in_the_configuration() {
+        // The message of an unknown variant lists all variants of the enum, which the list could otherwise forget.
+        let error = serde_json::from_str::<EngineKind>("\"none of them\"").unwrap_err().to_string();
+        let quoted: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+        assert_eq!(quoted, EngineKind::ALL.map(EngineKind::name), "{error}");
     }
 }

@@ -125,6 +125,15 @@ impl Endpoint {
             Endpoint::Lsl(_) => self.to_string(),
         }
     }
+
+    /// The clause of a warning that says how other machines reach the endpoint; `None` for an endpoint that is reached from
+    /// this machine only.
+    pub fn reach_from_other_machines(&self) -> Option<&'static str> {
+        match self {
+            Endpoint::Zeromq(socket) => (!socket.is_local()).then_some("is reached from other machines"),
+            Endpoint::Lsl(_) => Some("may be found from other machines, as far as lsl_api.cfg lets"),
+        }
+    }
 }
 
 impl FromStr for Endpoint {

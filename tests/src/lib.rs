@@ -1,5 +1,6 @@
 //! Fixtures that several tests share: models of random weights, and where other programs are.
 
+pub mod endpoints;
 pub mod lsl;
 pub mod rig;
 

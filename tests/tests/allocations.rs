@@ -7,8 +7,9 @@ use ndt_daemon::input::{Received, Source};
 use ndt_daemon::pipeline;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::{Bin, Bundle, Estimate, Quality, wire};
+use ndt_protocol::{Bin, Bundle, Estimate, Quality, endpoint, wire};
 use ndt_replay::transport::zeromq::{Receiver, Sender};
+use ndt_tests::endpoints::OUTPUTS;
 use ndt_tests::{Positions, Shape, linear, on_loopback, random_counts, weights_only};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -23,9 +24,20 @@ const BINS: u64 = 10_000;
 /// The source waits here until so many answers were stale: before counting begins, so that each thread has slept once,
 /// which makes its place in the queue; and after it, so that the guard's own answers are counted too.
 const SILENT_AT: [(u64, u64); 2] = [(WARMUP_BINS / 2, 5), (WARMUP_BINS + 5_000, 10)];
-/// Allocations and frees of a bin over ZeroMQ, at most; there are 16.
+/// Allocations and frees of a bin over ZeroMQ, in and out, at most; there are 16.
 const ZEROMQ_MAX: f64 = 40.0;
 const SOON: Duration = Duration::from_secs(30);
+
+/// Allocations and frees that one more output may cost the real-time threads for each estimate; `None` for an output that
+/// another program counts.
+fn allowance(output: &endpoint::Output) -> Option<f64> {
+    match output {
+        // The client takes over the frames of each message.
+        endpoint::Output::Zeromq(_) => Some(20.0),
+        // `lsl_allocations.rs`: liblsl reads its configuration once in a process.
+        endpoint::Output::Lsl { .. } => None,
+    }
+}
 
 /// Counts what the threads that have called `arm` allocate.
 struct Counting;
@@ -211,9 +223,20 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
     assert!(stats.guard.estimates[Quality::Stale as usize] >= SILENT_AT[1].1 && stats.overflowed == 0);
     assert_eq!((allocations, frees), (0, 0), "our own threads allocate");
 
-    let each = over_zeromq(&bundle);
+    let each = over_zeromq(&bundle, None);
     println!("with the ZeroMQ client, a bin costs the real-time threads {each:.1} allocations and frees");
     assert!(each < ZEROMQ_MAX, "the transport allocates and frees {each:.1} times a bin");
+    for text in OUTPUTS {
+        let text = text.replace("FOLDER", folder.path().to_str().unwrap());
+        let output = text.parse().unwrap();
+        let Some(most) = allowance(&output) else { continue };
+        let more = over_zeromq(&bundle, Some(output)) - each;
+        println!("{text} beside it costs the real-time threads {more:.1} allocations and frees a bin");
+        assert!(
+            more < most + 0.5,
+            "{text} allocates and frees {more:.1} times a bin, expected at most {most}"
+        );
+    }
 }
 
 /// Bins that the kernel of learned positions takes, on a thread that has not built it, and what it allocates and frees from
@@ -238,10 +261,14 @@ fn window_engine() -> [u64; 3] {
     [stepped, ALLOCATIONS.swap(0, Relaxed), FREES.swap(0, Relaxed)]
 }
 
-/// What the real-time threads allocate and free for a bin with the ZeroMQ client, which takes over its messages.
-fn over_zeromq(bundle: &Bundle) -> f64 {
+/// What the real-time threads allocate and free for a bin with the ZeroMQ client, which takes over its messages, and with
+/// another output beside it.
+fn over_zeromq(bundle: &Bundle, beside: Option<endpoint::Output>) -> f64 {
     let engine = Armed { native: Native::new(bundle), seen: 0, from: u64::MAX };
-    let pipeline = pipeline::start(&on_loopback(), bundle, Box::new(engine)).unwrap();
+    let mut config = on_loopback();
+    config.outputs.extend(beside);
+    let pipeline = pipeline::start(&config, bundle, Box::new(engine)).unwrap();
+    NAMED.store(0, Relaxed);
     let mut rig = Sender::open(&format!("connect:{}", pipeline.input()).parse().unwrap()).unwrap();
     rig.wait_for_subscriber(SOON).unwrap();
     let mut listener = Receiver::open(&pipeline.output().parse().unwrap()).unwrap();

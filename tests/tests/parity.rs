@@ -3,8 +3,10 @@
 //! All agree to 1e-4 on log rates, for both position schemes and shapes that are no multiple of anything.
 
 use ndt_daemon::engine::native::Native;
-use ndt_daemon::engine::onnx::{OnnxStep, OnnxWindow};
-use ndt_daemon::engine::{self, Engine, GOLDEN_TOLERANCE, Input, Output, reproduce_golden};
+use ndt_daemon::engine::onnx::{OnnxSettings, OnnxWindow};
+use ndt_daemon::engine::{
+    self, Choice, Engine, EngineKind, GOLDEN_TOLERANCE, Input, Output, reproduce_golden,
+};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_tests::{
@@ -58,23 +60,25 @@ fn worst(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn burn_native_and_onnx_runtime_agree_on_random_models() {
-    let library = onnxruntime_library();
+fn every_kind_of_engine_agrees_with_burn_on_random_models() {
+    let choice = |kind: EngineKind| Choice {
+        kind,
+        instruction_set: None,
+        precision: Some(Precision::F32),
+        onnxruntime_library: Some(onnxruntime_library()),
+        onnx: OnnxSettings::default(),
+    };
     for (seed, shape) in shapes().into_iter().enumerate() {
         let bundle = bundle(shape, seed as u64);
         let (counts, missing) = stream(shape, 100 + seed as u64);
         let (burn, burn_velocity) =
             ndt_trainer::evaluation::reference_stream(&bundle, &counts, &missing).unwrap();
-        let (native, native_velocity) = run(&mut Native::new(&bundle), &bundle, &counts, &missing);
-        let mut step = OnnxStep::new(&bundle, Some(&library)).unwrap();
-        let (step, step_velocity) = run(&mut step, &bundle, &counts, &missing);
-        let differences = [
-            ("native", worst(&native, &burn), worst(&native_velocity, &burn_velocity)),
-            ("step.onnx", worst(&step, &burn), worst(&step_velocity, &burn_velocity)),
-        ];
-        println!("seed {seed}, {shape:?}: {differences:?}");
-        for (engine, rates, velocity) in differences {
-            assert!(rates <= 1e-4 && velocity <= 1e-4, "{engine} differs from Burn: seed {seed}, {shape:?}");
+        for kind in EngineKind::ALL {
+            let mut engine = engine::load(&choice(kind), &bundle).unwrap();
+            let (log_rates, velocity) = run(engine.as_mut(), &bundle, &counts, &missing);
+            let (rates, velocity) = (worst(&log_rates, &burn), worst(&velocity, &burn_velocity));
+            println!("seed {seed}, {shape:?}, {}: {rates:e} {velocity:e}", kind.name());
+            assert!(rates <= 1e-4 && velocity <= 1e-4, "{kind:?} differs from Burn: seed {seed}, {shape:?}");
         }
     }
 }

@@ -1,43 +1,22 @@
 //! Conformance of the transports: every input and every output of the daemon goes through the same checks.
 //!
 //! A new transport fails to compile in [`transport_of`], then fails
-//! [`each_input_feeds_every_output_in_order_with_numbers_and_a_description`] until it stands in [`INPUTS`] and [`OUTPUTS`].
+//! [`every_transport_is_in_the_list_of_each_side_that_can_use_it`] until it stands in [`INPUTS`], in [`OUTPUTS`] or in both.
 //! The programs run as processes, with their options alone, so that the checks hold whatever the daemon looks like inside.
 
 use ndt_daemon::config::Config;
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::{Endpoint, EndpointError, Input, ListenSource, Output, PlayTarget};
 use ndt_replay::nwb;
+use ndt_tests::endpoints::{INPUTS, OUTPUTS, TRANSPORTS, transport_of};
 use ndt_tests::lsl::{Running, Session, bundle, daemon, json, liblsl_if_there, script, written};
 use ndt_tests::program;
 use serde_json::{Value, json as object};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Inputs of the daemon, at least one for each transport, with the target that a player then sends to. `FOLDER` stands for
-/// the folder of the test's session, `ADDRESS` for the address that the daemon has bound.
-const INPUTS: [(&str, &str); 3] = [
-    ("bind:tcp://127.0.0.1:0", "connect:ADDRESS"),
-    ("ipc://FOLDER/bins", "ipc://FOLDER/bins"),
-    ("lsl:rig", "lsl:rig"),
-];
-
-/// Outputs of the daemon, at least one for each transport. Every test daemon publishes on all of them at once.
-const OUTPUTS: [&str; 3] = ["lsl:arm", "tcp://127.0.0.1:0", "ipc://FOLDER/estimates"];
-
-/// Number of transports in [`transport_of`].
-const TRANSPORTS: usize = 2;
-
 /// Estimates that each subscriber checks: fewer than the first trial has bins, so that only its warm-up is not `good`.
 const ESTIMATES: u64 = 50;
-
-/// Index of the transport of an endpoint. A new transport gets the next index and raises [`TRANSPORTS`].
-fn transport_of(endpoint: &Endpoint) -> usize {
-    match endpoint {
-        Endpoint::Zeromq(_) => 0,
-        Endpoint::Lsl(_) => 1,
-    }
-}
 
 /// Whether an endpoint can be tested on this computer. Prints which endpoint is skipped and why.
 fn can_run(endpoint: &Endpoint) -> bool {
@@ -139,17 +118,31 @@ fn check_input(input: &str, target: &str, outputs: &[String]) {
 }
 
 #[test]
-fn each_input_feeds_every_output_in_order_with_numbers_and_a_description() {
+fn every_transport_is_in_the_list_of_each_side_that_can_use_it() {
     let parse = |text: &str| text.parse::<Endpoint>().unwrap();
-    let mut covered = [[false; TRANSPORTS]; 2];
-    INPUTS.iter().for_each(|(input, _)| covered[0][transport_of(&parse(input))] = true);
-    OUTPUTS.iter().for_each(|output| covered[1][transport_of(&parse(output))] = true);
-    assert_eq!(covered, [[true; TRANSPORTS]; 2], "expected every transport in INPUTS and in OUTPUTS");
+    let mut listed = [[false; 2]; TRANSPORTS];
+    let mut usable = [[false; 2]; TRANSPORTS];
+    INPUTS.iter().for_each(|(input, _)| listed[transport_of(&parse(input))][0] = true);
+    OUTPUTS.iter().for_each(|output| listed[transport_of(&parse(output))][1] = true);
+    for text in INPUTS.iter().map(|(input, _)| *input).chain(OUTPUTS) {
+        let [as_input, as_output] = &mut usable[transport_of(&parse(text))];
+        *as_input |= text.parse::<Input>().is_ok();
+        *as_output |= text.parse::<Output>().is_ok();
+    }
+    assert_eq!(listed, usable, "[in INPUTS, in OUTPUTS] of each transport, and what its endpoints can be");
+    assert!(
+        !listed.contains(&[false; 2]),
+        "expected every transport in INPUTS or in OUTPUTS, found {listed:?}"
+    );
+}
 
+#[test]
+fn each_input_feeds_every_output_in_order_with_numbers_and_a_description() {
+    let can_run = |text: &str| can_run(&text.parse().unwrap());
     let outputs: Vec<String> =
-        OUTPUTS.iter().filter(|output| can_run(&parse(output))).map(|output| (*output).to_owned()).collect();
+        OUTPUTS.iter().filter(|output| can_run(output)).map(|output| (*output).to_owned()).collect();
     for (input, target) in INPUTS {
-        if can_run(&parse(input)) {
+        if can_run(input) {
             check_input(input, target, &outputs);
         }
     }

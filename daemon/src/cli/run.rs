@@ -8,7 +8,7 @@ use ndt_daemon::host::log::Log;
 use ndt_daemon::host::{realtime, service};
 use ndt_daemon::pipeline;
 use ndt_protocol::bundle::precision::Precision;
-use ndt_protocol::endpoint::{Endpoint, Input, Output};
+use ndt_protocol::endpoint::{Input, Output};
 use std::path::PathBuf;
 use tracing::{info, warn};
 
@@ -100,11 +100,8 @@ impl Run {
 
 fn warn_of_other_machines(config: &Config) {
     for endpoint in config.endpoints() {
-        let reached = match &endpoint {
-            Endpoint::Lsl(_) => "may be found from other machines, as far as lsl_api.cfg lets",
-            Endpoint::Zeromq(socket) if socket.is_local() => continue,
-            Endpoint::Zeromq(_) => "is reached from other machines",
-        };
-        warn!("{endpoint} {reached}, and nothing on it is authenticated or encrypted");
+        if let Some(reached) = endpoint.reach_from_other_machines() {
+            warn!("{endpoint} {reached}, and nothing on it is authenticated or encrypted");
+        }
     }
 }

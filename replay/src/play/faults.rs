@@ -129,6 +129,11 @@ impl FaultPlan {
 }
 
 impl Sending {
+    /// Number of channels that carry no count: a daemon treats them as silent, and a bin of only such channels as missing.
+    pub fn invalid_channels(&self) -> usize {
+        self.nan_channels.len()
+    }
+
     /// Writes the counts that are sent to `counts`, whose contents they replace, and returns the stamp. Stream and sending
     /// time of the stamp are 0: the sender sets them. Surplus channels carry the count 0.
     pub fn fill(&self, plan: &Plan, counts: &mut Vec<f32>) -> BinStamp {

@@ -1,6 +1,7 @@
 //! The guides of `daemon/docs` and `trainer/docs`: the programs that they show are run against a daemon, and what the
-//! [`pages`] say can be followed.
+//! [`pages`] say can be followed. What a reader can choose is [`named`] where he looks for it.
 
+mod named;
 mod pages;
 
 use ndt_protocol::Bundle;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROGRAMS: [&str; 3] = ["ndtd", "ndt-train", "ndt-replay"];
+pub const PROGRAMS: [&str; 3] = ["ndtd", "ndt-train", "ndt-replay"];
 
 /// The path and the text of every page.
 fn pages() -> Vec<(PathBuf, String)> {
@@ -159,7 +159,7 @@ fn commands(block: &str) -> Vec<Vec<String>> {
     words.filter_map(from_program).collect()
 }
 
-fn help_of(command: &[String]) -> String {
+pub fn help_of(command: &[String]) -> String {
     let shown = Command::new(program(&command[0])).args(&command[1..]).arg("--help").output().unwrap();
     assert!(shown.status.success(), "expected help of {}, found {shown:?}", command.join(" "));
     String::from_utf8(shown.stdout).unwrap()

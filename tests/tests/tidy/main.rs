@@ -8,7 +8,7 @@ use ndt_tests::workspace;
 use std::path::{Path, PathBuf};
 
 /// A library, and the only files and folders that may name it.
-const FENCES: [(&str, &[&str]); 5] = [
+const FENCES: [(&str, &[&str]); 11] = [
     ("ort::", &["daemon/src/engine/onnx.rs", "daemon/src/engine/onnx/"]),
     ("hdf5::", &["replay/src/h5.rs", "replay/src/h5/"]),
     (
@@ -17,7 +17,21 @@ const FENCES: [(&str, &[&str]); 5] = [
     ),
     ("burn::", &["trainer/"]),
     ("libloading::", &["protocol/src/lsl/library.rs"]),
+    ("zerocopy::", &["protocol/src/wire.rs"]),
+    ("sd_notify::", &["daemon/src/host/service.rs"]),
+    ("plotters::", &["daemon/benches/plot.rs", "trainer/src/sweep/plot.rs"]),
+    ("faer::", &["trainer/src/ridge.rs", "trainer/src/baselines/"]),
+    ("prost::", &["trainer/src/export/onnx/"]),
+    ("ureq::", &["trainer/src/fetch/archive.rs"]),
 ];
+
+/// Libraries that any file may name: what errors, bytes, numbers, time and command lines are made of.
+const ANYWHERE: &str = "anyhow bytes clap crossbeam-channel futures-channel hdrhistogram indicatif libc ndarray proptest rand \
+    rand_chacha rand_distr rayon rustix safetensors serde serde_json sha2 tar tempfile thiserror tokio toml tracing \
+    tracing-subscriber";
+
+/// Files of which each public function and type is computed by hand in a test of the same file: losses and metrics.
+const COMPUTED_BY_HAND: [&str; 2] = ["trainer/src/objective/loss.rs", "trainer/src/evaluation/metrics.rs"];
 
 const FILE_LINES_MAX: usize = 500;
 
@@ -79,6 +93,50 @@ fn libraries_are_named_only_behind_their_fences() {
         }
     }
     assert!(found.is_empty(), "libraries named outside their file:\n{}", found.join("\n"));
+}
+
+#[test]
+fn every_library_has_a_fence_or_may_be_named_anywhere() {
+    let text = std::fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    let (_, rest) = text.split_once("[workspace.dependencies]\n").unwrap();
+    let lines = rest.lines().take_while(|line| !line.starts_with('['));
+    let libraries = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
+    let fenced = |name: &str| FENCES.iter().any(|(library, _)| library.trim_end_matches("::") == name);
+    let ours = |name: &str| name.starts_with("ndt-");
+    let unknown: Vec<&str> = libraries
+        .map(|(name, _)| name)
+        .filter(|name| {
+            !ours(name)
+                && !ANYWHERE.split_whitespace().any(|free| free == *name)
+                && !fenced(&name.replace('-', "_"))
+        })
+        .collect();
+    assert!(
+        unknown.is_empty(),
+        "libraries without a fence in FENCES or a place in ANYWHERE: {}",
+        unknown.join(", ")
+    );
+}
+
+#[test]
+fn every_loss_and_metric_is_computed_by_hand_in_a_test_of_its_file() {
+    let (sources, mut found) = (sources(), Vec::new());
+    for (file, text) in sources.iter().filter(|(file, _)| COMPUTED_BY_HAND.contains(&file.as_str())) {
+        let (code, tests) = text.split_once("#[cfg(test)]").unwrap_or((text, ""));
+        let items = code.lines().filter(|line| line.starts_with("pub"));
+        let items = items.filter_map(|line| line.split_once("fn ").or_else(|| line.split_once("struct ")));
+        let item =
+            items.filter_map(|(_, rest)| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next());
+        let used = |name: &str| ["(", "::", " {"].iter().any(|after| names(tests, &format!("{name}{after}")));
+        found.extend(item.map(|name| (file, name, used(name))));
+    }
+    assert!(found.len() > 5, "the files hold only {} losses and metrics", found.len());
+    let untested: Vec<String> = found
+        .iter()
+        .filter(|(.., tested)| !tested)
+        .map(|(file, name, _)| format!("{file}: {name}"))
+        .collect();
+    assert!(untested.is_empty(), "without a hand-computed case:\n{}", untested.join("\n"));
 }
 
 #[test]

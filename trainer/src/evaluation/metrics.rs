@@ -161,4 +161,15 @@ mod tests {
         assert_eq!(r2.mean(), Some(0.5));
         assert_eq!(R2::new(2).mean(), None);
     }
+
+    #[test]
+    fn squares_are_the_sums_of_each_column() {
+        // The columns are 1, 3 and 0, 0; the first is predicted as 2, 3, the second as 1, 0.
+        let [first, second] = squares_by_column(&[1.0, 0.0, 3.0, 0.0], &[2.0, 1.0, 3.0, 0.0], 2)[..] else {
+            panic!("expected two columns");
+        };
+        assert_eq!(first, Squares { errors: 1.0, deviations: 2.0 });
+        assert_eq!((first.r2(), second.deviations), (0.5, 0.0));
+        assert_eq!(mean(&[first.r2(), 1.0]), 0.75);
+    }
 }

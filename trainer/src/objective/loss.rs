@@ -1,5 +1,8 @@
 //! The terms of the loss: Poisson likelihood of spike counts, of the bins and of later bins, and squared error of
 //! readouts.
+//!
+//! The terms are visible to [`super::shard`] alone: a term that is not added to the loss there is unused code, which the
+//! compiler reports.
 
 use burn::tensor::Tensor;
 
@@ -9,7 +12,7 @@ pub const IGNORED: f32 = -100.0;
 /// Mean Poisson negative log likelihood `exp(z) - y z` (without the constant `ln y!`) of `labels [B, T, N]`, spikes per
 /// bin, under `log_rates [B, T, N]`. Labels of [`IGNORED`] do not count; without any other label the loss is 0 and not
 /// NaN.
-pub fn poisson_loss(log_rates: Tensor<3>, labels: Tensor<3>) -> Tensor<1> {
+pub(super) fn poisson_loss(log_rates: Tensor<3>, labels: Tensor<3>) -> Tensor<1> {
     let counted = labels.clone().greater_equal_elem(0.0).float();
     let labels = labels.clamp_min(0.0);
     let loss = (log_rates.clone().exp() - labels * log_rates) * counted.clone();
@@ -19,7 +22,7 @@ pub fn poisson_loss(log_rates: Tensor<3>, labels: Tensor<3>) -> Tensor<1> {
 /// Mean Poisson loss of the heads that predict the next `ahead` bins: `forward [B, T, K N]`, all units of the next bin
 /// first, under `counts [B, T, N]`, which are [`IGNORED`] after a trial's end. Every unit of every later bin counts,
 /// because it lies ahead of everything that the model has seen.
-pub fn forward_loss(forward: Tensor<3>, counts: Tensor<3>, ahead: usize) -> Tensor<1> {
+pub(super) fn forward_loss(forward: Tensor<3>, counts: Tensor<3>, ahead: usize) -> Tensor<1> {
     let [_, bins, units] = counts.dims();
     let mut sum = Tensor::zeros([1], &counts.device());
     let mut counted = Tensor::zeros([1], &counts.device());
@@ -36,7 +39,7 @@ pub fn forward_loss(forward: Tensor<3>, counts: Tensor<3>, ahead: usize) -> Tens
 }
 
 /// Mean squared error of `readouts [B, T, V]` where `known [B, T, V]` is 1; 0 where nothing is known.
-pub fn readout_loss(readouts: Tensor<3>, targets: Tensor<3>, known: Tensor<3>) -> Tensor<1> {
+pub(super) fn readout_loss(readouts: Tensor<3>, targets: Tensor<3>, known: Tensor<3>) -> Tensor<1> {
     let error = (readouts - targets) * known.clone();
     (error.clone() * error).sum() / known.sum().clamp_min(1.0)
 }

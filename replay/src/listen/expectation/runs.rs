@@ -29,9 +29,9 @@ pub(super) struct Sent {
     pub source_ns: i64,
     /// Whether it is sent before any later bin of its run, and less than a bin period after it is due.
     pub in_time: bool,
-    /// Whether no count is NaN.
+    /// Whether every channel has a count.
     pub whole: bool,
-    /// Whether at least one count is not NaN. The daemon treats a bin without counts as missing.
+    /// Whether at least one channel has a count. The daemon treats a bin without counts as missing.
     pub counts: bool,
 }
 
@@ -78,8 +78,8 @@ pub(super) fn runs(plan: &FaultPlan) -> Vec<Run> {
         run.bins.entry(seq).or_insert(Sent {
             source_ns: sending.source_ns,
             in_time,
-            whole: sending.nan_channels.is_empty(),
-            counts: sending.nan_channels.len() < plan.channels,
+            whole: sending.invalid_channels() == 0,
+            counts: sending.invalid_channels() < plan.channels,
         });
     }
     runs.into_values().collect()

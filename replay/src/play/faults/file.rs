@@ -185,18 +185,21 @@ fn head(line: &str) -> Result<Head, String> {
 
 /// Checks what users of a fault plan rely on.
 fn check(sending: &Sending, head: &Head) -> Result<(), String> {
-    let Sending { bin, seq, .. } = *sending;
+    // Taken apart, so that a new field does not compile before it is decided what users rely on.
+    let Sending { due_ns: _, bin, run: _, seq, source_ns: _, ref nan_channels, channels_delta, copy: _ } =
+        *sending;
     if bin >= head.bins || seq > bin as u64 {
         return Err(format!(
             "expected a bin below {} and no number above it, found bin {bin}, number {seq}",
             head.bins
         ));
     }
-    if sending.channels_delta.unsigned_abs() as usize > CHANNELS_MAX {
-        let found = sending.channels_delta;
-        return Err(format!("expected at most {CHANNELS_MAX} channels more or fewer, found {found:+}"));
+    if channels_delta.unsigned_abs() as usize > CHANNELS_MAX {
+        return Err(format!(
+            "expected at most {CHANNELS_MAX} channels more or fewer, found {channels_delta:+}"
+        ));
     }
-    match sending.nan_channels.iter().find(|channel| **channel as usize >= head.channels) {
+    match nan_channels.iter().find(|channel| **channel as usize >= head.channels) {
         Some(channel) => Err(format!("expected channels below {}, found {channel}", head.channels)),
         None => Ok(()),
     }
