@@ -54,7 +54,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The name used in tables.
+    /// Name of the transport, as used in tables.
     pub fn name(self) -> &'static str {
         match self {
             Transport::InProcess => "in-process",

@@ -62,7 +62,7 @@ struct Step {
     back: u64,
     missing: bool,
     reasons: Reasons,
-    /// Whether the bin only enters the state.
+    /// Whether the bin is too late for an answer and only updates the engine's state.
     too_late: bool,
 }
 

@@ -102,7 +102,7 @@ impl EngineKind {
     /// All kinds of engines.
     pub const ALL: [EngineKind; 2] = [EngineKind::Native, EngineKind::Onnx];
 
-    /// The name used in configuration and on command lines.
+    /// Returns the engine's name, as used in the configuration and on command lines.
     pub fn name(self) -> &'static str {
         match self {
             EngineKind::Native => "native",
@@ -173,13 +173,13 @@ pub enum EngineError {
         "expected the bundle's golden {what} within {tolerance:e}, found a difference of {found:e} at bin {bin}"
     )]
     Golden {
-        /// `log rates` or `velocity`.
+        /// Which output differs: `log rates` or `velocity`.
         what: &'static str,
         /// Largest allowed difference, ln(spikes/s) or m/s.
         tolerance: f32,
         /// Largest difference that was found.
         found: f32,
-        /// Bin of the golden stream with that difference.
+        /// Bin of the golden stream with the largest difference.
         bin: usize,
     },
     /// The engine failed on a golden bin.

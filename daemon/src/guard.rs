@@ -47,11 +47,11 @@ pub struct GuardCounters {
     pub behind: u64,
     /// Times that numbering followed a source that had been paused.
     pub renumbered: u64,
-    /// Numbers that were never answered, because more of them passed at once than there can be periods.
+    /// Bin numbers that were never answered, because more of them were skipped at once than there can be bin periods.
     pub skipped: u64,
 }
 
-/// Holds the promises of the output. Owned by the publish thread.
+/// Holds the deadline and answers each bin period with exactly one estimate. Owned by the publish thread.
 pub struct Guard {
     settings: GuardSettings,
     bin_width_ns: u64,
@@ -60,7 +60,7 @@ pub struct Guard {
     last: Estimate,
     /// Velocity that the model or the fallback decoder computed last.
     computed: Velocity,
-    /// Estimates published since then.
+    /// Number of estimates published since a velocity was last computed.
     since_computed: u64,
     /// Velocity that was published last.
     published: Velocity,
@@ -199,13 +199,13 @@ impl Guard {
         }
     }
 
-    /// When a bin of this number should arrive, by the grid.
+    /// Returns the time at which bin `seq` should arrive on the grid of the source's bins, ns.
     fn due_ns(&self, seq: u64) -> u64 {
         let bins = seq.saturating_sub(self.grid.seq);
         self.grid.arrival_ns.saturating_add(bins.saturating_mul(self.bin_width_ns))
     }
 
-    /// When the number is answered as stale if nothing comes.
+    /// Returns the time at which bin `seq` is answered as stale if no bin comes, ns.
     fn stale_ns(&self, seq: u64) -> u64 {
         let silence_ns = self.settings.stale_after_bins.saturating_mul(self.bin_width_ns);
         let from_ns = self.grid.arrival_ns.saturating_add(silence_ns);
@@ -267,7 +267,8 @@ impl Guard {
         self.carried = self.carried.with(Reasons::LONG_GAP);
     }
 
-    /// The arrival that a bin would have had by the grid. Of a stream that has ended, only the last answer is known.
+    /// Returns the arrival that bin `seq` would have had on the grid of the source's bins. For a stream that has ended, it is
+    /// derived from the last estimate.
     fn by_grid(&self, stream: u64, seq: u64) -> Arrival {
         let Estimate { seq: last_seq, source_ns, arrival_ns, .. } = self.last;
         let known = match self.grid.stream == stream {
@@ -334,7 +335,8 @@ impl Guard {
         self.emit(result.quality, result.reasons.with(why), emit);
     }
 
-    /// Sets the velocity to the fallback decoder's, or without one to what the policy makes of the last; rates are held.
+    /// Sets the velocity to that of the fallback decoder or, without one, to the last computed velocity with the policy applied.
+    /// Rates are held.
     fn stand_in(&mut self, degraded: Option<Velocity>) -> Reasons {
         let velocity = self.last.velocity_mut();
         if let Some(degraded) = degraded {

@@ -94,7 +94,7 @@ pub enum DecodeError {
     /// The file holds no counts.
     #[error("expected an array \"counts\" of [trials, bins, channels], found none")]
     NoCounts,
-    /// The counts have another shape.
+    /// The counts do not have the shape `[trials, bins, channels]` with the channels of the bundle.
     #[error("expected \"counts\" of [trials, bins, {channels} channels], found {found:?}")]
     Counts {
         /// Number of channels of the bundle.
@@ -119,11 +119,11 @@ pub enum DecodeError {
     Count {
         /// Highest count that the bundle accepts.
         count_max: u32,
-        /// The value.
+        /// Value that was refused.
         found: f32,
-        /// Trial of the value, from 0.
+        /// Number of the trial with the implausible count, from 0.
         trial: usize,
-        /// Bin of the value, from 0.
+        /// Number of the bin with the implausible count, from 0.
         bin: usize,
         /// Channel of the value, from 0.
         channel: usize,
@@ -131,7 +131,7 @@ pub enum DecodeError {
     /// A flag of a missing bin is neither 0 nor 1.
     #[error("expected 0 or 1 for each bin in \"missing\", found {found} in trial {trial}, bin {bin}")]
     Flag {
-        /// The value.
+        /// Value that was refused.
         found: f32,
         /// Trial of the flag, from 0.
         trial: usize,
@@ -182,7 +182,7 @@ pub fn decode_file(
 /// Decoder of whole trials.
 enum TrialDecoder {
     Transformer(Box<Batch>),
-    /// Runs on one thread, which is hardly slower than reading the file.
+    /// A linear decoder, which runs on one thread: decoding takes hardly longer than reading the file.
     Linear(LinearDecoder),
 }
 

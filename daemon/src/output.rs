@@ -36,7 +36,8 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Takes the outputs and returns their addresses too, in the order given. Estimates go to them by their turn.
+    /// Collects the outputs, and returns their addresses in the order given. Each estimate is published to the outputs in
+    /// ascending order of [`Opened::turn`].
     pub fn new(mut opened: Vec<Opened>) -> (Outputs, Vec<String>) {
         let addresses = opened.iter().map(|output| output.address.clone()).collect();
         opened.sort_by_key(|output| output.turn);

@@ -43,7 +43,7 @@ pub struct Pipeline {
     refused: Vec<(&'static str, Refused)>,
     input: String,
     outputs: Vec<String>,
-    /// Dropped last: the sockets live on its threads.
+    /// The transports, on whose threads the sockets live; dropped last.
     _transports: Option<Transports>,
 }
 
@@ -208,9 +208,18 @@ impl Drop for Pipeline {
     }
 }
 
-/// Sleeps once on a queue before anybody sends to it: the queue allocates at the first sleep of each thread, and on a busy
-/// machine that first sleep could come long after the first bin.
+/// Sleeps once on a queue before anybody sends to it: the queue allocates at the first sleep of each thread, and on a busy machine
+/// that first sleep could come long after the first bin. A short wait may pass without a sleep there, because the queue first yields
+/// to other threads; so the wait grows until the thread has slept.
 fn sleep_once<T: Send + 'static>(queue: &Receiver<T>) -> impl FnOnce() + Send + 'static {
     let queue = queue.clone();
-    move || drop(queue.recv_timeout(Duration::from_millis(1)))
+    move || {
+        let before = realtime::sleeps_so_far();
+        for wait_ms in (0..10).map(|doubled| 1 << doubled) {
+            drop(queue.recv_timeout(Duration::from_millis(wait_ms)));
+            if realtime::sleeps_so_far() > before {
+                return;
+            }
+        }
+    }
 }

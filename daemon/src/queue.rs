@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use ndt_protocol::limits::QUEUE_BINS;
 
-/// The sending end. Only one thread may push.
+/// The sending end of a bounded queue. Only one thread may push.
 pub struct Queue<T> {
     to: Sender<T>,
     oldest: Receiver<T>,

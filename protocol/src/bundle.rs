@@ -92,7 +92,7 @@ pub enum BundleError {
     Tensors {
         /// Name of the file.
         file: &'static str,
-        /// Error of the reader.
+        /// Error of the safetensors reader.
         error: tensors::TensorsError,
     },
     /// The parts of the bundle do not fit each other. One sentence for each problem.

@@ -101,7 +101,7 @@ pub enum EndpointError {
         "expected an endpoint such as tcp://127.0.0.1:5570, bind:ipc:///run/ndtd/bins or lsl:NAME, found \"{found}\""
     )]
     Unknown {
-        /// Text that was given.
+        /// Text that was given as the endpoint.
         found: String,
     },
     /// The text starts with `lsl:`, and what follows does not select a stream.
@@ -110,9 +110,9 @@ pub enum EndpointError {
     /// The side that was given the endpoint cannot use it.
     #[error("expected {expected}, found {found}")]
     Side {
-        /// Endpoints that the side can use.
+        /// Endpoints that this side of the connection (input, output, player or listener) can use.
         expected: &'static str,
-        /// Text that was given.
+        /// Text that was given as the endpoint.
         found: String,
     },
 }

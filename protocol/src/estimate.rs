@@ -6,7 +6,7 @@ use crate::limits::{UNITS_MAX, VELOCITY_DIMS_MAX};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Quality {
-    /// Computed from this bin, with as much history as the model wants.
+    /// The estimate was computed from this bin, with as much history as the model wants.
     Good = 0,
     /// Computed from this bin, with less history than the model wants (at a start, at a segment's start, after a long
     /// gap), or for a source that has not described its channels yet.
@@ -14,11 +14,11 @@ pub enum Quality {
     /// The bin never arrived. Computed from the bins before it; where these are too far away, the policy's answer
     /// (`decoded_ns` is then 0).
     Gap = 2,
-    /// Not computed in time. The fallback decoder's velocity, or the policy's answer.
+    /// The bin was not computed in time. The velocity is the fallback decoder's, or the policy's.
     Late = 3,
     /// The source is silent, or all that it sends is refused. The policy's answer.
     Stale = 4,
-    /// Computed but not usable (not finite). The fallback decoder's velocity, or the policy's answer.
+    /// The model's answer is not usable (not finite). The velocity is the fallback decoder's, or the policy's answer.
     Fault = 5,
 }
 
@@ -27,7 +27,7 @@ impl Quality {
     pub const ALL: [Quality; 6] =
         [Quality::Good, Quality::Warmup, Quality::Gap, Quality::Late, Quality::Stale, Quality::Fault];
 
-    /// The name used in configuration, tables and JSON.
+    /// Name of the quality, as used in configuration, tables and JSON.
     pub fn name(self) -> &'static str {
         ["good", "warmup", "gap", "late", "stale", "fault"][self as usize]
     }

@@ -95,7 +95,7 @@ fn fill(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Exchanges two names in one step. Returns whether the file system could.
+/// Swaps two paths in one step. Returns whether the swap succeeded.
 fn exchange(a: &Path, b: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let name = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());

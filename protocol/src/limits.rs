@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-/// Most input channels of a model. Four Utah arrays and a few Neuropixels shanks fit; a larger rig would bin
+/// Largest number of input channels of a model. Four Utah arrays and a few Neuropixels shanks fit; a larger rig would bin
 /// elsewhere.
 pub const CHANNELS_MAX: usize = 4096;
 
@@ -39,7 +39,7 @@ pub const READOUTS_MAX: usize = 16;
 /// and more than the reach of any model that is stepped so often.
 pub const QUEUE_BINS: usize = 512;
 
-/// Most bins that one attention layer can see.
+/// Largest number of bins that one attention layer can see.
 pub const WINDOW_BINS_MAX: usize = 4096;
 
 /// Largest width of the transformer.

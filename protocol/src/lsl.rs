@@ -42,8 +42,8 @@ pub const LABEL_BIN: &str = "bin";
 /// Labels of the velocity stream's components, in order.
 pub const LABELS_VELOCITY: [&str; crate::limits::VELOCITY_DIMS_MAX] = ["vx", "vy", "vz"];
 
-/// A sender's clock has jumped when a time stamp is further than this from the time that has passed here, s. Within it,
-/// samples may only have waited on the way.
+/// Largest plausible difference, s, between the time that has passed by the sender's time stamps and by our clock. Beyond it, the
+/// sender's clock has jumped; within it, samples may only have waited on the way.
 pub const CLOCK_JUMP_S: f64 = 0.5;
 /// The most that two clocks are taken to drift apart, seconds per second.
 pub const CLOCK_DRIFT_MAX: f64 = 2e-4;
@@ -89,7 +89,7 @@ pub enum LslError {
     /// A text holds a zero byte, which no C string can hold.
     #[error("expected {what} without a zero byte, found {text:?}")]
     Text {
-        /// What the text is for.
+        /// What the text was meant for, such as `a name`.
         what: &'static str,
         /// Text that was given.
         text: String,
@@ -97,7 +97,7 @@ pub enum LslError {
     /// The library failed to do what was asked.
     #[error("expected liblsl to {what}, found {found}")]
     Refused {
-        /// What was asked.
+        /// What the library was asked to do.
         what: &'static str,
         /// Message of the library.
         found: String,

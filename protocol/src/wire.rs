@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Version of the bytes below.
+/// Version of the wire format.
 ///
 /// **When it rises:** with every change of a header or a payload, an added field included. A new bit of [`Reasons`] is no
 /// change: its quality alone says what may be done with an estimate.

@@ -52,7 +52,7 @@ pub enum H5Error {
     Size {
         /// Path of the object in the file.
         object: String,
-        /// Number of elements that its header claims.
+        /// Number of elements that the object's header claims.
         found: usize,
     },
 }

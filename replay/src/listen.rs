@@ -39,6 +39,6 @@ pub struct Silence {
     pub address: String,
     /// Time waited, in seconds.
     pub seconds: f64,
-    /// What arrived instead.
+    /// What arrived instead of an estimate.
     pub found: String,
 }

@@ -30,7 +30,7 @@ pub struct Progress {
 pub struct PlayReport {
     /// Number of bins sent, including copies.
     pub bins: usize,
-    /// Number of these bins that were dropped because a subscriber did not read fast enough; 0 at [`Speed::Max`].
+    /// Number of sent bins that were dropped because a subscriber did not read fast enough; 0 at [`Speed::Max`].
     pub dropped: usize,
     /// Number of segments whose first bin was sent.
     pub segments: usize,

@@ -33,7 +33,7 @@ pub struct Recipe {
 }
 
 impl Default for Recipe {
-    /// The size of the benchmark's small training set.
+    /// Returns a recipe with the size of the benchmark's small training set.
     fn default() -> Self {
         Recipe { trials: 200, units: 142, heldout: 35, seed: 1 }
     }

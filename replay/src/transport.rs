@@ -9,7 +9,7 @@ pub mod zeromq;
 use crate::play::Pace;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 
-/// Sleeps until something is due that is due at `played_ns` of played time. Returns at once at full speed.
+/// Sleeps until `played_ns` of played time is due. Returns at once at full speed.
 fn wait_until_due(pace: &mut Pace, played_ns: u64) {
     if let Some(due_ns) = pace.due_ns(played_ns) {
         sleep_until_ns(due_ns);

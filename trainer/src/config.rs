@@ -53,7 +53,7 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Objective {
-    /// Probability that a single count is hidden and asked for.
+    /// Probability that a single count is hidden from the model and used as a label.
     pub coordinated_dropout: f64,
     /// Fraction of the bins that is hidden in whole.
     pub span_ratio: f64,
@@ -111,7 +111,7 @@ pub struct Optimiser {
     pub learning_rate: f64,
     /// Epochs of linear warm-up.
     pub warmup_epochs: usize,
-    /// Largest number of epochs; the cosine ends here.
+    /// Largest number of epochs; the cosine schedule of the learning rate ends there.
     pub epochs: usize,
     /// Number of epochs without a better validation score after which the fit ends.
     pub patience_epochs: usize,

@@ -118,14 +118,14 @@ pub struct Fetched {
 pub enum Event<'a> {
     /// The first `have` bytes of a file are on disk. This event comes once at the file's start and then with each piece.
     Bytes {
-        /// The file.
+        /// File to be downloaded.
         file: &'a RemoteFile,
         /// Number of bytes on disk.
         have: u64,
     },
     /// A try failed and another one follows.
     Retry {
-        /// What was requested.
+        /// Dandiset or file that was requested.
         what: &'a str,
         /// Why the try failed.
         why: &'a str,
@@ -155,7 +155,7 @@ pub enum FetchError {
     /// The server refused, and another try would not change that.
     #[error("{what}: expected status 200 or 206, found {found}")]
     Status {
-        /// What was requested.
+        /// Dandiset or file that was requested.
         what: String,
         /// The HTTP status.
         found: u16,
@@ -163,7 +163,7 @@ pub enum FetchError {
     /// The server gave no response, or never a complete one.
     #[error("{what}: expected a response, found none in {tries} tries; the last one: {why}")]
     Connection {
-        /// What was requested.
+        /// Dandiset or file that was requested.
         what: String,
         /// Number of tries in a row.
         tries: u32,
@@ -173,7 +173,7 @@ pub enum FetchError {
     /// A redirect leads away from https.
     #[error("{what}: expected https all the way, found a redirect to {found}")]
     Insecure {
-        /// What was requested.
+        /// Dandiset or file that was requested.
         what: String,
         /// Target of the redirect without its query, which may hold a signature.
         found: String,
@@ -181,13 +181,13 @@ pub enum FetchError {
     /// There were too many redirects.
     #[error("{what}: expected at most {} redirects, found more", archive::REDIRECTS_MAX)]
     Redirects {
-        /// What was requested.
+        /// Dandiset or file that was requested.
         what: String,
     },
     /// A response does not follow the API's schema.
     #[error("{what}: expected {expected}, found {found}")]
     Reply {
-        /// What was requested.
+        /// Dandiset or file that was requested.
         what: String,
         /// What the schema asks for.
         expected: &'static str,
@@ -205,15 +205,15 @@ pub enum FetchError {
         "{name}: expected a sha256 digest from the archive, found none; without it the file is not fetched"
     )]
     NoDigest {
-        /// The file.
+        /// File to be downloaded.
         name: String,
     },
-    /// A file of the same name exists and has other contents.
+    /// A file with the name of the download exists and has other contents.
     #[error(
         "{path}: expected sha256 {expected}, found {found}; it is left as it is (--overwrite replaces a recording)"
     )]
     Present {
-        /// The file.
+        /// File to be downloaded.
         path: PathBuf,
         /// Digest in the archive.
         expected: String,
@@ -223,10 +223,10 @@ pub enum FetchError {
     /// A file of the same name exists and is not a recording, or the folder cannot be written to.
     #[error(transparent)]
     Destination(#[from] DestinationError),
-    /// Another download uses the part.
+    /// Another download uses the partial file.
     #[error("{path}: expected no other fetch of this file, found one that is running")]
     Busy {
-        /// Path of the part.
+        /// Path of the partial download.
         path: PathBuf,
     },
     /// The disk has too little free space.
@@ -242,29 +242,29 @@ pub enum FetchError {
     /// A file has another length than the archive says.
     #[error("{name}: expected {expected} bytes, found {found}; what was fetched is removed")]
     Length {
-        /// The file.
+        /// File to be downloaded.
         name: String,
-        /// Length in the archive (`contentSize`).
+        /// Length of the file that the archive states (`contentSize`), in bytes.
         expected: u64,
-        /// Length on the server.
+        /// Length of the file on the server, in bytes, or `more`.
         found: String,
     },
     /// The downloaded bytes do not have the archive's digest.
     #[error("{name}: expected sha256 {expected}, found {found}; what was fetched is removed")]
     Digest {
-        /// The file.
+        /// File to be downloaded.
         name: String,
         /// Digest in the archive.
         expected: String,
         /// What was received.
         found: String,
     },
-    /// A part cannot be written.
+    /// A partial download cannot be written.
     #[error("write {path}: {error}; its first {kept} bytes are kept, and the next fetch goes on from there")]
     Write {
-        /// Path of the part.
+        /// Path of the partial download.
         path: PathBuf,
-        /// Length of the part, bytes.
+        /// Length of the partial download, in bytes.
         kept: u64,
         /// The system's error.
         error: std::io::Error,
@@ -326,7 +326,7 @@ fn check_space(files: &[RemoteFile], folder: &Path, overwrite: bool) -> Result<(
     Ok(())
 }
 
-/// Downloads one file, or resumes its part.
+/// Downloads one file, or resumes its partial download.
 fn bring(
     archive: &Archive,
     file: &RemoteFile,

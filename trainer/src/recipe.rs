@@ -15,14 +15,14 @@ use ndt_protocol::bundle::{self, BundleError};
 use ndt_replay::session::Session;
 use std::path::{Path, PathBuf};
 
-/// The choices of a fit. What it leaves open is decided by the configuration file, then by defaults.
+/// The choices of a fit. Choices that are left open are made by the configuration file, or else by defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// Width of a bin, ms.
     pub bin_width_ms: f64,
     /// Configuration file (TOML), which overrides the defaults.
     pub config: Option<PathBuf>,
-    /// Defaults that replace those that follow from the data.
+    /// Named set of defaults, which overrides the defaults that are derived from the data.
     pub preset: Option<Preset>,
     /// Random seed, which overrides the configuration file.
     pub seed: Option<u64>,

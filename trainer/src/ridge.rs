@@ -10,9 +10,9 @@ use faer::{Mat, MatRef, Side};
 /// A fitted linear map with an intercept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ridge {
-    /// `[columns, dims]`, row-major; never empty.
+    /// Weights `[columns, dims]`, row-major; never empty.
     weights: Vec<f64>,
-    /// `[dims]`; never empty.
+    /// Intercept of each output, `[dims]`; never empty.
     intercept: Vec<f64>,
 }
 
@@ -22,7 +22,7 @@ pub enum RidgeError {
     /// The values do not fill whole rows, or rows have no columns.
     #[error("expected {what} in whole rows of {columns} columns, found {found} values")]
     Shape {
-        /// `features` or `targets`.
+        /// Name of the array with the error: `features` or `targets`.
         what: &'static str,
         /// Number of columns of a row.
         columns: usize,
@@ -40,7 +40,7 @@ pub enum RidgeError {
     /// A value is NaN or infinite.
     #[error("expected finite {what}, found {found} in row {row}")]
     Value {
-        /// `features` or `targets`.
+        /// Name of the array with the error: `features` or `targets`.
         what: &'static str,
         /// The value that is not finite.
         found: f64,
@@ -50,13 +50,13 @@ pub enum RidgeError {
     /// The penalty is negative or not a number.
     #[error("expected a finite ridge penalty of at least 0, found {alpha}")]
     Penalty {
-        /// The penalty that was asked for.
+        /// Ridge penalty that was requested.
         alpha: f64,
     },
     /// Some features are linear combinations of others, and the penalty is too small for a unique solution.
     #[error("expected independent features for a ridge penalty of {alpha}, found dependent ones")]
     Singular {
-        /// The penalty that was asked for.
+        /// Ridge penalty that was requested.
         alpha: f64,
     },
 }
@@ -110,7 +110,7 @@ impl Ridge {
     }
 }
 
-/// Everything that a fit needs of the rows; it serves for any number of penalties.
+/// Normal equations of a ridge regression, summed over the rows: all that fits with any number of penalties need of the data.
 pub(crate) struct NormalEquations {
     /// `x' x` of centred columns, `[columns, columns]`.
     gram: Mat<f64>,

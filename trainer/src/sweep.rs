@@ -40,7 +40,7 @@ pub enum SweepError {
     /// A program cannot be started.
     #[error("expected to start {program}, found {error}")]
     Start {
-        /// The program.
+        /// Name or path of the program.
         program: String,
         /// The system's error.
         error: std::io::Error,
@@ -48,7 +48,7 @@ pub enum SweepError {
     /// A program failed.
     #[error("expected {program} to succeed, found: {found}")]
     Refused {
-        /// The program.
+        /// Name or path of the program.
         program: String,
         /// The program's error message.
         found: String,

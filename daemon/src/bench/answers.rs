@@ -15,7 +15,7 @@ const TAKE_EVERY: Duration = Duration::from_millis(50);
 /// How long answers over a transport may take after the last bin was sent, beyond the deadline.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Makes the queue.
+/// Makes the queue of answers to the tally.
 pub fn queue() -> (Sender<Answer>, Receiver<Answer>) {
     bounded(QUEUE_ANSWERS)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// is, and they need no random seed.
 #[derive(Debug, Clone)]
 pub struct GoldenCounts {
-    /// `[bins, channels]`.
+    /// Golden counts `[bins, channels]`.
     counts: Arc<[f32]>,
     channels: usize,
     channel_ids: Arc<[i64]>,
@@ -44,7 +44,7 @@ impl GoldenCounts {
         &self.counts[(seq % bins as u64) as usize * self.channels..][..self.channels]
     }
 
-    /// What a rig that sends these counts says of them.
+    /// Returns the description that a rig sends with these counts: bin width and channel ids.
     pub fn description(&self) -> Description {
         Description::Bins { bin_width_us: self.bin_width_us, channel_ids: self.channel_ids.to_vec() }
     }

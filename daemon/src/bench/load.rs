@@ -26,7 +26,7 @@ impl Load {
     /// All loads.
     pub const ALL: [Load; 3] = [Load::None, Load::Stress, Load::IdleGap];
 
-    /// The name used on the command line and in JSON.
+    /// Returns the name of the load on the command line and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Load::None => "none",
@@ -81,7 +81,7 @@ impl Drop for Stress {
     }
 }
 
-/// Reads and writes all over its memory, with some arithmetic at each place, until `stop` is set.
+/// Allocates a block of memory, and reads and writes all over it, with some arithmetic at each place, until `stop` is set.
 fn keep_busy(stop: &AtomicBool) {
     let mut walked = vec![1u64; WALKED_BYTES / size_of::<u64>()];
     let mut at = 0usize;

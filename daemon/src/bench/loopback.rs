@@ -54,7 +54,7 @@ fn on_free_ports(config: &Config) -> Config {
 /// A running rig.
 pub struct LoopbackRig {
     stop: Arc<AtomicBool>,
-    /// Returns the sockets, so that estimates are still received after the last bin was sent.
+    /// Thread of the rig. It returns the sockets, so that estimates are still received after the last bin was sent.
     thread: JoinHandle<Result<ZeromqRig, RigError>>,
 }
 

@@ -115,7 +115,7 @@ fn start(
 }
 
 impl LslRig {
-    /// Whether the last bin was sent, or none can be.
+    /// Whether the last bin was sent, or no more bins can be sent.
     pub fn has_sent(&self) -> bool {
         self.sending.is_finished()
     }

@@ -11,7 +11,7 @@ use crate::input::Intake;
 use crate::pipeline::PipelineError;
 use ndt_protocol::{Bin, Bundle, Estimate};
 
-/// The result of the steps.
+/// The result of a run of `ndtd bench --steps`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steps {
     /// Number of estimates that came out.

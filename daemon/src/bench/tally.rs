@@ -18,9 +18,10 @@ const DIGITS: u8 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// How late the rig and its transport were.
+    /// From the time at which a bin is due to its arrival: delay of the rig and its transport.
     DueToArrival,
-    /// The hand-over from the source thread, the wake-up of the decode thread, and the model.
+    /// From a bin's arrival to its decoded estimate: hand-over from the source thread, wake-up of the decode thread, and the
+    /// model.
     ArrivalToDecoded,
     /// The wake-up of the publish thread, and the guard.
     DecodedToPublished,
@@ -49,7 +50,7 @@ impl Stage {
         Stage::OutputJitter,
     ];
 
-    /// The name used in tables.
+    /// Name of the stage, as used in tables.
     pub fn name(self) -> &'static str {
         match self {
             Stage::DueToArrival => "due -> arrival",
@@ -117,7 +118,7 @@ pub struct Percentiles {
     pub p50: f64,
     /// 90th percentile.
     pub p90: f64,
-    /// 99th percentile.
+    /// 99th percentile of the latencies, us.
     pub p99: f64,
     /// 99.9th percentile.
     #[serde(rename = "p99.9")]
@@ -131,7 +132,7 @@ pub struct Percentiles {
 pub struct Outcomes {
     /// Bins that were due after the warm-up.
     pub due: u64,
-    /// Answers to these bins by quality.
+    /// Answers to the bins that were due, by quality.
     pub qualities: [u64; 6],
     /// Answers to these bins later than the deadline, counted from when the bin was due and not, as the guard counts,
     /// from when it arrived.

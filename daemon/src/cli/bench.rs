@@ -55,7 +55,7 @@ pub struct Bench {
 /// Transports that `--transport` measures, one after the other.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum TransportChoice {
-    /// in-process and loopback.
+    /// The transports in-process and loopback.
     Both,
     /// No transport: bins come from memory.
     InProcess,
@@ -63,7 +63,7 @@ enum TransportChoice {
     Loopback,
     /// Lab Streaming Layer.
     Lsl,
-    /// All of them.
+    /// All transports.
     All,
 }
 

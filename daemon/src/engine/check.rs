@@ -14,15 +14,15 @@ use std::fmt;
 pub struct Report {
     /// The bundle's id.
     pub id: String,
-    /// Channels in.
+    /// Number of input channels.
     pub channels: usize,
-    /// Units out.
+    /// Number of output units.
     pub units: usize,
     /// Width of a bin, ms.
     pub bin_width_ms: f64,
     /// The transformer's dimensions; absent of a linear decoder.
     pub architecture: Option<Architecture>,
-    /// Weights.
+    /// Number of weights, biases included.
     pub parameters: usize,
     /// Bins that one output depends on.
     pub reach_bins: usize,
@@ -32,7 +32,7 @@ pub struct Report {
     pub scores: BTreeMap<String, f64>,
     /// Bins of the golden stream.
     pub golden_bins: usize,
-    /// What would compute.
+    /// Name of the engine that would run the bundle.
     pub engine: String,
     /// The engine in each precision that it has and the bundle has been measured in, from the most bits to the least.
     pub precisions: Vec<Reproduced>,
@@ -42,9 +42,9 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reproduced {
-    /// Bits of the numbers.
+    /// Number format in which the engine computes.
     pub precision: Precision,
-    /// Whether it is what runs where nothing is configured.
+    /// Whether the daemon computes in this precision by default.
     pub is_default: bool,
     /// Largest difference of a log rate from the golden ones.
     pub golden_log_rates: f32,

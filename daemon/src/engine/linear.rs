@@ -13,11 +13,13 @@ use ndt_protocol::bundle::folded::values;
 pub struct LinearDecoder {
     /// `[channels, window, dims]`: what one spike adds to the answers of its own bin and of the bins after it, m/s.
     spikes: Vec<f32>,
-    /// `[window, dims]`: what a missing bin adds, in which each channel counts for its mean, m/s.
+    /// What a missing bin, whose channels are taken to have their mean counts, adds to the answers of the bins in its window,
+    /// `[window, dims]`, m/s.
     missing: Vec<f32>,
     /// Bias of the velocity, `[dims]`, m/s.
     bias: Vec<f32>,
-    /// `[window, dims]`, m/s: the sum of the newest bin, and the sums so far of the bins after it.
+    /// Velocity sums `[window, dims]`, m/s: the complete sum of the newest bin, followed by the partial sums of the bins after
+    /// it.
     sums: Vec<f32>,
 }
 
@@ -72,7 +74,7 @@ impl LinearDecoder {
         }
     }
 
-    /// Drops the sum of the newest bin and starts the sum of the last bin that the next counts belong to.
+    /// Shifts the sums by one bin: drops the sum of the newest bin, and starts a new sum, equal to the bias, at the end.
     fn advance(&mut self) {
         let dims = self.bias.len();
         let last = self.sums.len() - dims;
@@ -82,7 +84,7 @@ impl LinearDecoder {
 }
 
 impl Engine for LinearDecoder {
-    /// Does not allocate and cannot fail.
+    /// Computes the answer to one bin. Does not allocate and cannot fail.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
         self.observe(input)?;
         output.velocity.copy_from_slice(self.velocity());

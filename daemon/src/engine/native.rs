@@ -83,7 +83,7 @@ impl Native {
 }
 
 impl Engine for Native {
-    /// Does not allocate and cannot fail.
+    /// Computes the answer to one bin. Does not allocate and cannot fail.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
         self.kernel.step(input, output)
     }
@@ -97,7 +97,8 @@ impl Engine for Native {
         format!("native {kind}{} {}", self.precision.name(), self.set.name())
     }
 
-    /// Keeps warm with lag biases only: the step of a window takes so long that it would delay a bin.
+    /// Keeps the caches warm for a model with lag biases, and does nothing for one with learned positions, whose step takes so
+    /// long that it would delay a bin.
     fn keep_warm(&mut self) -> bool {
         self.kernel.keep_warm()
     }

@@ -3,19 +3,19 @@
 //! Its bins carry numbers that were answered as stale meanwhile. A source that merely sends late catches up; one that
 //! was paused does not, and numbering then has to follow it.
 
-/// Periods for which a source may be behind before it is asked whether it catches up.
+/// Largest number of stale periods after which the guard decides whether a source that is behind was paused or catches up.
 pub const BEHIND_PERIODS_MAX: u64 = 16;
 
-/// Follows a source that is behind what was answered.
+/// Tracks a source whose bins are behind the numbers that the guard has already answered.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Paused {
-    /// Stale periods since the first in which a newer bin came that was behind.
+    /// Number of stale periods since the first one in which a new bin arrived behind the next answer.
     periods: u64,
-    /// Those at the end in which none came.
+    /// Number of stale periods in a row, up to the last one, in which no new bin arrived.
     idle: u64,
-    /// Newest number at the last of them.
+    /// Newest bin number at the end of the last stale period.
     newest: u64,
-    /// How far it was behind at the first, bins.
+    /// Number of bins by which the source was behind in the first of the counted stale periods.
     behind_at_first: u64,
 }
 

@@ -21,7 +21,7 @@ const DECAY_ENDS: f64 = 4.0;
 /// A policy with its time constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fade {
-    /// How it fades.
+    /// Policy by which the velocity fades.
     pub policy: Policy,
     /// Time constant of `decay`, in bin widths.
     pub time_constant_bins: f64,
@@ -52,8 +52,8 @@ pub struct VelocityLimits {
 }
 
 impl VelocityLimits {
-    /// Shortens `velocity`, which follows `before`, to the limits; its direction, and that of the change, stay. Returns whether
-    /// it had to.
+    /// Shortens `velocity` to the highest speed, and then its change from `before`, the previous velocity, to the largest change;
+    /// both keep their direction. Returns whether a limit applied.
     pub fn apply(&self, before: &[f32], velocity: &mut [f32]) -> bool {
         let mut limited = false;
         if let Some(scale) = self.speed_max.and_then(|max| shortened(velocity.iter().copied(), max)) {

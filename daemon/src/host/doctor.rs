@@ -25,7 +25,7 @@ pub enum Severity {
     Ok,
     /// Worth knowing; nothing has to be done.
     Note,
-    /// Some estimates will be late.
+    /// A finding that will make some estimates late.
     Warning,
     /// Something that the configuration asks for will not happen.
     Problem,
@@ -39,11 +39,11 @@ pub struct Finding {
     pub name: &'static str,
     /// How much the finding matters.
     pub severity: Severity,
-    /// What was found.
+    /// What the check found.
     pub found: String,
-    /// How it affects latency.
+    /// How the checked setting affects latency.
     pub why: &'static str,
-    /// Commands or configuration lines that improve it; `None` when there is nothing to improve.
+    /// Commands or configuration lines that fix the problem; `None` when there is nothing to improve.
     pub mend: Option<String>,
 }
 

@@ -112,7 +112,7 @@ impl Write for JournalLine {
 }
 
 impl Drop for JournalLine {
-    /// Hands over the whole line at once, so that lines of two threads do not mix.
+    /// Hands the whole line to the writing thread at once, so that lines of two threads do not mix.
     fn drop(&mut self) {
         drop(self.lines.write_all(&self.line));
     }

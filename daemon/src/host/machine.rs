@@ -37,19 +37,19 @@ pub struct Machine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preemption {
-    /// `PREEMPT_RT`: nearly everywhere, interrupt handlers included.
+    /// `PREEMPT_RT`: a waking thread can take the CPU nearly everywhere in the kernel, interrupt handlers included.
     Realtime,
-    /// Everywhere but in sections that hold a spinlock.
+    /// A waking thread can take the CPU everywhere except in kernel sections that hold a spinlock.
     Full,
-    /// Like `full` for real-time threads, at the next timer tick for others.
+    /// A waking real-time thread takes the CPU as with `full`, other threads at the next timer tick.
     Lazy,
-    /// At places in the kernel that are marked for it.
+    /// Only at places in the kernel that are marked for preemption.
     Voluntary,
-    /// Only on the way back to the program.
+    /// A waking thread can take the CPU only when the kernel returns to user space.
     None,
-    /// Chosen at boot, and not readable.
+    /// The preemption model was chosen at boot, and cannot be read.
     Dynamic,
-    /// Voluntary or none; which one is not readable.
+    /// Voluntary or none: the kernel does not show which of the two.
     VoluntaryOrNone,
 }
 
@@ -136,7 +136,8 @@ fn governor(root: &Path) -> Option<String> {
     Some(governors.join(", ")).filter(|governors| !governors.is_empty())
 }
 
-/// Looks at the most reliable source first: the model in force, the one asked for at boot, the one that was built.
+/// Reads the kernel's preemption model from the most reliable source available: the model in force, else the one selected at
+/// boot, else the one built in.
 fn preemption(root: &Path, kernel: &str) -> Preemption {
     let version = text(root, "proc/version").unwrap_or_default();
     if text(root, "sys/kernel/realtime").as_deref() == Some("1")

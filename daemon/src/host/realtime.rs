@@ -158,6 +158,16 @@ pub fn enter(settings: &RealtimeSettings) -> Vec<Refused> {
     done.into_iter().filter_map(Result::err).collect()
 }
 
+/// Number of times that the calling thread has slept so far: its voluntary context switches.
+pub fn sleeps_so_far() -> i64 {
+    // SAFETY: zeroes are a valid `rusage`, which the call only writes to.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage.ru_nvcsw
+    }
+}
+
 /// Returns a sentence for each refusal, with the names of all threads that met it.
 pub fn once_each(refused: &[(&'static str, Refused)]) -> Vec<String> {
     let mut told: Vec<(String, Vec<&str>)> = Vec::new();
@@ -188,7 +198,7 @@ fn lock_all() -> Result<(), Refused> {
     }
 }
 
-/// Touches this much of the stack, so that the kernel maps it now and not by a page fault within a bin. Returns the
+/// Touches `kilobytes` KiB of the stack, so that the kernel maps them now and not by a page fault within a bin. Returns the
 /// address of the last page.
 fn prefault_stack(kilobytes: usize) -> usize {
     const PAGE: usize = 4096;
@@ -206,7 +216,7 @@ fn prefault_stack(kilobytes: usize) -> usize {
     touch(kilobytes.div_ceil(PAGE / 1024))
 }
 
-/// Makes results and operands below the smallest normal number 0, on this thread and on threads that it starts.
+/// Sets the CPU to treat subnormal results and operands as 0, on this thread and on threads that it starts.
 #[cfg(target_arch = "x86_64")]
 fn flush_to_zero() {
     use std::arch::asm;
@@ -222,7 +232,7 @@ fn flush_to_zero() {
     }
 }
 
-/// Makes results and operands below the smallest normal number 0, on this thread and on threads that it starts.
+/// Sets the CPU to treat subnormal results and operands as 0, on this thread and on threads that it starts.
 #[cfg(target_arch = "aarch64")]
 fn flush_to_zero() {
     use std::arch::asm;

@@ -30,7 +30,7 @@ pub struct SourceClock {
 struct Half {
     bins: u32,
     smallest_ns: i64,
-    /// Sum over the bins of their distance above the smallest, ns.
+    /// Sum over the bins of how far arrival minus source time lies above its smallest value, ns.
     above_ns: i64,
 }
 

@@ -8,7 +8,7 @@ use ndt_protocol::Bin;
 /// Two bins in a row that are further behind the newest than this are not late: the source counts from the start again.
 const LATE_BINS_MAX: u64 = 16;
 
-/// More late bins in a row than this are a restart as well: that of a source that had only just begun.
+/// Largest number of late bins in a row. More of them mean that the source has restarted, shortly after its previous start.
 const LATE_IN_A_ROW_MAX: u64 = 8;
 
 /// Follows the runs of one source.
@@ -25,9 +25,9 @@ struct Run {
     again: u64,
     newest: u64,
     last: u64,
-    /// Bins in a row that were not newer than the newest and yet went on from one to the next.
+    /// Number of consecutive bins that were not newer than the newest bin, although each was newer than the bin before it.
     late: u64,
-    /// Bins in a row that were more than [`LATE_BINS_MAX`] behind.
+    /// Bins in a row that were more than [`LATE_BINS_MAX`] behind the newest bin.
     far: u64,
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 pub struct Stats {
     /// Bins received that fit the model.
     pub bins: u64,
-    /// Bins among them with at least one channel that carried no count.
+    /// Received bins that fit the model and have at least one channel without a count.
     pub invalid_bins: u64,
     /// Bins without a count in any channel, which are treated as missing.
     pub empty: u64,
@@ -22,7 +22,7 @@ pub struct Stats {
     pub guard: GuardCounters,
     /// Messages that were refused.
     pub refused: u64,
-    /// Why the last of them was refused.
+    /// Why the last refused message was refused.
     pub last_refused: Option<Refusal>,
     /// Bins and estimates dropped from full queues.
     pub overflowed: u64,
@@ -56,7 +56,7 @@ pub struct Counters {
     decoder: [AtomicU64; 7],
     estimates: [AtomicU64; 6],
     guard: [AtomicU64; 4],
-    /// The source thread only tries to lock it and never waits, so one reason of many may be lost.
+    /// Reason of the last refusal. The source thread only tries to lock the mutex and never waits, so a reason may be lost.
     last_refused: Mutex<Option<Refusal>>,
 }
 

@@ -40,9 +40,10 @@ pub struct SourceLoop<S, F> {
     bin: Bin,
     is_gone: bool,
     is_refused: bool,
-    /// Full: drops the oldest event. The guard then answers that bin as if it had never come.
+    /// Queue to the guard. When the queue is full, the oldest event is dropped, and the guard answers that bin as if it had never
+    /// come.
     events: Queue<SourceEvent>,
-    /// Full: drops the oldest bin. The decoder then takes it as missing.
+    /// Queue to the decoder. When the queue is full, the oldest bin is dropped, and the decoder takes that bin as missing.
     bins: Queue<Bin>,
     counters: Arc<Counters>,
 }
@@ -106,7 +107,8 @@ pub struct DecodeLoop {
     decoder: Decoder,
     warmth: KeepWarm,
     bins: Receiver<Bin>,
-    /// Full: drops the oldest estimate. The guard answers that bin at its deadline.
+    /// Queue to the publish thread. When it is full, the oldest estimate is dropped, and the guard answers that bin at its
+    /// deadline.
     estimates: Queue<Estimate>,
     counters: Arc<Counters>,
 }
@@ -190,8 +192,8 @@ impl<P: Publisher> PublishLoop<P> {
         PublishLoop { guard, publisher, look_every_ns, describe_ns: 0, events, estimates, counters }
     }
 
-    /// Runs on the publish thread until the decode thread ends. Sleeps on results alone: an arrival need not wake it, as long
-    /// as it looks for arrivals often enough to know of each before its deadline.
+    /// Runs the loop on the publish thread until the decode thread ends. The thread sleeps until a result comes: an arrival need
+    /// not wake it, as long as it looks for arrivals often enough to know of each before the deadline of the bin.
     pub fn run(mut self, mut clock: impl FnMut() -> u64) {
         loop {
             let now_ns = clock();

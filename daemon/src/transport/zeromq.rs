@@ -23,7 +23,7 @@ pub enum ZeromqError {
     /// The address is in use, or does not belong to this machine.
     #[error("expected to bind {address}, found {error}")]
     Bind {
-        /// Address of the configuration.
+        /// Address as the configuration gives it.
         address: String,
         /// Error of the library.
         error: zeromq::ZmqError,

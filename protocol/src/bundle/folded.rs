@@ -15,7 +15,7 @@ use std::ops::Range;
 pub struct Affine {
     /// `W`, `[inputs, outputs]`, row by row.
     pub weight: Vec<f32>,
-    /// `b`, `[outputs]`.
+    /// Bias `b`, `[outputs]`.
     pub bias: Vec<f32>,
 }
 
@@ -88,11 +88,11 @@ impl Affine {
 pub struct EncoderLayer {
     /// Normalised row to query, key and value, side by side; queries come out scaled by `1/sqrt(head width)`.
     pub attention: Affine,
-    /// Attended values to the residual row.
+    /// Map from the attended values to the residual row.
     pub output: Affine,
-    /// Normalised row to the hidden layer of the feed-forward network.
+    /// Map from the normalised row to the hidden layer of the feed-forward network.
     pub up: Affine,
-    /// Hidden layer to the residual row.
+    /// Map from the hidden layer to the residual row.
     pub down: Affine,
     /// Lag biases, `[heads, window]`; empty with learned positions.
     pub lag_bias: Vec<f32>,

@@ -24,8 +24,7 @@ use serde::{Deserialize, Serialize};
 /// Number of levels of an 8-bit integer on either side of zero.
 pub const BYTE_LEVELS: i32 = 127;
 
-/// Smallest value that is taken for the largest number of a row, so that a row of zeros has a scale that can be
-/// divided by.
+/// Lower bound for the largest absolute value of a row, so that the scale of a row of zeros is never 0.
 pub const NOTHING: f32 = 1e-30;
 
 /// The number format of weights and of cached keys and values.
@@ -53,7 +52,7 @@ impl Precision {
         found.ok_or_else(|| format!("expected \"f32\", \"bf16\" or \"int8\", found \"{name}\""))
     }
 
-    /// The name used in configuration, bundles and JSON.
+    /// Returns the name of the number format in configuration, bundles and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Precision::F32 => "f32",
@@ -96,8 +95,8 @@ pub fn rounded(row: &mut [f32], precision: Precision) {
     }
 }
 
-/// What a model loses in a smaller number format, as the trainer computes it from the definition above: the score in
-/// `f32` minus the score in this format, so that a gain is negative.
+/// What a model loses in a smaller number format, as the trainer computes it from this module's definition of the formats: the
+/// score in `f32` minus the score in the smaller format, so that a gain is negative.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Loss {

@@ -66,8 +66,8 @@ impl Quantity {
         }
     }
 
-    /// The quantity of a readout, by its series; of a series with another name, by its unit. `None` for a unit that no quantity
-    /// has.
+    /// Returns the quantity of a readout, found by the name of its series or, if no quantity has that name, by its unit. `None`
+    /// if no quantity fits.
     pub fn of(series: &str, unit: &str) -> Option<Quantity> {
         let by =
             |is_it: &dyn Fn(Quantity) -> bool| Quantity::ALL.into_iter().find(|quantity| is_it(*quantity));

@@ -20,7 +20,7 @@ pub enum TensorsError {
         /// Message of the parser.
         found: String,
     },
-    /// An array has another element type.
+    /// An array's element type is not `f32`.
     #[error("expected f32 in \"{name}\", found {found}")]
     Type {
         /// Name of the array.

@@ -149,7 +149,7 @@ fn stream_name(query: Query, default: &str, expected: &'static str) -> Result<St
     }
 }
 
-/// Implements reading and writing for each side: as the text of its [`Endpoint`].
+/// Implements parsing and formatting for the endpoint type of each side, through the text of [`Endpoint`].
 macro_rules! as_text {
     ($($side:ident)*) => {$(
         impl FromStr for $side {

@@ -12,7 +12,7 @@ pub enum Format {
     Float32 = 1,
     /// 64-bit floating point.
     Double64 = 2,
-    /// Texts: markers.
+    /// Text, for streams of markers.
     String = 3,
     /// 32-bit integers.
     Int32 = 4,
@@ -27,7 +27,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The name used in documents and messages.
+    /// Returns the name of the sample format, as used in documents and messages.
     pub fn name(self) -> &'static str {
         match self {
             Format::Float32 => "float32",
@@ -70,7 +70,7 @@ impl Channel {
 pub struct Description {
     /// Metadata of each channel.
     pub channels: Vec<Channel>,
-    /// Further entries, by name.
+    /// Metadata entries besides the channels, as pairs of name and value.
     pub entries: Vec<(&'static str, String)>,
 }
 

@@ -8,7 +8,7 @@ pub enum WireError {
     /// The message has too few or too many frames.
     #[error("expected {expected} frames, found {found}")]
     Frames {
-        /// Number of frames of such a message.
+        /// Number of frames that a message of this kind has.
         expected: usize,
         /// Number of frames of this message.
         found: usize,
@@ -32,10 +32,10 @@ pub enum WireError {
     /// The frame is not the header of a message of this project.
     #[error("expected magic \"NDTW\", found bytes {found:02x?}")]
     Magic {
-        /// The first four bytes.
+        /// The first four bytes of the frame.
         found: [u8; 4],
     },
-    /// The message has another version.
+    /// The message has a wire version other than [`VERSION`].
     #[error("expected wire version {VERSION}, found {found}")]
     Version {
         /// Version of the message.
@@ -68,9 +68,9 @@ pub enum WireError {
     /// A number is above its limit, or a quality is unknown.
     #[error("expected {what} of at most {max}, found {found}")]
     Limit {
-        /// Name of the number.
+        /// Name of the number that is too large.
         what: &'static str,
-        /// Limit of the number.
+        /// Largest value that the number may have.
         max: usize,
         /// Value of the number.
         found: usize,

@@ -45,13 +45,13 @@ pub struct Expectation {
 /// A kind of violation of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Violation {
-    /// Numbers were skipped.
+    /// Bin numbers were skipped.
     Missing,
-    /// A number was published again.
+    /// A bin number was published again.
     Repeated,
     /// A number was published after a higher one, or a run went on after the next one had begun.
     OutOfOrder,
-    /// A number is lower than that of the first bin of the run.
+    /// A bin number is lower than that of the first bin of the run.
     BeforeFirst,
     /// There are more streams than the plan has runs.
     UnknownStream,
@@ -102,7 +102,7 @@ pub struct ContractReport {
 }
 
 impl Violation {
-    /// Name of the kind in text and JSON.
+    /// Name of the kind of violation, as used in text and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Violation::Missing => "missing",

@@ -11,7 +11,7 @@ const RANGES_MAX: usize = 65_536;
 /// Counts missing, repeated and late numbers of one stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Order {
-    /// Lowest and highest number that arrived.
+    /// Lowest and highest bin number that arrived.
     ends: Option<(u64, u64)>,
     /// Ranges of missing numbers: the first number of each, and the number after the last.
     missing: BTreeMap<u64, u64>,
@@ -21,7 +21,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Adds the next number. The first number may be any, because a listener may start late.
+    /// Counts the bin number of the next estimate. The first number may be any, because a listener may start late.
     pub fn push(&mut self, seq: u64) {
         let Some((first, last)) = self.ends else {
             self.ends = Some((seq, seq));
@@ -38,7 +38,7 @@ impl Order {
         }
     }
 
-    /// Lowest and highest number that arrived.
+    /// Lowest and highest bin number that arrived.
     pub fn ends(&self) -> Option<(u64, u64)> {
         self.ends
     }
@@ -48,7 +48,7 @@ impl Order {
         self.missing_numbers
     }
 
-    /// Count of numbers that arrived again.
+    /// Count of bin numbers that arrived again.
     pub fn repeated(&self) -> u64 {
         self.repeated
     }

@@ -11,9 +11,9 @@ use std::fmt;
 pub struct Latency {
     /// Median.
     pub p50: u64,
-    /// 99th percentile.
+    /// 99th percentile of the latency, us.
     pub p99: u64,
-    /// 99.9th percentile.
+    /// 99.9th percentile of the latency, us.
     #[serde(rename = "p99.9")]
     pub p999: u64,
     /// Longest latency.

@@ -158,7 +158,7 @@ impl Tally {
         self.last_refusal.map(|error| (self.refused, error))
     }
 
-    /// The figures so far.
+    /// Returns the summary of the estimates so far.
     pub fn summary(&self) -> Summary {
         let latency = |histogram: &Histogram<u32>| Latency {
             p50: histogram.value_at_quantile(0.5),

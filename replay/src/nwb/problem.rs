@@ -20,7 +20,7 @@ pub enum ReadProblem {
     /// The file is HDF5, but not NWB 2.
     #[error("expected an NWB 2 file, found {found}")]
     NotNwb {
-        /// What the file is instead.
+        /// What the file is instead of NWB 2.
         found: String,
     },
     /// The file has no unit table.
@@ -38,11 +38,11 @@ pub enum ReadProblem {
     /// A part of the file contradicts another part, or the NWB standard.
     #[error("expected {expected} in {object}, found {found}")]
     Content {
-        /// What should be there.
+        /// What the file should hold at the object.
         expected: String,
         /// Path of the object in the file.
         object: String,
-        /// What is there.
+        /// What the file holds at the object.
         found: String,
     },
     /// HDF5 could not read a part of the file.

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub struct ReadError {
     /// Path of the file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// What is wrong with the file.
     pub problem: ReadProblem,
 }
 

@@ -45,7 +45,7 @@ pub enum WriteError {
     Column {
         /// Name of the column.
         column: String,
-        /// Kinds of value that it holds.
+        /// Kinds of value that the column holds.
         found: String,
     },
     /// The number of values in a series is not its number of time stamps times its dimensions.

@@ -32,7 +32,7 @@ pub const BURST_PROBABILITY: f64 = 1.0 / 500.0;
 /// Duration for which bins carry another number of channels, in ns of played time.
 pub const CHANNELS_WINDOW_NS: u64 = 1_000_000_000;
 
-/// Everything that is sent, and everything that is wrong with it.
+/// The plan of one play: every bin that is sent, and every fault.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultPlan {
     /// Faults that were asked for.
@@ -82,15 +82,15 @@ pub struct Sending {
 pub struct FaultEvent {
     /// Kind of the fault.
     pub kind: FaultKind,
-    /// Run of the source in which it happens.
+    /// Run of the source in which the fault happens.
     pub run: u32,
     /// Number of the first affected bin.
     pub first_seq: u64,
     /// Number of the last affected bin.
     pub last_seq: u64,
-    /// Time at which it begins, from the start of the play, in ns of played time.
+    /// Time at which the fault begins, from the start of the play, in ns of played time.
     pub from_ns: u64,
-    /// Time at which it ends, from the start of the play, in ns of played time.
+    /// Time at which the fault ends, from the start of the play, in ns of played time.
     pub to_ns: u64,
     /// Amount, in the unit that [`FaultRow::amount`] gives for the kind.
     pub by: i64,

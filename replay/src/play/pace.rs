@@ -25,8 +25,8 @@ impl Pace {
         Pace { start_ns, speed, late_ns_max: 0 }
     }
 
-    /// Returns the instant (`CLOCK_MONOTONIC`, in ns) at which something is due that is due at `played_ns` of played time.
-    /// Returns `None` at [`Speed::Max`], where everything is due at once.
+    /// Returns the instant (`CLOCK_MONOTONIC`, in ns) that corresponds to `played_ns` of played time. Returns `None` at
+    /// [`Speed::Max`], where everything is due at once.
     pub fn due_ns(&self, played_ns: u64) -> Option<u64> {
         match self.speed {
             Speed::Times(times) => Some(self.start_ns + (played_ns as f64 / times).round() as u64),

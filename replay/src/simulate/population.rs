@@ -100,9 +100,9 @@ fn latents(seed: u64, courses: &[Course]) -> Vec<Latents> {
 /// Latents of one trial at every millisecond.
 struct Latents {
     length_ms: usize,
-    /// One row for each millisecond, until `LEAD_MS_MAX` after the end of the trial.
+    /// Latents that lead the movement, one row for each millisecond, until `LEAD_MS_MAX` after the end of the trial.
     leading: Vec<[f64; LEADING]>,
-    /// One row for each millisecond of the trial.
+    /// Latents that do not lead the hand, one row for each millisecond of the trial.
     prompt: Vec<[f64; PROMPT]>,
 }
 

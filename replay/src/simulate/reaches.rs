@@ -20,7 +20,7 @@ const MAZES: usize = 8;
 /// Distance from the centre to a target, in metres.
 const DISTANCE_M: f64 = 0.11;
 
-/// Streams of random numbers, so that the mazes do not depend on the number of trials.
+/// Numbers of the two random streams. Trials and mazes have one each, so that the mazes do not depend on the number of trials.
 const TRIALS_STREAM: u64 = 1;
 const MAZES_STREAM: u64 = 2;
 
@@ -43,7 +43,7 @@ pub(super) struct PlannedTrial {
 struct ViaPoint {
     /// Offset to the left of the straight way, as a fraction of the distance to the target; negative to the right.
     offset: f64,
-    /// Fraction of the movement after which the hand passes the point.
+    /// Fraction of the movement after which the hand passes the via point.
     passed_at: f64,
 }
 

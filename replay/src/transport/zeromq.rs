@@ -31,7 +31,7 @@ pub enum ZeromqError {
     /// The address is in use or not on this machine, or no peer is there.
     #[error("expected to open {address}, found {error}")]
     Open {
-        /// The address.
+        /// Address of the socket.
         address: String,
         /// The library's error.
         error: zeromq::ZmqError,
@@ -39,7 +39,7 @@ pub enum ZeromqError {
     /// Nobody subscribes in time.
     #[error("expected a subscriber on {address} within {seconds} s, found none")]
     NoSubscriber {
-        /// The address.
+        /// Address of the socket.
         address: String,
         /// Time waited, in seconds.
         seconds: f64,
@@ -47,7 +47,7 @@ pub enum ZeromqError {
     /// A subscriber does not read.
     #[error("expected the subscriber on {address} to read, found it stuck for {seconds} s")]
     Stuck {
-        /// The address.
+        /// Address of the socket.
         address: String,
         /// Time waited, in seconds.
         seconds: f64,

@@ -62,13 +62,13 @@ const WARMUP_EPOCHS: f64 = 2.0;
 
 #[derive(Module, Debug)]
 struct GatedUnits {
-    /// From counts to gates (reset, update) and candidate, `[C, 3 H]`.
+    /// Weights from counts to gates (reset, update) and candidate, `[C, 3 H]`.
     input: Param<Tensor<2>>,
     input_bias: Param<Tensor<1>>,
-    /// From the state to gates and candidate, `[H, 3 H]`.
+    /// Weights from the state to gates and candidate, `[H, 3 H]`.
     state: Param<Tensor<2>>,
     state_bias: Param<Tensor<1>>,
-    /// From the state to the velocities at all lags, `[H, lags * V]`.
+    /// Weights from the state to the velocities at all lags, `[H, lags * V]`.
     readout: Param<Tensor<2>>,
     readout_bias: Param<Tensor<1>>,
 }
@@ -92,7 +92,7 @@ struct Scales {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("expected a finite loss of the recurrent network, found {loss} in epoch {epoch}")]
 pub struct Diverged {
-    /// The loss.
+    /// The loss that is not finite.
     pub loss: f64,
     /// The epoch in which the loss was found, counted from 1.
     pub epoch: usize,

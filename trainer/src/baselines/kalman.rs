@@ -65,9 +65,9 @@ pub enum KalmanError {
         "expected at least two training runs of known velocity that are longer than {bins} bins, found {found}"
     )]
     Runs {
-        /// The neural lag plus one.
+        /// Number of bins that a run must exceed: the neural lag plus one.
         bins: usize,
-        /// Number of such runs.
+        /// Number of training runs of known velocity that are long enough.
         found: usize,
     },
     /// A covariance is not positive definite.

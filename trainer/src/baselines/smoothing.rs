@@ -41,7 +41,7 @@ pub enum DecoderError {
     /// A trial has more or fewer counts than its bins of velocity ask for.
     #[error("expected {bins} bins of {channels} channels in {part} trial {trial}, found {found} counts")]
     Counts {
-        /// `training` or `validation`.
+        /// Kind of the trials with the error: `training` or `validation`.
         part: &'static str,
         /// Number of the trial.
         trial: usize,
@@ -55,7 +55,7 @@ pub enum DecoderError {
     /// No bin has a known velocity.
     #[error("expected {part} trials with a known velocity, found none")]
     NoVelocity {
-        /// `training` or `validation`.
+        /// Kind of the trials with the error: `training` or `validation`.
         part: &'static str,
     },
     /// The regression has no solution.

@@ -65,7 +65,7 @@ pub struct LagR2 {
     pub lag_ms: f64,
     /// R2 of each component.
     pub r2: Vec<f64>,
-    /// Mean over the components.
+    /// Mean R2 over the components.
     pub mean: f64,
 }
 

@@ -53,7 +53,7 @@ pub enum DatasetError {
     /// No trial to fit, or none to validate on.
     #[error("expected at least one {part} trial of a whole {bin_width_ms} ms bin, found none")]
     NoTrial {
-        /// `training` or `validation`.
+        /// Which trials are missing: `training` or `validation`.
         part: &'static str,
         /// Width of a bin, ms.
         bin_width_ms: f64,

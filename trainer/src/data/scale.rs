@@ -3,7 +3,7 @@
 /// Mean and standard deviation of a quantity, in its own unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
-    /// Mean.
+    /// Mean of the quantity, in its own unit.
     pub mean: f64,
     /// Standard deviation; 1 for a quantity that never changes, which is shifted but not scaled.
     pub deviation: f64,
@@ -24,7 +24,7 @@ impl Scale {
         (value - self.mean) / self.deviation
     }
 
-    /// The value of a distance from the mean in standard deviations: undoes [`Scale::standardise`].
+    /// Returns the value that lies `standard` standard deviations above the mean: undoes [`Scale::standardise`].
     pub fn restore(&self, standard: f64) -> f64 {
         standard * self.deviation + self.mean
     }

@@ -193,7 +193,7 @@ impl Regressions<'_> {
         rows.flat_map(restored).collect()
     }
 
-    /// A regression on log rates as one on the state that the log rates are computed from.
+    /// Converts a regression on log rates into one on the state that the log rates are computed from.
     fn through_log_rates(&self, ridge: &Ridge) -> Option<Ridge> {
         let (_, weight) = self.fitted.weights.get("rates.weight")?;
         let (_, bias) = self.fitted.weights.get("rates.bias")?;

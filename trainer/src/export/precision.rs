@@ -50,7 +50,7 @@ fn largest_of_velocities(readouts: &[Readout], found: &[f32], expected: &[f32]) 
     largest(&of_velocities(found), &of_velocities(expected))
 }
 
-/// The largest absolute difference.
+/// Returns the largest absolute difference between `found` and `expected`.
 fn largest(found: &[f32], expected: &[f32]) -> f64 {
     let differences = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()));
     differences.fold(0.0, f64::max)
@@ -93,7 +93,7 @@ impl Validation {
         Validation { log_rates: all, bits_per_spike: bits.score(), velocity_r2: r2.mean() }
     }
 
-    /// What `other` scores less; `None` where there are no scores to compare.
+    /// Returns the loss of `other` relative to `self`; `None` where there are no scores to compare.
     fn loss_of(&self, other: &Validation) -> Option<ValidationLoss> {
         let squares = self.log_rates.iter().zip(&other.log_rates).map(|(a, b)| f64::from(a - b).powi(2));
         Some(ValidationLoss {

@@ -12,7 +12,7 @@ const PIECE_BYTES: usize = 1 << 17;
 /// Number of the digest's digits in the part's name: enough to tell versions apart.
 const DIGITS: usize = 16;
 
-/// Path of the part of `file`.
+/// Returns the path of the partial download of `file` in `folder`.
 pub fn path(folder: &Path, file: &RemoteFile) -> PathBuf {
     folder.join(format!("{}.{}.part", file.name, &file.sha256[..DIGITS]))
 }
@@ -45,7 +45,8 @@ fn digits(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An open part. It is locked against other downloads as long as it lives; the system releases the lock with the process.
+/// A partial download, open. Its file is locked against other downloads as long as this value lives; the system releases the lock
+/// with the process.
 pub struct Part<'a> {
     /// Bytes on disk, all of them hashed.
     pub have: u64,
@@ -56,7 +57,7 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Opens the part of `wanted`, or creates one.
+    /// Opens the partial file of `wanted`, or creates one.
     pub fn open(folder: &Path, wanted: &'a RemoteFile) -> Result<Part<'a>, FetchError> {
         let path = path(folder, wanted);
         let file = lock(&path)?;
@@ -118,7 +119,7 @@ impl<'a> Part<'a> {
         std::fs::rename(&self.path, to).map_err(at(to))
     }
 
-    /// Removes the part.
+    /// Removes the partial download.
     pub fn remove(&self) -> Result<(), FetchError> {
         std::fs::remove_file(&self.path).map_err(at(&self.path))
     }

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Spread of weights whose output would otherwise begin far from the data.
+/// Largest initial absolute value of weights whose output would otherwise begin far from the data.
 const SMALL: f64 = 0.03;
 
 /// Weights that begin within [`SMALL`] of zero.

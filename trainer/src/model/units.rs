@@ -50,7 +50,7 @@ pub fn from_si(mut weights: Tensors, bin_width_ms: f64, scales: &[Scale]) -> Ten
     weights
 }
 
-/// What makes log spikes per bin log spikes/s.
+/// Returns ln(bins/s), which converts log spikes per bin to log spikes/s when it is added.
 fn log_bins_per_second(bin_width_ms: f64) -> f32 {
     (1000.0 / bin_width_ms).ln() as f32
 }

@@ -13,7 +13,8 @@ pub struct Visibility {
     pub(super) bins: usize,
 }
 
-/// Finite, so that no row can become NaN. Its exponential is 0 beside the bin itself, which is always visible.
+/// Added to the score of a hidden pair of bins. It is finite, so that no row can become NaN; its exponential is 0 beside that of
+/// the bin itself, which is always visible.
 const HIDDEN: f32 = -1e9;
 
 impl Visibility {

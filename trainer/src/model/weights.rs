@@ -13,7 +13,7 @@ pub(super) enum Weight<'a> {
 /// Parameters with their names, in the model's order.
 pub(super) type Named<'a> = Vec<(String, Weight<'a>)>;
 
-/// Adds weight and bias of a linear map.
+/// Appends the weight and the bias of a linear map to `named`.
 pub(super) fn linear<'a>(name: &str, linear: &'a mut Linear, named: &mut Named<'a>) {
     named.push((format!("{name}.weight"), Weight::Matrix(&mut linear.weight)));
     if let Some(bias) = &mut linear.bias {

@@ -3,7 +3,7 @@
 /// An array of three axes, mostly `[trials, bins, neurons]`, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
-    /// Lengths of the axes.
+    /// Shape of the array: the lengths of its three axes.
     pub shape: [usize; 3],
     /// The values; NaN where unknown.
     pub values: Vec<f32>,

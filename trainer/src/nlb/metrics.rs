@@ -18,9 +18,9 @@ pub enum ScoreError {
     Shape {
         /// Name of the array.
         what: &'static str,
-        /// Number of values that the other array asks for.
+        /// Number of values that would match the other array.
         expected: usize,
-        /// Number of values of the array.
+        /// Number of values in the array whose length is wrong.
         found: usize,
     },
     /// A predicted rate is negative or NaN.
@@ -43,9 +43,9 @@ pub enum ScoreError {
     TooFew {
         /// What there is too little of, such as `rows`.
         what: &'static str,
-        /// The number that is needed.
+        /// Smallest number of `what` that a score needs.
         expected: usize,
-        /// The number that there is.
+        /// Number of `what` that were given.
         found: usize,
     },
     /// A condition names a trial that does not exist.

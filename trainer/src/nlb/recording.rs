@@ -15,7 +15,7 @@ const PAUSE_MS: usize = 50;
 /// Each file starts at a multiple of this, ms.
 const GRID_MS: usize = 100;
 
-/// Longest axis, ms (three days), so that a damaged time does not become a huge allocation.
+/// Longest time axis, ms (three days), so that a damaged time does not become a huge allocation.
 const LENGTH_MS_MAX: f64 = (1u64 << 28) as f64;
 
 /// The recordings are too long for an axis of milliseconds.

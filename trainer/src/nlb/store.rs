@@ -29,7 +29,7 @@ pub enum StoreError {
     Trial {
         /// Path of the list in the file.
         object: String,
-        /// The number.
+        /// The negative trial number.
         found: i64,
     },
 }

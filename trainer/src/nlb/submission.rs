@@ -27,7 +27,7 @@ pub enum SubmitError {
     /// The bundle's channels are not the held-in neurons, or its units are not all neurons.
     #[error("expected the bundle's {what} to be those of the recording, found unit {id} in one of them only")]
     Neurons {
-        /// `channels` or `units`.
+        /// What does not fit: the bundle's `channels` or its `units`.
         what: &'static str,
         /// Id of a neuron that only the bundle or only the recording has.
         id: i64,

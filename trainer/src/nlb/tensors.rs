@@ -147,7 +147,7 @@ impl Tensors {
         Ok(tensors.noted())
     }
 
-    /// Adds a note for everything that is missing.
+    /// Adds a note for everything that the recordings lack, such as behaviour.
     fn noted(mut self) -> Tensors {
         for (part, observed) in [("training", &self.train), ("evaluation", &self.eval)] {
             let unknown = observed.heldin.values.iter().filter(|count| count.is_nan()).count();

@@ -70,7 +70,7 @@ pub fn aligned<'a>(
     }
 }
 
-/// The instant of a trial in this column, s; `None` if it is missing or not a number.
+/// Returns the instant that a trial has in `column`, s; `None` if the value is missing or not a number.
 fn instant(trial: &Trial, column: &str) -> Option<f64> {
     let time = match (column, trial.columns.get(column)) {
         ("start_time", _) => trial.interval.start,

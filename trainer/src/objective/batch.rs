@@ -18,7 +18,7 @@ pub struct Batch {
     pub inputs: Vec<f32>,
     /// 1 where a bin is missing, else 0, `[B, T]`.
     pub missing: Vec<f32>,
-    /// Counts that the model is asked for, `[B, T, N]`; [`IGNORED`] elsewhere.
+    /// Counts that the model must predict, `[B, T, N]`; [`IGNORED`] elsewhere.
     pub labels: Vec<f32>,
     /// All recorded counts, `[B, T, N]`, as labels of the heads that predict later bins; [`IGNORED`] after a trial's end.
     pub counts: Vec<f32>,
@@ -28,11 +28,11 @@ pub struct Batch {
 
 /// What the model sees of one count.
 pub(super) enum Shown {
-    /// This value; the count is not a label.
+    /// The given value; the count is not a label.
     As(f32),
-    /// Zero; the count is a label.
+    /// The model sees zero; the count is a label.
     Hidden,
-    /// A value that is unrelated to the count, which is a label.
+    /// The given value, which is unrelated to the count; the count is a label.
     Instead(f32),
     /// Zero in a bin that is marked as missing; the count is a label.
     Missing,
@@ -66,7 +66,7 @@ impl Batch {
         Tensor::from_data(TensorData::new(values.to_vec(), [self.trials, self.bins, last]), device)
     }
 
-    /// Number of labels.
+    /// Number of counts that the model is asked for.
     pub fn labelled(&self) -> usize {
         self.labels.iter().filter(|label| **label != IGNORED).count()
     }
@@ -105,7 +105,7 @@ impl Batch {
         }
     }
 
-    /// A batch in which nothing is shown and nothing is asked for.
+    /// Makes a batch of zero inputs without labels, each trial padded to the longest one.
     pub(super) fn padded(trials: &[&Trial], heldout: &[bool]) -> Batch {
         let bins = trials.iter().map(|trial| trial.bins).max().unwrap_or(0);
         let channels = heldout.iter().filter(|heldout| !**heldout).count();

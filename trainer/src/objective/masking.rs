@@ -29,7 +29,7 @@ pub struct Masking {
     pub span_ratio: f64,
     /// Longest span in bins; the width of a batch's spans is drawn from 1 to this.
     pub span_bins_max: usize,
-    /// Probability that a batch's width is drawn at all; otherwise its spans are single bins.
+    /// Probability that the width of a batch's spans is drawn at random; otherwise the spans are single bins.
     pub wide_spans: f64,
     /// What the model sees of a span.
     pub span_input: SpanInput,

@@ -27,11 +27,11 @@ pub struct Loss<'a> {
 
 /// How much there is of each kind of target, in a batch or in a part of it.
 struct Amounts {
-    /// Labels of counts.
+    /// Number of counts that are used as labels.
     labels: f64,
-    /// Known values of readouts.
+    /// Number of readout values that are known.
     readouts: f64,
-    /// Bins.
+    /// Number of bins.
     bins: f64,
     /// Pairs of a bin and a later one.
     ahead: f64,

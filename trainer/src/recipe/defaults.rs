@@ -8,7 +8,7 @@ use ndt_protocol::bundle::manifest::Positions;
 /// once.
 const SPARSE: f64 = 0.1;
 
-/// The properties of a dataset that the rules depend on.
+/// The properties of a dataset on which the rules for default values depend.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Kind {
     /// Mean spikes per bin and unit.

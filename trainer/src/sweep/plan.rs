@@ -57,7 +57,7 @@ pub enum PlanError {
     /// The file cannot be read.
     #[error("{path}: {error}")]
     Io {
-        /// The file.
+        /// Path of the sweep file.
         path: PathBuf,
         /// The system's error.
         error: std::io::Error,
@@ -65,7 +65,7 @@ pub enum PlanError {
     /// The contents of the file have problems.
     #[error("{path}: {}", .problems.join("; "))]
     Check {
-        /// The file.
+        /// Path of the sweep file.
         path: PathBuf,
         /// All problems.
         problems: Vec<String>,

@@ -33,7 +33,7 @@ pub struct Ranked {
     pub rank: usize,
     /// Values of the keys that vary.
     pub values: BTreeMap<String, Value>,
-    /// Mean of the score that chooses.
+    /// Mean of the score by which points are ranked.
     pub score: f64,
     /// Standard deviation of the score over seeds (n - 1); `None` with one seed.
     pub sd: Option<f64>,

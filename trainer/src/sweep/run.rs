@@ -29,9 +29,9 @@ const CONFIG: &str = "config.toml";
 pub enum State {
     /// Not running, with the progress of an earlier start.
     Waiting(Option<Progress>),
-    /// Running, with the progress; `None` before the end of the first epoch.
+    /// The run is in progress, with its last progress report; `None` before the end of the first epoch.
     Running(Option<Progress>),
-    /// Finished.
+    /// The run has finished, with this report.
     Done(Outcome),
     /// Ended without a result, for this reason.
     Failed(String),
@@ -45,7 +45,7 @@ pub struct Progress {
     pub epoch: usize,
     /// Largest number of epochs.
     pub epochs: usize,
-    /// Highest score so far of those that choose the epoch.
+    /// Highest validation score so far, in bits/spike, by which the best epoch is chosen.
     pub best: f64,
     /// Seconds since the fit was started.
     pub seconds: f64,
@@ -78,7 +78,7 @@ struct Log {
     progress: Option<Progress>,
     /// Duration of all starts except the last, s.
     earlier_seconds: f64,
-    /// The last line of the last start that is not progress.
+    /// The last line that the run's last start logged, progress lines excluded.
     said: Option<String>,
 }
 

@@ -34,7 +34,7 @@ const SILENT_MAX: usize = 40;
 pub struct Slurm {
     /// Path of the program `ndt-train`, valid on the nodes as well.
     pub program: PathBuf,
-    /// Number of runs of an array at a time; `None` for as many as the cluster allows.
+    /// Largest number of runs of a job array at a time; `None` for as many as the cluster allows.
     pub jobs: Option<u32>,
     /// The resources of each run.
     pub resources: Resources,
@@ -45,7 +45,7 @@ pub struct Slurm {
 pub struct Resources {
     /// `--partition`.
     pub partition: Option<String>,
-    /// `--time`.
+    /// Time limit of a run: the option `--time` of `sbatch`.
     pub time: Option<String>,
     /// `--cpus-per-task`.
     pub cpus: u32,
@@ -311,7 +311,8 @@ fn answer(command: &mut Command) -> Result<String, SweepError> {
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
-/// The option for the path of a job's output, in which only our own `%a` is a pattern.
+/// Returns the option `--output` of a job, with each `%` of `folder` escaped, so that only the `%a` of the file's name is a
+/// pattern.
 fn output(folder: &Path) -> OsString {
     let folder =
         folder.as_os_str().as_bytes().split(|byte| *byte == b'%').collect::<Vec<_>>().join(&b"%%"[..]);

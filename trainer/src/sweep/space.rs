@@ -7,7 +7,7 @@ use toml::{Table, Value};
 /// The values of one key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
-    /// One of these values.
+    /// The values of a list.
     List(Vec<Value>),
     /// The numbers of a range.
     Range(Range),
@@ -16,9 +16,9 @@ pub enum Values {
 /// A range of numbers, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
-    /// Lowest number.
+    /// Lowest number of the range.
     pub low: f64,
-    /// Highest number.
+    /// Highest number of the range.
     pub high: f64,
     /// Distance from one number to the next; `None` for any number of the range.
     pub step: Option<f64>,

@@ -46,7 +46,7 @@ pub struct Checkpoints {
 pub struct Checkpoint {
     /// Number of epochs done.
     pub epoch: usize,
-    /// Weights after the last of these epochs.
+    /// Weights after the last finished epoch.
     pub weights: Tensors,
     /// The best weights so far.
     pub best: Best<Scored>,
@@ -81,7 +81,7 @@ pub enum CheckpointError {
     /// The checkpoint belongs to another fit.
     #[error("expected a checkpoint of the same {what}, found another; remove {folder} to begin anew")]
     OtherFit {
-        /// `configuration` or `recording`.
+        /// What differs between the two fits: `configuration` or `recording`.
         what: &'static str,
         /// The checkpoint's folder.
         folder: PathBuf,

@@ -9,9 +9,9 @@ use super::validation::validate;
 
 /// The state from which a fit starts.
 pub(super) struct Start {
-    /// Number of epochs done before.
+    /// Number of epochs that were done before this start.
     pub(super) epoch: usize,
-    /// The best of these epochs; `None` before the first.
+    /// The best of the epochs done before; `None` before the first epoch.
     pub(super) best: Option<Best<Scored>>,
     /// Generation of the teacher that is fitted; 0 for the model itself.
     pub(super) generation: usize,

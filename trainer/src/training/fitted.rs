@@ -82,7 +82,7 @@ pub enum FitError {
     Diverged {
         /// The loss of the epoch.
         loss: f64,
-        /// The epoch that ended with this loss, counted from 1.
+        /// The epoch that ended with the loss that is not finite, counted from 1.
         epoch: usize,
     },
     /// The callback stopped the fit. A fit with checkpoints has written one and can be resumed.

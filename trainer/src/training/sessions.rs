@@ -80,7 +80,7 @@ fn mean_scores(scores: &[Scores]) -> Scores {
     Scores { bits_per_spike: mean(&bits), velocity_r2: r2.map(|r2| mean(&r2)) }
 }
 
-/// What the sessions share. Of `model` only the body is used.
+/// The layers that the sessions share (the body), and their optimiser. Of `model` only the body is used.
 struct Body {
     model: NeuralDataTransformer,
     optimiser: ModuleOptimizer,

@@ -33,7 +33,7 @@ pub fn taught(
     Ok(with_rates(data, &rates))
 }
 
-/// The data with these expected counts, `[T, N]` for each training trial.
+/// Returns `data` with the expected counts `rates`, `[T, N]` for each training trial.
 pub fn with_rates(data: &Dataset, rates: &[Vec<f32>]) -> Dataset {
     let trials =
         data.train.iter().zip(rates).map(|(trial, rates)| Trial { rates: rates.clone(), ..trial.clone() });

@@ -57,7 +57,7 @@ impl ModuleVisitor for Values<'_> {
     }
 }
 
-/// Loss and gradient of one masked batch in `workers`; as one shard or as it is split.
+/// Computes loss and gradient of one masked batch with `workers` workers: as one shard if `whole`, else as several shards.
 fn gradient(data: &Dataset, dropout: f64, workers: usize, whole: bool) -> (f64, Vec<f32>) {
     let config = config(dropout);
     let mut trainer = Trainer::new(data, &config, shape(data, &config).expect("a shape"), ComputeDevice::Cpu);

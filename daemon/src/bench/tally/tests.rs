@@ -4,7 +4,7 @@ use super::*;
 
 const MS: u64 = 1_000_000;
 const WIDTH_NS: u64 = 20 * MS;
-/// The first bin that counts at 20 ms.
+/// Number of the first bin after the benchmark's warm-up, with 20 ms bins.
 const FIRST: u64 = 50;
 
 fn tally(load: Load, bins: u64) -> Tally {
@@ -31,7 +31,7 @@ fn instead(seq: u64, quality: Quality) -> Answer {
     Answer { decoded_ns: 0, published_ns: due_ns + MS + WIDTH_NS, quality, ..good(seq) }
 }
 
-/// Compares within the resolution of three digits.
+/// Asserts that two latencies, us, agree within 0.2 percent, because the histograms keep three digits.
 #[track_caller]
 fn assert_us(found: f64, expected: f64) {
     assert!((found - expected).abs() <= expected * 2e-3, "{found} is not {expected}");

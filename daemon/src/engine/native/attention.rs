@@ -20,9 +20,9 @@ const BLOCK: usize = 24;
 pub struct Sizes {
     /// Lanes in a register.
     pub lanes: usize,
-    /// Width of a row.
+    /// Width of a row of queries, of keys or of values, all heads together.
     pub width: usize,
-    /// Heads that share the width.
+    /// Number of attention heads, which share the width.
     pub heads: usize,
     /// Bins that a row sees, its own included.
     pub window: usize,
@@ -42,12 +42,12 @@ impl Sizes {
         count.next_multiple_of(self.lanes)
     }
 
-    /// Numbers from a row of queries, keys and values to the next.
+    /// Stride from one row of queries, keys and values to the next, in numbers.
     pub fn projected_stride(self) -> usize {
         self.filled(3 * self.width)
     }
 
-    /// Numbers from a row of attended values to the next. A head's last register may reach beyond its own columns,
+    /// Stride from one row of attended values to the next, in numbers. A head's last register may reach beyond its own columns,
     /// into columns that the next head then overwrites.
     pub fn attended_stride(self) -> usize {
         self.filled(self.width + self.lanes)
@@ -57,7 +57,7 @@ impl Sizes {
 /// The biases of one head, for every lag that a block can meet.
 pub struct LagBias {
     biases: Aligned<f32>,
-    /// Index of lag 0. Larger lags lie before it, later bins behind it.
+    /// Index of lag 0 in `biases`. Larger lags come before lag 0, later bins after it.
     now: usize,
 }
 
@@ -82,7 +82,7 @@ pub struct KeyValueCache {
     free: usize,
     /// Queries, keys and values, `[slots, 3 width]`.
     projected: Aligned<f32>,
-    /// Packed keys of each head, one slot an output.
+    /// Packed keys of each head, as a matrix in which each slot is one output.
     keys: Aligned<f32>,
     /// Scores of a block, `[BLOCK, slots in view]`.
     scores: Aligned<f32>,
@@ -115,8 +115,8 @@ impl KeyValueCache {
         self.free = 0;
     }
 
-    /// Returns the place for the queries, keys and values of the next `rows` rows, and the numbers from a row to the
-    /// next. Rows that the next ones can no longer see may be overwritten.
+    /// Returns the buffer for the queries, keys and values of the next `rows` rows, and its row stride. Rows that lie outside the
+    /// window of the next rows may be overwritten.
     pub fn reserve(&mut self, rows: usize) -> (&mut [f32], usize) {
         let stride = self.sizes.projected_stride();
         if self.free + rows > self.slots {

@@ -60,7 +60,7 @@ pub enum BatchError {
         bins: usize,
         /// Channels of the bundle.
         channels: usize,
-        /// Product of the three.
+        /// Required number of counts: trials x bins x channels.
         expected: usize,
         /// Number of counts that were given.
         found: usize,
@@ -72,7 +72,7 @@ pub enum BatchError {
         trials: usize,
         /// Number of bins in each trial.
         bins: usize,
-        /// Product of the two.
+        /// Required number of flags: trials x bins.
         expected: usize,
         /// Number of flags that were given.
         found: usize,
@@ -96,7 +96,7 @@ impl Batch {
         }
     }
 
-    /// Names what computes: two of the same name give the same bits for the same bundle.
+    /// Returns the name of the kernel. Two kernels of the same name give the same bits for the same bundle.
     pub fn name(&self) -> String {
         format!("native batch {}", self.network.instruction_set().name())
     }

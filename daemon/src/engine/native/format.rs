@@ -193,7 +193,7 @@ impl Format for Int8 {
     fn encode(value: f32, inverse_scale: f32) -> i8 {
         precision::byte(value, inverse_scale)
     }
-    /// The number of levels is as high as sums in 32 bits allow.
+    /// Rounds the inputs to integers with as many levels as sums in 32 bits allow, and returns their scale.
     #[inline(always)]
     unsafe fn prepare<S: Simd>(simd: S, x: *const f32, count: usize, prepared: &mut Aligned<i16>) -> f32 {
         let levels = (i32::MAX as usize / (BYTE_LEVELS as usize * (count + 1))).min(i16::MAX as usize) as f32;

@@ -25,12 +25,12 @@ pub struct Network {
     feedforward: usize,
     units: usize,
     dims: usize,
-    /// `[channels, width]`, rows padded to whole registers.
+    /// Read-in weights `[channels, width]`, rows padded to whole registers.
     readin: Aligned<f32>,
     readin_bias: Aligned<f32>,
     /// The row of a missing bin, in place of its read-in.
     missing: Aligned<f32>,
-    /// `[window, width]`, rows padded to whole registers; empty with lag biases.
+    /// Learned positions `[window, width]`, rows padded to whole registers; empty with lag biases.
     position: Vec<f32>,
     layers: Vec<BlockedLayer>,
     norm: Norm,
@@ -84,7 +84,7 @@ impl Network {
         }
     }
 
-    /// Instruction set that computes.
+    /// Instruction set that the kernel computes with.
     pub fn instruction_set(&self) -> InstructionSet {
         self.set
     }
@@ -94,7 +94,7 @@ impl Network {
         self.sizes.window
     }
 
-    /// Numbers from a row to the next: the width, padded to whole registers.
+    /// Stride from one row to the next, in numbers: the width, padded to whole registers.
     pub fn stride(&self) -> usize {
         self.sizes.width.next_multiple_of(self.sizes.lanes)
     }
@@ -152,7 +152,7 @@ fn filled_up(rows: &[f32], sizes: Sizes) -> Aligned<f32> {
 pub enum Wanted {
     /// All rows.
     All,
-    /// The newest row only. Other rows are computed as far as the newest sees them.
+    /// Only the newest row. Older rows are computed only as far as the newest row depends on them.
     Newest,
 }
 
@@ -164,7 +164,7 @@ pub struct Pass {
     /// Rows between the layers, `[rows, stride]`.
     rows: Aligned<f32>,
     capacity: usize,
-    /// Normalised rows of a chunk; all buffers below are of a chunk, too.
+    /// Normalised rows of one chunk. `attended`, `hidden` and `readout` hold one chunk, too.
     normed: Aligned<f32>,
     cache: KeyValueCache,
     attended: Aligned<f32>,
@@ -296,7 +296,7 @@ impl Pass {
 /// one comparison.
 struct AddActive<'a> {
     counts: &'a [f32],
-    /// `[channels, row length]`.
+    /// Read-in weights, `[channels, row length]`.
     weights: &'a [f32],
     row: &'a mut [f32],
 }

@@ -24,11 +24,11 @@ pub const fn panel_registers(lanes: usize) -> usize {
 /// another.
 #[derive(Clone, Copy)]
 pub struct Right<'a> {
-    /// Numbers of all panels.
+    /// The matrix elements of all panels, one panel after another.
     pub numbers: &'a [f32],
-    /// Numbers from the start of a panel to the start of the next.
+    /// Distance from the start of one panel to the start of the next, in numbers.
     pub panel_stride: usize,
-    /// Numbers from an input to the next within a panel.
+    /// Stride from one input to the next within a panel, in numbers.
     pub input_stride: usize,
 }
 
@@ -37,7 +37,7 @@ pub struct Right<'a> {
 pub enum Begin<'a> {
     /// The same values for every row.
     Same(&'a [f32]),
-    /// These values for the last row; each row before it starts one number later.
+    /// A sliding window of values: the last row takes them from index 0 on, the row before the last from index 1 on, and so on.
     Sliding(&'a [f32]),
 }
 
@@ -50,15 +50,15 @@ pub struct Product<'a> {
     pub inputs: usize,
     /// Registers of outputs to compute.
     pub registers: Range<usize>,
-    /// Input rows, and the numbers from a row to the next.
+    /// Input rows, and the stride from one row to the next, in numbers.
     pub x: (&'a [f32], usize),
     /// Matrix that the rows are multiplied with.
     pub right: Right<'a>,
     /// Initial values of the sums.
     pub begin: Begin<'a>,
-    /// Output rows, and the numbers from a row to the next.
+    /// Output rows, and the stride from one row to the next, in numbers.
     pub y: (&'a mut [f32], usize),
-    /// What is done with the sums when they are stored.
+    /// How the sums are stored in the output rows: unchanged, added to what is there, or through a ReLU.
     pub epilogue: Epilogue,
 }
 
@@ -137,7 +137,7 @@ impl Compute for Product<'_> {
     }
 }
 
-/// A few registers of outputs, for all rows.
+/// A few registers of outputs of a matrix product, for all rows.
 #[derive(Clone, Copy)]
 struct Strip {
     inputs: usize,
@@ -146,7 +146,7 @@ struct Strip {
     right: *const f32,
     right_stride: usize,
     begin: *const f32,
-    /// Numbers by which the initial values of a row start later than those of the next row.
+    /// Offset from the initial values of one row to those of the row before, in numbers: 0 or 1.
     slide: usize,
     y: *mut f32,
     y_stride: usize,
@@ -260,7 +260,7 @@ impl BlockedAffine {
         self.registers * self.lanes
     }
 
-    /// Applies the map to `rows` rows. `x` and `y` come with the numbers from a row to the next.
+    /// Applies the map to `rows` rows. `x` and `y` each come with the stride from one row to the next, in numbers.
     pub fn apply(
         &self,
         set: InstructionSet,

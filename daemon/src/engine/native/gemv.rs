@@ -136,14 +136,14 @@ pub struct Dense {
     pub groups: usize,
 }
 
-/// Only the inputs that are not zero.
+/// The inputs of a product that are not zero: their numbers and values.
 #[derive(Clone, Copy)]
 pub struct Sparse {
-    /// Numbers of these inputs.
+    /// Indices of the inputs that are not zero.
     pub inputs: *const u32,
-    /// Values of these inputs.
+    /// Values of the inputs that are not zero.
     pub values: *const f32,
-    /// Number of these inputs.
+    /// Number of inputs that are not zero.
     pub count: usize,
 }
 

@@ -11,7 +11,7 @@ pub struct ReadIn {
     affine: PackedAffine<F32>,
     /// Channels with a count, in order; one register longer than the number of channels.
     active: Vec<u32>,
-    /// The counts of these channels; as long as `active`.
+    /// Counts of the channels in `active`; has the same length as `active`.
     counts: Vec<f32>,
 }
 

@@ -23,13 +23,13 @@ pub enum InstructionSet {
     Avx512Bf16,
     /// 16 numbers at once, and dot products of 16-bit integers (Ice Lake and later).
     Avx512Vnni,
-    /// 16 numbers at once.
+    /// AVX-512: 16 numbers at once.
     Avx512,
     /// 8 numbers at once, with fused multiply-add.
     Avx2,
     /// 4 numbers at once, on every 64-bit ARM.
     Neon,
-    /// 4 numbers at once, on any machine.
+    /// Portable code: 4 numbers at once, on any machine.
     Portable,
 }
 
@@ -49,7 +49,7 @@ impl InstructionSet {
         Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(InstructionSet::Portable)
     }
 
-    /// Whether this machine has these instructions.
+    /// Whether this machine has this instruction set.
     #[cfg(target_arch = "x86_64")]
     pub fn is_available(self) -> bool {
         match self {
@@ -72,7 +72,7 @@ impl InstructionSet {
         }
     }
 
-    /// Whether this machine has these instructions.
+    /// Whether this machine has this instruction set.
     #[cfg(not(target_arch = "x86_64"))]
     pub fn is_available(self) -> bool {
         let neon = self == InstructionSet::Neon && cfg!(target_arch = "aarch64");
@@ -98,7 +98,7 @@ impl InstructionSet {
         found.ok_or_else(|| format!("expected one of {}, found \"{name}\"", names()))
     }
 
-    /// The name used in configuration, logs and JSON.
+    /// Name of the instruction set, as used in configuration, logs and JSON.
     pub fn name(self) -> &'static str {
         match self {
             InstructionSet::Avx512Bf16 => "avx512-bf16",

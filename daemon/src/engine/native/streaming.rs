@@ -46,11 +46,11 @@ struct CachedLayer<F: Format> {
 
 /// Keys and values of one head: a ring of `window` slots, one for each bin in view.
 struct HeadCache<F: Format> {
-    /// One bin a column, `[head width, window]`.
+    /// Keys of the head, one column for each bin, `[head width, window]`.
     keys: Aligned<F::Number>,
     /// Scale of each bin's key, by which its score is multiplied. Used by scaled formats only.
     key_scales: Aligned<f32>,
-    /// One bin a row, `[window, head width]`.
+    /// Attention values, one bin a row, `[window, head width]`.
     values: Aligned<F::Number>,
     /// Scale of each bin's value, by which its weight is multiplied. Used by scaled formats only.
     value_scales: Aligned<f32>,
@@ -70,7 +70,8 @@ struct Scratch {
     hidden: Aligned<f32>,
     readout: Aligned<f32>,
     nothing: Aligned<f32>,
-    /// 1 for each output: the scales of the values have already been multiplied into their weights.
+    /// Output scales of the product with the values, all 1: the scales of the values have already been multiplied into the
+    /// attention weights.
     unscaled: Aligned<f32>,
     /// The input of a product in the form that its format reads.
     prepared: Aligned<i16>,
@@ -142,9 +143,9 @@ impl<F: Format> Streaming<F> {
 enum Purpose<'a> {
     /// The answer to the bin.
     Answer(&'a mut Output),
-    /// Only the keys and values that later bins need.
+    /// Computes only the keys and values that later bins need.
     Memory,
-    /// Nothing but touching all memory, so that it stays in the caches.
+    /// No result: the step only touches the kernel's memory, so that this memory stays in the CPU's caches.
     Warmth,
 }
 
@@ -210,7 +211,7 @@ impl<F: Format> Compute for Step<'_, F> {
 }
 
 impl<F: Format> Engine for Streaming<F> {
-    /// Does not allocate and cannot fail.
+    /// Computes one bin. Does not allocate and cannot fail.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
         self.advance(input, Purpose::Answer(output));
         Ok(())
@@ -229,7 +230,8 @@ impl<F: Format> Engine for Streaming<F> {
         true
     }
 
-    /// Clears the cache too: a number that is not finite would spoil later bins even with a weight of zero.
+    /// Forgets all bins and clears the cached keys and values: a number that is not finite would spoil later bins even with a
+    /// weight of zero.
     fn reset(&mut self) {
         self.seen = 0;
         self.unseen.fill(MASKED_SCORE);

@@ -30,7 +30,7 @@ impl Window {
         }
     }
 
-    /// Instruction set that computes.
+    /// Instruction set that the kernel computes with.
     pub fn instruction_set(&self) -> InstructionSet {
         self.network.instruction_set()
     }
@@ -45,7 +45,7 @@ impl Window {
 }
 
 impl Engine for Window {
-    /// Does not allocate and cannot fail.
+    /// Computes one bin. Does not allocate and cannot fail.
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
         self.keep(input);
         let Window { network, pass, seen, readins } = self;

@@ -225,7 +225,8 @@ impl Engine for OnnxStep {
         step().map_err(|_| StepFailed)
     }
 
-    /// Takes as long as a step: the graph computes its outputs whether they are wanted or not.
+    /// Runs the graph and discards its outputs. This takes as long as a step: the graph computes its outputs whether they are
+    /// wanted or not.
     fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
         self.take((!input.missing).then_some(input.counts)).map(drop).map_err(|_| StepFailed)
     }

@@ -33,7 +33,7 @@ pub fn examine(facts: &Facts, settings: &RealtimeSettings) -> Vec<Finding> {
     ]
 }
 
-/// The parts that all findings of a check share.
+/// Name and reason of a check, which each finding of this check repeats.
 struct Check {
     name: &'static str,
     why: &'static str,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// All facts that the checks look at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// Facts that a benchmark reports, too.
+    /// Facts about the computer, which benchmark reports contain too.
     pub machine: Machine,
     /// CPUs that are online.
     pub online: Vec<usize>,
@@ -26,7 +26,7 @@ pub struct Facts {
     /// Time in each period that real-time threads may use together, us; -1 for all of it, `None` when the kernel has
     /// no such limit.
     pub realtime_runtime_us: Option<i64>,
-    /// Length of that period, us.
+    /// Length of the period to which `realtime_runtime_us` applies, us.
     pub realtime_period_us: i64,
     /// Swap files and devices.
     pub swaps: Vec<String>,
@@ -38,7 +38,7 @@ pub struct Facts {
     pub clocksources: Vec<String>,
     /// Sleep states that an idle CPU may enter.
     pub idle_states: Vec<IdleState>,
-    /// Longest wake-up that another program permits, us; `None` when it cannot be read.
+    /// Longest CPU wake-up latency that another program permits at present, us; `None` when it cannot be read.
     pub wake_us_held: Option<i32>,
     /// ONNX Runtime's shared library.
     pub onnxruntime: Library,
@@ -125,7 +125,7 @@ fn chosen(root: &Path, path: &str) -> Option<String> {
     Some(choice.to_owned())
 }
 
-/// Returns the states of the first CPU that are not disabled: CPUs differ only where somebody has made them differ.
+/// Returns the idle states of the first CPU that are not disabled: CPUs differ only where somebody has made them differ.
 fn idle_states(root: &Path) -> Vec<IdleState> {
     let state = |index: usize| {
         let of = |key: &str| text(root, &format!("sys/devices/system/cpu/cpu0/cpuidle/state{index}/{key}"));
@@ -137,7 +137,8 @@ fn idle_states(root: &Path) -> Vec<IdleState> {
     states.filter(|(is_disabled, _)| !is_disabled).map(|(_, state)| state).collect()
 }
 
-/// Reads four bytes that only root can read. Opening the file changes nothing as long as nothing is written.
+/// Reads the limit on CPU wake-up latency, us, from `/dev/cpu_dma_latency`, which only root can read. Opening the file changes
+/// nothing as long as nothing is written.
 fn wake_us_held(root: &Path) -> Option<i32> {
     let mut bytes = [0; 4];
     std::fs::File::open(root.join("dev/cpu_dma_latency")).ok()?.read_exact(&mut bytes).ok()?;

@@ -18,7 +18,7 @@ pub struct Library {
 /// A shared library that loads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
-    /// Path of its file.
+    /// Path of the library's file.
     pub path: String,
     /// Major and minor version.
     pub version: (u32, u32),

@@ -9,7 +9,7 @@ use ndt_protocol::lsl::{CLOCK_DRIFT_MAX as DRIFT, CLOCK_JUMP_S as JUMP_S};
 /// the next one by a whole period; a sender that is late with its time stamp mostly shifts it by less.
 const LOST_AT: f64 = 0.75;
 
-/// Fraction of a sample's distance from its place by which the grid follows.
+/// Fraction of the distance from a sample's place to its time stamp by which the grid is shifted.
 const FOLLOW: f64 = 1.0 / 16.0;
 
 /// Largest plausible time stamp, s: 30,000 years.

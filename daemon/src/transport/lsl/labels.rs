@@ -22,7 +22,7 @@ pub struct Layout {
 /// Why the channels of a stream do not fit a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// A stream without labels has another number of channels.
+    /// A stream without labels has a different number of channels than the bundle.
     #[error("expected {expected} channels, found {found} without labels")]
     Channels {
         /// Number of channels of the bundle.
@@ -115,7 +115,8 @@ impl Layout {
         self.segment_start.is_some_and(|place| sample.get(place).is_some_and(|value| *value != 0.0))
     }
 
-    /// Ends of the log line about the stream: reordered, missing and ignored channels. Empty if there are none.
+    /// Returns the text to append to the log line about a stream: reordered, missing and ignored channels. Empty if there are
+    /// none.
     pub fn remarks(&self) -> String {
         let mut remarks = String::new();
         let moved = |(channel, place): (usize, &Option<usize>)| place.is_some_and(|place| place != channel);

@@ -29,7 +29,7 @@ const WARN_EVERY: Duration = Duration::from_secs(1);
 
 /// Hands estimates to the thread that pushes them. Owned by the publish thread.
 pub struct LslPublisher {
-    /// `None` while the publisher is being dropped.
+    /// Queue to the thread `lsl-out`; `None` while the publisher is being dropped.
     queue: Option<Queue<Estimate>>,
     /// Signals to the thread, which may log, that the queue has dropped an estimate.
     dropped: Sender<()>,
@@ -87,7 +87,7 @@ impl Publisher for LslPublisher {
 }
 
 impl Drop for LslPublisher {
-    /// Waits until the thread has pushed the queued estimates.
+    /// Waits until the pushing thread has pushed the queued estimates.
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
@@ -96,7 +96,7 @@ impl Drop for LslPublisher {
     }
 }
 
-/// Runs on the pushing thread until the publisher is dropped.
+/// Pushes each queued estimate to the streams. Runs on the pushing thread until the publisher is dropped.
 fn push_all(mut streams: Streams, estimates: &Receiver<Estimate>, was_dropped: &Receiver<()>) {
     let mut warned = Instant::now();
     while let Ok(estimate) = estimates.recv() {

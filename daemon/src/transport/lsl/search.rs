@@ -30,12 +30,12 @@ const DESCRIBE_WAIT_S: f64 = 1.0;
 /// Pause before a refused stream is checked again.
 const REFUSED_WAIT: Duration = Duration::from_millis(250);
 
-/// What the source thread asks for.
+/// Which outlets the source thread wants the search to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
     /// The stream, whichever outlet offers it. The search goes on until the stream is found.
     Any,
-    /// Another outlet of the stream than the one that was found last. One search, which may find nothing.
+    /// Search once for another outlet of the stream than the one that was found last. The search may find nothing.
     Other,
 }
 
@@ -69,10 +69,10 @@ pub enum StreamError {
     /// The channels do not fit the bundle.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The values are no numbers.
+    /// The values of the stream are not numbers.
     #[error("expected numbers, found {}", .0.name())]
     Format(Format),
-    /// The rate is no multiple of the model's.
+    /// The sample rate of the stream is not a whole multiple of the model's bin rate.
     #[error("expected {model_hz} samples in a second or a whole multiple, found {found_hz}")]
     Rate {
         /// Bins of the model in one second.
@@ -170,7 +170,7 @@ struct Searcher {
 }
 
 impl Searcher {
-    /// Runs on the searching thread until the source is dropped.
+    /// Answers each request for a search, on the searching thread, until the source is dropped.
     fn answer_each(mut self, asked: &Receiver<Ask>, find: &Sender<Found>) {
         while let Ok(ask) = asked.recv() {
             let started = Instant::now();

@@ -33,7 +33,7 @@ const ASK_EVERY_NS: u64 = 500_000_000;
 ///
 /// Samples are pulled into one buffer that is reused: the source thread does not allocate while the stream is there.
 pub struct LslSource {
-    /// `None` while the source is being dropped.
+    /// Handle to the searching thread; `None` while the source is being dropped.
     search: Option<Search>,
     clock: Arc<Clock>,
     lost: Arc<LostSpikes>,

@@ -41,7 +41,7 @@ pub struct ZeromqSource {
     /// The last description of the stream, as JSON.
     description: Vec<u8>,
     described: Described,
-    /// `None` while no peer is connected.
+    /// Connection to the source; `None` while no peer is connected.
     connection: Option<Connection>,
     /// Whether the endpoint is bound; peers then come and go by themselves.
     bound: bool,

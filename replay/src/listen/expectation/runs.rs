@@ -12,7 +12,7 @@ pub(super) struct Run {
     pub number: u32,
     /// Index in the plan of the bin with number 0.
     pub first_bin: u64,
-    /// Number that is received first; the daemon's estimates begin with it.
+    /// Number of the bin that the daemon receives first; its estimates begin with this bin.
     pub first_seq: u64,
     /// Highest number that is received.
     pub last_seq: u64,
@@ -27,7 +27,7 @@ pub(super) struct Run {
 pub(super) struct Sent {
     /// Source time that the bin carries, in ns.
     pub source_ns: i64,
-    /// Whether it is sent before any later bin of its run, and less than a bin period after it is due.
+    /// Whether the bin is sent before any later bin of its run, and less than a bin period after it is due.
     pub in_time: bool,
     /// Whether every channel has a count.
     pub whole: bool,

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 const WIDTH_NS: u64 = 20_000_000;
 
-/// 300 bins of four channels.
+/// A plan of 300 bins of four channels.
 static PLAN: LazyLock<Plan> = LazyLock::new(|| {
     let session = simulate(&Recipe { trials: 5, units: 4, heldout: 0, seed: 1 });
     let mut plan = Plan::new(&session, None, 20.0, Channels::All).unwrap();

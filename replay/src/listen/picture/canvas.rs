@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// Fonts for all text; the viewer takes the first one that it has.
 const FONTS: &str = "Helvetica Neue, Helvetica, Arial, sans-serif";
 
-/// Part of a text that is placed at its position.
+/// Part of a text (start, middle or end) that is placed at the text's position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -18,7 +18,7 @@ pub enum Anchor {
 #[derive(Debug, Default)]
 pub struct Canvas {
     body: String,
-    /// Number of clip regions so far, which are also their ids.
+    /// Number of clip regions made so far, which is also the id of the next one.
     clips: usize,
 }
 

@@ -2,15 +2,15 @@
 
 use ndt_protocol::Quality;
 
-/// Text.
+/// Colour of text.
 pub const INK: &str = "#222222";
-/// Secondary text.
+/// Colour of secondary text.
 pub const GREY: &str = "#777777";
-/// Zero lines and frames.
+/// Colour of zero lines and frames.
 pub const RULE: &str = "#dddddd";
-/// True movement.
+/// Colour of the true movement.
 pub const TRUE: &str = "#b5b5b5";
-/// Decoded movement.
+/// Colour of the decoded movement.
 pub const DECODED: &str = "#0072b2";
 
 /// Colours of the eight directions of movement, counter-clockwise from the right.

@@ -25,7 +25,7 @@ struct Moment {
     decoded: [f64; 2],
     truth: [f64; 2],
     quality: Quality,
-    /// Whether a segment or another run of the source begins here.
+    /// Whether a segment or another run of the source begins with this bin.
     begins: bool,
 }
 

@@ -17,7 +17,7 @@ struct Fate {
     /// The kind of fault that loses the bin.
     lost: Option<FaultKind>,
     is_sent_twice: bool,
-    /// Number of later bins that are sent before it.
+    /// Number of later bins that are sent before this bin.
     later_bins: usize,
     jitter_ns: u64,
     nan_channels: Vec<u32>,
@@ -56,7 +56,7 @@ impl FaultPlan {
 struct Draws<'a> {
     plan: &'a Plan,
     faults: &'a Faults,
-    /// One generator for each kind.
+    /// One random generator for each fault kind.
     generators: [ChaCha8Rng; FaultKind::TABLE.len()],
     /// Run of the source, and the bin with which it began.
     run: u32,

@@ -83,7 +83,7 @@ impl FaultPlan {
         },
     };
 
-    /// Lines that say what will go wrong: the head and the faults.
+    /// Returns the lines that announce the plan: its head and the faults.
     pub fn announcement(&self) -> impl Iterator<Item = String> {
         let head = Head {
             version: VERSION,
@@ -183,7 +183,7 @@ fn head(line: &str) -> Result<Head, String> {
     }
 }
 
-/// Checks what users of a fault plan rely on.
+/// Checks that the bin, its number and its channels are within the ranges that users of a fault plan rely on.
 fn check(sending: &Sending, head: &Head) -> Result<(), String> {
     // Taken apart, so that a new field does not compile before it is decided what users rely on.
     let Sending { due_ns: _, bin, run: _, seq, source_ns: _, ref nan_channels, channels_delta, copy: _ } =

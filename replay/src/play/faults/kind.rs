@@ -40,24 +40,24 @@ pub enum Effect {
     Loss,
     /// Some bins are sent more than once.
     Copies,
-    /// Bins are sent in another order.
+    /// Bins are sent in a different order than without the fault.
     Order,
     /// Bins are sent at other instants; their bytes stay the same.
     Instants,
     /// Bins carry other counts.
     Counts,
-    /// Bins carry another number of counts.
+    /// Bins carry more or fewer counts than without the fault.
     Channels,
-    /// Bins carry another source time.
+    /// Bins carry a different source time than without the fault.
     SourceTime,
-    /// Bins carry other numbers, in another run of the source.
+    /// Bins carry different numbers than without the fault, in another run of the source.
     Numbers,
 }
 
 /// One row of the table of fault kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaultRow {
-    /// The kind that this row is about.
+    /// Kind of fault that this row of the table describes.
     pub kind: FaultKind,
     /// Key of the kind in `--faults` and in files of fault plans.
     pub key: &'static str,
@@ -192,28 +192,28 @@ impl FaultKind {
         },
     ];
 
-    /// The row of this kind.
+    /// Returns the row of the fault table for this kind of fault.
     pub const fn row(self) -> &'static FaultRow {
         const TABLE: &[FaultRow] = &FaultKind::TABLE;
         &TABLE[self as usize]
     }
 
-    /// Finds the kind with this key.
+    /// Finds the fault kind with this key.
     pub fn with_key(key: &str) -> Option<FaultKind> {
         FaultKind::TABLE.iter().find(|row| row.key == key).map(|row| row.kind)
     }
 
-    /// All kinds, in the order of the table.
+    /// Iterates over all fault kinds, in the order of [`FaultKind::TABLE`].
     pub fn all() -> impl Iterator<Item = FaultKind> {
         FaultKind::TABLE.into_iter().map(|row| row.kind)
     }
 
-    /// Keys of all kinds, separated by commas.
+    /// Returns the keys of all fault kinds, separated by commas.
     pub fn keys() -> String {
         FaultKind::TABLE.map(|row| row.key).join(", ")
     }
 
-    /// Help text with one line for each kind.
+    /// Returns the help text with one line for each kind of fault.
     pub fn help() -> String {
         let width = FaultKind::TABLE.iter().map(|row| row.syntax.len()).max().unwrap_or(0);
         FaultKind::TABLE.iter().fold(String::new(), |mut help, FaultRow { syntax, help: clause, .. }| {

@@ -14,7 +14,7 @@ pub const JITTER_NS_MAX: u64 = 10_000_000_000;
 /// Largest N of `burst=N`: a cable that is unplugged for some seconds.
 pub const BURST_BINS_MAX: usize = 1000;
 
-/// Longest time of all other kinds, in ns: a day, which is longer than any session.
+/// Longest time in any kind of fault other than jitter, in ns: a day, which is longer than any session.
 pub const TIME_NS_MAX: u64 = 86_400_000_000_000;
 
 /// Faults to draw: which ones, how often, and when. The default is no faults. The lists may be in any order.
@@ -47,7 +47,7 @@ pub struct Faults {
 pub struct At<T> {
     /// Instant, counted from the instant of the first bin, in ns of played time.
     pub at_ns: u64,
-    /// Amount.
+    /// Amount of the fault, in the unit of its kind.
     pub value: T,
 }
 

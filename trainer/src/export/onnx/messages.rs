@@ -91,7 +91,7 @@ pub(crate) struct AttributeProto {
     pub f: f32,
     #[prost(int64, tag = "3")]
     pub i: i64,
-    /// Called `type` in ONNX.
+    /// Type of the value. The ONNX field is called `type`.
     #[prost(int32, tag = "20")]
     pub kind: i32,
 }
@@ -114,7 +114,7 @@ pub(crate) struct TensorProto {
 pub(crate) struct ValueInfoProto {
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Called `type` in ONNX.
+    /// Type of the value. The ONNX field is called `type`.
     #[prost(message, optional, tag = "2")]
     pub kind: Option<TypeProto>,
 }
@@ -152,10 +152,10 @@ pub(crate) struct DimensionProto {
 /// A fixed number, or the name of a dimension whose size is known only when the graph runs.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(crate) enum Dimension {
-    /// `dim_value`
+    /// A fixed size: ONNX's `dim_value`.
     #[prost(int64, tag = "1")]
     Fixed(i64),
-    /// `dim_param`
+    /// Name of the dimension (`dim_param` in ONNX).
     #[prost(string, tag = "2")]
     Named(String),
 }

@@ -72,7 +72,7 @@ fn decode(bytes: &[u8]) -> GraphProto {
     model.graph.unwrap()
 }
 
-/// `name:element:dims name:element:dims ...`
+/// Describes graph inputs or outputs as text: `name:element:dims name:element:dims ...`
 fn describe(values: &[ValueInfoProto]) -> String {
     let kind = |value: &ValueInfoProto| {
         let tensor = value.kind.clone().unwrap().tensor_type.unwrap();

@@ -3,7 +3,7 @@
 
 use super::{Check, Facts, Finding, RealtimeSettings, Severity};
 
-/// Longest wake-up of a CPU that does not stand out, us, in the latency of bins that take tens of microseconds.
+/// Longest wake-up latency of an idle CPU, us, that is not flagged: bins take tens of microseconds themselves.
 const WAKE_US_MAX: u64 = 50;
 
 /// Fewest CPUs of which one can be spared for the decoder alone.
