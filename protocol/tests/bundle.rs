@@ -165,6 +165,12 @@ fn the_table_of_format_versions_has_a_row_for_each() {
 }
 
 #[test]
+fn the_readme_shows_a_manifest_of_this_version() {
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&format!("\nformat-version = {FORMAT_VERSION}\n")), "version {FORMAT_VERSION}");
+}
+
+#[test]
 fn one_changed_byte_anywhere_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model");
