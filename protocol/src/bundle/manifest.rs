@@ -353,7 +353,9 @@ impl Manifest {
                 LAG_MS_MAX,
             ));
             if Quantity::of(series, unit).is_none() {
-                let units = Quantity::ALL.map(Quantity::unit).join(", ");
+                let mut units = Quantity::ALL.map(Quantity::unit).to_vec();
+                units.dedup();
+                let units = units.join(", ");
                 problems
                     .push(format!("expected {series} in the unit of a quantity ({units}), found \"{unit}\""));
             }
