@@ -39,7 +39,7 @@ pub struct Config {
     /// Precision of the native engine. Default: the fewest bits whose measured loss is negligible.
     pub precision: Option<Precision>,
     /// Lag of the published velocity, for a bundle with several: ms from a bin's centre to the instant that the velocity is for.
-    /// Default: the bundle's first.
+    /// Default: the one that the bundle publishes.
     pub velocity_lag_ms: Option<f64>,
     /// Linear bundle whose velocity is published for a bin that arrived but that the model did not answer in time. Default:
     /// none, the policy applies.

@@ -165,8 +165,10 @@ pub enum EngineError {
         /// Number format that was asked for.
         found: &'static str,
     },
-    /// The ONNX graphs compute only the bundle's first velocity.
-    #[error("expected the native engine for a velocity that is not the bundle's first, found onnx")]
+    /// The ONNX graphs compute only the velocity that the bundle publishes.
+    #[error(
+        "expected the native engine for another velocity than the one that the bundle publishes, found onnx"
+    )]
     Readout,
     /// The engine's numbers differ from the trainer's.
     #[error(

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// File of the weights. Counts go in; ln(spikes/s) and m/s come out.
+/// File of the weights. Counts go in; ln(spikes/s) and readouts in the units of their quantities come out.
 pub const WEIGHTS: &str = "weights.safetensors";
 /// File of the ONNX graph of one bin, with its cache in and out; only in a transformer's bundle.
 pub const STEP: &str = "step.onnx";

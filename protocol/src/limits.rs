@@ -29,7 +29,7 @@ pub const SEQ_MAX: u64 = 1 << 62;
 /// times what any refractory period allows.
 pub const COUNT_MAX: u32 = 1000;
 
-/// Most components of a velocity: x, y and z.
+/// Most components of a velocity, and of any other readout: x, y and z.
 pub const VELOCITY_DIMS_MAX: usize = 3;
 
 /// Most readouts of a model: quantities times lags.

@@ -165,6 +165,12 @@ fn the_table_of_format_versions_has_a_row_for_each() {
 }
 
 #[test]
+fn the_readme_shows_a_manifest_of_this_version() {
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&format!("\nformat-version = {FORMAT_VERSION}\n")), "version {FORMAT_VERSION}");
+}
+
+#[test]
 fn one_changed_byte_anywhere_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model");
@@ -336,7 +342,10 @@ fn a_readout_has_the_unit_of_a_quantity_and_the_published_one_is_a_velocity() {
         &|manifest| manifest.published = 3,
         "expected the index of the published readout from 0 to 2, found 3",
     );
-    check(&|manifest| manifest.readouts[1].unit = "pixels".into(), "m), found \"pixels\"");
+    check(
+        &|manifest| manifest.readouts[1].unit = "pixels".into(),
+        "expected hand_pos in the unit of a quantity (m/s, ",
+    );
     check(
         &|manifest| manifest.readouts[1].dims = 4,
         "expected a number of components of hand_pos from 1 to 3, found 4",

@@ -22,13 +22,13 @@ fn config() -> Config {
     (config.optimiser.epochs, config.optimiser.batch_trials) = (12, 12);
     config.teacher.epochs = vec![3, 3];
     (config.objective.forward_bins, config.objective.random_start) = (2, 0.3);
-    (config.objective.jitter_ms, config.objective.velocity_weight) = (20.0, 0.3);
-    (config.velocity.speed, config.velocity.position) = (true, true);
+    (config.objective.jitter_ms, config.objective.readout_weight) = (20.0, 0.3);
+    (config.readouts.speed, config.readouts.position) = (true, true);
     config
 }
 
 fn bundle(session: &Session, config: &Config, generations: &mut Vec<usize>) -> Bundle {
-    let data = Dataset::reading(std::slice::from_ref(session), 20.0, &config.velocity.wanted()).unwrap();
+    let data = Dataset::reading(std::slice::from_ref(session), 20.0, &config.readouts.wanted()).unwrap();
     let fit = training::fit(&data, config, None, &mut |progress| {
         generations.push(progress.generation);
         std::ops::ControlFlow::Continue(())
@@ -148,7 +148,10 @@ fn what_a_bundle_does_not_read_out_is_refused_in_one_sentence() {
         onnx: engine::onnx::OnnxSettings::default(),
     };
     let error = engine::load(&choice, &ahead).err().expect("the graphs compute another velocity").to_string();
-    assert_eq!(error, "expected the native engine for a velocity that is not the bundle's first, found onnx");
+    assert_eq!(
+        error,
+        "expected the native engine for another velocity than the one that the bundle publishes, found onnx"
+    );
 }
 
 #[test]
@@ -157,7 +160,7 @@ fn the_lag_that_validates_best_is_published_where_that_is_wanted() {
     let mut config = config();
     config.objective.redrawn = 0.0;
     config.objective.teacher_weight = 0.0;
-    config.velocity = ndt_trainer::config::Readouts {
+    config.readouts = ndt_trainer::config::Readouts {
         lags_ms: vec![-300.0, 60.0, 400.0],
         publish: Publish::Best,
         ..Default::default()

@@ -19,8 +19,9 @@ pub struct Config {
     pub model: Model,
     /// What the model is shown in training, and what it is asked for.
     pub objective: Objective,
-    /// What is read out of the model besides firing rates.
-    pub velocity: Readouts,
+    /// What is read out of the model besides firing rates: the table `velocity`.
+    #[serde(rename = "velocity")]
+    pub readouts: Readouts,
     /// The teacher, whose rates redraw inputs and are targets.
     pub teacher: Teacher,
     /// How the weights are found.
@@ -81,7 +82,8 @@ pub struct Objective {
     /// Weight of the loss for later bins, beside the loss for hidden counts.
     pub forward_weight: f64,
     /// Weight of the loss for readouts, beside the loss for hidden counts.
-    pub velocity_weight: f64,
+    #[serde(rename = "velocity-weight")]
+    pub readout_weight: f64,
 }
 
 /// What the model sees of a hidden span.
@@ -160,7 +162,7 @@ impl Default for Objective {
             random_start: 0.0,
             forward_bins: 0,
             forward_weight: 0.2,
-            velocity_weight: 0.05,
+            readout_weight: 0.05,
         }
     }
 }
@@ -249,12 +251,12 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Check`] with all problems.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Config { model, objective, velocity, teacher, optimiser } = self;
-        let readouts = velocity.wanted().len() as f64;
-        let lags = velocity.lags_ms.iter().map(|lag_ms| ("velocity.lags-ms", *lag_ms, -10_000.0, 10_000.0));
+        let Config { model, objective, readouts, teacher, optimiser } = self;
+        let count = readouts.wanted().len() as f64;
+        let lags = readouts.lags_ms.iter().map(|lag_ms| ("velocity.lags-ms", *lag_ms, -10_000.0, 10_000.0));
         let epochs = teacher.epochs.iter().map(|epochs| ("teacher.epochs", *epochs as f64, 1.0, 1e6));
         let mut ranges = [model.ranges(), objective.ranges()].concat();
-        ranges.push(("a number of readouts", readouts, 1.0, READOUTS_MAX as f64));
+        ranges.push(("a number of readouts", count, 1.0, READOUTS_MAX as f64));
         ranges.extend(lags.chain(epochs).chain(optimiser.ranges()));
         let is_outside = |&(_, found, low, high): &Bounded| !(low..=high).contains(&found);
         let problem = |(name, found, low, high): Bounded| {
@@ -308,7 +310,7 @@ impl Objective {
             ("objective.random-start", self.random_start, 0.0, 1.0),
             ("objective.forward-bins", self.forward_bins as f64, 0.0, 64.0),
             ("objective.forward-weight", self.forward_weight, 0.0, 1000.0),
-            ("objective.velocity-weight", self.velocity_weight, 0.0, 1000.0),
+            ("objective.velocity-weight", self.readout_weight, 0.0, 1000.0),
         ]
     }
 }
@@ -353,7 +355,7 @@ mod tests {
         let read = Config::read_over(&path, &defaults).unwrap();
         let mut expected = defaults.clone();
         expected.objective.redrawn = 0.0;
-        expected.velocity.lags_ms = vec![60.0];
+        expected.readouts.lags_ms = vec![60.0];
         assert_eq!(read, expected);
 
         std::fs::write(&path, "[objective]\nredrawm = 0.0\n").unwrap();

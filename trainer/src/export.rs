@@ -109,7 +109,7 @@ fn published(fit: &Fit, config: &Config, first: usize) -> usize {
         fit.readouts.iter().enumerate().filter(|(_, readout)| readout.series == Quantity::Velocity.series());
     let best =
         velocities.max_by(|(_, a), (_, b)| a.exported.unwrap_or(-1.0).total_cmp(&b.exported.unwrap_or(-1.0)));
-    match config.velocity.publish {
+    match config.readouts.publish {
         Publish::First => first,
         Publish::Best => best.map_or(first, |(at, _)| at),
     }

@@ -71,7 +71,7 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`] when the configuration cannot be used, or the sessions do not make a dataset.
     pub fn prepare(&self, sessions: &[Session]) -> Result<Prepared, RecipeError> {
-        let wanted = self.configure(&Config::default())?.velocity.wanted();
+        let wanted = self.configure(&Config::default())?.readouts.wanted();
         let data = Dataset::reading(sessions, self.bin_width_ms, &wanted)?;
         let (defaults, decided) = match self.preset {
             Some(Preset::Ndt) => (defaults::ndt(), vec!["defaults of the preset ndt".to_owned()]),
@@ -91,7 +91,7 @@ impl Recipe {
         let mut config = self.configure(&Config::default())?;
         // Heads for later bins would have to be each session's own.
         config.objective.forward_bins = 0;
-        let wanted = config.velocity.wanted();
+        let wanted = config.readouts.wanted();
         let dataset = |session| Dataset::reading(std::slice::from_ref(session), self.bin_width_ms, &wanted);
         let mut data = sessions.iter().map(dataset).collect::<Result<Vec<_>, _>>()?;
         same_readouts(&mut data);

@@ -19,7 +19,7 @@ use std::ops::Range;
 /// what they mean. A reader refuses a key that it does not know.
 ///
 /// **What must be done then:** add a row to the table below; write new golden files, whose names carry the version
-/// (`UPDATE_GOLDEN=1 cargo test -p ndt-protocol`), and list their digests in `tests/golden/check.rs`. Tests fail until all
+/// (`UPDATE_GOLDEN=1 cargo test --workspace --test bundle`), and list their digests in `tests/golden/check.rs`. Tests fail until all
 /// of this is done, and when a golden file changes without a new version.
 ///
 /// | version | what changed |
@@ -353,7 +353,9 @@ impl Manifest {
                 LAG_MS_MAX,
             ));
             if Quantity::of(series, unit).is_none() {
-                let units = Quantity::ALL.map(Quantity::unit).join(", ");
+                let mut units = Quantity::ALL.map(Quantity::unit).to_vec();
+                units.dedup();
+                let units = units.join(", ");
                 problems
                     .push(format!("expected {series} in the unit of a quantity ({units}), found \"{unit}\""));
             }

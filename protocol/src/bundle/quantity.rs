@@ -14,12 +14,14 @@ pub enum Quantity {
     Acceleration,
     /// Position, m.
     Position,
+    /// Force, N, as recorded.
+    Force,
 }
 
 impl Quantity {
     /// All quantities.
-    pub const ALL: [Quantity; 4] =
-        [Quantity::Velocity, Quantity::Speed, Quantity::Acceleration, Quantity::Position];
+    pub const ALL: [Quantity; 5] =
+        [Quantity::Velocity, Quantity::Speed, Quantity::Acceleration, Quantity::Position, Quantity::Force];
 
     /// Name of the quantity in manifests, configurations and reports.
     pub const fn series(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Quantity {
             Quantity::Speed => "hand_speed",
             Quantity::Acceleration => "hand_acc",
             Quantity::Position => "hand_pos",
+            Quantity::Force => "hand_force",
         }
     }
 
@@ -38,6 +41,7 @@ impl Quantity {
             Quantity::Velocity | Quantity::Speed => &["hand_vel"],
             Quantity::Acceleration => &["hand_acc", "hand_vel"],
             Quantity::Position => &["hand_pos"],
+            Quantity::Force => &["hand_force"],
         }
     }
 
@@ -47,13 +51,14 @@ impl Quantity {
             Quantity::Velocity | Quantity::Speed => "m/s",
             Quantity::Acceleration => "m/s^2",
             Quantity::Position => "m",
+            Quantity::Force => "N",
         }
     }
 
     /// Number of components, computed from a series with `recorded` components.
     pub const fn dims(self, recorded: usize) -> usize {
         match self {
-            Quantity::Velocity | Quantity::Acceleration | Quantity::Position => recorded,
+            Quantity::Velocity | Quantity::Acceleration | Quantity::Position | Quantity::Force => recorded,
             Quantity::Speed => 1,
         }
     }
@@ -62,7 +67,7 @@ impl Quantity {
     pub const fn is_publishable(self) -> bool {
         match self {
             Quantity::Velocity => true,
-            Quantity::Speed | Quantity::Acceleration | Quantity::Position => false,
+            Quantity::Speed | Quantity::Acceleration | Quantity::Position | Quantity::Force => false,
         }
     }
 

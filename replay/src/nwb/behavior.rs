@@ -85,10 +85,12 @@ fn scale(stored: &Dataset) -> Result<(String, f64, f64), ReadProblem> {
 }
 
 /// What is converted into SI units: the SI unit, the factor, and the names of the unit in recordings, in lower case.
-const UNITS: [(&str, f64, &[&str]); 3] = [
+const UNITS: [(&str, f64, &[&str]); 5] = [
     ("m", 1.0, &["m", "meter", "meters", "metre", "metres"]),
     ("m", 1e-2, &["cm", "centimeter", "centimeters", "centimetre", "centimetres"]),
     ("m", 1e-3, &["mm", "millimeter", "millimeters", "millimetre", "millimetres"]),
+    ("N", 1.0, &["n", "newton", "newtons"]),
+    ("N", 1e-3, &["mn", "millinewton", "millinewtons"]),
 ];
 
 /// Returns the SI unit for one of [`UNITS`], or for its rate of change, and the conversion factor. Other units are returned as
@@ -185,6 +187,8 @@ mod tests {
             check(acceleration, "m/s^2", 1.0);
         }
         check("cm/s²", "m/s^2", 1e-2);
+        check("Newtons", "N", 1.0);
+        check("mN", "N", 1e-3);
         for other in ["deg", "a.u.", "", "rad/s", "m/s^3", "m/min"] {
             check(other, other, 1.0);
         }

@@ -17,6 +17,8 @@ pub struct Readouts {
     pub acceleration: bool,
     /// Whether the hand's position is read out too, at each lag.
     pub position: bool,
+    /// Whether the force at the hand is read out too, at each lag.
+    pub force: bool,
     /// Whether a readout is replaced by a ridge regression on the final state where that validates better.
     pub refit: bool,
 }
@@ -39,6 +41,7 @@ impl Default for Readouts {
             speed: false,
             acceleration: false,
             position: false,
+            force: false,
             refit: true,
         }
     }
@@ -52,6 +55,7 @@ impl Readouts {
             Quantity::Speed => self.speed,
             Quantity::Acceleration => self.acceleration,
             Quantity::Position => self.position,
+            Quantity::Force => self.force,
         });
         wanted.flat_map(|quantity| self.lags_ms.iter().map(move |lag_ms| (quantity, *lag_ms))).collect()
     }

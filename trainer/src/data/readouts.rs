@@ -112,7 +112,7 @@ impl Behaviour<'_> {
         match quantity {
             Some(Quantity::Speed) => Some(vec![length(&self.at(instant)?)]),
             Some(Quantity::Acceleration) => self.acceleration(instant),
-            Some(Quantity::Velocity | Quantity::Position) | None => self.at(instant),
+            Some(Quantity::Velocity | Quantity::Position | Quantity::Force) | None => self.at(instant),
         }
     }
 
@@ -173,7 +173,7 @@ mod tests {
         for quantity in Quantity::ALL {
             let (readout, targets) = targets_of(&session(|time| 3.0 * time), quantity, 0.0);
             let expected = |time: f64| match quantity {
-                Quantity::Velocity | Quantity::Acceleration | Quantity::Position => {
+                Quantity::Velocity | Quantity::Acceleration | Quantity::Position | Quantity::Force => {
                     vec![3.0 * time, -3.0 * time]
                 }
                 Quantity::Speed => vec![3.0 * time * 2f64.sqrt()],
@@ -182,6 +182,24 @@ mod tests {
             for (bin, target) in targets.chunks_exact(readout.dims).enumerate() {
                 for (found, expected) in target.iter().zip(expected(0.11 + 0.02 * bin as f64)) {
                     assert!((f64::from(*found) - expected).abs() < 1e-4, "{quantity:?}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_computed_from_the_series_of_another_quantity_is_no_copy_of_it() {
+        let value = |time: f64| 3.0 * time * time;
+        let all = session(value);
+        for quantity in Quantity::ALL {
+            for source in quantity.recorded_series().iter().filter(|name| **name != quantity.series()) {
+                let mut session = all.clone();
+                session.behavior.retain(|series| series.name == *source || series.name == "hand_vel");
+                let (readout, targets) = targets_of(&session, quantity, 0.0);
+                for (bin, target) in targets.chunks_exact(readout.dims).enumerate() {
+                    let copied = value(0.11 + 0.02 * bin as f64);
+                    let difference = (f64::from(target[0]) - copied).abs();
+                    assert!(difference > 1e-3, "{quantity:?} is a copy of {source}");
                 }
             }
         }

@@ -129,7 +129,7 @@ impl Loss<'_> {
         let Some(readouts) = output.readouts else { return loss };
         let targets = batch.tensor(&shard.targets.values, device);
         let known = batch.tensor(&shard.targets.known, device);
-        let weight = objective.velocity_weight * shard.fractions.readouts;
+        let weight = objective.readout_weight * shard.fractions.readouts;
         loss + readout_loss(readouts, targets, known).mul_scalar(weight)
     }
 }

@@ -47,7 +47,7 @@ pub fn for_data(kind: Kind) -> (Config, Vec<String>) {
         config.objective.coordinated_dropout
     ));
     if !has_heldout {
-        config.objective.velocity_weight = 0.1;
+        config.objective.readout_weight = 0.1;
         notes.push("no unit is held out: velocity-weight is 0.1".to_owned());
     }
     // A batch holds about an eighth of the trials, because an epoch of few steps teaches little.
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!((reaching, notes.len()), (expected, 2));
         let (maze, notes) = for_data(Kind { spikes_per_bin: 0.015, trials: 75, has_heldout: false });
         assert_eq!(maze.objective.coordinated_dropout, 0.5);
-        assert_eq!((maze.optimiser.batch_trials, maze.objective.velocity_weight), (9, 0.1));
+        assert_eq!((maze.optimiser.batch_trials, maze.objective.readout_weight), (9, 0.1));
         assert_eq!(
             notes,
             [

@@ -52,7 +52,7 @@ pub fn fit_on(
         start = Start { epoch: checkpoint.epoch, best: Some(checkpoint.best), generation: 0 };
     }
     let best = epochs::run(&mut trainer, start, checkpoints, watch)?;
-    Ok(Fit::new(best.kept, best.epoch, shape, trainer.scales, data, config.velocity.refit))
+    Ok(Fit::new(best.kept, best.epoch, shape, trainer.scales, data, config.readouts.refit))
 }
 
 /// The checkpoint to resume from, with the optimiser's state; `None` to begin anew.

@@ -51,7 +51,7 @@ pub fn fit_sessions(data: &[Dataset], config: &Config, watch: &mut Watch) -> Res
     }
     let best = stopping.into_best().ok_or(FitError::NoSpikes)?;
     let fits = trainers.into_iter().zip(best.kept).map(|(trainer, scored)| {
-        Fit::new(scored, best.epoch, trainer.shape, trainer.scales, trainer.data, config.velocity.refit)
+        Fit::new(scored, best.epoch, trainer.shape, trainer.scales, trainer.data, config.readouts.refit)
     });
     Ok(fits.collect())
 }

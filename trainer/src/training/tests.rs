@@ -40,7 +40,7 @@ fn config(dropout: f64) -> Config {
     let mut config = Config::default();
     (config.model.width, config.model.layers, config.model.feedforward) = (8, 2, 16);
     config.model.window_ms = 80.0;
-    config.objective.velocity_weight = 1.0;
+    config.objective.readout_weight = 1.0;
     // Every part of the loss counts.
     (config.objective.forward_bins, config.objective.forward_weight) = (2, 0.5);
     (config.objective.teacher_weight, config.objective.redrawn) = (0.5, 0.3);
