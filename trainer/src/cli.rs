@@ -7,13 +7,19 @@ mod evaluate;
 mod fetch;
 mod finetune;
 mod fit;
+mod interruption;
 mod nlb;
 mod overwrite;
 mod progress;
 mod report;
+mod rescue;
+mod say;
 #[cfg(feature = "sweep")]
 mod sweep;
 
+pub use say::say;
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 /// Fits a causal Neural Data Transformer to recordings and exports it for ndtd.
@@ -64,6 +70,5 @@ pub fn run() -> anyhow::Result<()> {
         Command::Nlb(command) => nlb::nlb(&command),
         Command::Baselines(command) => baselines::baselines(&command),
     };
-    println!("{}", report?);
-    Ok(())
+    say::print(report?).context("standard output")
 }

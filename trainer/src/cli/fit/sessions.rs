@@ -1,8 +1,10 @@
 //! `ndt-train fit` of sessions with different units: one body, and for each session layers of its own and a bundle.
 
 use super::options::Fit;
+use crate::cli::interruption::Interruption;
 use crate::cli::progress::FitProgress;
-use crate::cli::report;
+use crate::cli::say::say;
+use crate::cli::{report, rescue};
 use anyhow::ensure;
 use ndt_protocol::Bundle;
 use ndt_replay::session::Session;
@@ -22,16 +24,20 @@ pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
         command.overwrite.check(&path, Bundle::kind(&path), command.inputs())?;
     }
     let (data, config) = command.recipe().prepare_separate(sessions)?;
-    eprintln!("note: separate sessions have no teacher and no heads for later bins");
+    say(format_args!("note: separate sessions have no teacher and no heads for later bins"));
     for (name, data) in names.iter().zip(&data) {
         for note in &data.notes {
-            eprintln!("note: {name}: {note}");
+            say(format_args!("note: {name}: {note}"));
         }
         let (channels, units, trials) = (data.channels().count(), data.units(), data.train.len());
-        eprintln!("{name}: {channels} channels in, {units} units out, {trials} training trials");
+        say(format_args!("{name}: {channels} channels in, {units} units out, {trials} training trials"));
     }
     let progress = FitProgress::new(config.optimiser.epochs, command.progress);
-    let fits = fit_sessions(&data, &config, &mut |state| progress.show(state))?;
+    let interruption = Interruption::expected()?;
+    let fits = fit_sessions(&data, &config, &mut |state| {
+        progress.show(state);
+        interruption.flow()
+    })?;
     progress.clear();
     let mut bundles = Vec::new();
     for ((fit, data), path) in fits.iter().zip(&data).zip(&command.data) {
@@ -43,7 +49,7 @@ pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
     let mut written = Vec::new();
     for (bundle, name) in bundles.iter().zip(&names) {
         let path: PathBuf = command.out.join(name);
-        let manifest = bundle.write(&path)?;
+        let manifest = rescue::write(bundle, &path, None)?;
         written.push((path, manifest));
     }
     let (epoch, seconds) = (fits.first().map_or(0, |fit| fit.epoch), progress.seconds());
