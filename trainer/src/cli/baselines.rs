@@ -4,7 +4,6 @@ use super::overwrite::Overwrite;
 use super::progress::style;
 use super::say::say;
 use super::{report, rescue};
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use ndt_protocol::Bundle;
@@ -193,9 +192,8 @@ fn export(
     };
     let training = provenance(&command.data, 0, 0, None)?;
     let path = bundle_path(out, units, method);
-    command.overwrite.check(&path, Bundle::kind(&path), &command.data)?;
-    std::fs::create_dir_all(out).with_context(|| format!("folder {}", out.display()))?;
-    let manifest = rescue::write(&best.bundle(data, training)?, &path, None)?;
+    let destination = command.overwrite.check(&path, Bundle::kind(&path), &command.data)?;
+    let manifest = rescue::write(&best.bundle(data, training)?, &destination, None)?;
     say(format_args!("{}", report::bundle(&manifest, &path)));
     Ok(())
 }

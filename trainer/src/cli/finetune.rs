@@ -67,7 +67,7 @@ pub struct Finetune {
 /// Carries out the command; returns its report.
 pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let inputs = command.data.iter().chain([&command.bundle]).chain(&command.config);
-    command.overwrite.check(&command.out, Bundle::kind(&command.out), inputs)?;
+    let destination = command.overwrite.check(&command.out, Bundle::kind(&command.out), inputs)?;
     stop::outlive_terminal()?;
     let mut config = command.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
     config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
@@ -100,7 +100,7 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     progress.clear();
     let training = provenance(&command.data, config.optimiser.seed, fit.epoch, Some(manifest.id.clone()))?;
     let bundle = export::finetuned(&parent, &fit, &data, &config, training)?;
-    let written = rescue::write(&bundle, &command.out, None)?;
+    let written = rescue::write(&bundle, &destination, None)?;
     let seconds = progress.seconds();
     if command.json {
         let report = serde_json::json!({

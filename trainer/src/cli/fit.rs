@@ -33,7 +33,7 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
     if command.wants_separate(&sessions) {
         return sessions::fit(command, &sessions);
     }
-    command.check_destinations()?;
+    let destination = command.check_destinations()?;
     let Prepared { data, config, notes } = command.recipe().prepare(&sessions)?;
     for note in &notes {
         say(format_args!("note: {note}"));
@@ -56,7 +56,7 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
     let fit = fit.map_err(|error| with_checkpoint(error, &checkpoints.folder))?;
     let training = provenance(&command.data, config.optimiser.seed, fit.epoch, None)?;
     let bundle = export::bundle(&fit, &data, &config, training)?;
-    let manifest = rescue::write(&bundle, &command.out, Some(&checkpoints.folder))?;
+    let manifest = rescue::write(&bundle, &destination, Some(&checkpoints.folder))?;
     // The bundle is written: the checkpoint has done its work.
     checkpoint::remove(&checkpoints.folder)?;
     let seconds = progress.seconds();

@@ -3,17 +3,27 @@
 use super::interruption::kept;
 use anyhow::anyhow;
 use ndt_protocol::Bundle;
+use ndt_protocol::bundle::BundleError;
 use ndt_protocol::bundle::manifest::Manifest;
+use ndt_protocol::destination::Destination;
 use ndt_trainer::training::checkpoint;
 use std::path::{Path, PathBuf};
 
-/// Writes the bundle to `out`. If that fails, writes it to the folder for temporary files, and says where it is and which
-/// checkpoint there is.
+/// Writes the bundle to its destination, if that may still be written to. Otherwise writes it to the folder for temporary files,
+/// and says where it is and which checkpoint there is.
 ///
 /// # Errors
-/// Why the bundle is not in `out`, and what is left of the fit.
-pub fn write(bundle: &Bundle, out: &Path, checkpoint: Option<&Path>) -> anyhow::Result<Manifest> {
-    let error = match bundle.write(out) {
+/// Why the bundle is not at its destination, and what is left of the fit.
+pub fn write(
+    bundle: &Bundle,
+    destination: &Destination,
+    checkpoint: Option<&Path>,
+) -> anyhow::Result<Manifest> {
+    let out = destination.path();
+    // The folder above a bundle in one file is not created with it. A failure shows when the bundle is written.
+    let _ = out.parent().map(std::fs::create_dir_all);
+    let written = destination.check_again().map_err(BundleError::from).and_then(|()| bundle.write(out));
+    let error = match written {
         Ok(manifest) => return Ok(manifest),
         Err(error) => anyhow!(error),
     };
