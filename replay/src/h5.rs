@@ -112,7 +112,11 @@ pub fn create(path: &Path) -> Result<Group, H5Error> {
 
 /// Turns the library's errors into ours, for one operation on one object.
 fn library(action: &'static str, object: String) -> impl Fn(hdf5::Error) -> H5Error {
-    move |error| H5Error::Library { action, object: object.clone(), reason: error.to_string() }
+    move |error| {
+        // The library's own sentences may have line breaks.
+        let reason = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        H5Error::Library { action, object: object.clone(), reason }
+    }
 }
 
 fn kind(descriptor: &TypeDescriptor) -> Kind {

@@ -14,6 +14,31 @@ static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// # Errors
 /// The system's error if it refuses the signal handler.
 pub fn on_signal() -> io::Result<Arc<AtomicBool>> {
+    install(0)
+}
+
+/// As [`on_signal`], for the first signal of each kind only: a second one ends the process at once.
+///
+/// # Errors
+/// The system's error if it refuses the signal handler.
+pub fn on_first_signal() -> io::Result<Arc<AtomicBool>> {
+    install(libc::SA_RESETHAND)
+}
+
+/// Lets this process and those that it starts outlive their terminal: SIGHUP no longer ends them.
+///
+/// # Errors
+/// The system's error if it refuses.
+pub fn outlive_terminal() -> io::Result<()> {
+    // SAFETY: a signal is ignored; no handler runs.
+    match unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Installs the handler that sets the flag, with these flags of `sigaction` besides.
+fn install(flags: libc::c_int) -> io::Result<Arc<AtomicBool>> {
     let stop = STOP.get_or_init(Arc::default);
     for signal in [libc::SIGINT, libc::SIGTERM] {
         // SAFETY: an all-zero sigaction is a valid one, to which the handler, its flags and an empty mask are added; the
@@ -22,7 +47,7 @@ pub fn on_signal() -> io::Result<Arc<AtomicBool>> {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = set_stop as extern "C" fn(libc::c_int) as usize;
             // System calls that the signal interrupts go on, as they do without a handler.
-            action.sa_flags = libc::SA_RESTART;
+            action.sa_flags = libc::SA_RESTART | flags;
             libc::sigemptyset(&mut action.sa_mask);
             libc::sigaction(signal, &action, std::ptr::null_mut())
         };

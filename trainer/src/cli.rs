@@ -7,16 +7,20 @@ mod evaluate;
 mod fetch;
 mod finetune;
 mod fit;
+mod interruption;
 mod nlb;
 mod overwrite;
 mod progress;
 mod report;
+mod rescue;
+mod say;
 #[cfg(feature = "sweep")]
 mod sweep;
 
+pub use say::say;
+
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use std::io::Write;
 
 /// Fits a causal Neural Data Transformer to recordings and exports it for ndtd.
 #[derive(Parser)]
@@ -66,9 +70,5 @@ pub fn run() -> anyhow::Result<()> {
         Command::Nlb(command) => nlb::nlb(&command),
         Command::Baselines(command) => baselines::baselines(&command),
     };
-    // A reader that has closed the pipe (`| head`) is no error.
-    match writeln!(std::io::stdout().lock(), "{}", report?) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
-        _ => Ok(()),
-    }
+    say::print(report?).context("standard output")
 }

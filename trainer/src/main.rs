@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ndt-train: {error:#}");
+            cli::say(format_args!("ndt-train: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -114,10 +114,11 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
     }
     status.end();
     let summary = tally.summary();
-    if let Some((destination, picture)) = &picture {
-        destination.write(picture.svg(&summary).as_bytes())?;
-    }
+    // A picture that cannot be written must not cost the summary, nor the summary the picture.
+    let drawn =
+        picture.map_or(Ok(()), |(destination, picture)| destination.write(picture.svg(&summary).as_bytes()));
     if options.json { print(&serde_json::to_string_pretty(&summary)?) } else { print(&summary) }?;
+    drawn?;
     match summary.contract.map_or(0, |contract| contract.violations) {
         0 => Ok(()),
         violations => bail!("expected estimates that keep the contract, found {violations} violations"),

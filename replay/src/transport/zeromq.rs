@@ -16,6 +16,8 @@ pub use receiver::{Message, Receiver};
 pub use sender::Sender;
 
 use ndt_protocol::endpoint::{Role, SocketAddress};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
 use tokio::runtime::Runtime;
 use zeromq::Socket;
 
@@ -73,11 +75,13 @@ async fn open(socket: &mut impl Socket, endpoint: &SocketAddress, role: Role) ->
 }
 
 /// Removes the socket file that a program left behind when it ended, as libzmq does. The Rust library does not, and could
-/// never bind that path again.
+/// never bind that path again. Any other file is left alone.
 fn remove_left_socket(address: &str) {
     let Some(path) = address.strip_prefix("ipc://") else { return };
+    // To connect to a file that is no socket is refused as well, and such a file is somebody's data.
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-    if std::os::unix::net::UnixStream::connect(path).is_err_and(refused) {
+    if is_socket && UnixStream::connect(path).is_err_and(refused) {
         drop(std::fs::remove_file(path));
     }
 }

@@ -2,12 +2,12 @@
 
 use super::overwrite::Overwrite;
 use super::progress::style;
-use super::report;
-use anyhow::Context;
+use super::say::say;
+use super::{report, rescue};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use ndt_protocol::Bundle;
-use ndt_replay::nwb;
+use ndt_replay::{nwb, stop};
 use ndt_trainer::baselines::gru::GruSettings;
 use ndt_trainer::baselines::runs::{self, Runs};
 use ndt_trainer::baselines::table::{self, Row};
@@ -142,6 +142,7 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
     for path in command.bundle_paths(&units, &methods) {
         command.overwrite.check(&path, Bundle::kind(&path), &command.data)?;
     }
+    stop::outlive_terminal()?;
     let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
     let settings = GruSettings { width: command.gru_width, epochs: command.gru_epochs, ..Default::default() };
     let bar = ProgressBar::new(0).with_style(style("{prefix} {bar:30} {msg}  {elapsed}"));
@@ -191,10 +192,9 @@ fn export(
     };
     let training = provenance(&command.data, 0, 0, None)?;
     let path = bundle_path(out, units, method);
-    command.overwrite.check(&path, Bundle::kind(&path), &command.data)?;
-    std::fs::create_dir_all(out).with_context(|| format!("folder {}", out.display()))?;
-    let manifest = best.bundle(data, training)?.write(&path)?;
-    eprintln!("{}", report::bundle(&manifest, &path));
+    let destination = command.overwrite.check(&path, Bundle::kind(&path), &command.data)?;
+    let manifest = rescue::write(&best.bundle(data, training)?, &destination, None)?;
+    say(format_args!("{}", report::bundle(&manifest, &path)));
     Ok(())
 }
 

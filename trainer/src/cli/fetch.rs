@@ -2,6 +2,7 @@
 
 use super::overwrite::Overwrite;
 use super::progress::style;
+use super::say::say;
 use anyhow::Context;
 use clap::Args;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar};
@@ -138,7 +139,7 @@ impl Progress {
             Event::Retry { what, why, wait } => {
                 let line = format!("{what}: {why}; next try in {} ms", wait.as_millis());
                 // The line goes above the bar, or into the log.
-                self.bar.suspend(|| eprintln!("{line}"));
+                self.bar.suspend(|| say(line));
             }
         }
     }
@@ -155,7 +156,7 @@ impl Progress {
         self.bar.reset_eta();
         self.bar.set_message(file.name.clone());
         if !self.is_terminal {
-            eprintln!("{}: {} of {}", file.name, HumanBytes(have), HumanBytes(file.bytes));
+            say(format_args!("{}: {} of {}", file.name, HumanBytes(have), HumanBytes(file.bytes)));
         }
     }
 
@@ -166,14 +167,14 @@ impl Progress {
             self.tenths = tenth(file, have);
             let rate = (have - self.from) as f64 / self.started.elapsed().as_secs_f64().max(1e-3);
             let left = Duration::from_secs_f64(((file.bytes - have) as f64 / rate.max(1.0)).min(1e9));
-            eprintln!(
+            say(format_args!(
                 "{}: {} of {}, {}/s, {} left",
                 file.name,
                 HumanBytes(have),
                 HumanBytes(file.bytes),
                 HumanBytes(rate as u64),
                 HumanDuration(left)
-            );
+            ));
         }
     }
 }

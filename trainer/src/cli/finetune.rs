@@ -1,13 +1,15 @@
 //! `ndt-train finetune`: adapts a bundle to a new session.
 
+use super::interruption::Interruption;
 use super::overwrite::Overwrite;
 use super::progress::{FitProgress, ProgressForm};
-use super::report;
+use super::say::say;
+use super::{report, rescue};
 use anyhow::Context;
 use clap::Args;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::quantity::Quantity;
-use ndt_replay::nwb;
+use ndt_replay::{nwb, stop};
 use ndt_trainer::config::Config;
 use ndt_trainer::data::Dataset;
 use ndt_trainer::export;
@@ -64,7 +66,8 @@ pub struct Finetune {
 /// Carries out the command; returns its report.
 pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let inputs = command.data.iter().chain([&command.bundle]).chain(&command.config);
-    command.overwrite.check(&command.out, Bundle::kind(&command.out), inputs)?;
+    let destination = command.overwrite.check(&command.out, Bundle::kind(&command.out), inputs)?;
+    stop::outlive_terminal()?;
     let mut config = command.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
     config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
     let parent =
@@ -77,18 +80,25 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let data = Dataset::reading(&sessions, manifest.bin_width_ms, &wanted)?;
     let data = finetune::calibration_data(data, manifest, command.trials);
     for note in &data.notes {
-        eprintln!("note: {note}");
+        say(format_args!("note: {note}"));
     }
     let known = data.unit_ids.iter().filter(|id| manifest.unit_ids.contains(id)).count();
-    eprintln!("the bundle knows {known} of {} units; {} training trials", data.units(), data.train.len());
+    say(format_args!(
+        "the bundle knows {known} of {} units; {} training trials",
+        data.units(),
+        data.train.len()
+    ));
     let options = FinetuneOptions { freeze_body: command.interface_only, epochs: command.epochs };
     let progress = FitProgress::new(0, ProgressForm::Text);
+    let interruption = Interruption::expected()?;
     let fit = finetune::finetune(&parent, &data, &config, options, &mut |state| {
-        progress.show_line(state.epoch, state.epochs, "", &format!("loss {:.4}", state.loss))
+        progress.show_line(state.epoch, state.epochs, "", &format!("loss {:.4}", state.loss));
+        interruption.flow()
     })?;
     progress.clear();
     let training = provenance(&command.data, config.optimiser.seed, fit.epoch, Some(manifest.id.clone()))?;
-    let written = export::finetuned(&parent, &fit, &data, &config, training)?.write(&command.out)?;
+    let bundle = export::finetuned(&parent, &fit, &data, &config, training)?;
+    let written = rescue::write(&bundle, &destination, None)?;
     let seconds = progress.seconds();
     if command.json {
         let report = serde_json::json!({

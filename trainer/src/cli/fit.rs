@@ -5,15 +5,21 @@ mod sessions;
 
 pub use options::Fit;
 
+use super::interruption::{Interruption, with_checkpoint};
 use super::progress::FitProgress;
-use super::report;
-use anyhow::Context;
+use super::say::say;
+use super::{report, rescue};
+use ndt_replay::stop;
 use ndt_trainer::export;
 use ndt_trainer::recipe::{Prepared, provenance};
-use ndt_trainer::training;
+use ndt_trainer::training::{self, checkpoint};
 
 pub const HELP: &str = "\
 Options override the configuration file, and the file overrides the defaults, which follow from the data or are the preset's.
+
+Checkpoints are written to OUT.checkpoint and removed when the bundle is written; separate sessions have none. Ctrl-C and
+SIGTERM stop the fit after its epoch, with a checkpoint, and end it at once when they come twice. A closed terminal does not end
+it. If the bundle cannot be written in the end, the message says where it is instead.
 
 Example: ndt-train fit --data session.nwb --bin-ms 20 --out model";
 
@@ -22,35 +28,37 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
     if command.is_surely_together() {
         command.check_destinations()?;
     }
+    stop::outlive_terminal()?;
     let sessions = command.read()?;
     if command.wants_separate(&sessions) {
         return sessions::fit(command, &sessions);
     }
-    command.check_destinations()?;
+    let destination = command.check_destinations()?;
     let Prepared { data, config, notes } = command.recipe().prepare(&sessions)?;
     for note in &notes {
-        eprintln!("note: {note}");
+        say(format_args!("note: {note}"));
     }
-    eprintln!(
+    say(format_args!(
         "{} channels in, {} units out, {} training and {} validation trials",
         data.channels().count(),
         data.units(),
         data.train.len(),
         data.val.len()
-    );
+    ));
     let progress = FitProgress::new(config.optimiser.epochs, command.progress);
     let checkpoints = command.checkpoints();
+    let interruption = Interruption::expected()?;
     let fit = training::fit_on(command.device, &data, &config, Some(&checkpoints), &mut |state| {
-        progress.show(state)
-    })?;
+        progress.show(state);
+        interruption.flow()
+    });
     progress.clear();
+    let fit = fit.map_err(|error| with_checkpoint(error, &checkpoints.folder))?;
     let training = provenance(&command.data, config.optimiser.seed, fit.epoch, None)?;
-    let manifest = export::bundle(&fit, &data, &config, training)?.write(&command.out)?;
+    let bundle = export::bundle(&fit, &data, &config, training)?;
+    let manifest = rescue::write(&bundle, &destination, Some(&checkpoints.folder))?;
     // The bundle is written: the checkpoint has done its work.
-    if checkpoints.folder.exists() {
-        std::fs::remove_dir_all(&checkpoints.folder)
-            .with_context(|| format!("checkpoint {}", checkpoints.folder.display()))?;
-    }
+    checkpoint::remove(&checkpoints.folder)?;
     let seconds = progress.seconds();
     if command.json {
         let report = serde_json::json!({

@@ -1,6 +1,7 @@
 //! `ndt-train nlb`: makes the tensors, submissions and scores of the Neural Latents Benchmark.
 
 use super::overwrite::Overwrite;
+use super::say::say;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use ndt_protocol::Bundle;
@@ -220,7 +221,7 @@ impl Windows {
         };
         let tensors = Tensors::new(&sessions, &variant, bin_ms, phase)?;
         for note in &tensors.notes {
-            eprintln!("note: {note}");
+            say(format_args!("note: {note}"));
         }
         Ok(tensors)
     }

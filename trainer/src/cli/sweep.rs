@@ -1,6 +1,7 @@
 //! `ndt-train sweep`: runs a sweep, shows it as it goes, and prints its ranking.
 
 use super::progress::style;
+use super::say::say;
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar};
@@ -102,7 +103,8 @@ pub fn sweep(command: &Sweep) -> anyhow::Result<String> {
     ensure!(is_slurm || !command.no_wait, "expected --executor slurm with --no-wait, found local");
     let plan = Plan::read(&command.config)?;
     claim(&plan, [&command.config])?;
-    eprintln!("{} points, {} runs in {}", plan.points.len(), plan.runs.len(), plan.out.display());
+    stop::outlive_terminal()?;
+    say(format_args!("{} points, {} runs in {}", plan.points.len(), plan.runs.len(), plan.out.display()));
     let states = if command.collect {
         plan.runs.iter().map(|run| run.state(&plan)).collect()
     } else if is_slurm {
@@ -157,10 +159,10 @@ fn on_slurm(command: &Sweep, plan: &Plan) -> anyhow::Result<Waited> {
     };
     let submission = slurm.submit(plan)?;
     for job in &submission.jobs {
-        eprintln!("submitted job array {} with {} runs", job.id, job.runs);
+        say(format_args!("submitted job array {} with {} runs", job.id, job.runs));
     }
     if submission.queued > 0 {
-        eprintln!("{} runs were already in the queue", submission.queued);
+        say(format_args!("{} runs were already in the queue", submission.queued));
     }
     if command.no_wait {
         if !command.json {
@@ -319,7 +321,7 @@ impl<'a> Table<'a> {
             // There is nothing to do about a terminal that is gone.
             drop(self.lines.println(line));
         } else {
-            eprintln!("{line}");
+            say(line);
         }
     }
 

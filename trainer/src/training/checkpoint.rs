@@ -44,14 +44,16 @@ pub struct Checkpoints {
 /// The state of a fit after an epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
+    /// Generation of the teacher that is being fitted, from 1; 0 for the model itself.
+    pub generation: usize,
     /// Number of epochs done.
     pub epoch: usize,
     /// Weights after the last finished epoch.
     pub weights: Tensors,
     /// The best weights so far.
     pub best: Best<Scored>,
-    /// The teacher's rates of each training trial, `[T, N]`, so that the teacher need not be fitted again; empty
-    /// without a teacher.
+    /// The rates of each training trial from the generation before, `[T, N]`, so that no teacher need be fitted again; empty
+    /// without one.
     pub rates: Vec<Vec<f32>>,
 }
 
@@ -92,6 +94,7 @@ pub enum CheckpointError {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Progress {
     version: u32,
+    generation: usize,
     epoch: usize,
     best_epoch: usize,
     best_bits_per_spike: f64,
@@ -116,6 +119,7 @@ impl Checkpoint {
         Destination::check(folder, KIND, true, [])?;
         let progress = Progress {
             version: VERSION,
+            generation: self.generation,
             epoch: self.epoch,
             best_epoch: self.best.epoch,
             best_bits_per_spike: self.best.kept.scores.bits_per_spike,
@@ -186,8 +190,29 @@ impl Checkpoint {
         let rates = array(TEACHER)?.into_values().map(|(_, rates)| rates).collect();
         let state = burn::tensor::Bytes::from_bytes_vec(bytes(OPTIMISER)?);
         let optimiser = optimiser.from_bytes(state).map_err(|error| damaged(OPTIMISER, error.to_string()))?;
-        Ok(Some((Checkpoint { epoch: progress.epoch, weights, best, rates }, optimiser)))
+        let Progress { generation, epoch, .. } = progress;
+        Ok(Some((Checkpoint { generation, epoch, weights, best, rates }, optimiser)))
     }
+}
+
+/// Removes the checkpoint in a folder, if there is one. A folder that holds anything else stays.
+///
+/// # Errors
+/// [`CheckpointError::File`], [`CheckpointError::Destination`].
+pub fn remove(folder: &Path) -> Result<(), CheckpointError> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    Destination::check(folder, KIND, true, [])?;
+    Ok(std::fs::remove_dir_all(folder).map_err(FileError::at(folder))?)
+}
+
+/// The number of epochs after which the checkpoint in a folder was written, of the model or of a teacher; `None` where there is
+/// no checkpoint of this version.
+pub fn epoch(folder: &Path) -> Option<usize> {
+    let text = std::fs::read_to_string(folder.join(PROGRESS)).ok()?;
+    let progress: Progress = toml::from_str(&text).ok()?;
+    (progress.version == VERSION).then_some(progress.epoch)
 }
 
 /// The rates of each trial, under names whose alphabetical order is that of the trials.

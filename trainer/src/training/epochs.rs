@@ -6,6 +6,9 @@ use super::fitted::FitError;
 use super::scores::{Progress, Scored, Watch};
 use super::trainer::Trainer;
 use super::validation::validate;
+use crate::config::Config;
+use crate::model::NeuralDataTransformer;
+use burn::optim::ModuleOptimizer;
 
 /// The state from which a fit starts.
 pub(super) struct Start {
@@ -17,21 +20,47 @@ pub(super) struct Start {
     pub(super) generation: usize,
 }
 
+impl Start {
+    /// The start of a fit of this generation: anew, or from a checkpoint, whose weights and optimiser `trainer` takes over.
+    pub(super) fn of(
+        trainer: &mut Trainer,
+        generation: usize,
+        kept: Option<(Checkpoint, ModuleOptimizer)>,
+    ) -> Start {
+        let Some((checkpoint, optimiser)) = kept else { return Start { epoch: 0, best: None, generation } };
+        trainer.optimiser = optimiser;
+        trainer.model =
+            NeuralDataTransformer::from_tensors(&trainer.shape, &checkpoint.weights, &trainer.device);
+        Start { epoch: checkpoint.epoch, best: Some(checkpoint.best), generation }
+    }
+}
+
+/// The checkpoints of a fit and its configuration, which is also that of its teachers' checkpoints.
+#[derive(Clone, Copy)]
+pub(super) struct Keep<'a> {
+    pub(super) checkpoints: &'a Checkpoints,
+    pub(super) config: &'a Config,
+}
+
 /// Runs epochs to the last one, or until there has been no better score for the configured patience; returns the best.
 ///
+/// Checkpoints are written now and then and after the last epoch. One that cannot be written is reported to `watch`, and the fit
+/// goes on: a full disk must not cost more than the checkpoint.
+///
 /// # Errors
-/// [`FitError`] when the loss diverges, nothing can be scored, a checkpoint fails, or `watch` stops the fit. A fit that is
-/// stopped writes a checkpoint first, if it has any.
+/// [`FitError`] when the loss diverges, nothing can be scored, or `watch` stops the fit. A fit that is stopped writes a checkpoint
+/// first, if it has any, and fails with the checkpoint's error if that is impossible.
 pub(super) fn run(
     trainer: &mut Trainer,
     start: Start,
-    checkpoints: Option<&Checkpoints>,
+    keep: Option<Keep>,
     watch: &mut Watch,
 ) -> Result<Best<Scored>, FitError> {
     let optimiser = &trainer.config.optimiser;
     let (epochs, generation) = (optimiser.epochs, start.generation);
     let mut stopping = EarlyStopping::new(optimiser.patience_epochs, start.best);
     let mut epoch = start.epoch;
+    let mut unkept: Option<String> = None;
     while epoch < epochs && !stopping.is_over(epoch) {
         let loss = trainer.epoch(epoch);
         epoch += 1;
@@ -42,10 +71,18 @@ pub(super) fn run(
         let weights = || Scored { scores, weights: trainer.model.tensors() };
         stopping.offer(epoch, scores.bits_per_spike, weights);
         let Some(best) = stopping.best() else { return Err(FitError::NoSpikes) };
-        let stops = watch(&Progress { generation, epoch, epochs, loss, scores, best: best.score }).is_break();
-        let is_due = |keep: &&Checkpoints| stops || epoch.is_multiple_of(keep.every_epochs.max(1));
-        if let Some(checkpoints) = checkpoints.filter(is_due) {
-            write(trainer, checkpoints, epoch, best.clone())?;
+        let progress =
+            Progress { generation, epoch, epochs, loss, scores, best: best.score, unkept: unkept.clone() };
+        let stops = watch(&progress).is_break();
+        let is_last = epoch == epochs || stopping.is_over(epoch);
+        let is_due =
+            |keep: &Keep| stops || is_last || epoch.is_multiple_of(keep.checkpoints.every_epochs.max(1));
+        if let Some(keep) = keep.filter(is_due) {
+            unkept = match write(trainer, keep, generation, epoch, best.clone()) {
+                Ok(()) => None,
+                Err(error) if stops => return Err(error.into()),
+                Err(error) => Some(error.to_string()),
+            };
         }
         if stops {
             return Err(FitError::Stopped { epoch });
@@ -56,12 +93,13 @@ pub(super) fn run(
 
 fn write(
     trainer: &Trainer,
-    checkpoints: &Checkpoints,
+    keep: Keep,
+    generation: usize,
     epoch: usize,
     best: Best<Scored>,
 ) -> Result<(), CheckpointError> {
     let rates = trainer.data.train.iter().map(|trial| trial.rates.clone()).collect();
-    let checkpoint = Checkpoint { epoch, weights: trainer.model.tensors(), best, rates };
+    let checkpoint = Checkpoint { generation, epoch, weights: trainer.model.tensors(), best, rates };
     let fingerprint = trainer.data.fingerprint();
-    checkpoint.write(&checkpoints.folder, &trainer.optimiser, trainer.config, &fingerprint)
+    checkpoint.write(&keep.checkpoints.folder, &trainer.optimiser, keep.config, &fingerprint)
 }

@@ -2,14 +2,13 @@
 
 use super::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 use super::device::ComputeDevice;
-use super::epochs::{self, Start};
+use super::epochs::{self, Keep, Start};
 use super::fitted::{Fit, FitError};
 use super::scores::Watch;
-use super::teacher;
+use super::teacher::{self, Resumed};
 use super::trainer::{Trainer, optimiser, shape};
 use crate::config::Config;
 use crate::data::Dataset;
-use crate::model::NeuralDataTransformer;
 use burn::optim::ModuleOptimizer;
 
 /// Fits a model to `data` on the processor. `watch` is called after each epoch and may stop the fit.
@@ -17,7 +16,8 @@ use burn::optim::ModuleOptimizer;
 /// With `checkpoints`, the fit is kept in a folder now and then; if they say so, it resumes from what is there.
 ///
 /// # Errors
-/// [`FitError`] when the configuration does not fit the data, the loss diverges, a checkpoint fails, or the fit is stopped.
+/// [`FitError`] when the configuration does not fit the data, the loss diverges, a checkpoint cannot be resumed, or the
+/// fit is stopped. A checkpoint that cannot be written is only reported.
 pub fn fit(
     data: &Dataset,
     config: &Config,
@@ -39,19 +39,18 @@ pub fn fit_on(
     watch: &mut Watch,
 ) -> Result<Fit, FitError> {
     let shape = shape(data, config)?;
-    let kept = kept(data, config, checkpoints)?;
+    let keep = checkpoints.map(|checkpoints| Keep { checkpoints, config });
+    let (of_teacher, kept) = match kept(data, config, checkpoints)? {
+        Some(kept) if kept.0.generation > 0 => (Some(kept), None),
+        kept => (None, kept),
+    };
     let data = &match &kept {
         Some((checkpoint, _)) => teacher::with_rates(data, &checkpoint.rates),
-        None => teacher::taught(compute, data, config, watch)?,
+        None => teacher::taught(compute, data, config, Resumed { keep, from: of_teacher }, watch)?,
     };
     let mut trainer = Trainer::new(data, config, shape, compute);
-    let mut start = Start { epoch: 0, best: None, generation: 0 };
-    if let Some((checkpoint, optimiser)) = kept {
-        trainer.optimiser = optimiser;
-        trainer.model = NeuralDataTransformer::from_tensors(&shape, &checkpoint.weights, &trainer.device);
-        start = Start { epoch: checkpoint.epoch, best: Some(checkpoint.best), generation: 0 };
-    }
-    let best = epochs::run(&mut trainer, start, checkpoints, watch)?;
+    let start = Start::of(&mut trainer, 0, kept);
+    let best = epochs::run(&mut trainer, start, keep, watch)?;
     Ok(Fit::new(best.kept, best.epoch, shape, trainer.scales, data, config.readouts.refit))
 }
 

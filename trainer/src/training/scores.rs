@@ -37,6 +37,8 @@ pub struct Progress {
     pub scores: Scores,
     /// Highest `bits_per_spike` so far, by which the best epoch is chosen.
     pub best: f64,
+    /// Why the last checkpoint could not be written; `None` if it was, or if there are no checkpoints. The fit goes on.
+    pub unkept: Option<String>,
 }
 
 /// A callback that is called after each epoch. It stops the fit by returning [`ControlFlow::Break`].

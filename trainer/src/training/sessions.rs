@@ -42,7 +42,8 @@ pub fn fit_sessions(data: &[Dataset], config: &Config, watch: &mut Watch) -> Res
         let mean = mean_scores(&scores);
         stopping.offer(epoch, mean.bits_per_spike, || scored(&trainers, &scores));
         let best = stopping.best().map_or(f64::NAN, |best| best.score);
-        if watch(&Progress { generation: 0, epoch, epochs, loss, scores: mean, best }).is_break() {
+        let progress = Progress { generation: 0, epoch, epochs, loss, scores: mean, best, unkept: None };
+        if watch(&progress).is_break() {
             return Err(FitError::Stopped { epoch });
         }
         if stopping.is_over(epoch) {

@@ -5,8 +5,9 @@
 //! that the few trials of a session become many, and the rates can be targets beside the recorded counts
 //! (distillation). A second generation is fitted as the student is, on inputs that the first generation has redrawn.
 
+use super::checkpoint::Checkpoint;
 use super::device::ComputeDevice;
-use super::epochs::{self, Start};
+use super::epochs::{self, Keep, Start};
 use super::fitted::FitError;
 use super::scores::Watch;
 use super::trainer::{Trainer, shape};
@@ -14,22 +15,31 @@ use crate::config::Config;
 use crate::data::{Dataset, Trial};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::objective::batch::{Batch, values};
+use burn::optim::ModuleOptimizer;
+
+/// Where the fit of teachers keeps its checkpoints, and the one that it goes on from.
+#[derive(Default)]
+pub(super) struct Resumed<'a> {
+    pub(super) keep: Option<Keep<'a>>,
+    pub(super) from: Option<(Checkpoint, ModuleOptimizer)>,
+}
 
 /// The data with the expected counts of the last generation of teachers in [`Trial::rates`]; unchanged where no objective
 /// needs them.
 ///
 /// # Errors
 /// [`FitError`], as a fit.
-pub fn taught(
+pub(super) fn taught(
     compute: ComputeDevice,
     data: &Dataset,
     config: &Config,
+    resumed: Resumed,
     watch: &mut Watch,
 ) -> Result<Dataset, FitError> {
     if !config.needs_teacher() {
         return Ok(data.clone());
     }
-    let rates = rates(compute, data, config, &data.train, watch)?;
+    let rates = rates_resumed(compute, data, config, &data.train, resumed, watch)?;
     Ok(with_rates(data, &rates))
 }
 
@@ -51,9 +61,29 @@ pub fn rates(
     trials: &[Trial],
     watch: &mut Watch,
 ) -> Result<Vec<Vec<f32>>, FitError> {
+    rates_resumed(compute, data, config, trials, Resumed::default(), watch)
+}
+
+/// As [`rates`], with checkpoints. Generations before that of the checkpoint to go on from are not fitted again.
+fn rates_resumed(
+    compute: ComputeDevice,
+    data: &Dataset,
+    config: &Config,
+    trials: &[Trial],
+    Resumed { keep, mut from }: Resumed,
+    watch: &mut Watch,
+) -> Result<Vec<Vec<f32>>, FitError> {
     let mut data = data.clone();
     let mut answers = Vec::new();
     for (generation, epochs) in config.teacher.epochs.iter().enumerate() {
+        let is_earlier = |(checkpoint, _): &(Checkpoint, _)| generation + 1 < checkpoint.generation;
+        if from.as_ref().is_some_and(is_earlier) {
+            continue;
+        }
+        let from = from.take();
+        if let Some((checkpoint, _)) = &from {
+            data = with_rates(&data, &checkpoint.rates);
+        }
         let mut config = config.clone();
         config.optimiser.epochs = *epochs;
         // Each generation has a seed of its own, and the first one has nobody to learn from.
@@ -63,7 +93,8 @@ pub fn rates(
         if generation == 0 {
             config.objective.redrawn = 0.0;
         }
-        let teacher = fitted(compute, &data, &config, generation + 1, watch)?;
+        let resumed = Resumed { keep, from };
+        let teacher = fitted(compute, &data, &config, generation + 1, resumed, watch)?;
         answers = trials.iter().map(&teacher).collect();
         let rates: Vec<Vec<f32>> = data.train.iter().map(teacher).collect();
         for (trial, rates) in data.train.iter_mut().zip(rates) {
@@ -79,11 +110,13 @@ fn fitted(
     data: &Dataset,
     config: &Config,
     generation: usize,
+    resumed: Resumed,
     watch: &mut Watch,
 ) -> Result<impl Fn(&Trial) -> Vec<f32> + use<>, FitError> {
     let shape = ModelShape { causal: false, ..shape(data, config)? };
     let mut trainer = Trainer::new(data, config, shape, compute);
-    let best = epochs::run(&mut trainer, Start { epoch: 0, best: None, generation }, None, watch)?;
+    let start = Start::of(&mut trainer, generation, resumed.from);
+    let best = epochs::run(&mut trainer, start, resumed.keep, watch)?;
     let (device, heldout) = (compute.device(), data.heldout.clone());
     let model = NeuralDataTransformer::from_tensors(&shape, &best.kept.weights, &device);
     Ok(move |trial: &Trial| {

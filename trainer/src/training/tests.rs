@@ -160,3 +160,27 @@ fn the_callback_stops_a_fit_whose_checkpoint_stays() {
     assert_eq!(epochs, [3, 4, 5]);
     assert!(resumed.is_ok_and(|resumed| whole.is_ok_and(|whole| whole.weights == resumed.weights)));
 }
+
+#[test]
+fn a_fit_that_is_stopped_in_any_of_its_teachers_goes_on_to_the_same_weights() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, mut config) = (data(8), config(0.0));
+    config.optimiser.epochs = 2;
+    config.teacher.epochs = vec![2, 3];
+    let kept = super::Checkpoints { folder: folder.path().join("kept"), every_epochs: 10, resume: true };
+    let mut told = Vec::new();
+    // The fit is stopped after each of its epochs, and resumed each time.
+    let resumed = loop {
+        let fitted = fit(&data, &config, Some(&kept), &mut |progress| {
+            told.push((progress.generation, progress.epoch));
+            ControlFlow::Break(())
+        });
+        match fitted {
+            Err(FitError::Stopped { .. }) => {}
+            other => break other,
+        }
+    };
+    let whole = fit(&data, &config, None, &mut super::unwatched);
+    assert_eq!(told, [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (0, 1), (0, 2)]);
+    assert!(resumed.is_ok_and(|resumed| whole.is_ok_and(|whole| whole.weights == resumed.weights)));
+}

@@ -124,6 +124,16 @@ fn a_receiver_outlives_its_peers() {
 }
 
 #[test]
+fn a_file_at_a_sockets_path_is_never_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("session.nwb");
+    std::fs::write(&file, "a recording").unwrap();
+    let opened = Sender::open(&format!("ipc://{}", file.display()).parse().unwrap());
+    assert!(opened.is_err());
+    assert_eq!(std::fs::read(&file).unwrap(), b"a recording");
+}
+
+#[test]
 fn an_address_that_is_taken_is_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let local = format!("ipc://{}", folder.path().join("bins").display());

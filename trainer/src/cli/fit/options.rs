@@ -128,14 +128,14 @@ impl Fit {
         }
     }
 
-    /// Checks that the bundle and its checkpoints may be written.
-    pub fn check_destinations(&self) -> anyhow::Result<()> {
-        self.overwrite.check(&self.out, Bundle::kind(&self.out), self.inputs())?;
+    /// Checks that the bundle and its checkpoints may be written; returns the bundle's destination.
+    pub fn check_destinations(&self) -> anyhow::Result<Destination> {
+        let bundle = self.overwrite.check(&self.out, Bundle::kind(&self.out), self.inputs())?;
         let Checkpoints { folder, resume, .. } = self.checkpoints();
         let overwrite = resume || self.overwrite.is_given();
         match Destination::check(&folder, checkpoint::KIND, overwrite, self.inputs()) {
             Err(error @ DestinationError::Exists { .. }) => Err(anyhow!("{error}, --resume goes on from it")),
-            checked => Ok(checked.map(drop)?),
+            checked => Ok(checked.map(|_| bundle)?),
         }
     }
 

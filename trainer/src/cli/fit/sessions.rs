@@ -1,8 +1,10 @@
 //! `ndt-train fit` of sessions with different units: one body, and for each session layers of its own and a bundle.
 
 use super::options::Fit;
+use crate::cli::interruption::Interruption;
 use crate::cli::progress::FitProgress;
-use crate::cli::report;
+use crate::cli::say::say;
+use crate::cli::{report, rescue};
 use anyhow::ensure;
 use ndt_protocol::Bundle;
 use ndt_replay::session::Session;
@@ -17,35 +19,42 @@ pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
     ensure!(!command.resume, "expected sessions of the same units with --resume, found separate ones");
     ensure!(command.device == ComputeDevice::Cpu, "expected device cpu for separate sessions, found another");
     let names = names(&command.data)?;
-    for name in &names {
+    let destination = |name: &String| {
         let path = command.out.join(name);
-        command.overwrite.check(&path, Bundle::kind(&path), command.inputs())?;
-    }
+        command.overwrite.check(&path, Bundle::kind(&path), command.inputs())
+    };
+    let destinations = names.iter().map(destination).collect::<Result<Vec<_>, _>>()?;
     let (data, config) = command.recipe().prepare_separate(sessions)?;
-    eprintln!("note: separate sessions have no teacher and no heads for later bins");
+    say(format_args!("note: separate sessions have no teacher and no heads for later bins"));
     for (name, data) in names.iter().zip(&data) {
         for note in &data.notes {
-            eprintln!("note: {name}: {note}");
+            say(format_args!("note: {name}: {note}"));
         }
         let (channels, units, trials) = (data.channels().count(), data.units(), data.train.len());
-        eprintln!("{name}: {channels} channels in, {units} units out, {trials} training trials");
+        say(format_args!("{name}: {channels} channels in, {units} units out, {trials} training trials"));
     }
     let progress = FitProgress::new(config.optimiser.epochs, command.progress);
-    let fits = fit_sessions(&data, &config, &mut |state| progress.show(state))?;
+    let interruption = Interruption::expected()?;
+    let fits = fit_sessions(&data, &config, &mut |state| {
+        progress.show(state);
+        interruption.flow()
+    });
     progress.clear();
+    let fits = fits?;
     let mut bundles = Vec::new();
     for ((fit, data), path) in fits.iter().zip(&data).zip(&command.data) {
         let training = provenance(std::slice::from_ref(path), config.optimiser.seed, fit.epoch, None)?;
         bundles.push(export::bundle(fit, data, &config, training)?);
     }
     // All bundles are made before the first one is written.
-    std::fs::create_dir_all(&command.out)?;
-    let mut written = Vec::new();
-    for (bundle, name) in bundles.iter().zip(&names) {
-        let path: PathBuf = command.out.join(name);
-        let manifest = bundle.write(&path)?;
-        written.push((path, manifest));
+    let (mut written, mut unwritten) = (Vec::new(), Vec::new());
+    for (bundle, destination) in bundles.iter().zip(&destinations) {
+        match rescue::write(bundle, destination, None) {
+            Ok(manifest) => written.push((destination.path(), manifest)),
+            Err(error) => unwritten.push(format!("{error:#}")),
+        }
     }
+    ensure!(unwritten.is_empty(), "{}", unwritten.join("; "));
     let (epoch, seconds) = (fits.first().map_or(0, |fit| fit.epoch), progress.seconds());
     if command.json {
         let each = written.iter().map(|(path, manifest)| {
