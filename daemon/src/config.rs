@@ -350,7 +350,7 @@ mod tests {
                 .starts_with("expected a configuration as in ndtd.example.toml, found unknown field `engin`")
         );
         assert!(found.ends_with(" in line 2"), "{found}");
-        let found = sentence("\ninput = \"udp://rig:1\"\n");
+        let found = sentence("\ninput = \"pigeon://rig:1\"\n");
         assert!(found.contains("expected an endpoint such as") && found.ends_with(" in line 2"), "{found}");
         assert!(sentence("[realtime]\nprio = 3\n").contains("unknown field `prio`"));
         assert!(sentence("[onnx]\nthreads = 3\n").contains("unknown field `threads`"));

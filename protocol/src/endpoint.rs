@@ -176,10 +176,7 @@ mod tests {
             assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint, "{text}");
         }
         assert_eq!("lsl:rig".parse(), Ok(Endpoint::Lsl(Query::of_name("rig"))));
-        let role = |text: &str, default| match text.parse().unwrap() {
-            Endpoint::Zeromq(socket) => socket.role_or(default),
-            Endpoint::Lsl(_) => panic!("{text}"),
-        };
+        let role = |text: &str, default| text.parse::<SocketAddress>().unwrap().role_or(default);
         assert_eq!(role("bind:tcp://a:1", Role::Connect), Role::Bind);
         assert_eq!(role("tcp://a:1", Role::Connect), Role::Connect);
     }
@@ -191,7 +188,7 @@ mod tests {
             "tcp://",
             "tcp://host",
             "tcp://:1",
-            "udp://a:1",
+            "pigeon://a:1",
             "tcp://a:99999",
             "ipc://",
             "127.0.0.1:1",

@@ -4,6 +4,7 @@
 //! conformance test, looked for in the help text, the example configuration and the pages, and its allocations are counted.
 
 use ndt_protocol::endpoint::Endpoint;
+use std::path::Path;
 
 /// Inputs of the daemon, at least one for each transport that a daemon can take bins from, with the target that a player then
 /// sends to. `FOLDER` stands for the folder of the test's session, `ADDRESS` for the address that the daemon has bound.
@@ -16,14 +17,20 @@ pub const INPUTS: [(&str, &str); 3] = [
 /// Outputs of the daemon, at least one for each transport that a daemon can publish to.
 pub const OUTPUTS: [&str; 3] = ["lsl:arm", "tcp://127.0.0.1:0", "ipc://FOLDER/estimates"];
 
-/// Number of transports in [`transport_of`].
-pub const TRANSPORTS: usize = 2;
+/// An endpoint of these lists for a test whose files are in `folder`.
+pub fn in_folder(text: &str, folder: &Path) -> String {
+    text.replace("FOLDER", &folder.display().to_string())
+}
 
-/// Index of the transport of an endpoint. A new transport gets the next index and raises [`TRANSPORTS`].
-pub fn transport_of(endpoint: &Endpoint) -> usize {
+/// Names of all transports.
+pub const TRANSPORTS: [&str; 2] = ["zeromq", "lsl"];
+
+/// The transport of an endpoint. A new one gets the next index: the compiler refuses an index that [`TRANSPORTS`] does not
+/// have.
+pub fn transport_of(endpoint: &Endpoint) -> &'static str {
     match endpoint {
-        Endpoint::Zeromq(_) => 0,
-        Endpoint::Lsl(_) => 1,
+        Endpoint::Zeromq(_) => TRANSPORTS[0],
+        Endpoint::Lsl(_) => TRANSPORTS[1],
     }
 }
 

@@ -9,7 +9,7 @@ use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, endpoint, wire};
 use ndt_replay::transport::zeromq::{Receiver, Sender};
-use ndt_tests::endpoints::OUTPUTS;
+use ndt_tests::endpoints::{OUTPUTS, in_folder};
 use ndt_tests::{Positions, Shape, linear, on_loopback, random_counts, weights_only};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -227,7 +227,7 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
     println!("with the ZeroMQ client, a bin costs the real-time threads {each:.1} allocations and frees");
     assert!(each < ZEROMQ_MAX, "the transport allocates and frees {each:.1} times a bin");
     for text in OUTPUTS {
-        let text = text.replace("FOLDER", folder.path().to_str().unwrap());
+        let text = in_folder(text, folder.path());
         let output = text.parse().unwrap();
         let Some(most) = allowance(&output) else { continue };
         let more = over_zeromq(&bundle, Some(output)) - each;

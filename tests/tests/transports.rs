@@ -8,7 +8,7 @@ use ndt_daemon::config::Config;
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::{Endpoint, EndpointError, Input, ListenSource, Output, PlayTarget};
 use ndt_replay::nwb;
-use ndt_tests::endpoints::{INPUTS, OUTPUTS, TRANSPORTS, transport_of};
+use ndt_tests::endpoints::{INPUTS, OUTPUTS, TRANSPORTS, in_folder, transport_of};
 use ndt_tests::lsl::{Running, Session, bundle, daemon, json, liblsl_if_there, script, written};
 use ndt_tests::program;
 use serde_json::{Value, json as object};
@@ -87,7 +87,7 @@ fn check(found: &Value, bundle: &Bundle, case: &str) {
 /// Runs a daemon with one input and all outputs, and checks what arrives at each output.
 fn check_input(input: &str, target: &str, outputs: &[String]) {
     let session = Session::new();
-    let in_folder = |text: &str| text.replace("FOLDER", session.folder().to_str().unwrap());
+    let in_folder = |text: &str| in_folder(text, session.folder());
     let outputs: Vec<String> = outputs.iter().map(|output| in_folder(output)).collect();
     let input = in_folder(input);
     let (recording, channel_ids) = recording(&session);
@@ -119,21 +119,26 @@ fn check_input(input: &str, target: &str, outputs: &[String]) {
 
 #[test]
 fn every_transport_is_in_the_list_of_each_side_that_can_use_it() {
-    let parse = |text: &str| text.parse::<Endpoint>().unwrap();
-    let mut listed = [[false; 2]; TRANSPORTS];
-    let mut usable = [[false; 2]; TRANSPORTS];
-    INPUTS.iter().for_each(|(input, _)| listed[transport_of(&parse(input))][0] = true);
-    OUTPUTS.iter().for_each(|output| listed[transport_of(&parse(output))][1] = true);
-    for text in INPUTS.iter().map(|(input, _)| *input).chain(OUTPUTS) {
-        let [as_input, as_output] = &mut usable[transport_of(&parse(text))];
-        *as_input |= text.parse::<Input>().is_ok();
-        *as_output |= text.parse::<Output>().is_ok();
+    let inputs = INPUTS.map(|(input, _)| input);
+    let all: Vec<&str> = inputs.into_iter().chain(OUTPUTS).collect();
+    for transport in TRANSPORTS {
+        let is_of_it = |text: &&str| transport_of(&text.parse().unwrap()) == transport;
+        let is_listed = [inputs.iter().any(is_of_it), OUTPUTS.iter().any(is_of_it)];
+        let mut of_it = all.iter().filter(|text| is_of_it(text));
+        let mut also = of_it.clone();
+        let can_be = [
+            of_it.any(|text| text.parse::<Input>().is_ok()),
+            also.any(|text| text.parse::<Output>().is_ok()),
+        ];
+        assert_ne!(
+            is_listed, [false; 2],
+            "expected {transport} in INPUTS or in OUTPUTS, found it in neither"
+        );
+        assert_eq!(
+            is_listed, can_be,
+            "{transport} is in [INPUTS, OUTPUTS], and can be [an input, an output]"
+        );
     }
-    assert_eq!(listed, usable, "[in INPUTS, in OUTPUTS] of each transport, and what its endpoints can be");
-    assert!(
-        !listed.contains(&[false; 2]),
-        "expected every transport in INPUTS or in OUTPUTS, found {listed:?}"
-    );
 }
 
 #[test]
@@ -159,7 +164,7 @@ fn refuses<T: FromStr<Err = EndpointError>>(text: &str) -> bool {
 #[test]
 fn an_endpoint_that_a_side_cannot_use_is_refused_when_it_is_parsed() {
     // No transport has these.
-    for text in ["udp://127.0.0.1:1", "tcp://127.0.0.1", "bind:ipc://", "lsl:kind=x"] {
+    for text in ["pigeon://127.0.0.1:1", "tcp://127.0.0.1", "bind:ipc://", "lsl:kind=x"] {
         let refused = [
             refuses::<Input>(text),
             refuses::<Output>(text),
@@ -179,7 +184,7 @@ fn an_endpoint_that_the_daemon_cannot_use_is_refused_in_the_configuration_with_i
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ndtd.toml");
     for (key, endpoint) in
-        [("input", "udp://127.0.0.1:1"), ("output", "udp://127.0.0.1:1"), ("output", "lsl:type=Rates")]
+        [("input", "pigeon://127.0.0.1:1"), ("output", "pigeon://127.0.0.1:1"), ("output", "lsl:type=Rates")]
     {
         std::fs::write(&path, format!("log = \"info\"\n{key} = \"{endpoint}\"\n")).unwrap();
         let sentence = Config::read(&path).unwrap_err().to_string();

@@ -5,7 +5,7 @@ use super::{print, seconds};
 use anyhow::{Context, bail};
 use clap::Args;
 use ndt_protocol::Estimate;
-use ndt_protocol::endpoint::{Endpoint, ListenSource};
+use ndt_protocol::endpoint::ListenSource;
 use ndt_protocol::lsl::{Library, Query};
 use ndt_replay::listen::expectation::Expectation;
 use ndt_replay::listen::picture::Picture;
@@ -129,9 +129,9 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
 fn truth(options: &Listen) -> anyhow::Result<Truth> {
     let Some(path) = &options.truth else { return Ok(Truth::Unknown) };
     let stream =
-        path.to_str().and_then(|text| text.parse::<Endpoint>().ok()).and_then(|endpoint| match endpoint {
-            Endpoint::Lsl(query) => Some(query),
-            Endpoint::Zeromq(_) => None,
+        path.to_str().and_then(|text| text.parse::<ListenSource>().ok()).and_then(|source| match source {
+            ListenSource::Lsl(query) => Some(query),
+            ListenSource::Zeromq(_) => None,
         });
     match (stream, &options.endpoint) {
         (None, ListenSource::Zeromq(_)) => {

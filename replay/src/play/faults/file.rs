@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     const LINES: &str = r#"
-        {"plan":{"version":1,"faults":"drop=1%","seed":3,"bins":3,"bin-width-ns":20000000,
+        {"plan":{"version":VERSION,"faults":"drop=1%","seed":3,"bins":3,"bin-width-ns":20000000,
             "channels":2,"events":1,"sendings":2}}
         {"fault":{"kind":"drop","run":0,"first-seq":1,"last-seq":1,
             "from-ns":40000000,"to-ns":40000000,"by":1}}
@@ -221,7 +221,8 @@ mod tests {
 
     /// Joins each object into one line.
     fn text() -> String {
-        LINES.trim_start().replace(",\n            ", ",").replace("        ", "").replace("\n    ", "\n")
+        let lines = LINES.replace("VERSION", &VERSION.to_string());
+        lines.trim_start().replace(",\n            ", ",").replace("        ", "").replace("\n    ", "\n")
     }
 
     #[test]
@@ -245,7 +246,12 @@ mod tests {
             let (at, found) = parse(&text().replacen(from, to, 1)).unwrap_err();
             assert!(at == line && found.starts_with(problem), "{from} {to}: line {at}: {found}");
         };
-        check("\"version\":1", "\"version\":2,\"new\":1", 1, "expected a fault plan of version 1, found 2");
+        check(
+            &format!("\"version\":{VERSION}"),
+            "\"version\":9999,\"new\":1",
+            1,
+            &format!("expected a fault plan of version {VERSION}, found 9999"),
+        );
         check("\"seed\":3", "\"seed\":3,\"new\":1", 1, "expected a fault plan, found unknown field `new`");
         check("drop=1%", "drop=1", 1, "expected drop=P%");
         check("\"bin-width-ns\":20000000", "\"bin-width-ns\":0", 1, "expected bins that last");

@@ -329,8 +329,7 @@ mod tests {
             "drop=1%,drop=2%,lose=1%,stall=0s@1s,restart@86401s,drop=1e1%,drop=infinity%",
             &[
                 "expected drop once, found it again in \"drop=2%\"",
-                "expected one of drop, dup, reorder, jitter, burst, stall, nan, channels, clock, restart, found \
-                 \"lose=1%\"",
+                &format!("expected one of {}, found \"lose=1%\"", FaultKind::keys()),
                 "expected stall=D@T with times D and T of up to 86400s such as 2s@30s, found \"stall=0s@1s\"",
                 "expected restart@T with a time T such as 50s, found \"restart@86401s\"",
                 "expected drop once, found it again in \"drop=1e1%\"",
