@@ -212,3 +212,22 @@ fn signals_that_mean_nothing_to_it_do_not_end_the_daemon() {
         assert!(text.contains(name), "{text}");
     }
 }
+
+#[test]
+fn the_option_overrides_the_environment_and_the_environment_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("ndtd.toml");
+    std::fs::write(&config, "bundle = \"/nowhere\"\nlog = \"info\"\n").unwrap();
+    // What cannot be a filter is refused, so that the refusal tells which of the three was read.
+    let refused = |environment: Option<&str>, option: Option<&str>| {
+        let mut command = Command::new(program("ndtd"));
+        command.args(["run", "--config"]).arg(&config);
+        command.args(option.into_iter().flat_map(|level| ["--log", level]));
+        command.env_remove("NDTD_LOG").envs(environment.map(|level| ("NDTD_LOG", level)));
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert!(refused(None, None).contains("/nowhere"));
+    assert!(refused(Some("=from-environment"), None).contains("=from-environment"));
+    assert!(refused(Some("=from-environment"), Some("=from-option")).contains("=from-option"));
+    assert!(refused(Some("=from-environment"), Some("warn")).contains("/nowhere"));
+}

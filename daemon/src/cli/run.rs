@@ -49,6 +49,9 @@ pub struct Run {
     /// Shared library liblsl [default: the one beside the executable, or else the system's].
     #[arg(long)]
     lsl_library: Option<PathBuf>,
+    /// Lowest level that is logged: error, warn, info or debug [default: the environment variable NDTD_LOG, then the configuration].
+    #[arg(long)]
+    log: Option<String>,
 }
 
 impl Run {
@@ -93,6 +96,7 @@ impl Run {
         config.velocity_lag_ms = self.velocity_lag_ms.or(config.velocity_lag_ms);
         config.fallback_bundle = self.fallback_bundle.or(config.fallback_bundle);
         config.onnxruntime_library = self.onnxruntime_library.or(config.onnxruntime_library);
+        config.log = self.log.or_else(|| std::env::var("NDTD_LOG").ok()).unwrap_or(config.log);
         config.check()?;
         Ok(config)
     }

@@ -16,6 +16,8 @@ pub struct Report {
     pub id: String,
     /// Number of input channels.
     pub channels: usize,
+    /// Ids of the channels, in the order of a bin's counts.
+    pub channel_ids: Vec<i64>,
     /// Number of output units.
     pub units: usize,
     /// Width of a bin, ms.
@@ -84,6 +86,7 @@ pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> 
     Ok(Report {
         id: manifest.id.clone(),
         channels: manifest.channels(),
+        channel_ids: manifest.channel_ids.clone(),
         units: manifest.units(),
         bin_width_ms: manifest.bin_width_ms,
         architecture: manifest.linear.is_none().then_some(manifest.architecture),
@@ -101,6 +104,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "bundle     {}", self.id)?;
         writeln!(f, "input      {} channels, {} ms bins", self.channels, self.bin_width_ms)?;
+        writeln!(f, "channels   {}", runs(&self.channel_ids))?;
         let dims = self.velocity.as_ref().map_or(0, |velocity| velocity.dims);
         writeln!(f, "output     rates of {} units, {dims} velocity components", self.units)?;
         write!(f, "model      {} parameters: ", self.parameters)?;
@@ -122,6 +126,22 @@ impl fmt::Display for Report {
     }
 }
 
+/// Largest number of runs of ids that a report for people shows.
+const RUNS_MAX: usize = 12;
+
+/// Ids in their order as text: ids that follow each other by one are shown as a run, such as `1-32, 40, 42-96`.
+fn runs(ids: &[i64]) -> String {
+    let runs: Vec<&[i64]> = ids.chunk_by(|id, next| id.checked_add(1) == Some(*next)).collect();
+    let text = |run: &&[i64]| match run {
+        [first, .., last] => format!("{first}-{last}"),
+        one => format!("{}", one[0]),
+    };
+    let shown: Vec<String> = runs.iter().take(RUNS_MAX).map(text).collect();
+    let rest = runs.iter().skip(RUNS_MAX).map(|run| run.len()).sum::<usize>();
+    let more = if rest == 0 { String::new() } else { format!(", and {rest} more (--json shows all)") };
+    shown.join(", ") + &more
+}
+
 impl fmt::Display for Reproduced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Reproduced { precision, is_default, golden_log_rates, golden_velocity, loss } = self;
@@ -138,5 +158,18 @@ impl fmt::Display for Reproduced {
             loss.bits_per_spike, loss.log_rates_rms, loss.log_rates_max
         )?;
         loss.velocity_r2.map_or(Ok(()), |lost| write!(f, ", {lost:+.5} velocity R2"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channel_ids_are_shown_in_their_order_as_runs() {
+        assert_eq!(runs(&[1, 2, 3, 9, 7, 8, -2]), "1-3, 9, 7-8, -2");
+        let odd: Vec<i64> = (0..20).map(|id| 2 * id).collect();
+        assert_eq!(runs(&odd), "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, and 8 more (--json shows all)");
+        assert_eq!(runs(&[]), "");
     }
 }

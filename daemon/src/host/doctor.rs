@@ -13,6 +13,7 @@ use crate::engine::onnx::Provider;
 use crate::host::machine::Machine;
 use facts::Facts;
 use libraries::Loaded;
+use ndt_protocol::Bundle;
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,7 @@ pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<P
     let facts = Facts { onnxruntime_cuda: has_cuda, ..Facts::read(Path::new("/"), onnxruntime, liblsl) };
     // The checks of the machine find out whether the CPUs exist.
     let mut findings = vec![configuration(config, read.as_ref().err(), settings.problems_on(&[]))];
+    findings.extend(config.and(read.as_ref().ok()).and_then(bundle));
     findings.extend(examine::examine(&facts, &settings));
     Diagnosis { version: env!("CARGO_PKG_VERSION"), machine: facts.machine, findings }
 }
@@ -94,6 +96,30 @@ fn configuration(path: Option<&Path>, error: Option<&ConfigError>, problems: Vec
             finding(Severity::Note, "none given, so the defaults".to_owned(), Some(mend))
         }
     }
+}
+
+/// Whether the bundle that a configuration names can be run with it; `None` where it names none.
+fn bundle(config: &Config) -> Option<Finding> {
+    if config.bundle.as_os_str().is_empty() {
+        return None;
+    }
+    let read = || -> Result<String, String> {
+        let bundle = Bundle::read(&config.bundle).map_err(|error| error.to_string())?;
+        config.guard(&bundle.manifest).map_err(|error| error.to_string())?;
+        let found = format!("{}: {} channels", &bundle.manifest.id[..12], bundle.manifest.channels());
+        if let Some(lag_ms) = config.velocity_lag_ms {
+            bundle.reading(lag_ms).map_err(|error| error.to_string())?;
+        }
+        Ok(found)
+    };
+    let (severity, found, mend) = match read() {
+        Ok(found) => (Severity::Ok, found, None),
+        Err(found) => {
+            let mend = format!("ndt-train fit --out {}", config.bundle.display());
+            (Severity::Problem, found, Some(mend))
+        }
+    };
+    Some(Finding { name: "bundle", severity, found, why: "ndtd run does not start without it", mend })
 }
 
 impl Diagnosis {

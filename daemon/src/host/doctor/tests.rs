@@ -320,3 +320,14 @@ fn a_configuration_that_cannot_be_used_is_a_finding() {
     assert!(found.contains("unknown field `prio`"), "{found}");
     assert_eq!(examine_this_machine(None, None).findings[0].severity, Severity::Note);
 }
+
+#[test]
+fn a_bundle_that_is_not_there_is_a_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ndtd.toml");
+    std::fs::write(&path, "bundle = \"/nowhere/model\"\n").unwrap();
+    let findings = examine_this_machine(Some(&path), None).findings;
+    let bundle = findings.iter().find(|finding| finding.name == "bundle").unwrap();
+    assert_eq!(bundle.severity, Severity::Problem);
+    assert!(bundle.found.contains("/nowhere/model"), "{}", bundle.found);
+}
