@@ -16,7 +16,7 @@ pub struct Dataset {
     pub heldout: Vec<bool>,
     /// Width of a bin, ms.
     pub bin_width_ms: f64,
-    /// What is read out besides the rates, the velocity to publish first; empty without behaviour.
+    /// What is read out besides the rates, in the order of the targets' columns; empty without behaviour.
     pub readouts: Vec<Readout>,
     /// Trials to fit.
     pub train: Vec<Trial>,

@@ -7,14 +7,14 @@ use ndt_protocol::binner::Binner;
 use ndt_replay::session::{Interval, Session};
 use std::ops::Range;
 
-/// One trial of `T` bins, `N` units and `V` columns of behaviour; arrays are row-major, one row a bin.
+/// One trial of `T` bins, `N` units and `R` columns of behaviour; arrays are row-major, one row a bin.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trial {
     /// Number of bins.
     pub bins: usize,
     /// Spike counts `[T, N]` of all units.
     pub counts: Vec<f32>,
-    /// Targets of all readouts side by side, `[T, V]`, each in its own unit (m/s, m); NaN where unknown. Empty without
+    /// Targets of all readouts side by side, `[T, R]`, each in the unit of its quantity; NaN where unknown. Empty without
     /// readouts.
     pub targets: Vec<f32>,
     /// Expected counts `[T, N]` that a teacher has inferred; empty without a teacher.
