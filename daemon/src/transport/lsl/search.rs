@@ -244,7 +244,7 @@ impl Searcher {
         }
     }
 
-    /// Searches once for `wanted`.
+    /// Searches the network once for a stream that answers `wanted`.
     fn look_for(&self, wanted: &Query, ask: Ask) -> Result<Option<Found>, String> {
         // One answer is enough for a source id. While the known outlet is there, it answers too: only a second answer can be
         // another outlet.
