@@ -81,7 +81,7 @@ pub enum CheckpointError {
         found: u32,
     },
     /// The checkpoint belongs to another fit.
-    #[error("expected a checkpoint of the same {what} in {folder}, found another; without --resume and with --overwrite the fit begins anew")]
+    #[error("expected a checkpoint of the same {what}, found another in {folder}; --overwrite in place of --resume begins anew")]
     OtherFit {
         /// What differs between the two fits: `configuration` or `recording`.
         what: &'static str,
