@@ -8,6 +8,7 @@ use ndt_tests::program;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::FromRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -138,14 +139,21 @@ fn a_resumed_fit_has_the_id_of_an_uninterrupted_one() {
     assert!(!folder.path().join("model.checkpoint").exists());
 }
 
-/// A terminal: the end that a person sees, and the end that a program writes to.
+/// A terminal: the end that a person sees, and the end that a program writes to. No program that another test starts at the same
+/// time inherits them: a terminal is closed when nobody holds the person's end.
 fn terminal() -> (File, Stdio) {
-    let (mut person, mut program) = (0, 0);
-    let null = std::ptr::null_mut();
-    // SAFETY: two numbers are written, and no name, settings or size are asked for.
-    assert_eq!(unsafe { libc::openpty(&mut person, &mut program, null, null.cast(), null.cast()) }, 0);
-    // SAFETY: both are open and belong to nobody else.
-    unsafe { (File::from_raw_fd(person), Stdio::from_raw_fd(program)) }
+    let mut name = [0; 64];
+    // SAFETY: `ptsname_r` writes at most as many bytes as it is told, and the descriptor belongs to nobody else.
+    let person = unsafe {
+        let person = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+        assert!(person >= 0 && libc::grantpt(person) == 0 && libc::unlockpt(person) == 0);
+        assert_eq!(libc::ptsname_r(person, name.as_mut_ptr(), name.len()), 0);
+        File::from_raw_fd(person)
+    };
+    // SAFETY: `ptsname_r` has ended the name with a zero.
+    let name = unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) }.to_str().unwrap().to_owned();
+    let program = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
+    (person, program.into())
 }
 
 #[test]

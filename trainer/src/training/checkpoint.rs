@@ -81,7 +81,9 @@ pub enum CheckpointError {
         found: u32,
     },
     /// The checkpoint belongs to another fit.
-    #[error("expected a checkpoint of the same {what}, found another in {folder}; --overwrite in place of --resume begins anew")]
+    #[error(
+        "expected a checkpoint of the same {what}, found another in {folder}; --overwrite in place of --resume begins anew"
+    )]
     OtherFit {
         /// What differs between the two fits: `configuration` or `recording`.
         what: &'static str,
