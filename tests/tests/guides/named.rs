@@ -108,7 +108,8 @@ fn every_option_has_a_help_text() {
                 continue;
             }
             options += 1;
-            let is_below = lines.peek().is_some_and(|next| next.starts_with("          "));
+            let is_text = |next: &&str| next.starts_with("          ") && !next.trim().is_empty();
+            let is_below = lines.peek().is_some_and(is_text);
             if !option.contains("  ") && !is_below {
                 silent.push(format!("{command}: {option}"));
             }
