@@ -66,11 +66,11 @@ struct Demo {
 fn main() -> Result<()> {
     let demo = Demo::parse();
     let started = Instant::now();
+    std::fs::create_dir_all(&demo.folder).with_context(|| format!("folder {}", demo.folder.display()))?;
     for (name, kind) in [(SESSION, nwb::RECORDING), (MODEL, Bundle::kind(Path::new(MODEL)))] {
         let overwrite = demo.overwrite || demo.folder == Path::new(FOLDER);
         Destination::check(&demo.folder.join(name), kind, overwrite, &demo.data)?;
     }
-    std::fs::create_dir_all(&demo.folder).with_context(|| format!("folder {}", demo.folder.display()))?;
     let (path, session) = session(&demo)?;
     println!("{}\n", inspect::summarize(&session));
 
