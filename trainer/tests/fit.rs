@@ -5,8 +5,9 @@
 
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Manifest, Training};
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
-use ndt_replay::session::Session;
+use ndt_replay::session::{Series, Session};
 use ndt_replay::simulate::simulate;
 use ndt_trainer::config::Config;
 use ndt_trainer::evaluation::{Evaluation, ReadoutR2, evaluate};
@@ -65,8 +66,18 @@ const OTHERWISE: [(&str, &str); 8] = [
 /// Everything that a fit gives: what it reports after each epoch, and the bundle.
 type Outcome = (Vec<Progress>, Manifest, Tensors);
 
+/// A session with every series that a readout can be asked of.
 fn session() -> Session {
-    simulate(&ndt_replay::simulate::Recipe { trials: 24, units: 10, heldout: 3, seed: 5 })
+    let mut session = simulate(&ndt_replay::simulate::Recipe { trials: 24, units: 10, heldout: 3, seed: 5 });
+    for quantity in Quantity::ALL {
+        let is_there = |name: &&str| session.series(name).is_some();
+        if !quantity.recorded_series().iter().any(is_there) {
+            let velocity = session.series(Quantity::Velocity.series()).unwrap().clone();
+            let (name, unit) = (quantity.series().to_owned(), quantity.unit().to_owned());
+            session.behavior.push(Series { name, unit, ..velocity });
+        }
+    }
+    session
 }
 
 /// The configuration of the tests as a table in which each key has a value.
