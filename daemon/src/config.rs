@@ -166,7 +166,15 @@ impl Config {
         if let Some(library) = self.onnxruntime_library.as_ref().filter(|library| !library.exists()) {
             problems.push(format!("expected ONNX Runtime in {}, found no such file", library.display()));
         }
-        if let Err(error) = self.log.parse::<tracing_subscriber::EnvFilter>() {
+        // The library takes a word that is no level for the name of a module, of which nothing is then logged.
+        let is_level = |part: &str| part.parse::<tracing::level_filters::LevelFilter>().is_ok();
+        if let Some(found) =
+            self.log.split(',').map(str::trim).find(|part| !part.contains('=') && !is_level(part))
+        {
+            problems.push(format!(
+                "expected a log level (error, warn, info, debug) or a filter such as \"ndt_daemon=debug\", found \"{found}\""
+            ));
+        } else if let Err(error) = self.log.parse::<tracing_subscriber::EnvFilter>() {
             problems.push(format!("expected a log filter such as \"info\", found \"{}\": {error}", self.log));
         }
         problems.extend(self.onnx.problems());
@@ -373,6 +381,20 @@ mod tests {
         let problems = config.check().unwrap_err().to_string();
         for expected in ["found lsl:ndtd twice", "buffer-bins in [lsl]"] {
             assert!(problems.contains(expected), "{expected} in {problems}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_log_level_is_refused_and_not_taken_for_a_module() {
+        let problems = |log: &str| {
+            let config = Config { bundle: "model".into(), log: log.to_owned(), ..Config::default() };
+            config.check().err().map(|error| error.to_string())
+        };
+        for log in ["info", "WARN", "warn,ndt_daemon=debug", "off"] {
+            assert_eq!(problems(log), None, "{log}");
+        }
+        for (log, found) in [("warning", "warning"), ("info, loud", "loud")] {
+            assert!(problems(log).unwrap().ends_with(&format!("found \"{found}\"")), "{log}");
         }
     }
 

@@ -197,8 +197,9 @@ impl Decoder {
             self.reset();
             return Reasons::LONG_GAP;
         }
+        let reasons = if bin.undescribed { Reasons::UNDESCRIBED } else { Reasons::default() };
         for back in (1..=missing).rev() {
-            self.step(bin, Step { back, missing: true, reasons: Reasons::default(), too_late }, emit);
+            self.step(bin, Step { back, missing: true, reasons, too_late }, emit);
         }
         Reasons::default()
     }
@@ -243,8 +244,10 @@ impl Decoder {
             if is_short {
                 reasons = reasons.with(Reasons::SHORT_HISTORY);
             }
-            let is_warmup = is_short || reasons.contains(Reasons::UNDESCRIBED);
-            match (step.missing, is_warmup) {
+            // Its channels may be others: nothing that is computed from it may move anything.
+            let is_undescribed = reasons.contains(Reasons::UNDESCRIBED);
+            match (step.missing, is_short) {
+                _ if is_undescribed => Quality::Fault,
                 (true, _) => Quality::Gap,
                 (false, true) => Quality::Warmup,
                 (false, false) => Quality::Good,

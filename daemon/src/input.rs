@@ -55,6 +55,11 @@ pub enum Refusal {
     /// The bytes are no bin for this model.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// The source describes itself, but not its bins.
+    #[error(
+        "expected a description of bins with bin-width-us and channel-ids, a list of integers, found none of them"
+    )]
+    Description,
     /// The source describes another number of channels than the bundle has.
     #[error("expected the bundle's {expected} channels, found a source that describes {found}")]
     ChannelCount {

@@ -9,7 +9,7 @@ pub enum Quality {
     /// The estimate was computed from this bin, with as much history as the model wants.
     Good = 0,
     /// Computed from this bin, with less history than the model wants (at a start, at a segment's start, after a long
-    /// gap), or for a source that has not described its channels yet.
+    /// gap).
     Warmup = 1,
     /// The bin never arrived. Computed from the bins before it; where these are too far away, the policy's answer
     /// (`decoded_ns` is then 0).
@@ -18,7 +18,7 @@ pub enum Quality {
     Late = 3,
     /// The source is silent, or all that it sends is refused. The policy's answer.
     Stale = 4,
-    /// The model's answer is not usable (not finite). The velocity is the fallback decoder's, or the policy's answer.
+    /// The model's answer is not usable: it is not finite, or the source has not described its channels. The velocity is the fallback decoder's, or the policy's answer.
     Fault = 5,
 }
 

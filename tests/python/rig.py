@@ -78,12 +78,13 @@ def main():
             counts[0] = np.nan
         rig.send_multipart(bin_frames(seq, counts))
 
-    headers, rates, reasons = [], [], []
+    headers, rates, velocities = [], [], []
     while len(headers) < bins:
         frames = listener.recv_multipart()
         if frames[0] == b"ndt.estimate":
             headers.append(np.frombuffer(frames[1], ESTIMATE)[0])
             rates.append(np.frombuffer(frames[2], "<f4"))
+            velocities.append(np.frombuffer(frames[3], "<f4"))
     headers = np.array(headers)
     qualities = [QUALITY[number] for number in headers["quality"]]
     print(json.dumps({
@@ -92,7 +93,8 @@ def main():
         "bad_left": len(bad),
         "invalid_channels_at": [int(h["seq"]) for h in headers if h["reasons"] & (1 << 4)],
         "undescribed_at": [int(h["seq"]) for h in headers if h["reasons"] & (1 << 15)],
-        "warmup_at": [int(h["seq"]) for h in headers if h["quality"] == 1],
+        "fault_at": [int(h["seq"]) for h in headers if h["quality"] == 5],
+        "still": bool((np.array(velocities)[:20] == 0).all()),
         "good": qualities.count("good"),
         "finite": bool(np.isfinite(rates).all()),
         "stamps_ascend": bool(((headers["arrival_ns"] <= headers["decoded_ns"])

@@ -156,6 +156,27 @@ fn a_gap_beyond_the_limit_resets_and_warms_up() {
 }
 
 #[test]
+fn nothing_of_a_source_that_has_not_described_its_channels_is_called_usable() {
+    let mut bench = Bench::new();
+    let undescribed = |seq| {
+        let mut bin = bin(seq, 1.0);
+        bin.undescribed = true;
+        bin
+    };
+    (0..6).for_each(|seq| drop(bench.decode(&undescribed(seq))));
+    let estimates = bench.decode(&undescribed(8));
+    let expected = [
+        (6, Quality::Fault, vec!["missing-bin", "undescribed"]),
+        (7, Quality::Fault, vec!["missing-bin", "undescribed"]),
+        (8, Quality::Fault, vec!["undescribed"]),
+    ];
+    assert_eq!(told(&estimates), expected);
+    // The bins were those of the model after all: their history counts.
+    assert_eq!(told(&bench.decode(&bin(9, 1.0))), [(9, Quality::Good, vec![])]);
+    assert_eq!(bench.decoder.counters().undescribed, 7);
+}
+
+#[test]
 fn bins_that_come_twice_and_bins_out_of_order_are_dropped_and_counted_apart() {
     let mut bench = Bench::new();
     bench.decode(&bin(5, 1.0));

@@ -42,7 +42,8 @@ fn a_python_rig_gets_one_estimate_for_each_bin_whatever_else_it_sends() {
         serde_json::json!({
             "estimates": 60, "in_order": true, "bad_left": 0, "invalid_channels_at": [30],
             // The rig describes its channels before bin 20.
-            "undescribed_at": (0..20).collect::<Vec<_>>(), "warmup_at": (0..20).collect::<Vec<_>>(), "good": 40,
+            "undescribed_at": (0..20).collect::<Vec<_>>(), "fault_at": (0..20).collect::<Vec<_>>(),
+            "still": true, "good": 40,
             "finite": true, "stamps_ascend": true,
         })
     );

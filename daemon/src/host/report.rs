@@ -81,7 +81,7 @@ fn events(stats: &Stats) -> [(u64, String); EVENTS] {
         (of(Quality::Fault), "bins that the model could not answer: fault".to_owned()),
         (
             stats.decoder.undescribed,
-            "bins of a source that has not described its channels: their estimates are warmup".to_owned(),
+            "bins of a source that has not described its channels: their estimates are faults".to_owned(),
         ),
         (stats.decoder.clock_jumps, "jumps of the source's clock".to_owned()),
         (stats.decoder.reordered, "bins that came after a later one: taken as missing".to_owned()),

@@ -95,7 +95,9 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
 
     fn take_in(&mut self) {
         let Some(mut arrival) = self.intake.take(&mut self.bin) else { return self.counters.empty() };
-        arrival.velocity = (self.fallback)(&self.bin);
+        let velocity = (self.fallback)(&self.bin);
+        // Of channels that nobody has described, the fallback decoder knows as little as the model.
+        arrival.velocity = velocity.filter(|_| !self.bin.undescribed);
         self.counters.received(&self.bin);
         self.counters.overflowed(self.events.push(SourceEvent::Arrived(arrival)));
         self.counters.overflowed(self.bins.push(self.bin.clone()));

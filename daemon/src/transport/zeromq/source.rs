@@ -144,7 +144,7 @@ impl ZeromqSource {
                     let refusal = Refusal::of_channels(&channel_ids, &self.channel_ids);
                     self.described = refusal.map_or(Described::AsBundle, Described::Otherwise);
                 }
-                Ok(_) => {}
+                Ok(_) => return Received::Refused(Refusal::Description),
                 Err(error) => return Received::Refused(error.into()),
             }
         }
