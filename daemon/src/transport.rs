@@ -1,6 +1,6 @@
 //! The network: one folder for each transport, and the one place that chooses among them.
 //!
-//! A transport implements [`Source`] and [`Publisher`]. Beside its own folder, a new one needs a variant of
+//! A transport implements [`Source`] and [`Publisher`](crate::output::Publisher). Beside its own folder, a new one needs a variant of
 //! [`ndt_protocol::endpoint::Endpoint`] and of the sides that can use it, and an arm of [`Transports::open_input`] or
 //! [`Transports::open_output`]; the compiler asks for each of them. No other part of the daemon names a network library.
 

@@ -28,7 +28,7 @@ pub struct Bench {
     /// Shared library liblsl, for the measurement over Lab Streaming Layer.
     #[arg(long)]
     lsl_library: Option<PathBuf>,
-    /// Configuration file, for its [realtime] section, deadline and policy. The options above override it.
+    /// Configuration file, for its `[realtime]` section, deadline and policy. The options above override it.
     #[arg(long)]
     config: Option<PathBuf>,
     /// Load on this computer meanwhile: none, stress (all CPUs busy), or idle-gap (none, and bins come in bursts with half a

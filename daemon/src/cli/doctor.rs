@@ -11,7 +11,7 @@ pub const HELP: &str = "Exit status: 0 when nothing needs to be done, 1 with a w
 
 #[derive(Args)]
 pub struct Doctor {
-    /// Configuration file whose [realtime] section is compared with what this computer grants.
+    /// Configuration file whose `[realtime]` section is compared with what this computer grants.
     #[arg(long)]
     config: Option<PathBuf>,
     /// Shared library of ONNX Runtime [default: the system's].
