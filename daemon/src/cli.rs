@@ -10,8 +10,7 @@ mod run;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use ndt_daemon::config::Config;
-use ndt_protocol::Bundle;
-use std::io::Write;
+use ndt_protocol::{Bundle, terminal};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -57,8 +56,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to be told of a standard error that is closed.
-            drop(writeln!(std::io::stderr(), "ndtd: {error:#}"));
+            terminal::say(format_args!("ndtd: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -83,14 +81,11 @@ fn configured_bundle(config: &Config) -> anyhow::Result<Bundle> {
 fn print(report: &(impl serde::Serialize + std::fmt::Display), json: bool) -> anyhow::Result<()> {
     match json {
         true => print_line(format_args!("{:#}", serde_json::json!(report))),
-        false => print_line(format_args!("{report}")),
+        false => print_line(report),
     }
 }
 
-/// Prints a line on standard output. A reader that has closed the pipe (`| head`) has read enough, and that is no error.
-fn print_line(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout().lock(), "{line}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
-        _ => Ok(()),
-    }
+/// Prints a line on standard output.
+fn print_line(line: impl std::fmt::Display) -> anyhow::Result<()> {
+    terminal::print(line).context("standard output")
 }

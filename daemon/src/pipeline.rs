@@ -27,7 +27,7 @@ use crossbeam_channel::{Receiver, bounded};
 use keep_warm::KeepWarm;
 use loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::{Bin, Bundle, Estimate};
+use ndt_protocol::{Bin, Bundle, Estimate, Reasons};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -102,7 +102,7 @@ pub fn start_with(
     let counters = Arc::new(Counters::default());
     let (bins, queued_bins) = Queue::new(&Bin::empty());
     let (estimates, queued_estimates) = Queue::new(&Estimate::zero(0, 0));
-    let (events, queued_events) = Queue::new(&SourceEvent::PeerGone);
+    let (events, queued_events) = Queue::new(&SourceEvent::Silent(Reasons::PEER_GONE));
     let first_sleeps = (sleep_once(&queued_estimates), sleep_once(&queued_bins));
     let (guard, look_every_ns) = (Guard::new(bundle, settings), settings.deadline_ns / 2);
     let publish =

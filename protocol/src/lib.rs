@@ -13,9 +13,10 @@
 //! | [`destination`] | where a program may write, so that nothing is lost |
 //! | [`endpoint`] | the address at which programs meet, for each side |
 //! | [`limits`], [`clock`], [`files`] | how large anything may be; the local clock; files that are complete or absent |
+//! | [`terminal`] | lines for the user, which never end a program |
 //!
-//! Nothing here has a thread or a socket of its own, and only [`bundle`], [`destination`], [`files`] and [`lsl`] do I/O. Nothing here
-//! knows an engine or a trainer.
+//! Nothing here has a thread or a socket of its own, and only [`bundle`], [`destination`], [`files`], [`lsl`] and [`terminal`] do I/O.
+//! Nothing here knows an engine or a trainer.
 
 pub mod bin;
 pub mod binner;
@@ -27,6 +28,7 @@ pub mod estimate;
 pub mod files;
 pub mod limits;
 pub mod lsl;
+pub mod terminal;
 pub mod wire;
 
 pub use bin::Bin;

@@ -8,8 +8,8 @@ pub mod simulate;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use ndt_protocol::terminal;
 use std::fmt::Display;
-use std::io::Write;
 use std::time::Duration;
 
 /// A rig that isn't there: inspects NWB recordings, simulates them, plays them out, and listens to a decoder.
@@ -36,12 +36,9 @@ pub enum Command {
     Listen(listen::Listen),
 }
 
-/// Prints a line to standard output. A reader that has closed the pipe (`| head`) is no error.
+/// Prints a line to standard output.
 fn print(line: &dyn Display) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout().lock(), "{line}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
-        _ => Ok(()),
-    }
+    terminal::print(line).context("standard output")
 }
 
 /// The value of the option `name` as a duration.

@@ -4,6 +4,7 @@ mod cli;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use ndt_protocol::terminal::say;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ndt-replay: {error:#}");
+            say(format_args!("ndt-replay: {error:#}"));
             ExitCode::FAILURE
         }
     }

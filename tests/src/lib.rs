@@ -14,6 +14,7 @@ use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -56,6 +57,28 @@ pub const SMALL: Architecture = Architecture {
     window_bins: 8,
     positions: Positions::LagBias,
 };
+
+/// Configuration of a fit that takes seconds, without a teacher. It ends in the section `[optimiser]`, so that a test can go on
+/// with the number of epochs.
+pub const SMALL_FIT: &str = "\
+[model]
+width = 16
+layers = 1
+feedforward = 16
+[objective]
+redrawn = 0.0
+teacher-weight = 0.0
+[optimiser]
+";
+
+/// An address on this machine that nobody uses.
+///
+/// # Panics
+/// When the machine has no free port.
+pub fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("{error}"));
+    format!("tcp://{}", listener.local_addr().unwrap_or_else(|error| panic!("{error}")))
+}
 
 /// A manifest for `shape` with 20 ms bins, a warm-up of 5 and a longest gap of 10.
 pub fn manifest(shape: Shape) -> Manifest {

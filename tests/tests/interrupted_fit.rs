@@ -4,7 +4,7 @@
 use ndt_protocol::Bundle;
 use ndt_replay::nwb;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_tests::program;
+use ndt_tests::{SMALL_FIT, program};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::FromRawFd;
@@ -14,24 +14,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-const SMALL: &str = "\
-[model]
-width = 16
-layers = 1
-feedforward = 16
-[objective]
-redrawn = 0.0
-teacher-weight = 0.0
-[optimiser]
-patience-epochs = 100000
-";
-
 /// A folder with a recording and a configuration.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let session = simulate(&Recipe { trials: 24, units: 12, heldout: 4, seed: 5 });
     nwb::write(&session, &folder.path().join("session.nwb")).unwrap();
-    std::fs::write(folder.path().join("small.toml"), SMALL).unwrap();
+    std::fs::write(folder.path().join("small.toml"), format!("{SMALL_FIT}patience-epochs = 100000\n"))
+        .unwrap();
     folder
 }
 

@@ -4,10 +4,9 @@
 
 use ndt_protocol::wire::{self, BinStamp, Description};
 use ndt_replay::transport::zeromq::{Receiver, Sender};
-use ndt_tests::{SMALL, Shape, manifest, program, random_weights};
+use ndt_tests::{SMALL, Shape, free_address, manifest, program, random_weights};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -20,12 +19,6 @@ const CHANNELS: usize = 8;
 fn bins() -> u64 {
     let seconds = std::env::var("NDT_LOG_SECONDS").map_or(4, |seconds| seconds.parse().unwrap());
     200 * seconds
-}
-
-/// An address on this machine that nobody uses.
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("tcp://{}", listener.local_addr().unwrap())
 }
 
 /// A daemon, and the two ends that a test holds of it.

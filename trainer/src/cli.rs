@@ -13,14 +13,12 @@ mod overwrite;
 mod progress;
 mod report;
 mod rescue;
-mod say;
 #[cfg(feature = "sweep")]
 mod sweep;
 
-pub use say::say;
-
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use ndt_protocol::terminal;
 
 /// Fits a causal Neural Data Transformer to recordings and exports it for ndtd.
 #[derive(Parser)]
@@ -70,5 +68,5 @@ pub fn run() -> anyhow::Result<()> {
         Command::Nlb(command) => nlb::nlb(&command),
         Command::Baselines(command) => baselines::baselines(&command),
     };
-    say::print(report?).context("standard output")
+    terminal::print(report?).context("standard output")
 }

@@ -2,13 +2,14 @@
 
 mod cli;
 
+use ndt_protocol::terminal::say;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            cli::say(format_args!("ndt-train: {error:#}"));
+            say(format_args!("ndt-train: {error:#}"));
             ExitCode::FAILURE
         }
     }

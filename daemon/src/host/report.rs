@@ -27,6 +27,8 @@ pub struct Reporter {
 /// Limits how often a warning of one kind is given while its events go on.
 #[derive(Debug, Clone, Copy, Default)]
 struct Repeat {
+    /// Count of events at the previous look.
+    seen: u64,
     /// Events that are not reported yet.
     pending: u64,
     /// Warnings given since the kind was last calm.
@@ -38,8 +40,9 @@ struct Repeat {
 }
 
 impl Repeat {
-    /// Takes in the events since the previous look, and returns how many to report now.
-    fn look(&mut self, more: u64) -> Option<u64> {
+    /// Takes in the count of events since the start, and returns how many to report now.
+    fn look(&mut self, count: u64) -> Option<u64> {
+        let more = count - std::mem::replace(&mut self.seen, count);
         self.pending += more;
         self.calm = if more > 0 { 0 } else { self.calm.saturating_add(1) };
         if self.calm >= REPEAT_LOOKS[1] {
@@ -102,10 +105,8 @@ impl Reporter {
         let before = std::mem::replace(&mut self.last, *now);
         let mut messages = Vec::new();
         messages.extend(self.source(now, &before));
-        let counts = events(&before).map(|(count, _)| count);
-        for ((repeat, before), (count, what)) in self.repeats.iter_mut().zip(counts).zip(events(now)) {
-            let reported = repeat.look(count - before);
-            messages.extend(reported.map(|more| Message::Warning(format!("{more} {what}"))));
+        for (repeat, (count, what)) in self.repeats.iter_mut().zip(events(now)) {
+            messages.extend(repeat.look(count).map(|more| Message::Warning(format!("{more} {what}"))));
         }
         messages.extend(self.silence(now, &before));
         messages

@@ -26,7 +26,7 @@ pub struct Stats {
     pub last_refused: Option<Refusal>,
     /// Bins and estimates dropped from full queues.
     pub overflowed: u64,
-    /// Why no bin can come; `None` while the source is connected.
+    /// Why no bin could come, as the source said last; `None` if it has said nothing since the newest bin.
     pub absence: Option<Absence>,
     /// Stream of the newest bin; 0 before the first bin.
     pub stream: u64,

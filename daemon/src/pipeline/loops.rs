@@ -24,10 +24,8 @@ const DESCRIBE_EVERY_NS: u64 = 1_000_000_000;
 pub enum SourceEvent {
     /// A bin has arrived.
     Arrived(Arrival),
-    /// The connection to the source is lost.
-    PeerGone,
-    /// The source sends messages that are refused. Told once, until a bin comes or the connection is lost.
-    Refused,
+    /// Why no bin comes: the connection is lost, or messages are refused. Told once, until a bin comes or the reason changes.
+    Silent(Reasons),
 }
 
 /// Takes bins from a source, and hands each to the decode thread and its arrival to the publish thread.
@@ -38,8 +36,8 @@ pub struct SourceLoop<S, F> {
     fallback: F,
     intake: Intake,
     bin: Bin,
-    is_gone: bool,
-    is_refused: bool,
+    /// Why no bin has come since the last one, as the guard was told; `None` while bins come.
+    silence: Option<Reasons>,
     /// Queue to the guard. When the queue is full, the oldest event is dropped, and the guard answers that bin as if it had never
     /// come.
     events: Queue<SourceEvent>,
@@ -57,8 +55,8 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
         bins: Queue<Bin>,
         counters: Arc<Counters>,
     ) -> Self {
-        let (intake, bin, is_gone, is_refused) = (Intake::default(), Bin::empty(), false, false);
-        SourceLoop { source, fallback, intake, bin, is_gone, is_refused, events, bins, counters }
+        let (intake, bin, silence) = (Intake::default(), Bin::empty(), None);
+        SourceLoop { source, fallback, intake, bin, silence, events, bins, counters }
     }
 
     /// Runs on the source thread until the pipeline stops or the source ends.
@@ -70,19 +68,16 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
     /// allocate, lock or log for a good bin.
     pub fn turn(&mut self) -> bool {
         let received = self.source.receive(&mut self.bin);
-        let is_gone = matches!(received, Received::Gone(_));
-        if is_gone && !self.is_gone {
-            self.counters.overflowed(self.events.push(SourceEvent::PeerGone));
-        }
-        self.is_gone = is_gone || (self.is_gone && received == Received::Nothing);
-        if matches!(received, Received::Refused(_)) && !self.is_refused {
-            self.counters.overflowed(self.events.push(SourceEvent::Refused));
-        }
-        self.is_refused = match received {
-            Received::Refused(_) => true,
-            Received::Nothing => self.is_refused,
-            Received::Bin | Received::Gone(_) | Received::Ended => false,
+        let silence = match received {
+            Received::Gone(_) => Some(Reasons::PEER_GONE),
+            Received::Refused(_) => Some(Reasons::REFUSED),
+            Received::Nothing => self.silence,
+            Received::Bin | Received::Ended => None,
         };
+        if let Some(reason) = silence.filter(|_| silence != self.silence) {
+            self.counters.overflowed(self.events.push(SourceEvent::Silent(reason)));
+        }
+        self.silence = silence;
         match received {
             Received::Bin => self.take_in(),
             Received::Nothing => {}
@@ -235,8 +230,7 @@ impl<P: Publisher> PublishLoop<P> {
         for event in self.events.try_iter() {
             match event {
                 SourceEvent::Arrived(arrival) => self.guard.arrived(arrival),
-                SourceEvent::PeerGone => self.guard.silent_because(Reasons::PEER_GONE),
-                SourceEvent::Refused => self.guard.silent_because(Reasons::REFUSED),
+                SourceEvent::Silent(reason) => self.guard.silent_because(reason),
             }
         }
         if let Some(result) = result {

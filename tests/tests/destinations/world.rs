@@ -4,25 +4,17 @@ use crate::table::{Case, Run};
 use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_replay::nwb;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_tests::{program, random_counts};
+use ndt_tests::{SMALL_FIT, program, random_counts};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-/// A fit of one epoch.
-const SMALL: &str = "\
-[model]
-width = 16
-layers = 1
-feedforward = 16
-[objective]
-redrawn = 0.0
-teacher-weight = 0.0
-[optimiser]
-epochs = 1
-";
+/// The configuration of a fit of one epoch.
+fn one_epoch() -> String {
+    format!("{SMALL_FIT}epochs = 1\n")
+}
 
 /// The inputs, made once: two recordings, a configuration, a bundle and counts.
 static INPUTS: LazyLock<TempDir> = LazyLock::new(|| {
@@ -31,7 +23,7 @@ static INPUTS: LazyLock<TempDir> = LazyLock::new(|| {
     for (name, seed) in [("day1.nwb", 5), ("day2.nwb", 6)] {
         nwb::write(&simulate(&Recipe { trials: 24, units: 12, heldout: 4, seed }), &path(name)).unwrap();
     }
-    std::fs::write(path("small.toml"), SMALL).unwrap();
+    std::fs::write(path("small.toml"), one_epoch()).unwrap();
     let mut fit = Command::new(program("ndt-train"));
     fit.arg("fit").arg("--data").arg(path("day1.nwb")).arg("--config").arg(path("small.toml"));
     let fitted = fit.arg("--out").arg(path("model")).output().unwrap();
@@ -124,7 +116,7 @@ impl World {
 
     fn start(&self, case: &Case, folder: &Path, out: &str, arguments: &[&str]) -> Run {
         let head = format!("data = [\"in/day1.nwb\"]\nout = \"{out}\"\n");
-        let base: String = SMALL
+        let base: String = one_epoch()
             .lines()
             .map(|line| match line.strip_prefix('[') {
                 Some(rest) => format!("[base.{rest}\n"),

@@ -6,8 +6,7 @@ mod pages;
 
 use ndt_protocol::Bundle;
 use ndt_tests::lsl::{Running, Session, bundle, daemon, script, usual_ids};
-use ndt_tests::workspace;
-use std::net::TcpListener;
+use ndt_tests::{free_address, workspace};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -20,12 +19,6 @@ fn model(session: &Session) -> PathBuf {
     let bundle: Bundle = bundle(usual_ids());
     bundle.write(&folder).unwrap();
     folder
-}
-
-/// An address on this machine that nobody uses.
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("tcp://{}", listener.local_addr().unwrap())
 }
 
 /// The daemon's last output: the address as bound.

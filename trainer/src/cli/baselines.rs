@@ -2,11 +2,11 @@
 
 use super::overwrite::Overwrite;
 use super::progress::style;
-use super::say::say;
 use super::{report, rescue};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use ndt_protocol::Bundle;
+use ndt_protocol::terminal::say;
 use ndt_replay::{nwb, stop};
 use ndt_trainer::baselines::gru::GruSettings;
 use ndt_trainer::baselines::runs::{self, Runs};

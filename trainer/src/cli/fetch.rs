@@ -2,10 +2,10 @@
 
 use super::overwrite::Overwrite;
 use super::progress::style;
-use super::say::say;
 use anyhow::Context;
 use clap::Args;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar};
+use ndt_protocol::terminal::say;
 use ndt_trainer::fetch::{self, Event, FetchError, FetchOptions, Fetched, RemoteFile, Set};
 use std::fmt::Write;
 use std::io::IsTerminal;

@@ -3,12 +3,12 @@
 use super::interruption::Interruption;
 use super::overwrite::Overwrite;
 use super::progress::{FitProgress, ProgressForm};
-use super::say::say;
 use super::{report, rescue};
 use anyhow::Context;
 use clap::Args;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::quantity::Quantity;
+use ndt_protocol::terminal::say;
 use ndt_replay::{nwb, stop};
 use ndt_trainer::config::Config;
 use ndt_trainer::data::Dataset;

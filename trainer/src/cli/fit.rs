@@ -7,8 +7,8 @@ pub use options::Fit;
 
 use super::interruption::{Interruption, with_checkpoint};
 use super::progress::FitProgress;
-use super::say::say;
 use super::{report, rescue};
+use ndt_protocol::terminal::say;
 use ndt_replay::stop;
 use ndt_trainer::export;
 use ndt_trainer::recipe::{Prepared, provenance};

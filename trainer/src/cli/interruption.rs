@@ -1,7 +1,7 @@
 //! What ends a fit before its time, Ctrl-C and SIGTERM, and what is kept of the fit then.
 
-use super::say::say;
 use anyhow::anyhow;
+use ndt_protocol::terminal::say;
 use ndt_replay::stop;
 use ndt_trainer::training::FitError;
 use ndt_trainer::training::checkpoint::{self, CheckpointError};

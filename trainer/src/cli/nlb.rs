@@ -1,10 +1,10 @@
 //! `ndt-train nlb`: makes the tensors, submissions and scores of the Neural Latents Benchmark.
 
 use super::overwrite::Overwrite;
-use super::say::say;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use ndt_protocol::Bundle;
+use ndt_protocol::terminal::say;
 use ndt_replay::{h5, nwb};
 use ndt_trainer::nlb::array::Tensor;
 use ndt_trainer::nlb::score::{Scores, score};

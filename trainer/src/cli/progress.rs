@@ -1,7 +1,7 @@
 //! The progress of a fit on standard error: a bar on a terminal, and otherwise a line after each tenth of the way.
 
-use super::say::say;
 use indicatif::{ProgressBar, ProgressStyle};
+use ndt_protocol::terminal::say;
 use ndt_trainer::training::Progress;
 use std::cell::RefCell;
 use std::io::IsTerminal;

@@ -1,10 +1,10 @@
 //! `ndt-train sweep`: runs a sweep, shows it as it goes, and prints its ranking.
 
 use super::progress::style;
-use super::say::say;
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar};
+use ndt_protocol::terminal::say;
 use ndt_replay::stop;
 use ndt_trainer::sweep::claim;
 use ndt_trainer::sweep::local::{self, Local};

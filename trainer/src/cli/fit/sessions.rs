@@ -3,10 +3,10 @@
 use super::options::Fit;
 use crate::cli::interruption::Interruption;
 use crate::cli::progress::FitProgress;
-use crate::cli::say::say;
 use crate::cli::{report, rescue};
 use anyhow::ensure;
 use ndt_protocol::Bundle;
+use ndt_protocol::terminal::say;
 use ndt_replay::session::Session;
 use ndt_trainer::export;
 use ndt_trainer::recipe::provenance;

@@ -1,4 +1,5 @@
-//! Lines for the user. A terminal, a pipe or a log that cannot be written to never ends a command that has work to finish.
+//! Lines for the user of a program, on standard error and standard output. A terminal, a pipe or a log that cannot be written to never
+//! ends a program that has work to finish.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
