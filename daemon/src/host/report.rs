@@ -291,6 +291,16 @@ mod tests {
     }
 
     #[test]
+    fn reordered_bins_and_duplicates_are_each_warned_of() {
+        let mut stats = Stats::default();
+        (stats.decoder.reordered, stats.decoder.duplicates) = (2, 3);
+        let said = Reporter::new("tcp://rig:5570").messages(&stats);
+        let expected =
+            ["2 bins that came after a later one: taken as missing", "3 bins that had come before: dropped"];
+        assert_eq!(said, expected.map(|sentence| Message::Warning(sentence.to_owned())));
+    }
+
+    #[test]
     fn a_value_that_no_count_can_be_is_shown_with_its_place() {
         let mut stats = Stats { last_implausible: Some((12, 4.6e-41)), ..Stats::default() };
         (stats.decoder.implausible, stats.decoder.no_spikes) = (50, 7);

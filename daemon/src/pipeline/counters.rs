@@ -45,12 +45,33 @@ impl Stats {
 
     /// Every counter with its name, as the page `docs/counters.md` explains it. The first seven are those of every summary.
     pub fn named(&self) -> [(&'static str, u64); 19] {
-        let Stats { bins, invalid_bins, empty, decoder, guard, refused, overflowed, .. } = *self;
-        // What is left out above is no count: it says what came last.
-        let Stats { last_refused: _, absence: _, stream: _, channels: _, last_implausible: _, .. } = *self;
-        let DecoderCounters { duplicates, reordered, observed, unbridged, restarts, .. } = decoder;
-        let DecoderCounters { clock_jumps, undescribed, implausible, no_spikes, .. } = decoder;
-        let GuardCounters { estimates: _, late_results, behind, renumbered, skipped } = guard;
+        // Taken apart without a rest, so that a new counter is not forgotten here.
+        let Stats {
+            bins,
+            invalid_bins,
+            empty,
+            decoder,
+            guard: GuardCounters { estimates: _, late_results, behind, renumbered, skipped },
+            refused,
+            overflowed,
+            // These are no counts: they say what came last.
+            last_refused: _,
+            absence: _,
+            stream: _,
+            channels: _,
+            last_implausible: _,
+        } = *self;
+        let DecoderCounters {
+            duplicates,
+            reordered,
+            observed,
+            unbridged,
+            restarts,
+            clock_jumps,
+            undescribed,
+            implausible,
+            no_spikes,
+        } = decoder;
         [
             ("bins", bins),
             ("estimates", self.published()),

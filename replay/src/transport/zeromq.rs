@@ -38,7 +38,7 @@ pub enum ZeromqError {
         error: zeromq::ZmqError,
     },
     /// Something that must stay is at the path of the socket.
-    #[error("expected to bind {address}, found {found}")]
+    #[error("expected to open {address}, found {found}")]
     Occupied {
         /// Address of the socket.
         address: String,
