@@ -23,7 +23,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Print what is in a recording.
-    #[command(after_help = inspect::EXAMPLE)]
+    #[command(after_help = inspect::EXAMPLES)]
     Inspect(inspect::Inspect),
     /// Simulate a session of delayed reaches and write it as NWB. The same seed gives the same data.
     #[command(after_help = simulate::EXAMPLE)]

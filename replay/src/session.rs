@@ -4,6 +4,7 @@
 //! no other.
 
 use ndt_protocol::binner::Binner;
+use ndt_protocol::bundle::origin::RecordingSplits;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -186,6 +187,32 @@ impl Session {
         self.trials.iter().filter(|trial| trial.is_reserved()).count()
     }
 
+    /// Returns the session with the splits that a bundle was fitted with, in place of its own. Pieces, into which a recording of
+    /// too few trials was cut, become its trials.
+    pub fn with_splits(mut self, splits: &RecordingSplits) -> Session {
+        let pieces = splits.train_pieces_s.iter().map(|piece| (piece, "train"));
+        let pieces = pieces.chain(splits.val_pieces_s.iter().map(|piece| (piece, "val")));
+        let mut pieces: Vec<(Interval, &str)> =
+            pieces.map(|(&[start, stop], split)| (Interval { start, stop }, split)).collect();
+        if !pieces.is_empty() {
+            pieces.sort_by(|(a, _), (b, _)| a.start.total_cmp(&b.start));
+            let trial = |(id, (interval, split)): (usize, (Interval, &str))| Trial {
+                id: id as i64,
+                interval,
+                split: Some(split.to_owned()),
+                columns: BTreeMap::new(),
+            };
+            self.trials = pieces.into_iter().enumerate().map(trial).collect();
+            return self;
+        }
+        for trial in &mut self.trials {
+            let of = [("train", &splits.train), ("val", &splits.val), ("test", &splits.test)];
+            let found = of.into_iter().find(|(_, ids)| ids.contains(&trial.id));
+            trial.split = Some(found.map_or("none", |(split, _)| split).to_owned());
+        }
+        self
+    }
+
     /// Returns the bins that lie wholly in observed time, as ranges without a hole. Bin 0 begins at the start of `interval`.
     /// If the recording does not say when it was observed, this is one range of all bins.
     pub fn observed_bins(&self, interval: Interval, binner: Binner) -> Vec<Range<usize>> {
@@ -264,6 +291,22 @@ mod tests {
             trials: splits.iter().enumerate().map(trial).collect(),
             behavior: Vec::new(),
         }
+    }
+
+    #[test]
+    fn splits_of_a_bundle_mark_the_trials_by_their_ids_or_make_trials_of_pieces() {
+        let splits = RecordingSplits { train: vec![0, 3], val: vec![2], test: vec![1], ..Default::default() };
+        let marked = session(&[None; 5]).with_splits(&splits);
+        let found: Vec<&str> = marked.trials.iter().filter_map(|trial| trial.split.as_deref()).collect();
+        assert_eq!(found, ["train", "test", "val", "train", "none"]);
+        let pieces = RecordingSplits {
+            train_pieces_s: vec![[0.0, 1.0], [2.0, 3.5]],
+            val_pieces_s: vec![[1.0, 2.0]],
+            ..Default::default()
+        };
+        let cut = session(&[None]).with_splits(&pieces);
+        let found = cut.trials.iter().map(|trial| (trial.interval.start, trial.split.as_deref()));
+        assert!(found.eq([(0.0, Some("train")), (1.0, Some("val")), (2.0, Some("train"))]));
     }
 
     #[test]

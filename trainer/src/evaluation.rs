@@ -81,6 +81,11 @@ pub fn evaluate(bundle: &Bundle, session: &Session, split: &str) -> Result<Evalu
         return Err(EvaluateError::Linear);
     }
     let session = in_bundle_order(session, &manifest.unit_ids)?;
+    let session = match bundle.origin.splits_of(&session.identifier) {
+        // The recording itself has no such split, but the bundle was fitted to it and knows its trials.
+        Some(splits) if !session.trials.iter().any(|trial| trial.is_in(split)) => session.with_splits(splits),
+        _ => session,
+    };
     let binner = Binner::new(manifest.bin_width_ms)?;
     let (readouts, dims) = (&manifest.readouts, manifest.readout_dims());
     let trials = trials(&session, &session.segments(Some(split))?, binner, readouts);

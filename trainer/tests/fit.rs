@@ -9,7 +9,7 @@ use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_replay::session::{Series, Session};
 use ndt_replay::simulate::simulate;
-use ndt_trainer::config::Config;
+use ndt_trainer::config::{Config, ConfigFile};
 use ndt_trainer::evaluation::{Evaluation, ReadoutR2, evaluate};
 use ndt_trainer::export;
 use ndt_trainer::recipe::Recipe;
@@ -88,10 +88,7 @@ fn configuration() -> Table {
 
 /// Fits with this configuration, as `ndt-train fit` does.
 fn fit(session: &Session, table: &Table) -> Result<(Vec<Progress>, Bundle), Box<dyn Error>> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("fit.toml");
-    std::fs::write(&path, toml::to_string(table)?)?;
-    let recipe = Recipe { config: Some(path), ..Recipe::default() };
+    let recipe = Recipe { config: Some(ConfigFile::of(table.clone())), ..Recipe::default() };
     let prepared = recipe.prepare(std::slice::from_ref(session))?;
     let mut reports = Vec::new();
     let fit = training::fit(&prepared.data, &prepared.config, None, &mut |progress| {

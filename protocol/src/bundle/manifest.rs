@@ -29,7 +29,8 @@ use std::ops::Range;
 /// | 3 | `precisions`: what a smaller number format loses |
 /// | 4 | linear decoders (`linear`), further readouts (`further`), `parent` |
 /// | 5 | one list of `readouts` in place of `velocity` and `further`; `published` |
-pub const FORMAT_VERSION: u32 = 5;
+/// | 6 | files `config.toml`, `splits.toml` and `fit.json` |
+pub const FORMAT_VERSION: u32 = 6;
 
 /// How the model knows the order of bins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,7 +187,7 @@ pub struct Manifest {
     /// Loss in each smaller number format; absent when it was not measured.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub precisions: BTreeMap<Precision, Loss>,
-    /// sha256 of every other file of the bundle, by name.
+    /// sha256 of every other file of the bundle, by name, except `fit.json`.
     pub files: BTreeMap<String, String>,
 }
 

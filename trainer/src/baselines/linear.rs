@@ -5,6 +5,7 @@ use super::smoothing::SmoothingDecoder;
 use super::wiener::Wiener;
 use crate::export::golden::{GOLDEN_BINS, count_max, golden_input};
 use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Readout, Training};
+use ndt_protocol::bundle::origin::Origin;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
@@ -129,6 +130,7 @@ impl LinearFilter {
                 array("missing", &[GOLDEN_BINS], missing),
                 array("readouts", &[GOLDEN_BINS, dims], velocity),
             ]),
+            origin: Origin::default(),
         };
         bundle.check()?;
         Ok(bundle)

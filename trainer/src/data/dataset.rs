@@ -4,6 +4,7 @@ use super::readouts::{self, Readout};
 use super::splits::Splits;
 use super::trial::{Trial, column_means, trials};
 use ndt_protocol::binner::{BinError, Binner};
+use ndt_protocol::bundle::origin::RecordingSplits;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::session::{SelectError, Session};
 
@@ -22,6 +23,8 @@ pub struct Dataset {
     pub train: Vec<Trial>,
     /// Trials to validate on: the best epoch and other settings are chosen by their scores.
     pub val: Vec<Trial>,
+    /// The trials of each recording by their use.
+    pub splits: Vec<RecordingSplits>,
     /// What was decided while the recordings were read, one sentence each.
     pub notes: Vec<String>,
 }
@@ -97,11 +100,12 @@ impl Dataset {
             return Err(DatasetError::NoChannel { units: units.len() });
         }
         let (readouts, mut notes) = readouts::available(sessions, wanted);
-        let (mut train, mut val) = (Vec::new(), Vec::new());
+        let (mut train, mut val, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
         for session in sessions {
             let splits = Splits::of(session, &mut notes)?;
             train.extend(trials(session, &splits.train, binner, &readouts));
             val.extend(trials(session, &splits.val, binner, &readouts));
+            recorded.push(splits.recorded(session));
         }
         for (part, trials) in [("training", &train), ("validation", &val)] {
             if trials.is_empty() {
@@ -109,7 +113,7 @@ impl Dataset {
             }
         }
         let (unit_ids, heldout) = units.into_iter().unzip();
-        Ok(Dataset { unit_ids, heldout, bin_width_ms, readouts, train, val, notes })
+        Ok(Dataset { unit_ids, heldout, bin_width_ms, readouts, train, val, splits: recorded, notes })
     }
 
     /// Columns of the input channels among all units.

@@ -2,6 +2,7 @@
 //!
 //! **A trial of the split `test` or `none` is in neither**, whatever other splits the recording has.
 
+use ndt_protocol::bundle::origin::RecordingSplits;
 use ndt_replay::session::{Interval, SelectError, Session, Trial};
 
 /// In a recording without the splits `train` and `val`, one trial of this many is used for validation.
@@ -50,6 +51,27 @@ impl Splits {
             chosen.map(|(_, interval)| *interval).collect()
         };
         Ok(Splits { train: pick(false), val: pick(true) })
+    }
+
+    /// The splits as a bundle keeps them: trials by their ids, and pieces by their times.
+    pub(super) fn recorded(&self, session: &Session) -> RecordingSplits {
+        let id = |interval: &Interval| {
+            session.trials.iter().find(|trial| trial.interval == *interval).map(|trial| trial.id)
+        };
+        let ids = |intervals: &[Interval]| intervals.iter().filter_map(id).collect();
+        let pieces = |intervals: &[Interval]| {
+            let pieces = intervals.iter().filter(|interval| id(interval).is_none());
+            pieces.map(|piece| [piece.start, piece.stop]).collect()
+        };
+        let test = session.trials.iter().filter(|trial| trial.is_in("test")).map(|trial| trial.id);
+        RecordingSplits {
+            identifier: session.identifier.clone(),
+            train: ids(&self.train),
+            val: ids(&self.val),
+            test: test.collect(),
+            train_pieces_s: pieces(&self.train),
+            val_pieces_s: pieces(&self.val),
+        }
     }
 }
 

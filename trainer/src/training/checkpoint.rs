@@ -8,6 +8,7 @@ use super::early_stopping::Best;
 use super::scores::{Scored, Scores};
 use crate::config::Config;
 use burn::optim::ModuleOptimizer;
+use ndt_protocol::bundle::origin::CurvePoint;
 use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_protocol::destination::{Destination, DestinationError, Form, Kind, other_folder};
 use ndt_protocol::files::{self, FileError};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Version of the folder's files. It rises with every change, added fields included.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 const PROGRESS: &str = "progress.toml";
 const WEIGHTS: &str = "weights.safetensors";
@@ -55,6 +56,8 @@ pub struct Checkpoint {
     /// The rates of each training trial from the generation before, `[T, N]`, so that no teacher need be fitted again; empty
     /// without one.
     pub rates: Vec<Vec<f32>>,
+    /// The learning curve so far, teachers included.
+    pub curve: Vec<CurvePoint>,
 }
 
 /// Why a checkpoint cannot be written or resumed.
@@ -104,6 +107,7 @@ struct Progress {
     /// Fingerprint of the dataset.
     data: String,
     config: Config,
+    curve: Vec<CurvePoint>,
 }
 
 impl Checkpoint {
@@ -128,6 +132,7 @@ impl Checkpoint {
             best_velocity_r2: self.best.kept.scores.velocity_r2,
             data: data.to_owned(),
             config: config.clone(),
+            curve: self.curve.clone(),
         };
         let damaged = |found: String| CheckpointError::Damaged { file: folder.to_owned(), found };
         let progress = toml::to_string(&progress).map_err(|error| damaged(error.to_string()))?;
@@ -192,8 +197,8 @@ impl Checkpoint {
         let rates = array(TEACHER)?.into_values().map(|(_, rates)| rates).collect();
         let state = burn::tensor::Bytes::from_bytes_vec(bytes(OPTIMISER)?);
         let optimiser = optimiser.from_bytes(state).map_err(|error| damaged(OPTIMISER, error.to_string()))?;
-        let Progress { generation, epoch, .. } = progress;
-        Ok(Some((Checkpoint { generation, epoch, weights, best, rates }, optimiser)))
+        let Progress { generation, epoch, curve, .. } = progress;
+        Ok(Some((Checkpoint { generation, epoch, weights, best, rates, curve }, optimiser)))
     }
 }
 

@@ -9,6 +9,7 @@ use super::validation::validate;
 use crate::config::Config;
 use crate::model::NeuralDataTransformer;
 use burn::optim::ModuleOptimizer;
+use ndt_protocol::bundle::origin::CurvePoint;
 
 /// The state from which a fit starts.
 pub(super) struct Start {
@@ -42,7 +43,8 @@ pub(super) struct Keep<'a> {
     pub(super) config: &'a Config,
 }
 
-/// Runs epochs to the last one, or until there has been no better score for the configured patience; returns the best.
+/// Runs epochs to the last one, or until there has been no better score for the configured patience; returns the best, and
+/// adds each epoch to the learning curve.
 ///
 /// Checkpoints are written now and then and after the last epoch. One that cannot be written is reported to `watch`, and the fit
 /// goes on: a full disk must not cost more than the checkpoint.
@@ -54,6 +56,7 @@ pub(super) fn run(
     trainer: &mut Trainer,
     start: Start,
     keep: Option<Keep>,
+    curve: &mut Vec<CurvePoint>,
     watch: &mut Watch,
 ) -> Result<Best<Scored>, FitError> {
     let optimiser = &trainer.config.optimiser;
@@ -73,12 +76,13 @@ pub(super) fn run(
         let Some(best) = stopping.best() else { return Err(FitError::NoSpikes) };
         let progress =
             Progress { generation, epoch, epochs, loss, scores, best: best.score, unkept: unkept.clone() };
+        curve.push(progress.point());
         let stops = watch(&progress).is_break();
         let is_last = epoch == epochs || stopping.is_over(epoch);
         let is_due =
             |keep: &Keep| stops || is_last || epoch.is_multiple_of(keep.checkpoints.every_epochs.max(1));
         if let Some(keep) = keep.filter(is_due) {
-            unkept = match write(trainer, keep, generation, epoch, best.clone()) {
+            unkept = match write(trainer, keep, generation, epoch, best.clone(), curve) {
                 Ok(()) => None,
                 Err(error) if stops => return Err(error.into()),
                 Err(error) => Some(error.to_string()),
@@ -97,9 +101,11 @@ fn write(
     generation: usize,
     epoch: usize,
     best: Best<Scored>,
+    curve: &[CurvePoint],
 ) -> Result<(), CheckpointError> {
     let rates = trainer.data.train.iter().map(|trial| trial.rates.clone()).collect();
-    let checkpoint = Checkpoint { generation, epoch, weights: trainer.model.tensors(), best, rates };
+    let curve = curve.to_vec();
+    let checkpoint = Checkpoint { generation, epoch, weights: trainer.model.tensors(), best, rates, curve };
     let fingerprint = trainer.data.fingerprint();
     checkpoint.write(&keep.checkpoints.folder, &trainer.optimiser, keep.config, &fingerprint)
 }

@@ -44,14 +44,18 @@ pub fn fit_on(
         Some(kept) if kept.0.generation > 0 => (Some(kept), None),
         kept => (None, kept),
     };
+    let earlier = kept.as_ref().or(of_teacher.as_ref());
+    let mut curve = earlier.map_or_else(Vec::new, |(checkpoint, _)| checkpoint.curve.clone());
     let data = &match &kept {
         Some((checkpoint, _)) => teacher::with_rates(data, &checkpoint.rates),
-        None => teacher::taught(compute, data, config, Resumed { keep, from: of_teacher }, watch)?,
+        None => {
+            teacher::taught(compute, data, config, Resumed { keep, from: of_teacher }, &mut curve, watch)?
+        }
     };
     let mut trainer = Trainer::new(data, config, shape, compute);
     let start = Start::of(&mut trainer, 0, kept);
-    let best = epochs::run(&mut trainer, start, keep, watch)?;
-    Ok(Fit::new(best.kept, best.epoch, shape, trainer.scales, data, config.readouts.refit))
+    let best = epochs::run(&mut trainer, start, keep, &mut curve, watch)?;
+    Ok(Fit::new(best.kept, best.epoch, shape, trainer.scales, data, config.readouts.refit, curve))
 }
 
 /// The checkpoint to resume from, with the optimiser's state; `None` to begin anew.

@@ -29,6 +29,7 @@ pub fn fit_sessions(data: &[Dataset], config: &Config, watch: &mut Watch) -> Res
     let mut body = Body { model: first.model.clone(), optimiser: first.optimiser.clone() };
     let epochs = config.optimiser.epochs;
     let mut stopping = EarlyStopping::new(config.optimiser.patience_epochs, None);
+    let mut curve = Vec::new();
     for epoch in 1..=epochs {
         let loss = body.epoch(&mut trainers, epoch - 1);
         if !loss.is_finite() {
@@ -43,6 +44,7 @@ pub fn fit_sessions(data: &[Dataset], config: &Config, watch: &mut Watch) -> Res
         stopping.offer(epoch, mean.bits_per_spike, || scored(&trainers, &scores));
         let best = stopping.best().map_or(f64::NAN, |best| best.score);
         let progress = Progress { generation: 0, epoch, epochs, loss, scores: mean, best, unkept: None };
+        curve.push(progress.point());
         if watch(&progress).is_break() {
             return Err(FitError::Stopped { epoch });
         }
@@ -52,7 +54,8 @@ pub fn fit_sessions(data: &[Dataset], config: &Config, watch: &mut Watch) -> Res
     }
     let best = stopping.into_best().ok_or(FitError::NoSpikes)?;
     let fits = trainers.into_iter().zip(best.kept).map(|(trainer, scored)| {
-        Fit::new(scored, best.epoch, trainer.shape, trainer.scales, trainer.data, config.readouts.refit)
+        let Trainer { shape, scales, data, .. } = trainer;
+        Fit::new(scored, best.epoch, shape, scales, data, config.readouts.refit, curve.clone())
     });
     Ok(fits.collect())
 }
