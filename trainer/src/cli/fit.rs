@@ -18,7 +18,7 @@ use ndt_trainer::training::{self, checkpoint};
 pub const HELP: &str = "\
 Options override the configuration file, and the file overrides the defaults, which follow from the data or are the preset's.
 
-Checkpoints are written to OUT.checkpoint and removed when the bundle is written; separate sessions have none. Ctrl-C and
+Checkpoints are written to OUT.checkpoint and removed when the bundle, or each bundle, is written. Ctrl-C and
 SIGTERM stop the fit after its epoch, with a checkpoint, and end it at once when they come twice. A closed terminal does not end
 it. If the bundle cannot be written in the end, the message says where it is instead.
 

@@ -11,6 +11,9 @@ use crate::model::NeuralDataTransformer;
 use burn::optim::ModuleOptimizer;
 use ndt_protocol::bundle::origin::CurvePoint;
 
+/// A checkpoint that a fit goes on from, with the state of each model's optimiser.
+pub(super) type Kept = (Checkpoint, Vec<ModuleOptimizer>);
+
 /// The state from which a fit starts.
 pub(super) struct Start {
     /// Number of epochs that were done before this start.
@@ -23,16 +26,17 @@ pub(super) struct Start {
 
 impl Start {
     /// The start of a fit of this generation: anew, or from a checkpoint, whose weights and optimiser `trainer` takes over.
-    pub(super) fn of(
-        trainer: &mut Trainer,
-        generation: usize,
-        kept: Option<(Checkpoint, ModuleOptimizer)>,
-    ) -> Start {
-        let Some((checkpoint, optimiser)) = kept else { return Start { epoch: 0, best: None, generation } };
-        trainer.optimiser = optimiser;
-        trainer.model =
-            NeuralDataTransformer::from_tensors(&trainer.shape, &checkpoint.weights, &trainer.device);
-        Start { epoch: checkpoint.epoch, best: Some(checkpoint.best), generation }
+    pub(super) fn of(trainer: &mut Trainer, generation: usize, kept: Option<Kept>) -> Start {
+        let anew = Start { epoch: 0, best: None, generation };
+        let Some((checkpoint, optimisers)) = kept else { return anew };
+        let Checkpoint { epoch, weights, best: Best { epoch: best_epoch, score, kept }, .. } = checkpoint;
+        // A checkpoint has at least one model, and as many optimisers.
+        for (weights, optimiser) in weights.iter().zip(optimisers).take(1) {
+            trainer.optimiser = optimiser;
+            trainer.model = NeuralDataTransformer::from_tensors(&trainer.shape, weights, &trainer.device);
+        }
+        let best = kept.into_iter().next().map(|kept| Best { epoch: best_epoch, score, kept });
+        Start { epoch, best, generation }
     }
 }
 
@@ -105,7 +109,10 @@ fn write(
 ) -> Result<(), CheckpointError> {
     let rates = trainer.data.train.iter().map(|trial| trial.rates.clone()).collect();
     let curve = curve.to_vec();
-    let checkpoint = Checkpoint { generation, epoch, weights: trainer.model.tensors(), best, rates, curve };
+    let Best { epoch: best_epoch, score, kept } = best;
+    let best = Best { epoch: best_epoch, score, kept: vec![kept] };
+    let checkpoint =
+        Checkpoint { generation, epoch, weights: vec![trainer.model.tensors()], best, rates, curve };
     let fingerprint = trainer.data.fingerprint();
-    checkpoint.write(&keep.checkpoints.folder, &trainer.optimiser, keep.config, &fingerprint)
+    checkpoint.write(&keep.checkpoints.folder, &[&trainer.optimiser], keep.config, &fingerprint)
 }

@@ -2,10 +2,12 @@
 
 use ndt_protocol::bundle::origin::CurvePoint;
 use ndt_protocol::bundle::tensors::Tensors;
+use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
 /// Scores on the validation trials.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Scores {
     /// Co-smoothing: bits/spike of the held-out units. Without held-out units, bits/spike of counts that a fixed mask
     /// hides.

@@ -5,9 +5,8 @@
 //! that the few trials of a session become many, and the rates can be targets beside the recorded counts
 //! (distillation). A second generation is fitted as the student is, on inputs that the first generation has redrawn.
 
-use super::checkpoint::Checkpoint;
 use super::device::ComputeDevice;
-use super::epochs::{self, Keep, Start};
+use super::epochs::{self, Keep, Kept, Start};
 use super::fitted::FitError;
 use super::scores::Watch;
 use super::trainer::{Trainer, shape};
@@ -15,14 +14,13 @@ use crate::config::Config;
 use crate::data::{Dataset, Trial};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::objective::batch::{Batch, values};
-use burn::optim::ModuleOptimizer;
 use ndt_protocol::bundle::origin::CurvePoint;
 
 /// Where the fit of teachers keeps its checkpoints, and the one that it goes on from.
 #[derive(Default)]
 pub(super) struct Resumed<'a> {
     pub(super) keep: Option<Keep<'a>>,
-    pub(super) from: Option<(Checkpoint, ModuleOptimizer)>,
+    pub(super) from: Option<Kept>,
 }
 
 /// The data with the expected counts of the last generation of teachers in [`Trial::rates`]; unchanged where no objective
@@ -79,7 +77,7 @@ fn rates_resumed(
     let mut data = data.clone();
     let mut answers = Vec::new();
     for (generation, epochs) in config.teacher.epochs.iter().enumerate() {
-        let is_earlier = |(checkpoint, _): &(Checkpoint, _)| generation + 1 < checkpoint.generation;
+        let is_earlier = |(checkpoint, _): &Kept| generation + 1 < checkpoint.generation;
         if from.as_ref().is_some_and(is_earlier) {
             continue;
         }

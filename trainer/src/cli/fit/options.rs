@@ -145,15 +145,20 @@ impl Fit {
     /// Checks that the bundle and its checkpoints may be written; returns the bundle's destination.
     pub fn check_destinations(&self) -> anyhow::Result<Destination> {
         let bundle = self.overwrite.check(self.out(), Bundle::kind(self.out()), self.inputs())?;
+        self.check_checkpoints().map(|()| bundle)
+    }
+
+    /// Checks that the checkpoints may be written.
+    pub fn check_checkpoints(&self) -> anyhow::Result<()> {
         let Checkpoints { folder, resume, .. } = self.checkpoints();
         let overwrite = resume || self.overwrite.is_given();
         match Destination::check(&folder, checkpoint::KIND, overwrite, self.inputs()) {
             Err(error @ DestinationError::Exists { .. }) => Err(anyhow!("{error}, --resume goes on from it")),
-            checked => Ok(checked.map(|_| bundle)?),
+            checked => Ok(checked.map(drop)?),
         }
     }
 
-    /// The checkpoints of the fit, beside its bundle.
+    /// The checkpoints of the fit, beside its bundle or the folder of its bundles.
     pub fn checkpoints(&self) -> Checkpoints {
         let mut folder = self.out().as_os_str().to_owned();
         folder.push(".checkpoint");
