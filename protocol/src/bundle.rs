@@ -211,6 +211,24 @@ impl Bundle {
         self.golden.get("missing").map_or(0, |(shape, _)| shape.iter().product())
     }
 
+    /// Mean count of each channel in the golden stream, spikes per bin `[C]`, which is about its mean in training. Missing bins are
+    /// left out. Empty without golden counts.
+    pub fn mean_counts(&self) -> Vec<f64> {
+        let (Some((_, counts)), Some((_, missing))) = (self.golden.get("counts"), self.golden.get("missing"))
+        else {
+            return Vec::new();
+        };
+        let channels = self.manifest.channels();
+        let (mut sums, mut bins) = (vec![0.0; channels], 0.0);
+        let rows = counts.chunks_exact(channels.max(1)).zip(missing).filter(|(_, missing)| **missing == 0.0);
+        for (row, _) in rows {
+            sums.iter_mut().zip(row).for_each(|(sum, count)| *sum += f64::from(*count));
+            bins += 1.0;
+        }
+        sums.iter_mut().for_each(|sum| *sum /= f64::max(bins, 1.0));
+        sums
+    }
+
     fn golden_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let bins = self.golden_bins();
         let mut shapes = vec![

@@ -5,6 +5,7 @@
 
 use super::quantity::Quantity;
 use crate::bundle::precision::{Loss, Precision};
+use crate::count::CountRange;
 use crate::limits::{
     CHANNELS_MAX, COUNT_MAX, LAG_MS_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
     WINDOW_BINS_MAX, range_problem,
@@ -200,6 +201,11 @@ impl Manifest {
     /// Number of output units.
     pub fn units(&self) -> usize {
         self.unit_ids.len()
+    }
+
+    /// The values that are counts for this model.
+    pub fn count_range(&self) -> CountRange {
+        CountRange::new(self.count_max, self.bin_width_ms)
     }
 
     /// The velocity that is published; `None` in a model of rates alone.
