@@ -1,4 +1,4 @@
-//! `ndt-replay inspect`: prints what is in a recording.
+//! `ndt-replay inspect`: prints what is in a recording, what a fit would decode from it, and what is odd about it.
 
 use super::print;
 use clap::Args;
@@ -17,6 +17,6 @@ pub struct Inspect {
 }
 
 pub fn inspect(options: &Inspect) -> anyhow::Result<()> {
-    let summary = summarize(&nwb::read(&options.file)?);
+    let summary = summarize(&nwb::read(&options.file)?).with_tables(nwb::tables(&options.file)?);
     if options.json { print(&serde_json::to_string_pretty(&summary)?) } else { print(&summary) }
 }
