@@ -401,9 +401,17 @@ fn a_readout_has_the_unit_of_a_quantity_and_the_published_one_is_a_velocity() {
         "expected the index of the published readout from 0 to 2, found 3",
     );
     check(
-        &|manifest| manifest.readouts[1].unit = "pixels".into(),
-        "expected hand_pos in the unit of a quantity (m/s, ",
+        &|manifest| manifest.readouts[1].unit = "N".into(),
+        "expected hand_pos in the unit of its quantity, or in one that belongs to none of m/s, m/s^2, m, N, found \"N\"",
     );
+    let mut in_pixels = several_readouts();
+    in_pixels
+        .manifest
+        .readouts
+        .iter_mut()
+        .for_each(|readout| readout.unit = format!("pixels of {}", readout.unit));
+    in_pixels.check().unwrap();
+    assert_eq!(in_pixels.reading(0.0).unwrap().manifest.velocity().unwrap().unit, "pixels of m/s");
     check(
         &|manifest| manifest.readouts[1].dims = 4,
         "expected a number of components of hand_pos from 1 to 3, found 4",

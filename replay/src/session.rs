@@ -61,6 +61,8 @@ pub struct Series {
     pub name: String,
     /// Unit of the values: `m` or `m/s`, or the recorded unit where no conversion into SI is known.
     pub unit: String,
+    /// Unit from which the values were converted, such as `cm/s`; `None` if they are in the recorded unit.
+    pub converted_from: Option<String>,
     /// Number of values in one sample.
     pub dims: usize,
     /// Time of each sample, in seconds, ascending.
@@ -107,8 +109,8 @@ impl Trial {
         self.split.as_deref().is_some_and(|found| found.trim().eq_ignore_ascii_case(split))
     }
 
-    /// Whether the trial is kept for a final test, so that no model may be fitted to it or chosen by it.
-    fn is_reserved(&self) -> bool {
+    /// Whether the trial is kept for a final test (split `test` or `none`), so that no model may be fitted to it or chosen by it.
+    pub fn is_reserved(&self) -> bool {
         self.is_in("test") || self.is_in("none")
     }
 }
@@ -143,7 +145,8 @@ impl Session {
         names
     }
 
-    /// Returns the intervals to bin, one for each trial of `split`, in table order.
+    /// Returns the intervals to bin, one for each trial of `split`, in table order. `all` stands for all trials, unless a split
+    /// has that name.
     ///
     /// If `split` is `None`, these are the trials that a model may be fitted to: all except those of the splits `test` and
     /// `none`, whose number is [`Session::reserved_trials`]. Without trials, the intervals are those in which the units were
@@ -162,6 +165,9 @@ impl Session {
         };
         let chosen = self.trials.iter().filter(|trial| trial.is_in(asked));
         let chosen: Vec<Interval> = chosen.map(|trial| trial.interval).collect();
+        if chosen.is_empty() && asked.eq_ignore_ascii_case("all") {
+            return Ok(self.every_segment());
+        }
         if chosen.is_empty() {
             let found = self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
             let found = if found.is_empty() { "(none)".to_owned() } else { found };
@@ -245,6 +251,13 @@ impl Session {
     }
 }
 
+impl Interval {
+    /// Time that this interval and another one have in common, in seconds; 0 if they are apart.
+    pub fn overlap_s(&self, other: &Interval) -> f64 {
+        (self.stop.min(other.stop) - self.start.max(other.start)).max(0.0)
+    }
+}
+
 impl Series {
     /// Returns the value at time `t` (in seconds), interpolated linearly between the two samples around it. Returns `None`
     /// outside of the series, between samples that are more than `gap_s` seconds apart, and next to a NaN.
@@ -321,5 +334,18 @@ mod tests {
         let unmarked = session(&[None, None]);
         assert_eq!((starts(&unmarked, None), unmarked.reserved_trials()), (vec![0.0, 1.0], 0));
         assert_eq!(session(&[Some("test")]).segments(None), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn all_stands_for_every_trial_unless_a_split_has_that_name() {
+        let count = |session: &Session, split| session.segments(Some(split)).map(|found| found.len());
+        let marked = session(&[Some("Train"), Some("Test"), None]);
+        assert_eq!(
+            [count(&marked, "all"), count(&marked, "train"), count(&marked, "test")],
+            [Ok(3), Ok(1), Ok(1)]
+        );
+        assert_eq!(count(&session(&[Some("All"), None]), "all"), Ok(1));
+        let error = marked.segments(Some("none")).unwrap_err().to_string();
+        assert_eq!(error, "expected one of the splits \"Train\", \"Test\", got \"none\"");
     }
 }

@@ -156,7 +156,7 @@ fn every_score_of_an_evaluation_stands_in_the_manifest() {
     let (_, bundle) = fit(&session, &configuration()).unwrap();
     // Taken apart, so that a new score does not compile before it is decided whether a manifest has it. What was scored is no
     // score.
-    let Evaluation { split: _, trials: _, bins: _, co_bps, readouts } =
+    let Evaluation { split: _, trials: _, bins: _, co_bps, readouts, notes: _ } =
         evaluate(&bundle, &session, "val").unwrap();
     let stands = |name: &str, score: Option<f64>| {
         let found = bundle.manifest.scores.get(name).copied();
@@ -168,7 +168,7 @@ fn every_score_of_an_evaluation_stands_in_the_manifest() {
     };
     stands("co-bps", co_bps);
     // The axes of a readout are not in the manifest: their mean is what bundles are compared by.
-    for ReadoutR2 { series, lag_ms, r2: _, mean } in readouts {
+    for ReadoutR2 { series, lag_ms, unit: _, r2: _, mean } in readouts {
         stands(&format!("{}-{lag_ms}-ms-r2", series.replace('_', "-")), mean);
     }
 }

@@ -100,7 +100,8 @@ pub struct Linear {
 pub struct Readout {
     /// Number of components (2: x and y).
     pub dims: usize,
-    /// Unit of the readout's [`Quantity`], e.g. `m/s`.
+    /// Unit of the values: that of the readout's [`Quantity`], e.g. `m/s`, or the recorded one where no conversion into it is
+    /// known, e.g. `pixels/s`.
     pub unit: String,
     /// Lag: the readout is for the bin's centre plus this, ms. Positive: ahead of the spikes.
     pub lag_ms: f64,
@@ -363,8 +364,10 @@ impl Manifest {
                 let mut units = Quantity::ALL.map(Quantity::unit).to_vec();
                 units.dedup();
                 let units = units.join(", ");
-                problems
-                    .push(format!("expected {series} in the unit of a quantity ({units}), found \"{unit}\""));
+                problems.push(format!(
+                    "expected {series} in the unit of its quantity, or in one that belongs to none of {units}, found \
+                     \"{unit}\""
+                ));
             }
         }
         if let Some(Readout { unit, series, .. }) =

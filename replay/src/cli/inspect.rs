@@ -1,4 +1,5 @@
-//! `ndt-replay inspect`: prints what is in a recording, or in a bundle.
+//! `ndt-replay inspect`: prints what is in a recording, what a fit would decode from it, and what is odd about it; or what is in a
+//! bundle.
 
 use super::print;
 use anyhow::Context;
@@ -31,7 +32,7 @@ pub fn inspect(options: &Inspect) -> anyhow::Result<()> {
         return printed(&bundle.description(), options.json);
     }
     let Some(file) = &options.file else { return Ok(()) };
-    printed(&summarize(&nwb::read(file)?), options.json)
+    printed(&summarize(&nwb::read(file)?).with_tables(nwb::tables(file)?), options.json)
 }
 
 fn printed(report: &(impl serde::Serialize + std::fmt::Display), json: bool) -> anyhow::Result<()> {

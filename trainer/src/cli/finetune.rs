@@ -12,10 +12,12 @@ use ndt_protocol::terminal::say;
 use ndt_replay::{nwb, stop};
 use ndt_trainer::config::ConfigFile;
 use ndt_trainer::data::Dataset;
+use ndt_trainer::evaluation::drift;
 use ndt_trainer::export;
 use ndt_trainer::recipe::defaults::Kind;
 use ndt_trainer::recipe::{Recipe, provenance, record};
 use ndt_trainer::training::finetune::{self, FinetuneOptions};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub const HELP: &str = "\
@@ -92,6 +94,12 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
         data.units(),
         data.train.len()
     ));
+    let channels = data.channels().zip(data.mean_counts_of_channels());
+    let means: BTreeMap<i64, f64> = channels.map(|(unit, mean)| (data.unit_ids[unit], mean)).collect();
+    let means: Option<Vec<f64>> = manifest.channel_ids.iter().map(|id| means.get(id).copied()).collect();
+    if let Some(seen) = means.and_then(|means| drift::other_rates(&parent, &means)) {
+        say(format_args!("note: {seen}: their weights are kept by id and fitted further"));
+    }
     let options = FinetuneOptions { freeze_body: command.interface_only, epochs: command.epochs };
     let progress = FitProgress::new(0, ProgressForm::Text);
     let interruption = Interruption::expected()?;
