@@ -124,6 +124,7 @@ impl Tally {
             Series {
                 name: TRUTH_SERIES.to_owned(),
                 unit: "m/s".to_owned(),
+                converted_from: None,
                 dims: velocity.len(),
                 timestamps: Vec::new(),
                 data: Vec::new(),
@@ -233,6 +234,7 @@ mod tests {
         let truth = Series {
             name: TRUTH_SERIES.to_owned(),
             unit: "m/s".to_owned(),
+            converted_from: None,
             dims: 2,
             timestamps: vec![0.0, 1.0, 2.0, 3.0],
             data: vec![0.0, 1.0, 2.0, 1.0, 4.0, 4.0, f64::NAN, 0.0],

@@ -1,6 +1,7 @@
 //! The guides of `daemon/docs` and `trainer/docs`: the programs that they show are run against a daemon, and what the
 //! [`pages`] say can be followed. What a reader can choose is [`named`] where he looks for it.
 
+mod connect;
 mod named;
 mod pages;
 
@@ -15,10 +16,15 @@ const NEVER_STALE: u64 = 200;
 
 /// A bundle folder of random weights in the session's folder.
 fn model(session: &Session) -> PathBuf {
+    model_of(session, usual_ids()).0
+}
+
+/// The same with these channels, and the bundle itself.
+fn model_of(session: &Session, channel_ids: Vec<i64>) -> (PathBuf, Bundle) {
     let folder = session.folder().join("model");
-    let bundle: Bundle = bundle(usual_ids());
+    let bundle = bundle(channel_ids);
     bundle.write(&folder).unwrap();
-    folder
+    (folder, bundle)
 }
 
 /// The daemon's last output: the address as bound.

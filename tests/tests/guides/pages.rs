@@ -31,13 +31,13 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
 }
 
 /// A fenced block: the line above it, its language and its text.
-struct Block<'a> {
-    above: &'a str,
+pub struct Block<'a> {
+    pub above: &'a str,
     language: &'a str,
-    text: String,
+    pub text: String,
 }
 
-fn blocks(page: &str) -> Vec<Block<'_>> {
+pub fn blocks(page: &str) -> Vec<Block<'_>> {
     let (mut blocks, mut above, mut inside) = (Vec::new(), "", None::<Block<'_>>);
     for line in page.lines() {
         match (line.strip_prefix("```"), inside.take()) {
