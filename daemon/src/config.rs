@@ -8,6 +8,7 @@ use crate::guard::GuardSettings;
 use crate::guard::policy::{Fade, Policy, VelocityLimits};
 use crate::host::realtime;
 use crate::transport::lsl::LslSettings;
+use crate::transport::zeromq::ipc::IpcSettings;
 use ndt_protocol::Manifest;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::endpoint::{Endpoint, Input, Output, SocketAddress};
@@ -65,6 +66,8 @@ pub struct Config {
     pub onnxruntime_library: Option<PathBuf>,
     /// Settings of ONNX Runtime.
     pub onnx: engine::onnx::OnnxSettings,
+    /// Mode and group of the `ipc://` sockets that the daemon binds.
+    pub ipc: IpcSettings,
     /// Settings of Lab Streaming Layer, for endpoints that begin with `lsl`.
     pub lsl: LslSettings,
     /// Settings that the real-time threads ask the system for.
@@ -119,6 +122,7 @@ impl Default for Config {
             mask_channels: Vec::new(),
             onnxruntime_library: None,
             onnx: engine::onnx::OnnxSettings::default(),
+            ipc: IpcSettings::default(),
             lsl: LslSettings::default(),
             realtime: realtime::RealtimeSettings::default(),
             log: "info".to_owned(),
@@ -178,6 +182,7 @@ impl Config {
             problems.push(format!("expected a log filter such as \"info\", found \"{}\": {error}", self.log));
         }
         problems.extend(self.onnx.problems());
+        problems.extend(self.ipc.problems());
         problems.extend(self.lsl.problems());
         problems.extend(self.realtime.problems());
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
