@@ -3,6 +3,7 @@
 
 mod connect;
 mod graphs;
+mod model;
 mod named;
 mod pages;
 
