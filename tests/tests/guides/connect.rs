@@ -1,13 +1,13 @@
 //! The programs of `daemon/docs/connect-your-rig.md`, written to files and run as they stand in the page.
 
-use crate::pages::blocks;
+use crate::pages::saved_from;
 use crate::{model_of, output};
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_tests::lsl::{Running, Session, daemon};
-use ndt_tests::{free_address, python, workspace};
+use ndt_tests::{free_address, python};
 use std::path::PathBuf;
 
 /// Channels of the page's rigs: their ids are 1 to 96.
@@ -30,16 +30,11 @@ struct Line {
     velocity: Vec<f32>,
 }
 
-/// Writes a program of the page to a file in the session's folder. The line above its block names the file.
+/// Writes a program of the page to a file in the session's folder.
 fn saved(session: &Session, name: &str) -> PathBuf {
-    let page = std::fs::read_to_string(workspace().join("daemon/docs/connect-your-rig.md")).unwrap();
-    let blocks = blocks(&page);
-    let named = blocks.iter().find(|block| block.above.contains(&format!("Save this as `{name}`")));
-    let program =
-        &named.unwrap_or_else(|| panic!("expected a block for {name} in the page, found none")).text;
-    assert!(program.lines().count() <= 30, "{name} has {} lines", program.lines().count());
-    let path = session.folder().join(name);
-    std::fs::write(&path, program).unwrap();
+    let path = saved_from("daemon/docs/connect-your-rig.md", name, session.folder());
+    let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+    assert!(lines <= 30, "{name} has {lines} lines");
     path
 }
 
