@@ -12,6 +12,7 @@ use crate::training::sessions::same_readouts;
 use defaults::Kind;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::{self, BundleError};
+use ndt_replay::inspect::findings::same_twice;
 use ndt_replay::session::Session;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +94,9 @@ impl Recipe {
         config.objective.forward_bins = 0;
         let wanted = config.readouts.wanted();
         let dataset = |session| Dataset::reading(std::slice::from_ref(session), self.bin_width_ms, &wanted);
+        if let Some((first, second)) = same_twice(sessions) {
+            return Err(DatasetError::Twice { first, second }.into());
+        }
         let mut data = sessions.iter().map(dataset).collect::<Result<Vec<_>, _>>()?;
         same_readouts(&mut data);
         Ok((data, config))
