@@ -4,11 +4,14 @@
 //! longer than the bundle allows. A bin whose deadline has passed while newer bins wait gives none: it enters the state of the
 //! model only, and the guard has answered it. Every published number is finite.
 
+mod silence;
+
 use crate::engine::{Engine, Input, Output};
 use crate::input::clock::SourceClock;
 use ndt_protocol::bundle::folded;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
+use silence::Silence;
 
 /// What the decoder has counted since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +30,10 @@ pub struct DecoderCounters {
     pub clock_jumps: u64,
     /// Bins of a source that had not described its channels.
     pub undescribed: u64,
+    /// Bins with a value that no spike count can be.
+    pub implausible: u64,
+    /// Bins within a silence of all channels, from its first second on.
+    pub no_spikes: u64,
 }
 
 /// A model and its position in the stream of bins. Owned by the decode thread.
@@ -35,6 +42,7 @@ pub struct Decoder {
     output: Output,
     estimate: Estimate,
     clock: SourceClock,
+    silence: Silence,
     /// 0 for each masked channel and 1 for each other; empty if no channel is masked.
     mask: Vec<f32>,
     /// Value that replaces the count of a channel without one; empty if that is 0 for all channels.
@@ -96,6 +104,7 @@ impl Decoder {
             output: Output::for_bundle(bundle),
             estimate,
             clock: SourceClock::new(bin_width_ns),
+            silence: Silence::new(bundle),
             masked: vec![0.0; manifest.channels()],
             mask,
             absent,
@@ -136,6 +145,7 @@ impl Decoder {
                 reasons = Reasons::SOURCE_RESTART;
                 self.reset();
                 self.clock.forget();
+                self.silence.forget();
             }
             None => {}
         }
@@ -150,14 +160,7 @@ impl Decoder {
         };
         self.came = u32::try_from(rise).ok().and_then(|rise| self.came.checked_shl(rise)).unwrap_or(0) | 1;
         self.expected = Some((bin.stream, bin.seq.saturating_add(1)));
-        reasons = reasons.with(self.read_clock(bin));
-        if bin.invalid_channels() > 0 {
-            reasons = reasons.with(Reasons::INVALID_CHANNELS);
-        }
-        if bin.undescribed {
-            self.counters.undescribed += 1;
-            reasons = reasons.with(Reasons::UNDESCRIBED);
-        }
+        reasons = reasons.with(self.read_clock(bin)).with(self.read_counts(bin));
         self.step(bin, Step { back: 0, missing: bin.is_missing(), reasons, too_late }, emit);
     }
 
@@ -188,6 +191,32 @@ impl Decoder {
         } else {
             Reasons::default()
         }
+    }
+
+    /// Returns what is to be said of the counts of a bin, and counts it.
+    fn read_counts(&mut self, bin: &Bin) -> Reasons {
+        let mut reasons = Reasons::default();
+        if bin.invalid_channels() > 0 {
+            reasons = reasons.with(Reasons::INVALID_CHANNELS);
+        }
+        if bin.undescribed {
+            self.counters.undescribed += 1;
+            reasons = reasons.with(Reasons::UNDESCRIBED);
+        }
+        let is_used = |channel: usize| self.mask.get(channel) != Some(&0.0);
+        if !bin.implausible.is_none()
+            && (0..bin.channels()).any(|channel| bin.implausible.has(channel) && is_used(channel))
+        {
+            self.counters.implausible += 1;
+            // Whether there are spikes in such bytes is not known.
+            self.silence.forget();
+            return reasons.with(Reasons::IMPLAUSIBLE_COUNTS);
+        }
+        if self.silence.takes_in(bin, is_used) {
+            self.counters.no_spikes += 1;
+            reasons = reasons.with(Reasons::NO_SPIKES);
+        }
+        reasons
     }
 
     /// Decodes the `missing` bins before `bin` as masked bins, or resets the state if they are too many.
@@ -243,17 +272,18 @@ impl Decoder {
             Quality::Fault
         } else {
             self.take_output();
-            if step.missing {
+            let is_implausible = reasons.contains(Reasons::IMPLAUSIBLE_COUNTS);
+            if step.missing && !is_implausible {
                 reasons = reasons.with(Reasons::MISSING_BIN);
             }
             let is_short = self.history < self.warmup_bins;
             if is_short {
                 reasons = reasons.with(Reasons::SHORT_HISTORY);
             }
-            // Its channels may be others: nothing that is computed from it may move anything.
-            let is_undescribed = reasons.contains(Reasons::UNDESCRIBED);
+            // Its channels may be others, or its bytes no counts: nothing that is computed from it may move anything.
+            let is_unusable = is_implausible || reasons.contains(Reasons::UNDESCRIBED);
             match (step.missing, is_short) {
-                _ if is_undescribed => Quality::Fault,
+                _ if is_unusable => Quality::Fault,
                 (true, _) => Quality::Gap,
                 (false, true) => Quality::Warmup,
                 (false, false) => Quality::Good,

@@ -132,11 +132,12 @@ pub struct Intake {
 
 impl Intake {
     /// Takes a bin in and gives it the stream of its run. Returns `None` for a bin without a count in any channel: it is
-    /// treated as if it had not come, so that it cannot keep the stale timer quiet.
+    /// treated as if it had not come, so that it cannot keep the stale timer quiet. A bin of values that no spike count can be
+    /// has come, and is answered as a fault.
     ///
     /// Runs on the source thread, once a bin. Must not allocate, block, lock or log.
     pub fn take(&mut self, bin: &mut Bin) -> Option<Arrival> {
-        if bin.is_missing() {
+        if bin.is_missing() && bin.implausible.is_none() {
             return None;
         }
         self.runs.assign(bin);
@@ -148,11 +149,12 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndt_protocol::CountRange;
 
     fn streams(bins: &[(u64, u64)]) -> Vec<u64> {
         let mut intake = Intake::default();
         let mut bin = Bin::empty();
-        bin.fill([0.0].into_iter(), 1.0);
+        bin.fill([0.0].into_iter(), CountRange::new(1, 20.0));
         let mut stream = |&(seq, stream): &(u64, u64)| {
             (bin.seq, bin.stream) = (seq, stream);
             intake.take(&mut bin).unwrap().stream
@@ -179,7 +181,9 @@ mod tests {
     #[test]
     fn a_bin_without_any_count_is_not_taken_in() {
         let mut bin = Bin::empty();
-        bin.fill([f32::NAN, -1.0, f32::INFINITY].into_iter(), 10.0);
+        bin.fill([f32::NAN, 11.0].into_iter(), CountRange::new(10, 20.0));
         assert_eq!(Intake::default().take(&mut bin), None);
+        bin.fill([f32::NAN, 1e-40].into_iter(), CountRange::new(10, 20.0));
+        assert!(Intake::default().take(&mut bin).is_some());
     }
 }

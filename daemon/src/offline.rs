@@ -315,14 +315,14 @@ fn trials<'a>(arrays: &'a Tensors, manifest: &Manifest) -> Result<Trials<'a>, De
         let found = missing.map_or(f32::NAN, |flags| flags[at]);
         return Err(DecodeError::Flag { found, trial: at / bins, bin: at % bins });
     }
-    let count_max = manifest.count_max;
+    let (count_max, range) = (manifest.count_max, manifest.count_range());
     for (row, counts) in counts.chunks_exact(channels).enumerate() {
         // The counts of a missing bin are not used.
         if missing.is_some_and(|flags| flags[row] != 0.0) {
             continue;
         }
-        // The daemon accepts the same range.
-        let is_wrong = |count: &f32| !count.is_nan() && !(0.0..=count_max as f32).contains(count);
+        // The daemon accepts the same values.
+        let is_wrong = |count: &f32| !count.is_nan() && !range.accepts(*count);
         if let Some(channel) = counts.iter().position(is_wrong) {
             let (trial, bin, found) = (row / bins, row % bins, counts[channel]);
             return Err(DecodeError::Count { count_max, found, trial, bin, channel });

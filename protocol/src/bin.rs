@@ -1,5 +1,6 @@
 //! One bin of spike counts, on its way from a source to the decoder.
 
+use crate::count::{CountRange, Implausible};
 use crate::limits::CHANNELS_MAX;
 
 /// The counts of all channels in one bin. Stored inline, so that passing one on never allocates.
@@ -19,6 +20,8 @@ pub struct Bin {
     pub undescribed: bool,
     /// Offset of the source's clock from this machine's, if the transport measures it.
     pub clock: Option<ClockOffset>,
+    /// Channels whose value no spike count can be. They are among those without a valid count.
+    pub implausible: Implausible,
     channels: u32,
     valid: u32,
     counts: [f32; CHANNELS_MAX],
@@ -45,6 +48,7 @@ impl Bin {
             segment_start: false,
             undescribed: false,
             clock: None,
+            implausible: Implausible::NONE,
             channels: 0,
             valid: 0,
             counts: [0.0; CHANNELS_MAX],
@@ -54,15 +58,21 @@ impl Bin {
 
     /// Fills the bin with counts from an iterator of at most [`CHANNELS_MAX`] values; further values are ignored.
     ///
-    /// A value that cannot be a count (NaN, infinite, negative or above `count_max`) makes its channel invalid. The
-    /// channel's count is then stored as zero, which is what the model saw in training for a dropped channel.
-    pub fn fill(&mut self, counts: impl Iterator<Item = f32>, count_max: f32) {
+    /// A value that `range` does not accept makes its channel invalid. The channel's count is then stored as zero, which is
+    /// what the model saw in training for a dropped channel. A value that no spike count can be is noted in
+    /// [`Bin::implausible`].
+    pub fn fill(&mut self, counts: impl Iterator<Item = f32>, range: CountRange) {
         self.validity = [0; CHANNELS_MAX / 64];
+        if !self.implausible.is_none() {
+            self.implausible = Implausible::NONE;
+        }
         self.channels = 0;
         self.valid = 0;
         for (channel, count) in counts.take(CHANNELS_MAX).enumerate() {
-            // A NaN is in no range.
-            let is_count = (0.0..=count_max).contains(&count);
+            let is_count = range.accepts(count);
+            if !is_count && range.is_implausible(count) {
+                self.implausible.note(channel, count);
+            }
             self.counts[channel] = if is_count { count } else { 0.0 };
             self.validity[channel / 64] |= u64::from(is_count) << (channel % 64);
             self.valid += u32::from(is_count);
@@ -122,28 +132,30 @@ mod tests {
     #[test]
     fn a_value_that_is_no_count_makes_its_channel_invalid_and_silent() {
         let mut bin = Bin::empty();
-        bin.fill([2.0, f32::NAN, -1.0, f32::INFINITY, 21.0, 0.0].into_iter(), 20.0);
+        bin.fill([2.0, f32::NAN, -1.0, f32::INFINITY, 21.0, 0.0].into_iter(), CountRange::new(20, 20.0));
         assert_eq!(bin.counts(), [2.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         let valid: Vec<bool> = (0..7).map(|channel| bin.is_valid(channel)).collect();
         assert_eq!(valid, [true, false, false, false, false, true, false]);
         assert_eq!(bin.invalid_channels(), 4);
         assert!(!bin.is_missing());
+        assert_eq!((bin.implausible.count(), bin.implausible.example()), (2, Some((2, -1.0))));
     }
 
     #[test]
     fn filling_again_forgets_the_last_bin() {
         let mut bin = Bin::empty();
-        bin.fill((0..130).map(|_| 1.0), 1.0);
-        bin.fill([f32::NAN; 70].into_iter(), 1.0);
+        let range = CountRange::new(1, 20.0);
+        bin.fill((0..130).map(|_| -1.0), range);
+        bin.fill([f32::NAN; 70].into_iter(), range);
         assert_eq!(bin.channels(), 70);
-        assert!(bin.is_missing());
+        assert!(bin.is_missing() && bin.implausible.is_none());
         assert!((0..130).all(|channel| !bin.is_valid(channel)));
     }
 
     #[test]
     fn channels_beyond_the_limit_are_not_taken() {
         let mut bin = Bin::empty();
-        bin.fill((0..CHANNELS_MAX + 5).map(|_| 1.0), 1.0);
+        bin.fill((0..CHANNELS_MAX + 5).map(|_| 1.0), CountRange::new(1, 20.0));
         assert_eq!(bin.channels(), CHANNELS_MAX);
     }
 }

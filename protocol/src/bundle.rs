@@ -1,12 +1,14 @@
 //! A bundle: a model on disk, as a folder or as the same files in one tar (`.ndt`).
 //!
 //! `manifest.toml` lists the digest of every other file, and its own digest is the bundle's id, so that one changed
-//! byte anywhere is noticed. A bundle is written beside its final name and then renamed, so that there is never half
+//! byte anywhere is noticed; only `fit.json`, which tells when and where the model was fitted, is not covered. A bundle is written beside its final name and then renamed, so that there is never half
 //! a bundle where a good one was. [`Bundle::read`] checks everything that can be checked without running the model;
 //! the engine then runs the model against the golden vectors.
 
+pub mod description;
 pub mod folded;
 pub mod manifest;
+pub mod origin;
 pub mod precision;
 pub mod quantity;
 pub mod readouts;
@@ -14,6 +16,7 @@ pub mod tensors;
 pub mod transformer;
 
 use self::manifest::{FORMAT_VERSION, Manifest};
+use self::origin::{CONFIG, Origin, RECORD, SPLITS};
 use self::tensors::Tensors;
 use crate::destination::{Destination, DestinationError, Form, Kind, other_folder};
 use crate::files::{self, FileError};
@@ -31,7 +34,10 @@ pub const WINDOW: &str = "window.onnx";
 /// File of the golden vectors: inputs and expected outputs.
 pub const GOLDEN: &str = "golden.safetensors";
 const MANIFEST: &str = "manifest.toml";
-const FILES: [&str; 4] = [WEIGHTS, STEP, WINDOW, GOLDEN];
+/// Files of a transformer, besides the manifest and what tells its origin.
+const MODEL: [&str; 4] = [WEIGHTS, STEP, WINDOW, GOLDEN];
+/// Every file that a bundle may have besides its manifest.
+const FILES: [&str; 7] = [WEIGHTS, STEP, WINDOW, GOLDEN, CONFIG, SPLITS, RECORD];
 const NO_ID: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A bundle whose files agree with its manifest.
@@ -48,6 +54,8 @@ pub struct Bundle {
     /// Golden vectors of a stream of `T` bins that starts cold: `counts [T, C]`, `missing [T]`, `log_rates [T, N]`,
     /// `readouts [T, R]` (all readouts side by side), without those that the model does not have.
     pub golden: Tensors,
+    /// How the model came to be.
+    pub origin: Origin,
 }
 
 /// Why a bundle cannot be read, understood or written.
@@ -109,7 +117,8 @@ impl Bundle {
         let mut files = if path.is_dir() { read_folder(path)? } else { read_tar(path)? };
         let text = files.remove(MANIFEST).ok_or_else(|| BundleError::NoManifest { path: path.to_owned() })?;
         let manifest = parse_manifest(&text)?;
-        for &file in files_of(&manifest) {
+        let is_there = |file: &&&str| manifest.files.contains_key(**file) || files.contains_key(**file);
+        for &file in files_of(&manifest).iter().chain([CONFIG, SPLITS].iter().filter(is_there)) {
             let expected =
                 manifest.files.get(file).cloned().unwrap_or_else(|| "(not in the manifest)".to_owned());
             let found = files.get(file).map_or_else(|| "no such file".to_owned(), |bytes| sha256(bytes));
@@ -117,6 +126,7 @@ impl Bundle {
                 return Err(BundleError::Digest { file: file.to_owned(), expected, found });
             }
         }
+        let origin = Origin::of(|file| files.remove(file))?;
         let mut take = |file| files.remove(file).unwrap_or_default();
         let array = |file, bytes: &[u8]| {
             tensors::from_bytes(bytes).map_err(|error| BundleError::Tensors { file, error })
@@ -127,6 +137,7 @@ impl Bundle {
             step_onnx: take(STEP),
             window_onnx: take(WINDOW),
             manifest,
+            origin,
         };
         bundle.check()?;
         Ok(bundle)
@@ -148,9 +159,11 @@ impl Bundle {
             (GOLDEN, tensors::to_bytes(&self.golden)),
         ];
         contents.retain(|(name, _)| files_of(&self.manifest).contains(name));
+        contents.extend(self.origin.files()?);
         let mut manifest = self.manifest.clone();
         manifest.format_version = FORMAT_VERSION;
-        manifest.files = contents.iter().map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect();
+        let covered = contents.iter().filter(|(name, _)| *name != RECORD);
+        manifest.files = covered.map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect();
         manifest.id = NO_ID.to_owned();
         let text = manifest_text(&manifest)?;
         manifest.id = sha256(text.as_bytes());
@@ -196,6 +209,24 @@ impl Bundle {
     /// Number of bins in the golden stream.
     pub fn golden_bins(&self) -> usize {
         self.golden.get("missing").map_or(0, |(shape, _)| shape.iter().product())
+    }
+
+    /// Mean count of each channel in the golden stream, spikes per bin `[C]`, which is about its mean in training. Missing bins are
+    /// left out. Empty without golden counts.
+    pub fn mean_counts(&self) -> Vec<f64> {
+        let (Some((_, counts)), Some((_, missing))) = (self.golden.get("counts"), self.golden.get("missing"))
+        else {
+            return Vec::new();
+        };
+        let channels = self.manifest.channels();
+        let (mut sums, mut bins) = (vec![0.0; channels], 0.0);
+        let rows = counts.chunks_exact(channels.max(1)).zip(missing).filter(|(_, missing)| **missing == 0.0);
+        for (row, _) in rows {
+            sums.iter_mut().zip(row).for_each(|(sum, count)| *sum += f64::from(*count));
+            bins += 1.0;
+        }
+        sums.iter_mut().for_each(|sum| *sum /= f64::max(bins, 1.0));
+        sums
     }
 
     fn golden_shapes(&self) -> Vec<(String, Vec<usize>)> {
@@ -256,9 +287,9 @@ fn what_to_do(found: i64) -> &'static str {
     }
 }
 
-/// Files of a bundle with this manifest, besides the manifest.
+/// Files that a bundle with this manifest must have, besides the manifest.
 fn files_of(manifest: &Manifest) -> &'static [&'static str] {
-    if manifest.linear.is_some() { &[WEIGHTS, GOLDEN] } else { &FILES }
+    if manifest.linear.is_some() { &[WEIGHTS, GOLDEN] } else { &MODEL }
 }
 
 fn array_problems(what: &str, found: &Tensors, expected: &[(String, Vec<usize>)]) -> Vec<String> {

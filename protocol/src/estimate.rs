@@ -18,7 +18,8 @@ pub enum Quality {
     Late = 3,
     /// The source is silent, or all that it sends is refused. The policy's answer.
     Stale = 4,
-    /// The model's answer is not usable: it is not finite, or the source has not described its channels. The velocity is the fallback decoder's, or the policy's answer.
+    /// The model's answer is not usable: it is not finite, the source has not described its channels, or the bin holds values
+    /// that no spike count can be. The velocity is the fallback decoder's, or the policy's answer.
     Fault = 5,
 }
 
@@ -78,8 +79,12 @@ impl Reasons {
     pub const UNDESCRIBED: Reasons = Reasons(1 << 15);
     /// The source sends messages, and each of them since the last bin was refused (other channels, another width, ...).
     pub const REFUSED: Reasons = Reasons(1 << 16);
+    /// The bin holds values that no spike count can be, so that its bytes are probably no counts of the expected type.
+    pub const IMPLAUSIBLE_COUNTS: Reasons = Reasons(1 << 17);
+    /// No channel has had a spike for a second or more, in which the bundle's mean counts let expect at least 30 spikes.
+    pub const NO_SPIKES: Reasons = Reasons(1 << 18);
 
-    const NAMES: [&'static str; 17] = [
+    const NAMES: [&'static str; 19] = [
         "segment-start",
         "short-history",
         "missing-bin",
@@ -97,6 +102,8 @@ impl Reasons {
         "degraded",
         "undescribed",
         "refused",
+        "implausible-counts",
+        "no-spikes",
     ];
 
     /// Returns the bits of both sets.

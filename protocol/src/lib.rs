@@ -6,6 +6,7 @@
 //! | module | what it defines |
 //! |---|---|
 //! | [`bin`], [`binner`] | a bin of spike counts; spike times or narrow bins to bins |
+//! | [`count`] | which values can be spike counts |
 //! | [`estimate`] | an estimate, its quality and its reasons |
 //! | [`wire`] | the bytes of bins, estimates and descriptions |
 //! | [`lsl`] | streams of Lab Streaming Layer, and the library, which is loaded at run time |
@@ -22,6 +23,7 @@ pub mod bin;
 pub mod binner;
 pub mod bundle;
 pub mod clock;
+pub mod count;
 pub mod destination;
 pub mod endpoint;
 pub mod estimate;
@@ -34,4 +36,5 @@ pub mod wire;
 pub use bin::Bin;
 pub use bundle::Bundle;
 pub use bundle::manifest::{Manifest, Positions};
+pub use count::CountRange;
 pub use estimate::{Estimate, Quality, Reasons};

@@ -29,6 +29,14 @@ pub const SEQ_MAX: u64 = 1 << 62;
 /// times what any refractory period allows.
 pub const COUNT_MAX: u32 = 1000;
 
+/// Smallest positive value that is taken for a count. Fractions are allowed, because a rig may weight its spikes; but an
+/// integer from 1 to 15 whose bytes are read as a float, and a count as a float of the other byte order, are all below this.
+pub const COUNT_POSITIVE_MIN: f32 = 1e-30;
+
+/// Most spikes of one channel in a millisecond. A neuron is silent for about 1 ms after a spike, and a threshold detector for
+/// some hundred microseconds; ten neurons that fire without a pause on one electrode are more than any recording shows.
+pub const COUNTS_PER_MS_MAX: f64 = 10.0;
+
 /// Most components of a velocity, and of any other readout: x, y and z.
 pub const VELOCITY_DIMS_MAX: usize = 3;
 

@@ -9,6 +9,7 @@ mod error;
 pub use error::WireError;
 
 use crate::bin::Bin;
+use crate::count::CountRange;
 use crate::estimate::{Estimate, Quality, Reasons};
 use crate::limits::{CHANNELS_MAX, SEQ_MAX, UNITS_MAX, VELOCITY_DIMS_MAX};
 use serde::{Deserialize, Serialize};
@@ -137,7 +138,7 @@ pub fn f32s(payload: &[u8]) -> impl Iterator<Item = f32> {
     payload.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
 }
 
-/// Reads a bin (topic, header, counts) into `bin`. A count above `count_max` is not taken as one; `arrival_ns` is the
+/// Reads a bin (topic, header, counts) into `bin`. A value that `range` does not accept is not taken as a count; `arrival_ns` is the
 /// time of the reader's clock. Returns the stamp; whether its bin width fits is for the caller to check. Runs on the
 /// source thread for every message; does not allocate.
 ///
@@ -146,7 +147,7 @@ pub fn f32s(payload: &[u8]) -> impl Iterator<Item = f32> {
 pub fn read_bin(
     frames: &[&[u8]],
     channels: usize,
-    count_max: f32,
+    range: CountRange,
     arrival_ns: u64,
     bin: &mut Bin,
 ) -> Result<BinStamp, WireError> {
@@ -154,7 +155,7 @@ pub fn read_bin(
     if found != channels {
         return Err(WireError::Channels { expected: channels, found });
     }
-    bin.fill(f32s(payload), count_max);
+    bin.fill(f32s(payload), range);
     bin.seq = stamp.seq;
     bin.stream = stamp.stream;
     bin.source_ns = stamp.source_ns;

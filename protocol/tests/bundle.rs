@@ -6,6 +6,7 @@ mod golden;
 use ndt_protocol::bundle::manifest::{
     Architecture, FORMAT_VERSION, Linear, Manifest, Positions, Readout, Training,
 };
+use ndt_protocol::bundle::origin::{CurvePoint, FitRecord, Origin, RecordingSplits};
 use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
@@ -64,7 +65,35 @@ fn bundle(positions: Positions) -> Bundle {
     let golden =
         [("counts", vec![6, 3]), ("missing", vec![6]), ("log_rates", vec![6, 4]), ("readouts", vec![6, 2])];
     let golden = golden.into_iter().map(|(name, shape)| array((name.to_owned(), shape))).collect();
-    Bundle { manifest, weights, step_onnx: vec![1, 2, 3], window_onnx: vec![4, 5], golden }
+    Bundle { manifest, weights, step_onnx: vec![1, 2, 3], window_onnx: vec![4, 5], golden, origin: origin() }
+}
+
+/// The origin of a model of one recording, with every key that it may have.
+fn origin() -> Origin {
+    let curve = |epoch, bits_per_spike| CurvePoint {
+        generation: 0,
+        epoch,
+        loss: 0.5,
+        bits_per_spike,
+        velocity_r2: bits_per_spike,
+    };
+    let splits = RecordingSplits {
+        identifier: "session 1".into(),
+        train: vec![0, 2],
+        val: vec![1],
+        test: vec![3],
+        train_pieces_s: vec![[0.0, 1.0]],
+        val_pieces_s: vec![[1.0, 2.5]],
+    };
+    let record = FitRecord {
+        command: vec!["ndt-train".into(), "fit".into()],
+        program: "a test".into(),
+        machine: "no machine".into(),
+        ended_unix_s: 1_000_000_000,
+        seconds: 2.5,
+        curve: vec![curve(1, None), curve(2, Some(0.125))],
+    };
+    Origin { config: "[model]\nwidth = 4\n".into(), splits: vec![splits], record: Some(record) }
 }
 
 /// A linear decoder of 4 bins: no rates, no graphs.
@@ -80,6 +109,7 @@ fn linear() -> Bundle {
     ]);
     bundle.golden.remove("log_rates");
     (bundle.step_onnx, bundle.window_onnx) = (Vec::new(), Vec::new());
+    bundle.origin = Origin::default();
     bundle
 }
 
@@ -174,7 +204,8 @@ fn the_readme_shows_a_manifest_of_this_version() {
 fn one_changed_byte_anywhere_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model");
-    for file in ["manifest.toml", "weights.safetensors", "step.onnx", "window.onnx", "golden.safetensors"] {
+    let files = ["manifest.toml", "weights.safetensors", "step.onnx", "window.onnx", "golden.safetensors"];
+    for file in files.into_iter().chain(["config.toml", "splits.toml"]) {
         bundle(Positions::LagBias).write(&path).unwrap();
         let mut bytes = std::fs::read(path.join(file)).unwrap();
         let last = bytes.len() - 2;
@@ -185,6 +216,33 @@ fn one_changed_byte_anywhere_is_noticed() {
         assert!(refusal(&path).starts_with("expected "), "{file}: {}", refusal(&path));
         std::fs::remove_dir_all(&path).unwrap();
     }
+}
+
+#[test]
+fn the_record_of_the_fit_is_no_part_of_the_id_and_a_file_that_is_not_listed_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+    let here = bundle(Positions::LagBias).write(&here).unwrap();
+    let mut elsewhere = bundle(Positions::LagBias);
+    elsewhere.origin.record.as_mut().unwrap().machine = "another machine".into();
+    assert_eq!(elsewhere.write(&there).unwrap().id, here.id);
+    std::fs::write(there.join("fit.json"), "{").unwrap();
+    assert!(
+        refusal(&there).starts_with("fit.json: expected what ndt-train writes, found "),
+        "{}",
+        refusal(&there)
+    );
+    std::fs::remove_file(there.join("fit.json")).unwrap();
+    assert_eq!(Bundle::read(&there).unwrap().origin.record, None);
+
+    let path = folder.path().join("linear");
+    linear().write(&path).unwrap();
+    std::fs::write(path.join("config.toml"), "").unwrap();
+    let refusal = refusal(&path);
+    assert!(
+        refusal.starts_with("expected config.toml with sha256 (not in the manifest), found "),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -343,9 +401,17 @@ fn a_readout_has_the_unit_of_a_quantity_and_the_published_one_is_a_velocity() {
         "expected the index of the published readout from 0 to 2, found 3",
     );
     check(
-        &|manifest| manifest.readouts[1].unit = "pixels".into(),
-        "expected hand_pos in the unit of a quantity (m/s, ",
+        &|manifest| manifest.readouts[1].unit = "N".into(),
+        "expected hand_pos in the unit of its quantity, or in one that belongs to none of m/s, m/s^2, m, N, found \"N\"",
     );
+    let mut in_pixels = several_readouts();
+    in_pixels
+        .manifest
+        .readouts
+        .iter_mut()
+        .for_each(|readout| readout.unit = format!("pixels of {}", readout.unit));
+    in_pixels.check().unwrap();
+    assert_eq!(in_pixels.reading(0.0).unwrap().manifest.velocity().unwrap().unit, "pixels of m/s");
     check(
         &|manifest| manifest.readouts[1].dims = 4,
         "expected a number of components of hand_pos from 1 to 3, found 4",

@@ -4,7 +4,7 @@
 mod golden;
 
 use ndt_protocol::wire::{self, BinStamp, Description, WireError};
-use ndt_protocol::{Bin, Estimate, Quality, Reasons};
+use ndt_protocol::{Bin, CountRange, Estimate, Quality, Reasons};
 use proptest::prelude::*;
 
 /// Compares frames, each preceded by its length, with their golden file of this wire version.
@@ -57,7 +57,7 @@ fn a_bin_has_the_golden_bytes() {
     check_golden("bin", &frames);
 
     let mut bin = Bin::empty();
-    assert_eq!(wire::read_bin(&frames, 4, 50.0, 99, &mut bin), Ok(stamp()));
+    assert_eq!(wire::read_bin(&frames, 4, CountRange::new(50, 20.0), 99, &mut bin), Ok(stamp()));
     assert_eq!(
         (bin.seq, bin.stream, bin.source_ns, bin.arrival_ns),
         (stamp().seq, stamp().stream, -5_000_000, 99)
@@ -150,12 +150,12 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
     let mut bin = Bin::empty();
     bin.seq = 77;
     for (frames, sentence) in cases {
-        let error = wire::read_bin(frames, 4, 50.0, 1, &mut bin).unwrap_err();
+        let error = wire::read_bin(frames, 4, CountRange::new(50, 20.0), 1, &mut bin).unwrap_err();
         assert_eq!(error.to_string(), sentence);
         assert_eq!(bin.seq, 77, "a refused frame changes nothing");
     }
     let frames: [&[u8]; 3] = [wire::TOPIC_BIN, &good, &counts];
-    let error = wire::read_bin(&frames, 5, 50.0, 1, &mut bin).unwrap_err();
+    let error = wire::read_bin(&frames, 5, CountRange::new(50, 20.0), 1, &mut bin).unwrap_err();
     assert_eq!(error, WireError::Channels { expected: 5, found: 4 });
     let header = wire::estimate_header(&estimate());
     let mut unknown = header;
@@ -191,7 +191,7 @@ proptest! {
         }
         let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
         let mut bin = Bin::empty();
-        let read = wire::read_bin(&frames, 4, 50.0, 0, &mut bin).is_ok();
+        let read = wire::read_bin(&frames, 4, CountRange::new(50, 20.0), 0, &mut bin).is_ok();
         prop_assert!(!read || bin.channels() == 4);
         let _ = wire::read_estimate(&frames).is_ok() || wire::read_description(&frames).is_ok();
     }

@@ -22,8 +22,8 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Print what is in a recording.
-    #[command(after_help = inspect::EXAMPLE)]
+    /// Print what is in a recording, what a fit would decode from it, and what is odd about it; or what is in a bundle.
+    #[command(after_help = inspect::EXAMPLES)]
     Inspect(inspect::Inspect),
     /// Simulate a session of delayed reaches and write it as NWB. The same seed gives the same data.
     #[command(after_help = simulate::EXAMPLE)]

@@ -1,5 +1,8 @@
-//! A summary of a recording in figures: as text for people, and serialisable for programs.
+//! A summary of a recording in figures, and what is odd about it: as text for people, and serialisable for programs.
 
+pub mod findings;
+
+use crate::nwb::{Column, Tables};
 use crate::session::Session;
 use serde::Serialize;
 use std::fmt;
@@ -29,6 +32,12 @@ pub struct Summary {
     pub observed_s: f64,
     /// Behaviour series, in the order of the file.
     pub behavior: Vec<SeriesSummary>,
+    /// Columns of the tables of units and trials; empty until [`Summary::with_tables`] adds them.
+    pub columns: Tables,
+    /// What a fit decodes by default, or why it decodes nothing but rates.
+    pub decoded: String,
+    /// What is odd about the recording and what is done about it, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// One split of the trial table.
@@ -58,6 +67,8 @@ pub struct SeriesSummary {
     pub name: String,
     /// Unit of the values.
     pub unit: String,
+    /// Unit from which the values were converted; `None` if they are in the recorded unit.
+    pub converted_from: Option<String>,
     /// Number of values in one sample.
     pub dims: usize,
     /// Number of samples.
@@ -95,6 +106,16 @@ pub fn summarize(session: &Session) -> Summary {
         trial_duration_s: spread(lengths.collect()),
         observed_s,
         behavior: session.behavior.iter().map(series).collect(),
+        columns: Tables::default(),
+        decoded: findings::decoded(session),
+        notes: findings::findings(session).iter().map(findings::Finding::to_string).collect(),
+    }
+}
+
+impl Summary {
+    /// The summary with the columns of the recording's tables.
+    pub fn with_tables(self, columns: Tables) -> Summary {
+        Summary { columns, ..self }
     }
 }
 
@@ -107,6 +128,7 @@ fn series(series: &crate::session::Series) -> SeriesSummary {
     SeriesSummary {
         name: series.name.clone(),
         unit: series.unit.clone(),
+        converted_from: series.converted_from.clone(),
         dims: series.dims,
         samples: series.timestamps.len(),
         missing: rows.filter(|row| row.iter().all(|value| value.is_nan())).count(),
@@ -137,7 +159,7 @@ impl fmt::Display for Summary {
         }
         writeln!(out, "duration   {:.3} s, of which {:.3} s observed", self.duration_s, self.observed_s)?;
         if self.behavior.is_empty() {
-            return write!(out, "behaviour  none");
+            write!(out, "behaviour  none")?;
         }
         for (at, series) in self.behavior.iter().enumerate() {
             let head = if at == 0 { "behaviour  " } else { "\n           " };
@@ -146,9 +168,18 @@ impl fmt::Display for Summary {
             let missing =
                 if series.missing > 0 { format!(", {} unknown", series.missing) } else { String::new() };
             let shape = format!("[{}, {}]", series.samples, series.dims);
-            write!(out, "{head}{} {shape} in {unit} at {rate}{missing}", series.name)?;
+            let from = series.converted_from.as_ref();
+            let from = from.map_or_else(String::new, |from| format!(" (converted from {from})"));
+            write!(out, "{head}{} {shape} in {unit}{from} at {rate}{missing}", series.name)?;
         }
-        Ok(())
+        for (head, columns) in [("units", &self.columns.units), ("trials", &self.columns.trials)] {
+            let columns: Vec<String> = columns.iter().map(Column::to_string).collect();
+            if !columns.is_empty() {
+                write!(out, "\ncolumns    of {head}: {}", columns.join(", "))?;
+            }
+        }
+        write!(out, "\ndecoded    {}", self.decoded)?;
+        self.notes.iter().try_for_each(|note| write!(out, "\nnote       {note}"))
     }
 }
 
@@ -167,6 +198,7 @@ mod tests {
         let hand = Series {
             name: "hand_pos".to_owned(),
             unit: "m".to_owned(),
+            converted_from: None,
             dims: 2,
             timestamps: vec![0.0, 0.02, 0.04],
             data: vec![0.0, 1.0, f64::NAN, f64::NAN, f64::NAN, 1.0],
@@ -201,8 +233,18 @@ spikes     6 (1.50 spikes/s a unit)
 trials     3 (2 train, 1 val)
 trial      0.500 to 1.000 s, median 0.500 s
 duration   2.500 s, of which 2.000 s observed
-behaviour  hand_pos [3, 2] in m at 50 Hz, 1 unknown";
-        assert_eq!(summarize(&session()).to_string(), expect);
+behaviour  hand_pos [3, 2] in m at 50 Hz, 1 unknown
+columns    of units: heldout (boolean), spike_times (ragged number)
+decoded    rates alone: there is no series hand_vel";
+        let column = |name: &str, kind: &str| Column { name: name.to_owned(), kind: kind.to_owned() };
+        let units = vec![column("heldout", "boolean"), column("spike_times", "ragged number")];
+        let summary = summarize(&session()).with_tables(Tables { units, trials: Vec::new() });
+        let text = summary.to_string();
+        assert!(text.starts_with(expect), "{text}");
+        assert!(
+            text[expect.len()..].starts_with("\nnote       hand_pos has samples from 0.0 to 0.0 s"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -216,6 +258,6 @@ behaviour  hand_pos [3, 2] in m at 50 Hz, 1 unknown";
         };
         let summary = summarize(&empty);
         assert_eq!((summary.mean_rate_hz, summary.trial_duration_s), (0.0, None));
-        assert!(summary.to_string().ends_with("behaviour  none"));
+        assert!(summary.to_string().contains("\nbehaviour  none\ndecoded    rates alone"));
     }
 }

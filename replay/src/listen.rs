@@ -11,6 +11,7 @@ mod score;
 mod summary;
 mod tally;
 
+pub use score::by_axis;
 pub use summary::{Latency, Summary};
 pub use tally::Tally;
 

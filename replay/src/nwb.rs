@@ -3,8 +3,10 @@
 mod behavior;
 mod problem;
 mod reading;
+mod tables;
 mod writing;
 
 pub use problem::ReadProblem;
 pub use reading::{RECORDING, ReadError, read};
+pub use tables::{Column, Tables, tables};
 pub use writing::{WriteError, write};

@@ -4,6 +4,7 @@
 //! no other.
 
 use ndt_protocol::binner::Binner;
+use ndt_protocol::bundle::origin::RecordingSplits;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -60,6 +61,8 @@ pub struct Series {
     pub name: String,
     /// Unit of the values: `m` or `m/s`, or the recorded unit where no conversion into SI is known.
     pub unit: String,
+    /// Unit from which the values were converted, such as `cm/s`; `None` if they are in the recorded unit.
+    pub converted_from: Option<String>,
     /// Number of values in one sample.
     pub dims: usize,
     /// Time of each sample, in seconds, ascending.
@@ -106,8 +109,8 @@ impl Trial {
         self.split.as_deref().is_some_and(|found| found.trim().eq_ignore_ascii_case(split))
     }
 
-    /// Whether the trial is kept for a final test, so that no model may be fitted to it or chosen by it.
-    fn is_reserved(&self) -> bool {
+    /// Whether the trial is kept for a final test (split `test` or `none`), so that no model may be fitted to it or chosen by it.
+    pub fn is_reserved(&self) -> bool {
         self.is_in("test") || self.is_in("none")
     }
 }
@@ -142,7 +145,8 @@ impl Session {
         names
     }
 
-    /// Returns the intervals to bin, one for each trial of `split`, in table order.
+    /// Returns the intervals to bin, one for each trial of `split`, in table order. `all` stands for all trials, unless a split
+    /// has that name.
     ///
     /// If `split` is `None`, these are the trials that a model may be fitted to: all except those of the splits `test` and
     /// `none`, whose number is [`Session::reserved_trials`]. Without trials, the intervals are those in which the units were
@@ -161,6 +165,9 @@ impl Session {
         };
         let chosen = self.trials.iter().filter(|trial| trial.is_in(asked));
         let chosen: Vec<Interval> = chosen.map(|trial| trial.interval).collect();
+        if chosen.is_empty() && asked.eq_ignore_ascii_case("all") {
+            return Ok(self.every_segment());
+        }
         if chosen.is_empty() {
             let found = self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
             let found = if found.is_empty() { "(none)".to_owned() } else { found };
@@ -184,6 +191,32 @@ impl Session {
     /// Number of trials of the splits `test` and `none`, which [`Session::segments`] leaves out unless asked for them.
     pub fn reserved_trials(&self) -> usize {
         self.trials.iter().filter(|trial| trial.is_reserved()).count()
+    }
+
+    /// Returns the session with the splits that a bundle was fitted with, in place of its own. Pieces, into which a recording of
+    /// too few trials was cut, become its trials.
+    pub fn with_splits(mut self, splits: &RecordingSplits) -> Session {
+        let pieces = splits.train_pieces_s.iter().map(|piece| (piece, "train"));
+        let pieces = pieces.chain(splits.val_pieces_s.iter().map(|piece| (piece, "val")));
+        let mut pieces: Vec<(Interval, &str)> =
+            pieces.map(|(&[start, stop], split)| (Interval { start, stop }, split)).collect();
+        if !pieces.is_empty() {
+            pieces.sort_by(|(a, _), (b, _)| a.start.total_cmp(&b.start));
+            let trial = |(id, (interval, split)): (usize, (Interval, &str))| Trial {
+                id: id as i64,
+                interval,
+                split: Some(split.to_owned()),
+                columns: BTreeMap::new(),
+            };
+            self.trials = pieces.into_iter().enumerate().map(trial).collect();
+            return self;
+        }
+        for trial in &mut self.trials {
+            let of = [("train", &splits.train), ("val", &splits.val), ("test", &splits.test)];
+            let found = of.into_iter().find(|(_, ids)| ids.contains(&trial.id));
+            trial.split = Some(found.map_or("none", |(split, _)| split).to_owned());
+        }
+        self
     }
 
     /// Returns the bins that lie wholly in observed time, as ranges without a hole. Bin 0 begins at the start of `interval`.
@@ -215,6 +248,13 @@ impl Session {
             until = until.max(open.stop);
         }
         self.observed.is_empty() || until >= to - SLACK_S
+    }
+}
+
+impl Interval {
+    /// Time that this interval and another one have in common, in seconds; 0 if they are apart.
+    pub fn overlap_s(&self, other: &Interval) -> f64 {
+        (self.stop.min(other.stop) - self.start.max(other.start)).max(0.0)
     }
 }
 
@@ -267,6 +307,22 @@ mod tests {
     }
 
     #[test]
+    fn splits_of_a_bundle_mark_the_trials_by_their_ids_or_make_trials_of_pieces() {
+        let splits = RecordingSplits { train: vec![0, 3], val: vec![2], test: vec![1], ..Default::default() };
+        let marked = session(&[None; 5]).with_splits(&splits);
+        let found: Vec<&str> = marked.trials.iter().filter_map(|trial| trial.split.as_deref()).collect();
+        assert_eq!(found, ["train", "test", "val", "train", "none"]);
+        let pieces = RecordingSplits {
+            train_pieces_s: vec![[0.0, 1.0], [2.0, 3.5]],
+            val_pieces_s: vec![[1.0, 2.0]],
+            ..Default::default()
+        };
+        let cut = session(&[None]).with_splits(&pieces);
+        let found = cut.trials.iter().map(|trial| (trial.interval.start, trial.split.as_deref()));
+        assert!(found.eq([(0.0, Some("train")), (1.0, Some("val")), (2.0, Some("train"))]));
+    }
+
+    #[test]
     fn without_a_split_no_trial_of_test_or_none_is_given_and_their_number_is_told() {
         let starts = |session: &Session, split| -> Vec<f64> {
             session.segments(split).unwrap().iter().map(|interval| interval.start).collect()
@@ -278,5 +334,18 @@ mod tests {
         let unmarked = session(&[None, None]);
         assert_eq!((starts(&unmarked, None), unmarked.reserved_trials()), (vec![0.0, 1.0], 0));
         assert_eq!(session(&[Some("test")]).segments(None), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn all_stands_for_every_trial_unless_a_split_has_that_name() {
+        let count = |session: &Session, split| session.segments(Some(split)).map(|found| found.len());
+        let marked = session(&[Some("Train"), Some("Test"), None]);
+        assert_eq!(
+            [count(&marked, "all"), count(&marked, "train"), count(&marked, "test")],
+            [Ok(3), Ok(1), Ok(1)]
+        );
+        assert_eq!(count(&session(&[Some("All"), None]), "all"), Ok(1));
+        let error = marked.segments(Some("none")).unwrap_err().to_string();
+        assert_eq!(error, "expected one of the splits \"Train\", \"Test\", got \"none\"");
     }
 }

@@ -117,7 +117,14 @@ fn hand(planned: &[PlannedTrial]) -> Vec<Series> {
     }
     let series = |name: &str, unit: &str, data| {
         let timestamps = timestamps.clone();
-        Series { name: name.to_owned(), unit: unit.to_owned(), dims: 2, timestamps, data }
+        Series {
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            converted_from: None,
+            dims: 2,
+            timestamps,
+            data,
+        }
     };
     vec![series("hand_pos", "m", position), series("hand_vel", "m/s", velocity)]
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire::{self, Description};
-use ndt_protocol::{Bin, Estimate, Quality};
+use ndt_protocol::{Bin, CountRange, Estimate, Quality};
 use ndt_replay::listen::{TRUTH_SERIES, Tally, Until};
 use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::Session;
@@ -53,7 +53,9 @@ fn played(speed: Speed, bin_ms: f64) {
             assert!(described, "bins are described before the first");
             let (expected, counts) = plan.bin(next);
             let width_us = expected.bin_width_us;
-            let stamp = wire::read_bin(&frames, plan.channel_ids().len(), 50.0, 0, &mut bin).unwrap();
+            let stamp =
+                wire::read_bin(&frames, plan.channel_ids().len(), CountRange::new(50, 20.0), 0, &mut bin)
+                    .unwrap();
             assert_eq!(stamp.bin_width_us, width_us);
             assert_eq!(*stream.get_or_insert(stamp.stream), stamp.stream);
             assert!(stamp.sent_ns <= message.received_ns);

@@ -9,6 +9,7 @@ use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Architecture, Linear, Manifest, Readout, Training};
+use ndt_protocol::bundle::origin::Origin;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use rand::{RngExt, SeedableRng};
@@ -122,7 +123,14 @@ pub fn random_weights(manifest: &Manifest, seed: u64) -> Tensors {
 pub fn weights_only(shape: Shape, seed: u64) -> Bundle {
     let manifest = manifest(shape);
     let weights = random_weights(&manifest, seed);
-    Bundle { manifest, weights, step_onnx: Vec::new(), window_onnx: Vec::new(), golden: Tensors::new() }
+    Bundle {
+        manifest,
+        weights,
+        step_onnx: Vec::new(),
+        window_onnx: Vec::new(),
+        golden: Tensors::new(),
+        origin: Origin::default(),
+    }
 }
 
 /// A linear decoder of random weights and means that looks at so many bins, of 20 ms, with its golden vectors; its warm-up
@@ -140,7 +148,7 @@ pub fn linear(channels: usize, dims: usize, window_bins: usize, seed: u64) -> Bu
     let counts = random_counts(BINS, channels, seed);
     let golden = Tensors::new();
     let (step_onnx, window_onnx) = (Vec::new(), Vec::new());
-    let mut bundle = Bundle { manifest, weights, step_onnx, window_onnx, golden };
+    let mut bundle = Bundle { manifest, weights, step_onnx, window_onnx, golden, origin: Origin::default() };
     let mut decoder = LinearDecoder::new(&bundle).unwrap_or_else(|| panic!("the manifest is linear"));
     let mut velocity = Vec::new();
     for counts in counts.chunks_exact(channels) {

@@ -7,7 +7,7 @@ use ndt_daemon::input::{Received, Source};
 use ndt_daemon::pipeline;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::{Bin, Bundle, Estimate, Quality, endpoint, wire};
+use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality, endpoint, wire};
 use ndt_replay::transport::zeromq::{Receiver, Sender};
 use ndt_tests::endpoints::{OUTPUTS, in_folder};
 use ndt_tests::{Positions, Shape, linear, on_loopback, random_counts, weights_only};
@@ -149,7 +149,7 @@ impl Source for Memory {
             return Received::Nothing;
         }
         let row = self.sent as usize % (self.counts.len() / CHANNELS);
-        bin.fill(self.counts[row * CHANNELS..][..CHANNELS].iter().copied(), 50.0);
+        bin.fill(self.counts[row * CHANNELS..][..CHANNELS].iter().copied(), CountRange::new(50, 20.0));
         // While it was silent, its numbers went on as those of a live source do.
         bin.seq =
             self.sent.max(if self.sent >= SILENT_AT[0].0 { self.answered.load(Relaxed) + 1 } else { 0 });

@@ -202,7 +202,7 @@ fn as_the_daemon(bundle: &Bundle, engine: Box<dyn Engine>, counts: &[f32]) -> (V
         (bin.seq, bin.stream) = (row as u64, 1);
         bin.source_ns = 20_000_000 * row as i64;
         bin.segment_start = row % BINS == 0;
-        bin.fill(counts.iter().copied(), bundle.manifest.count_max as f32);
+        bin.fill(counts.iter().copied(), bundle.manifest.count_range());
         decoder.decode(&bin, 0, 0, &mut |estimate| {
             rates.extend_from_slice(estimate.rates());
             velocity.extend_from_slice(estimate.velocity());

@@ -4,7 +4,7 @@ use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
 use ndt_protocol::bundle::manifest::Architecture;
-use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
+use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality, Reasons};
 use ndt_tests::{Positions, Shape, weights_only};
 use std::sync::{Arc, Mutex};
 
@@ -95,7 +95,7 @@ impl Bench {
 
 fn bin(seq: u64, count: f32) -> Bin {
     let mut bin = Bin::empty();
-    bin.fill([count, 0.0, 1.0].into_iter(), 50.0);
+    bin.fill([count, 0.0, 1.0].into_iter(), CountRange::new(50, 20.0));
     bin.seq = seq;
     bin.stream = 1;
     bin.source_ns = 20_000_000 * (seq as i64 + 1);
@@ -235,9 +235,64 @@ fn invalid_channels_are_silent_and_told() {
     let mut bad = bin(0, f32::NAN);
     assert_eq!(told(&bench.decode(&bad))[0].2, ["short-history", "invalid-channels"]);
     bad = bin(1, 0.0);
-    bad.fill([f32::NAN; 3].into_iter(), 50.0);
+    bad.fill([f32::NAN; 3].into_iter(), CountRange::new(50, 20.0));
     assert_eq!(told(&bench.decode(&bad))[0].1, Quality::Gap, "a bin without any count is a missing bin");
     assert_eq!(bench.asked(), ["0", "missing"]);
+}
+
+#[test]
+fn a_value_that_no_spike_count_can_be_makes_its_bin_a_fault_and_spoils_no_other() {
+    let mut bench = Bench::new();
+    (0..5).for_each(|seq| drop(bench.decode(&bin(seq, 1.0))));
+    let of_bytes = |seq, bytes| {
+        let mut bin = bin(seq, 0.0);
+        bin.fill([f32::from_le_bytes(bytes), 0.0, 1.0].into_iter(), CountRange::new(50, 20.0));
+        bin
+    };
+    let wrong = [2i32.to_le_bytes(), 2f32.to_be_bytes(), (-1f32).to_le_bytes(), 1e9f32.to_le_bytes()];
+    for (seq, bytes) in (5..).zip(wrong) {
+        let expected = [(seq, Quality::Fault, vec!["invalid-channels", "implausible-counts"])];
+        assert_eq!(told(&bench.decode(&of_bytes(seq, bytes))), expected, "{bytes:?}");
+    }
+    // More than the bundle accepts, and not more than an electrode can give: the channel has no count.
+    let high = 90f32.to_le_bytes();
+    assert_eq!(told(&bench.decode(&of_bytes(9, high))), [(9, Quality::Good, vec!["invalid-channels"])]);
+    let mut all = bin(10, 0.0);
+    all.fill([-1.0; 3].into_iter(), CountRange::new(50, 20.0));
+    let expected = [(10, Quality::Fault, vec!["invalid-channels", "implausible-counts"])];
+    assert_eq!(told(&bench.decode(&all)), expected);
+    assert_eq!(told(&bench.decode(&bin(11, 1.0))), [(11, Quality::Good, vec![])]);
+    assert_eq!(bench.decoder.counters().implausible, 5);
+    // What a masked channel carries matters to nobody.
+    let mut masked = Bench::masked(&[0]);
+    assert_eq!(told(&masked.decode(&of_bytes(0, wrong[0])))[0].1, Quality::Warmup);
+    assert_eq!(masked.decoder.counters().implausible, 0);
+}
+
+#[test]
+fn a_second_without_a_spike_is_flagged_where_the_bundle_expects_spikes() {
+    let mut bundle = weights_only(SHAPE, 1);
+    bundle.golden.insert("counts".to_owned(), (vec![2, 3], vec![1.0, 0.0, 0.0, 9.0, 9.0, 9.0]));
+    bundle.golden.insert("missing".to_owned(), (vec![2], vec![0.0, 1.0]));
+    let mut decoder = Decoder::new(&bundle, Box::new(Script::default()), &[], DEADLINE_NS);
+    let mut flagged = Vec::new();
+    for seq in 0..200 {
+        let mut bin = bin(seq, 0.0);
+        // One spike in bin 100; a missing bin neither ends a silence nor counts.
+        bin.fill([0.0, f32::from(seq == 100), 0.0].into_iter(), CountRange::new(50, 20.0));
+        if seq % 10 == 5 {
+            continue;
+        }
+        decoder.decode(&bin, 0, bin.arrival_ns, &mut |estimate| {
+            let is_computed = matches!(estimate.quality, Quality::Good | Quality::Warmup | Quality::Gap);
+            assert!(is_computed, "zeros are legal: {estimate:?}");
+            flagged.extend(estimate.reasons.contains(Reasons::NO_SPIKES).then_some(estimate.seq));
+        });
+    }
+    // Fifty bins of 20 ms, and as many spikes that were expected.
+    let expected: Vec<u64> = (54..100).chain(156..200).filter(|seq| seq % 10 != 5).collect();
+    assert_eq!(flagged, expected);
+    assert_eq!(decoder.counters().no_spikes, expected.len() as u64);
 }
 
 #[test]
@@ -294,7 +349,7 @@ fn one_estimate_for_each_bin_on_a_real_engine_and_equal_from_run_to_run() {
         let counts = ndt_tests::random_counts(200, 3, 9);
         for (seq, counts) in counts.chunks(3).enumerate().filter(|(seq, _)| seq % 17 != 3) {
             let mut bin = bin(seq as u64, 0.0);
-            bin.fill(counts.iter().copied(), 50.0);
+            bin.fill(counts.iter().copied(), CountRange::new(50, 20.0));
             decoder.decode(&bin, 0, 0, &mut |estimate| estimates.push(estimate.clone()));
         }
         estimates

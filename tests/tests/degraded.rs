@@ -8,7 +8,7 @@ use ndt_daemon::fallback::FallbackDecoder;
 use ndt_daemon::input::{Received, Source};
 use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::clock::monotonic_ns;
-use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
+use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality, Reasons};
 use ndt_tests::{SMALL, Shape, linear, random_counts, weights_only};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -76,7 +76,7 @@ impl Source for Rig {
         let Ok((seq, what)) = self.0.recv_timeout(Duration::from_millis(50)) else {
             return Received::Nothing;
         };
-        bin.fill(counts_of(seq, what).into_iter(), 50.0);
+        bin.fill(counts_of(seq, what).into_iter(), CountRange::new(50, 20.0));
         (bin.seq, bin.stream, bin.arrival_ns) = (seq, 1, monotonic_ns());
         bin.source_ns = 20_000_000 * (seq as i64 + 1);
         Received::Bin
@@ -239,7 +239,7 @@ fn the_decoder_says_the_velocity_of_a_new_bin_with_history_enough_and_of_no_othe
     let mut history = 0;
     let mut check = |stream: u64, seq: u64, segment_start: bool, missing: Option<u64>| {
         let mut bin = Bin::empty();
-        bin.fill(counts_of(seq, 0.0).into_iter(), 50.0);
+        bin.fill(counts_of(seq, 0.0).into_iter(), CountRange::new(50, 20.0));
         (bin.seq, bin.stream, bin.segment_start) = (seq, stream, segment_start);
         let said = degraded.velocity(&bin);
         // None of a number that has passed, and it is in no sum.

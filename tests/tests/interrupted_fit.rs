@@ -111,6 +111,34 @@ fn started_at_any(mut command: Command) -> (Child, impl Read) {
 }
 
 #[test]
+fn separate_sessions_go_on_from_their_checkpoint_as_if_they_had_never_stopped() {
+    let folder = folder();
+    let other = simulate(&Recipe { trials: 20, units: 9, heldout: 3, seed: 8 });
+    nwb::write(&other, &folder.path().join("other.nwb")).unwrap();
+    let separate = |out: &str| {
+        let mut command = fit(folder.path(), out, 40);
+        command.args(["--data", "other.nwb"]);
+        command
+    };
+    let ids = |out: &str| ["session", "other"].map(|name| id(folder.path(), &format!("{out}/{name}")));
+    assert!(separate("whole").output().unwrap().status.success());
+    let (mut child, mut rest) = started(separate("model"));
+    signal(&child, libc::SIGINT);
+    let mut said = String::new();
+    rest.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+    assert!(said.contains("; model.checkpoint holds the fit after epoch "), "{said}");
+    let anew = separate("model").output().unwrap();
+    assert!(String::from_utf8_lossy(&anew.stderr).contains("--resume goes on from it"));
+    let resumed = separate("model").arg("--resume").output().unwrap();
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    assert_eq!(ids("model"), ids("whole"));
+    assert!(!folder.path().join("model.checkpoint").exists());
+    let curve = Bundle::read(&folder.path().join("model/other")).unwrap().origin.record.unwrap().curve;
+    assert!(curve.iter().map(|point| point.epoch).eq(1..=40), "the curve has every epoch once: {curve:?}");
+}
+
+#[test]
 fn a_resumed_fit_has_the_id_of_an_uninterrupted_one() {
     let folder = folder();
     assert!(fit(folder.path(), "whole", 60).output().unwrap().status.success());

@@ -7,7 +7,7 @@ use ndt_daemon::offline;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::bundle::tensors::{self, Tensors};
-use ndt_protocol::{Bin, Bundle, Estimate, Quality};
+use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality};
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_tests::{on_loopback, rig};
@@ -112,7 +112,7 @@ fn a_channel_without_a_count_counts_for_its_mean() {
         for (seq, counts) in run.counts.chunks_exact(channels).enumerate() {
             let mut bin = Bin::empty();
             let count = |(at, count): (usize, &f32)| if lost == Some(at) { f32::NAN } else { *count };
-            bin.fill(counts.iter().enumerate().map(count), 50.0);
+            bin.fill(counts.iter().enumerate().map(count), CountRange::new(50, 20.0));
             (bin.seq, bin.source_ns) = (seq as u64, 20_000_000 * (seq as i64 + 1));
             decoder.decode(&bin, 0, 0, &mut |estimate: &mut Estimate| {
                 assert!(estimate.rates().is_empty() && estimate.quality <= Quality::Warmup);

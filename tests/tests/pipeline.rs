@@ -7,7 +7,7 @@ use ndt_daemon::input::{Absence, Received, Refusal, Source};
 use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
-use ndt_protocol::{Bin, Estimate, Quality};
+use ndt_protocol::{Bin, CountRange, Estimate, Quality};
 use ndt_tests::{Positions, Shape, weights_only};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Source for Rig {
         }
         sleep_until_ns(self.due);
         (self.left, self.due) = (self.left - 1, self.due + WIDTH_NS);
-        bin.fill([counts; 3].into_iter(), 50.0);
+        bin.fill([counts; 3].into_iter(), CountRange::new(50, 20.0));
         (bin.seq, bin.stream, bin.arrival_ns) = (self.next, 1, monotonic_ns());
         bin.source_ns = (WIDTH_NS * (self.next + 1)) as i64;
         self.next += 1;

@@ -4,7 +4,7 @@ use ndt_replay::nwb;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_tests::lsl::Running;
 use ndt_tests::program;
-use ndt_trainer::config::Config;
+use ndt_trainer::config::{Config, ConfigFile, KEYS};
 use ndt_trainer::sweep::plan::Plan;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -102,7 +102,7 @@ fn points_are_ranked_by_their_mean_score_and_a_run_that_fails_is_a_row() {
     let scores: Vec<f64> = plan
         .runs
         .iter()
-        .filter(|run| run.config.optimiser.learning_rate == rate(best) && out.join(&run.name).join("model").exists())
+        .filter(|run| run.choices["optimiser"]["learning-rate"].as_float() == Some(rate(best)) && out.join(&run.name).join("model").exists())
         .map(|run| ndt_protocol::Bundle::read(&out.join(&run.name).join("model")).unwrap().manifest.scores["co-bps"])
         .collect();
     let (mean, sd) = ((scores[0] + scores[1]) / 2.0, (scores[0] - scores[1]).abs() / 2f64.sqrt());
@@ -110,9 +110,12 @@ fn points_are_ranked_by_their_mean_score_and_a_run_that_fails_is_a_row() {
     assert!((found.0 - mean).abs() < 1e-9 && (found.1 - sd).abs() < 1e-9, "{found:?} of {scores:?}");
 
     // The best configuration is that of the best run, and fit takes it.
-    let config = Config::read(&out.join("best.toml")).unwrap();
+    let best_config = ConfigFile::read(&out.join("best.toml")).unwrap();
     let run = plan.runs.iter().find(|run| run.name == best["best-run"].as_str().unwrap()).unwrap();
-    assert_eq!(config, run.config);
+    assert!(KEYS.iter().all(|key| best_config.sets(key.name)), "best.toml is a whole configuration");
+    let whole = ConfigFile::read(&out.join(&run.name).join("model/config.toml")).unwrap();
+    let over = |file: &ConfigFile| file.over(&Config::default()).unwrap();
+    assert_eq!(over(&best_config), over(&whole));
     let table = std::fs::read_to_string(out.join("ranking.csv")).unwrap();
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!(

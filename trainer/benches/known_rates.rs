@@ -12,7 +12,7 @@ use ndt_replay::simulate::{self, Recipe};
 use ndt_trainer::data::{Dataset, Trial, trials};
 use ndt_trainer::evaluation::Reference;
 use ndt_trainer::evaluation::metrics::squares_by_column;
-use ndt_trainer::recipe::defaults::{self, Kind};
+use ndt_trainer::recipe::defaults::Kind;
 use ndt_trainer::training::{ComputeDevice, teacher};
 use ndt_trainer::{export, ridge, training};
 
@@ -142,7 +142,8 @@ fn main() {
     });
     println!("{:32} {r2:.3}   ({HISTORY_BINS} bins, penalty {penalty})", "Wiener from held-in counts");
 
-    let (config, notes) = defaults::for_data(Kind::of(&data));
+    let (config, notes) =
+        ndt_trainer::recipe::Recipe::default().configure(Kind::of(&data)).expect("a configuration");
     notes.iter().for_each(|note| println!("note: {note}"));
     let fit = training::fit(&data, &config, None, &mut training::unwatched).expect("a fit");
     let origin = Training { seed: 1, epochs: fit.epoch, ..Training::of_nothing("a benchmark") };

@@ -79,6 +79,7 @@ impl Shape {
             readouts: vec![Readout { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
             train: (0..BATCH * STEPS_AN_EPOCH).map(|_| trial(self.bins)).collect(),
             val: vec![trial(2)],
+            splits: Vec::new(),
             notes: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@
 use ndt_protocol::Bundle;
 use ndt_replay::nwb;
 use ndt_replay::simulate::{self, simulate};
+use ndt_trainer::config::ConfigFile;
 use ndt_trainer::evaluation::{Evaluation, evaluate};
 use ndt_trainer::recipe::{Prepared, Recipe, provenance};
 use ndt_trainer::{export, training};
@@ -40,7 +41,7 @@ pub fn small_session(folder: &Path) -> Result<(PathBuf, Recipe), Box<dyn Error>>
         &config,
         "[model]\nwidth = 16\nlayers = 1\n[objective]\nredrawn = 0.0\nteacher-weight = 0.0\n",
     )?;
-    Ok((session, Recipe { config: Some(config), epochs: Some(6), ..Recipe::default() }))
+    Ok((session, Recipe { config: Some(ConfigFile::read(&config)?), epochs: Some(6), ..Recipe::default() }))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -36,7 +36,7 @@ enum Command {
     /// Adapt a bundle to a new session, even one with different units.
     #[command(after_help = finetune::HELP)]
     Finetune(finetune::Finetune),
-    /// Score a bundle, bin by bin as the daemon would run it.
+    /// Score a bundle, bin by bin as the daemon would run it, or explain the scores.
     #[command(after_help = evaluate::HELP)]
     Evaluate(evaluate::Evaluate),
     /// Download the published MC_Maze recordings from the DANDI archive.

@@ -1,18 +1,25 @@
 //! The trainer's configuration: every choice with its default, in the unit that its name tells.
 //!
-//! The file is TOML with kebab-case keys. Unknown keys are refused, and all problems are reported at once.
+//! [`ConfigFile`] is a file of such choices (TOML with kebab-case keys). [`KEYS`] holds each key's unit and range. A reference page,
+//! a schema for editors and a configuration with comments are made from the types ([`meaning`], [`schema`], [`commented`]).
 
+mod document;
+mod file;
+mod keys;
 mod readouts;
 
+pub use document::{Meaning, commented, meaning, range, schema};
+pub use file::{ConfigError, ConfigFile};
+pub use keys::{KEYS, Key};
 pub use readouts::{Publish, Readouts};
 
 use ndt_protocol::bundle::manifest::Positions;
-use ndt_protocol::limits::{LAYERS_MAX, READOUTS_MAX, WIDTH_MAX};
+use ndt_protocol::limits::READOUTS_MAX;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
 
 /// Everything that shapes a fit.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// The dimensions of the model.
@@ -29,7 +36,7 @@ pub struct Config {
 }
 
 /// The dimensions of the model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Model {
     /// Width of the residual stream.
@@ -42,7 +49,9 @@ pub struct Model {
     pub feedforward: usize,
     /// Time that one layer's attention spans, the bin itself included, ms.
     pub window_ms: f64,
-    /// Position scheme: `lag-bias` or `learned`.
+    /// How the model knows the order of bins: by a learned bias for each head and lag (`lag-bias`), or by a learned table over
+    /// the window (`learned`).
+    #[schemars(schema_with = "positions")]
     pub positions: Positions,
     /// Length of the history from which on estimates are flagged as good, ms.
     pub warmup_ms: f64,
@@ -51,7 +60,7 @@ pub struct Model {
 }
 
 /// What the model is shown in training, and what it is asked for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Objective {
     /// Probability that a single count is hidden from the model and used as a label.
@@ -87,7 +96,7 @@ pub struct Objective {
 }
 
 /// What the model sees of a hidden span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SpanInput {
     /// Missing bins, which stand for a gap at run time.
@@ -97,7 +106,7 @@ pub enum SpanInput {
 }
 
 /// An acausal teacher of the causal model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Teacher {
     /// Largest number of epochs of each generation. The inputs of a generation are redrawn from the rates of the one
@@ -106,7 +115,7 @@ pub struct Teacher {
 }
 
 /// How the weights are found: by AdamW, with a linear warm-up and a cosine to zero.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Optimiser {
     /// Highest learning rate.
@@ -190,60 +199,23 @@ impl Default for Optimiser {
     }
 }
 
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The configuration file cannot be read.
-    #[error("{path}: {error}")]
-    Io {
-        /// Path of the configuration file.
-        path: PathBuf,
-        /// The system's error message.
-        error: std::io::Error,
-    },
-    /// The text of the file is not a configuration.
-    #[error("{path}: expected a training configuration, found {found}")]
-    Format {
-        /// Path of the configuration file.
-        path: PathBuf,
-        /// The parser's message.
-        found: String,
-    },
-    /// Some values are out of range or contradict each other.
-    #[error("{}", .0.join("; "))]
-    Check(Vec<String>),
+/// The schema of [`Positions`], which belongs to the bundle's manifest and knows nothing of schemas.
+fn positions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["lag-bias", "learned"] })
 }
 
 impl Config {
-    /// Reads and checks a configuration file. Keys that the file lacks have the defaults' values.
-    ///
-    /// # Errors
-    /// [`ConfigError`], whose message is one sentence.
-    pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        Config::read_over(path, &Config::default())
-    }
-
-    /// As [`Config::read`], with other defaults.
-    ///
-    /// # Errors
-    /// As [`Config::read`].
-    pub fn read_over(path: &Path, defaults: &Config) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::Io { path: path.to_owned(), error })?;
-        let format = |found: String| ConfigError::Format { path: path.to_owned(), found };
-        let broken = |error: toml::de::Error| format(error.message().replace('\n', " "));
-        // The file is parsed by itself first, so that an unknown key is named as it stands there.
-        toml::from_str::<Config>(&text).map_err(broken)?;
-        let mut table = toml::Table::try_from(defaults).map_err(|error| format(error.to_string()))?;
-        override_with(&mut table, toml::from_str(&text).map_err(broken)?);
-        let config: Config = table.try_into().map_err(broken)?;
-        config.check()?;
-        Ok(config)
-    }
-
     /// Whether a part of the objective needs a teacher's rates.
     pub fn needs_teacher(&self) -> bool {
         self.objective.redrawn != 0.0 || self.objective.teacher_weight != 0.0
+    }
+
+    /// The configuration as a table: every key with its value.
+    ///
+    /// # Errors
+    /// [`ConfigError::Check`] for a value that TOML cannot hold.
+    pub fn table(&self) -> Result<toml::Table, ConfigError> {
+        toml::Table::try_from(self).map_err(|error| ConfigError::Check(vec![error.to_string()]))
     }
 
     /// Checks the range of each value and the relations between them.
@@ -251,121 +223,25 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Check`] with all problems.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Config { model, objective, readouts, teacher, optimiser } = self;
-        let count = readouts.wanted().len() as f64;
-        let lags = readouts.lags_ms.iter().map(|lag_ms| ("velocity.lags-ms", *lag_ms, -10_000.0, 10_000.0));
-        let epochs = teacher.epochs.iter().map(|epochs| ("teacher.epochs", *epochs as f64, 1.0, 1e6));
-        let mut ranges = [model.ranges(), objective.ranges()].concat();
-        ranges.push(("a number of readouts", count, 1.0, READOUTS_MAX as f64));
-        ranges.extend(lags.chain(epochs).chain(optimiser.ranges()));
-        let is_outside = |&(_, found, low, high): &Bounded| !(low..=high).contains(&found);
-        let problem = |(name, found, low, high): Bounded| {
-            format!("expected {name} from {low} to {high}, found {found}")
-        };
-        let mut problems: Vec<String> = ranges.into_iter().filter(is_outside).map(problem).collect();
+        let table = self.table()?;
+        let mut problems: Vec<String> = KEYS.iter().flat_map(|key| key.problems(&table)).collect();
+        let (model, readouts) = (&self.model, self.readouts.wanted().len());
+        if !(1..=READOUTS_MAX).contains(&readouts) {
+            problems
+                .push(format!("expected a number of readouts from 1 to {READOUTS_MAX}, found {readouts}"));
+        }
         if model.heads > 0 && !model.width.is_multiple_of(model.heads) {
             problems.push(format!(
                 "expected model.heads to divide model.width {}, found {}",
                 model.width, model.heads
             ));
         }
-        if self.needs_teacher() && teacher.epochs.is_empty() {
+        if self.needs_teacher() && self.teacher.epochs.is_empty() {
             problems.push(
                 "expected epochs of a teacher for objective.redrawn and objective.teacher-weight, found none"
                     .to_owned(),
             );
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
-    }
-}
-
-/// A key, its value, and the lowest and highest value that it may have.
-type Bounded = (&'static str, f64, f64, f64);
-
-impl Model {
-    fn ranges(&self) -> Vec<Bounded> {
-        vec![
-            ("model.width", self.width as f64, 1.0, WIDTH_MAX as f64),
-            ("model.layers", self.layers as f64, 1.0, LAYERS_MAX as f64),
-            ("model.heads", self.heads as f64, 1.0, self.width as f64),
-            ("model.feedforward", self.feedforward as f64, 1.0, 4.0 * WIDTH_MAX as f64),
-            ("model.window-ms", self.window_ms, 1.0, 60_000.0),
-            ("model.warmup-ms", self.warmup_ms, 0.0, 60_000.0),
-            ("model.max-gap-ms", self.max_gap_ms, 0.0, 60_000.0),
-        ]
-    }
-}
-
-impl Objective {
-    fn ranges(&self) -> Vec<Bounded> {
-        vec![
-            ("objective.coordinated-dropout", self.coordinated_dropout, 0.0, 0.95),
-            ("objective.span-ratio", self.span_ratio, 0.0, 0.95),
-            ("objective.span-bins-max", self.span_bins_max as f64, 1.0, 1000.0),
-            ("objective.random-counts", self.random_counts, 0.0, 1.0),
-            ("objective.channel-dropout", self.channel_dropout, 0.0, 0.95),
-            ("objective.jitter-ms", self.jitter_ms, 0.0, 1000.0),
-            ("objective.redrawn", self.redrawn, 0.0, 1.0),
-            ("objective.teacher-weight", self.teacher_weight, 0.0, 1000.0),
-            ("objective.random-start", self.random_start, 0.0, 1.0),
-            ("objective.forward-bins", self.forward_bins as f64, 0.0, 64.0),
-            ("objective.forward-weight", self.forward_weight, 0.0, 1000.0),
-            ("objective.velocity-weight", self.readout_weight, 0.0, 1000.0),
-        ]
-    }
-}
-
-impl Optimiser {
-    fn ranges(&self) -> Vec<Bounded> {
-        vec![
-            ("optimiser.learning-rate", self.learning_rate, 1e-9, 1.0),
-            ("optimiser.epochs", self.epochs as f64, 1.0, 1e6),
-            ("optimiser.batch-trials", self.batch_trials as f64, 1.0, 1e6),
-            ("optimiser.weight-decay", self.weight_decay, 0.0, 10.0),
-            ("optimiser.beta2", self.beta2, 0.5, 0.999_999),
-            ("optimiser.gradient-norm-max", self.gradient_norm_max, 1e-6, 1e9),
-            ("optimiser.dropout", self.dropout, 0.0, 0.95),
-        ]
-    }
-}
-
-/// Replaces the values of `lower` by those that `upper` has, table by table.
-fn override_with(lower: &mut toml::Table, upper: toml::Table) {
-    for (key, value) in upper {
-        match (lower.get_mut(&key), value) {
-            (Some(toml::Value::Table(lower)), toml::Value::Table(upper)) => override_with(lower, upper),
-            (_, value) => {
-                lower.insert(key, value);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_that_a_file_does_not_have_are_those_of_the_given_defaults() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("fit.toml");
-        let mut defaults = Config::default();
-        (defaults.objective.coordinated_dropout, defaults.optimiser.batch_trials) = (0.5, 8);
-        std::fs::write(&path, "[objective]\nredrawn = 0.0\n[velocity]\nlags-ms = [60.0]\n").unwrap();
-        let read = Config::read_over(&path, &defaults).unwrap();
-        let mut expected = defaults.clone();
-        expected.objective.redrawn = 0.0;
-        expected.readouts.lags_ms = vec![60.0];
-        assert_eq!(read, expected);
-
-        std::fs::write(&path, "[objective]\nredrawm = 0.0\n").unwrap();
-        let error = Config::read_over(&path, &defaults).unwrap_err().to_string();
-        assert!(
-            error.contains("expected a training configuration, found unknown field `redrawm`"),
-            "{error}"
-        );
-        std::fs::write(&path, "[objective]\nredrawn = 2.0\n[model]\nlayers = 0\n").unwrap();
-        let error = Config::read_over(&path, &defaults).unwrap_err().to_string();
-        assert!(error.contains("model.layers") && error.contains("objective.redrawn"), "{error}");
     }
 }

@@ -10,7 +10,7 @@ mod precision;
 
 pub use assemble::{assemble, from_weights};
 
-use crate::config::{Config, Publish};
+use crate::config::{Config, ConfigError, Publish, commented};
 use crate::data::Dataset;
 use crate::model::{FORWARD, units};
 use crate::training::Fit;
@@ -20,7 +20,8 @@ use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use std::collections::BTreeMap;
 
-/// The bundle of a fit, golden vectors included: what `ndt-train fit` writes. `training` says where the model comes from.
+/// The bundle of a fit, golden vectors included: what `ndt-train fit` writes, but for the record of the fit
+/// ([`crate::recipe::record`]). `training` says where the model comes from.
 ///
 /// # Errors
 /// [`BundleError::Check`] when the fit does not make a valid bundle.
@@ -44,6 +45,9 @@ fn exported(
     weights.retain(|name, _| !name.starts_with(FORWARD));
     let mut bundle = from_weights(manifest, weights, &mean_counts)?;
     precision::measure(&mut bundle, Some(data));
+    let broken = |error: ConfigError| BundleError::Check(vec![error.to_string()]);
+    bundle.origin.config = commented(config).map_err(broken)?;
+    bundle.origin.splits = data.splits.clone();
     Ok(bundle)
 }
 

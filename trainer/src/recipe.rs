@@ -1,33 +1,40 @@
 //! What a fit is made of, decided before it starts: defaults that follow from the data, the configuration file over
 //! them, and the provenance that is written into the bundle.
 //!
-//! `ndt-train fit` follows a [`Recipe`]; so does every other program that fits as it does.
+//! `ndt-train fit` follows a [`Recipe`], and so does everything else that fits: `finetune`, each run of a sweep, other programs.
+//! **[`Recipe::configure`] is the one way to a configuration.**
 
 pub mod defaults;
+mod provenance;
+mod reference_page;
 
-use crate::config::{Config, ConfigError};
+pub use provenance::{provenance, record};
+pub use reference_page::{example, reference_page};
+
+use crate::config::{Config, ConfigError, ConfigFile};
 use crate::data::dataset::units_of;
 use crate::data::{Dataset, DatasetError};
 use crate::training::sessions::same_readouts;
-use defaults::Kind;
-use ndt_protocol::bundle::manifest::Training;
-use ndt_protocol::bundle::{self, BundleError};
+use defaults::{Defaults, Kind};
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::session::Session;
-use std::path::{Path, PathBuf};
 
 /// The choices of a fit. Choices that are left open are made by the configuration file, or else by defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// Width of a bin, ms.
     pub bin_width_ms: f64,
-    /// Configuration file (TOML), which overrides the defaults.
-    pub config: Option<PathBuf>,
+    /// Configuration file, which overrides the defaults.
+    pub config: Option<ConfigFile>,
     /// Named set of defaults, which overrides the defaults that are derived from the data.
     pub preset: Option<Preset>,
     /// Random seed, which overrides the configuration file.
     pub seed: Option<u64>,
-    /// Largest number of epochs, which overrides the configuration file.
+    /// Largest number of epochs, which overrides the configuration file. No generation of the teacher takes more, unless the file
+    /// says how many.
     pub epochs: Option<usize>,
+    /// Whether the model is fitted without a teacher, whatever the configuration file says.
+    pub no_teacher: bool,
 }
 
 /// A named set of defaults.
@@ -61,7 +68,7 @@ pub enum RecipeError {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Recipe { bin_width_ms: 20.0, config: None, preset: None, seed: None, epochs: None }
+        Recipe { bin_width_ms: 20.0, config: None, preset: None, seed: None, epochs: None, no_teacher: false }
     }
 }
 
@@ -71,44 +78,116 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`] when the configuration cannot be used, or the sessions do not make a dataset.
     pub fn prepare(&self, sessions: &[Session]) -> Result<Prepared, RecipeError> {
-        let wanted = self.configure(&Config::default())?.readouts.wanted();
-        let data = Dataset::reading(sessions, self.bin_width_ms, &wanted)?;
-        let (defaults, decided) = match self.preset {
-            Some(Preset::Ndt) => (defaults::ndt(), vec!["defaults of the preset ndt".to_owned()]),
-            None => defaults::for_data(Kind::of(&data)),
-        };
-        let config = self.configure(&defaults)?;
+        let data = Dataset::reading(sessions, self.bin_width_ms, &self.wanted()?)?;
+        let (config, decided) = self.configure(Kind::of(&data))?;
         let notes = data.notes.iter().cloned().chain(decided).collect();
         Ok(Prepared { data, config, notes })
     }
 
-    /// Bins sessions that are fitted on one body with layers of their own; gives a dataset for each, and the
-    /// configuration.
+    /// Bins sessions that are fitted on one body with layers of their own; gives a dataset for each, the configuration, and what
+    /// was decided about the configuration.
     ///
     /// # Errors
     /// As [`Recipe::prepare`].
-    pub fn prepare_separate(&self, sessions: &[Session]) -> Result<(Vec<Dataset>, Config), RecipeError> {
-        let mut config = self.configure(&Config::default())?;
-        // Heads for later bins would have to be each session's own.
-        config.objective.forward_bins = 0;
-        let wanted = config.readouts.wanted();
+    pub fn prepare_separate(
+        &self,
+        sessions: &[Session],
+    ) -> Result<(Vec<Dataset>, Config, Vec<String>), RecipeError> {
+        let wanted = self.wanted()?;
         let dataset = |session| Dataset::reading(std::slice::from_ref(session), self.bin_width_ms, &wanted);
         let mut data = sessions.iter().map(dataset).collect::<Result<Vec<_>, _>>()?;
         same_readouts(&mut data);
-        Ok((data, config))
+        // Rates of a teacher, and heads for later bins, would have to be each session's own.
+        let (mut config, mut notes) =
+            Recipe { no_teacher: true, ..self.clone() }.configure(Kind::of_all(&data))?;
+        if std::mem::take(&mut config.objective.forward_bins) > 0 {
+            notes.push(
+                "objective.forward-bins = 0: separate sessions have no heads for later bins".to_owned(),
+            );
+        }
+        Ok((data, config, notes))
     }
 
-    /// The configuration over these defaults: the recipe's own choices override the file, and the file overrides the
-    /// defaults.
-    fn configure(&self, defaults: &Config) -> Result<Config, ConfigError> {
+    /// The configuration of a fit to data of this kind, and what was decided about it, one sentence each: the recipe's own choices
+    /// override the file, and the file overrides the defaults, which follow from the data or are the preset's.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the configuration cannot be used.
+    pub fn configure(&self, kind: Kind) -> Result<(Config, Vec<String>), ConfigError> {
+        let defaults = match self.preset {
+            Some(Preset::Ndt) => Defaults::ndt(),
+            None => Defaults::of(kind),
+        };
+        let mut config = self.over(&defaults.config)?;
+        let mut notes = Vec::new();
+        match &self.config {
+            Some(file) if file.is_empty() => {
+                notes.push(format!(
+                    "the configuration {} is empty: all values are defaults",
+                    file.path.display()
+                ));
+            }
+            _ => {}
+        }
+        notes.extend(defaults.notes(&config)?);
+        notes.extend(self.limit_teacher(&mut config));
+        config.check()?;
+        Ok((config, notes))
+    }
+
+    /// Checks what can be checked of the configuration without recordings.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with all problems.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.wanted().map(|_| ())
+    }
+
+    /// The quantities to be read out and their lags, ms, which do not depend on the data.
+    fn wanted(&self) -> Result<Vec<(Quantity, f64)>, ConfigError> {
+        let mut config = self.over(&Config::default())?;
+        self.limit_teacher(&mut config);
+        config.check()?;
+        Ok(config.readouts.wanted())
+    }
+
+    /// The file and the recipe's own choices over these defaults, unchecked.
+    fn over(&self, defaults: &Config) -> Result<Config, ConfigError> {
         let mut config = match &self.config {
-            Some(path) => Config::read_over(path, defaults)?,
+            Some(file) => file.over(defaults)?,
             None => defaults.clone(),
         };
         config.optimiser.seed = self.seed.unwrap_or(config.optimiser.seed);
         config.optimiser.epochs = self.epochs.unwrap_or(config.optimiser.epochs);
-        config.check()?;
         Ok(config)
+    }
+
+    /// Leaves out the teacher, or shortens it, as the recipe wants it; says so.
+    fn limit_teacher(&self, config: &mut Config) -> Option<String> {
+        let sets = |key: &str| self.config.as_ref().is_some_and(|file| file.sets(key));
+        let Config { objective, teacher, .. } = config;
+        let needed = objective.redrawn != 0.0 || objective.teacher_weight != 0.0;
+        if self.no_teacher || teacher.epochs.is_empty() {
+            let was = (objective.redrawn, objective.teacher_weight);
+            if self.no_teacher || !sets("objective.redrawn") {
+                objective.redrawn = 0.0;
+            }
+            if self.no_teacher || !sets("objective.teacher-weight") {
+                objective.teacher_weight = 0.0;
+            }
+            let is_changed = was != (objective.redrawn, objective.teacher_weight);
+            return is_changed
+                .then(|| "no teacher: objective.redrawn and objective.teacher-weight are 0".to_owned());
+        }
+        let most = self.epochs.filter(|_| needed && !sets("teacher.epochs"))?;
+        if teacher.epochs.iter().all(|epochs| *epochs <= most) {
+            return None;
+        }
+        teacher.epochs.iter_mut().for_each(|epochs| *epochs = most.min(*epochs));
+        Some(format!(
+            "teacher.epochs = {:?}: no generation takes more than the model's epochs",
+            teacher.epochs
+        ))
     }
 }
 
@@ -120,30 +199,4 @@ pub fn units_differ(sessions: &[Session]) -> bool {
 /// Makes all units inputs of the model, those included that the recordings mark as held out.
 pub fn show_all_units(sessions: &mut [Session]) {
     sessions.iter_mut().flat_map(|session| &mut session.units).for_each(|unit| unit.heldout = false);
-}
-
-/// The provenance of a model that this library has fitted to the files `data`; `parent` is the id of the bundle that it
-/// was fine-tuned from.
-///
-/// # Errors
-/// [`BundleError`] when a file cannot be read.
-pub fn provenance(
-    data: &[PathBuf],
-    seed: u64,
-    epochs: usize,
-    parent: Option<String>,
-) -> Result<Training, BundleError> {
-    Ok(Training {
-        by: concat!("ndt-train ", env!("CARGO_PKG_VERSION")).to_owned(),
-        data: data.iter().map(|path| file_name(path)).collect(),
-        data_sha256: bundle::digest_files(data)?,
-        seed,
-        epochs,
-        parent,
-    })
-}
-
-/// A file's name without its folder: a bundle does not tell where a recording lay.
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -9,7 +9,7 @@ use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_replay::session::{Series, Session};
 use ndt_replay::simulate::simulate;
-use ndt_trainer::config::Config;
+use ndt_trainer::config::{Config, ConfigFile};
 use ndt_trainer::evaluation::{Evaluation, ReadoutR2, evaluate};
 use ndt_trainer::export;
 use ndt_trainer::recipe::Recipe;
@@ -88,10 +88,7 @@ fn configuration() -> Table {
 
 /// Fits with this configuration, as `ndt-train fit` does.
 fn fit(session: &Session, table: &Table) -> Result<(Vec<Progress>, Bundle), Box<dyn Error>> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("fit.toml");
-    std::fs::write(&path, toml::to_string(table)?)?;
-    let recipe = Recipe { config: Some(path), ..Recipe::default() };
+    let recipe = Recipe { config: Some(ConfigFile::of(table.clone())), ..Recipe::default() };
     let prepared = recipe.prepare(std::slice::from_ref(session))?;
     let mut reports = Vec::new();
     let fit = training::fit(&prepared.data, &prepared.config, None, &mut |progress| {
@@ -159,7 +156,7 @@ fn every_score_of_an_evaluation_stands_in_the_manifest() {
     let (_, bundle) = fit(&session, &configuration()).unwrap();
     // Taken apart, so that a new score does not compile before it is decided whether a manifest has it. What was scored is no
     // score.
-    let Evaluation { split: _, trials: _, bins: _, co_bps, readouts } =
+    let Evaluation { split: _, trials: _, bins: _, co_bps, readouts, notes: _ } =
         evaluate(&bundle, &session, "val").unwrap();
     let stands = |name: &str, score: Option<f64>| {
         let found = bundle.manifest.scores.get(name).copied();
@@ -171,7 +168,7 @@ fn every_score_of_an_evaluation_stands_in_the_manifest() {
     };
     stands("co-bps", co_bps);
     // The axes of a readout are not in the manifest: their mean is what bundles are compared by.
-    for ReadoutR2 { series, lag_ms, r2: _, mean } in readouts {
+    for ReadoutR2 { series, lag_ms, unit: _, r2: _, mean } in readouts {
         stands(&format!("{}-{lag_ms}-ms-r2", series.replace('_', "-")), mean);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::BenchError;
 use ndt_protocol::wire::Description;
-use ndt_protocol::{Bin, Bundle};
+use ndt_protocol::{Bin, Bundle, CountRange};
 use std::sync::Arc;
 
 /// The bundle's golden counts, repeated. They are as dense as the training data, which decides how much work a bin
@@ -13,7 +13,7 @@ pub struct GoldenCounts {
     counts: Arc<[f32]>,
     channels: usize,
     channel_ids: Arc<[i64]>,
-    count_max: f32,
+    range: CountRange,
     bin_width_us: u32,
 }
 
@@ -33,7 +33,7 @@ impl GoldenCounts {
             counts: counts[..whole].into(),
             channels,
             channel_ids: bundle.manifest.channel_ids.as_slice().into(),
-            count_max: bundle.manifest.count_max as f32,
+            range: bundle.manifest.count_range(),
             bin_width_us: bundle.manifest.bin_width_us(),
         })
     }
@@ -56,7 +56,7 @@ impl GoldenCounts {
 
     /// Makes `bin` the bin number `seq` of a stream, due at `due_ns` and arrived at `arrival_ns`.
     pub fn fill(&self, seq: u64, due_ns: u64, arrival_ns: u64, bin: &mut Bin) {
-        bin.fill(self.of_bin(seq).iter().copied(), self.count_max);
+        bin.fill(self.of_bin(seq).iter().copied(), self.range);
         bin.seq = seq;
         bin.stream = 1;
         bin.source_ns = due_ns.cast_signed();

@@ -2,36 +2,18 @@
 
 use super::{Choice, EngineError, EngineKind};
 use ndt_protocol::Bundle;
-use ndt_protocol::bundle::manifest::{Architecture, Readout};
+use ndt_protocol::bundle::description::Description;
 use ndt_protocol::bundle::precision::{Precision, ValidationLoss};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// A bundle, examined.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
-    /// The bundle's id.
-    pub id: String,
-    /// Number of input channels.
-    pub channels: usize,
-    /// Ids of the channels, in the order of a bin's counts.
-    pub channel_ids: Vec<i64>,
-    /// Number of output units.
-    pub units: usize,
-    /// Width of a bin, ms.
-    pub bin_width_ms: f64,
-    /// The transformer's dimensions; absent of a linear decoder.
-    pub architecture: Option<Architecture>,
-    /// Number of weights, biases included.
-    pub parameters: usize,
-    /// Bins that one output depends on.
-    pub reach_bins: usize,
-    /// The velocity that is published; absent of a model of rates alone.
-    pub velocity: Option<Readout>,
-    /// Scores of the fit.
-    pub scores: BTreeMap<String, f64>,
+    /// What the bundle holds.
+    #[serde(flatten)]
+    pub bundle: Description,
     /// Bins of the golden stream.
     pub golden_bins: usize,
     /// Name of the engine that would run the bundle.
@@ -83,63 +65,16 @@ pub fn examine(choice: &Choice, bundle: &Bundle) -> Result<Report, EngineError> 
             loss: manifest.precisions.get(&precision).and_then(|loss| loss.validation),
         });
     }
-    Ok(Report {
-        id: manifest.id.clone(),
-        channels: manifest.channels(),
-        channel_ids: manifest.channel_ids.clone(),
-        units: manifest.units(),
-        bin_width_ms: manifest.bin_width_ms,
-        architecture: manifest.linear.is_none().then_some(manifest.architecture),
-        parameters: bundle.weights.values().map(|(_, values)| values.len()).sum(),
-        reach_bins: manifest.reach_bins(),
-        velocity: manifest.velocity().cloned(),
-        scores: manifest.scores.clone(),
-        golden_bins: bundle.golden_bins(),
-        engine: name,
-        precisions,
-    })
+    Ok(Report { bundle: bundle.description(), golden_bins: bundle.golden_bins(), engine: name, precisions })
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "bundle     {}", self.id)?;
-        writeln!(f, "input      {} channels, {} ms bins", self.channels, self.bin_width_ms)?;
-        writeln!(f, "channels   {}", runs(&self.channel_ids))?;
-        let dims = self.velocity.as_ref().map_or(0, |velocity| velocity.dims);
-        writeln!(f, "output     rates of {} units, {dims} velocity components", self.units)?;
-        write!(f, "model      {} parameters: ", self.parameters)?;
-        match self.architecture {
-            None => writeln!(f, "linear in the counts of the last bins")?,
-            Some(Architecture { width, layers, heads, feedforward, window_bins, positions }) => writeln!(
-                f,
-                "width {width}, {layers} layers, {heads} heads, feed-forward {feedforward}, window {window_bins} bins, \
-                 {positions:?}",
-            )?,
-        }
-        writeln!(f, "reach      {} bins", self.reach_bins)?;
-        for (name, score) in &self.scores {
-            writeln!(f, "score      {name} {score:.4}")?;
-        }
+        writeln!(f, "{}", self.bundle)?;
         writeln!(f, "engine     {}", self.engine)?;
         write!(f, "golden     {} bins reproduced", self.golden_bins)?;
         self.precisions.iter().try_for_each(|reproduced| write!(f, "\n{reproduced}"))
     }
-}
-
-/// Largest number of runs of ids that a report for people shows.
-const RUNS_MAX: usize = 12;
-
-/// Ids in their order as text: ids that follow each other by one are shown as a run, such as `1-32, 40, 42-96`.
-fn runs(ids: &[i64]) -> String {
-    let runs: Vec<&[i64]> = ids.chunk_by(|id, next| id.checked_add(1) == Some(*next)).collect();
-    let text = |run: &&[i64]| match run {
-        [first, .., last] => format!("{first}-{last}"),
-        one => format!("{}", one[0]),
-    };
-    let shown: Vec<String> = runs.iter().take(RUNS_MAX).map(text).collect();
-    let rest = runs.iter().skip(RUNS_MAX).map(|run| run.len()).sum::<usize>();
-    let more = if rest == 0 { String::new() } else { format!(", and {rest} more (--json shows all)") };
-    shown.join(", ") + &more
 }
 
 impl fmt::Display for Reproduced {
@@ -158,18 +93,5 @@ impl fmt::Display for Reproduced {
             loss.bits_per_spike, loss.log_rates_rms, loss.log_rates_max
         )?;
         loss.velocity_r2.map_or(Ok(()), |lost| write!(f, ", {lost:+.5} velocity R2"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn channel_ids_are_shown_in_their_order_as_runs() {
-        assert_eq!(runs(&[1, 2, 3, 9, 7, 8, -2]), "1-3, 9, 7-8, -2");
-        let odd: Vec<i64> = (0..20).map(|id| 2 * id).collect();
-        assert_eq!(runs(&odd), "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, and 8 more (--json shows all)");
-        assert_eq!(runs(&[]), "");
     }
 }

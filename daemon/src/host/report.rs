@@ -68,15 +68,30 @@ pub enum Message {
 }
 
 /// Number of kinds of warnings.
-const EVENTS: usize = 12;
+const EVENTS: usize = 14;
 
 /// What can go wrong again and again: its count since the start, and what a warning says behind the number of times.
 fn events(stats: &Stats) -> [(u64, String); EVENTS] {
     let of = |quality: Quality| stats.guard.estimates[quality as usize];
     let refused = stats.last_refused.map_or_else(String::new, |last| last.to_string());
+    let example = stats
+        .last_implausible
+        .map_or_else(String::new, |(position, value)| format!(", the last {value:e} at position {position}"));
     [
         (stats.refused, format!("messages refused, the last: {refused}")),
         (stats.invalid_bins, "bins with channels that carried no count: taken as silent".to_owned()),
+        (
+            stats.decoder.implausible,
+            format!(
+                "bins with values that no spike count can be{example}: their estimates are faults; over ZeroMQ, counts are \
+                 little-endian float32"
+            ),
+        ),
+        (
+            stats.decoder.no_spikes,
+            "bins without a spike in any channel for a second and more, in which the model expects many"
+                .to_owned(),
+        ),
         (stats.guard.skipped, "periods without an estimate: the source's numbers jumped".to_owned()),
         (stats.empty, "bins without a count in any channel: taken as missing".to_owned()),
         (stats.overflowed, "bins or estimates dropped from full queues".to_owned()),
@@ -250,6 +265,19 @@ mod tests {
         (0..60).for_each(|_| drop(reporter.messages(&stats)));
         stats.empty += 1;
         assert_eq!(reporter.messages(&stats).len(), 1, "calm for a minute, and then at once");
+    }
+
+    #[test]
+    fn a_value_that_no_count_can_be_is_shown_with_its_place() {
+        let mut stats = Stats { last_implausible: Some((12, 4.6e-41)), ..Stats::default() };
+        (stats.decoder.implausible, stats.decoder.no_spikes) = (50, 7);
+        let said = Reporter::new("tcp://rig:5570").messages(&stats);
+        let expected = [
+            "50 bins with values that no spike count can be, the last 4.6e-41 at position 12: their estimates are faults; \
+             over ZeroMQ, counts are little-endian float32",
+            "7 bins without a spike in any channel for a second and more, in which the model expects many",
+        ];
+        assert_eq!(said, expected.map(|sentence| Message::Warning(sentence.to_owned())));
     }
 
     #[test]

@@ -4,15 +4,16 @@
 //! that lacks a part is left out: its sum over less time would look like a lower rate, and the decoder handles missing bins.
 
 use super::runs::Runs;
-use ndt_protocol::Bin;
 use ndt_protocol::binner::{BinError, Rebinner};
+use ndt_protocol::count::Implausible;
 use ndt_protocol::wire::WireError;
+use ndt_protocol::{Bin, CountRange};
 
 /// Makes model bins from the bins of a stream. Owned by the source thread.
 pub struct Rebin {
     model_us: u32,
     channels: usize,
-    count_max: f32,
+    range: CountRange,
     /// State for narrow bins. It is replaced, which allocates, when the source's bin width changes; `None` while the source sends
     /// bins of the model's width.
     narrow: Option<Narrow>,
@@ -24,6 +25,8 @@ struct Narrow {
     rebinner: Rebinner,
     /// Counts of the present narrow bin; NaN for a channel without a count.
     counts: Vec<f32>,
+    /// Channels of the open model bin with a value that no spike count can be.
+    implausible: Implausible,
     /// Recognises a source that begins again under its old stream id in the middle of a model bin.
     runs: Runs,
     place: Option<Place>,
@@ -47,8 +50,8 @@ struct Place {
 
 impl Rebin {
     /// Passes bins of `model_us` unchanged, and sums narrower ones to that width.
-    pub fn new(model_us: u32, channels: usize, count_max: f32) -> Rebin {
-        Rebin { model_us, channels, count_max, narrow: None }
+    pub fn new(model_us: u32, channels: usize, range: CountRange) -> Rebin {
+        Rebin { model_us, channels, range, narrow: None }
     }
 
     /// Takes in a bin of the stream. Returns whether it completes a model bin, which `bin` then holds. Runs on the source thread,
@@ -67,7 +70,7 @@ impl Rebin {
             self.narrow = Some(narrow.map_err(refused)?);
         }
         let Some(narrow) = &mut self.narrow else { return Ok(false) };
-        Ok(narrow.push(bin, self.count_max))
+        Ok(narrow.push(bin, self.range))
     }
 }
 
@@ -75,10 +78,17 @@ impl Narrow {
     fn new(width_us: u32, model_us: u32, channels: usize) -> Result<Narrow, BinError> {
         let ms = |us: u32| f64::from(us) * 1e-3;
         let rebinner = Rebinner::new(ms(width_us), ms(model_us), channels)?;
-        Ok(Narrow { width_us, rebinner, counts: vec![0.0; channels], runs: Runs::default(), place: None })
+        Ok(Narrow {
+            width_us,
+            rebinner,
+            counts: vec![0.0; channels],
+            implausible: Implausible::NONE,
+            runs: Runs::default(),
+            place: None,
+        })
     }
 
-    fn push(&mut self, bin: &mut Bin, count_max: f32) -> bool {
+    fn push(&mut self, bin: &mut Bin, range: CountRange) -> bool {
         self.runs.assign(bin);
         let parts = self.rebinner.parts() as u64;
         let mut place = match self.place {
@@ -105,6 +115,10 @@ impl Narrow {
         };
         let part = (bin.seq - place.from) % parts;
         let begins = part == 0;
+        if begins {
+            self.implausible = Implausible::NONE;
+        }
+        self.implausible.merge(&bin.implausible);
         place.complete = begins || (place.complete && bin.seq == place.next);
         place.next = bin.seq + 1;
         self.counts.iter_mut().zip(bin.counts_or_nan()).for_each(|(count, value)| *count = value);
@@ -113,7 +127,8 @@ impl Narrow {
             if place.complete { self.rebinner.push(&self.counts, begins).ok().flatten() } else { None };
         let is_made = sums.is_some();
         if let Some(sums) = sums {
-            bin.fill(sums.iter().copied(), count_max);
+            bin.fill(sums.iter().copied(), range);
+            bin.implausible.merge(&self.implausible);
             bin.seq = place.model_from + (place.next - 1 - place.from) / parts;
             bin.segment_start = place.segment_start;
             place.segment_start = false;
@@ -129,7 +144,7 @@ mod tests {
 
     fn bin(seq: u64, counts: [f32; 2], segment_start: bool) -> Bin {
         let mut bin = Bin::empty();
-        bin.fill(counts.into_iter(), 50.0);
+        bin.fill(counts.into_iter(), CountRange::new(50, 20.0));
         (bin.seq, bin.stream, bin.segment_start) = (seq, 3, segment_start);
         bin.source_ns = (seq as i64 + 1) * 5_000_000;
         bin
@@ -137,7 +152,7 @@ mod tests {
 
     /// Pushes 5 ms bins and gives the 20 ms bins: number, counts, source time in ms, segment start.
     fn made(bins: impl IntoIterator<Item = Bin>) -> Vec<(u64, Vec<f32>, i64, bool)> {
-        let mut rebin = Rebin::new(20_000, 2, 50.0);
+        let mut rebin = Rebin::new(20_000, 2, CountRange::new(50, 20.0));
         let made = bins.into_iter().filter_map(|mut bin| {
             let complete = rebin.push(&mut bin, 5_000).unwrap();
             let counts: Vec<f32> = bin.counts_or_nan().collect();
@@ -194,8 +209,21 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_no_count_can_be_in_any_part_is_noted_in_the_sum_and_in_no_other() {
+        let mut rebin = Rebin::new(20_000, 2, CountRange::new(50, 20.0));
+        let mut noted = Vec::new();
+        for seq in 0..12 {
+            let mut bin = bin(seq, [1.0, if seq == 5 { 4.6e-41 } else { 1.0 }], false);
+            if rebin.push(&mut bin, 5_000) == Ok(true) {
+                noted.push(bin.implausible.example());
+            }
+        }
+        assert_eq!(noted, [None, Some((1, 4.6e-41)), None]);
+    }
+
+    #[test]
     fn the_models_own_width_passes_and_one_that_does_not_divide_is_refused() {
-        let mut rebin = Rebin::new(20_000, 2, 50.0);
+        let mut rebin = Rebin::new(20_000, 2, CountRange::new(50, 20.0));
         let mut wide = bin(7, [2.0, 0.0], false);
         assert_eq!(rebin.push(&mut wide, 20_000), Ok(true));
         assert_eq!((wide.seq, wide.counts()[0]), (7, 2.0));

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 pub struct Stats {
     /// Bins received that fit the model.
     pub bins: u64,
-    /// Received bins that fit the model and have at least one channel without a count.
+    /// Received bins that fit the model and have at least one channel without a count. Channels with a value that no spike count can
+    /// be are not meant.
     pub invalid_bins: u64,
     /// Bins without a count in any channel, which are treated as missing.
     pub empty: u64,
@@ -32,6 +33,8 @@ pub struct Stats {
     pub stream: u64,
     /// Number of channels of the newest bin; 0 before the first bin.
     pub channels: u64,
+    /// Position of a channel with a value that no spike count can be, and the value, as found last.
+    pub last_implausible: Option<(usize, f32)>,
 }
 
 impl Stats {
@@ -53,7 +56,10 @@ pub struct Counters {
     absence: AtomicU8,
     stream: AtomicU64,
     channels: AtomicU64,
-    decoder: [AtomicU64; 7],
+    decoder: [AtomicU64; 6],
+    counts: [AtomicU64; 3],
+    /// Position of a channel in the upper half, bits of its value in the lower half; 0 for none.
+    last_implausible: AtomicU64,
     estimates: [AtomicU64; 6],
     guard: [AtomicU64; 4],
     /// Reason of the last refusal. The source thread only tries to lock the mutex and never waits, so a reason may be lost.
@@ -74,7 +80,11 @@ impl Counters {
     /// Counts a bin that came.
     pub fn received(&self, bin: &Bin) {
         self.bins.fetch_add(1, Relaxed);
-        self.invalid_bins.fetch_add(u64::from(bin.invalid_channels() > 0), Relaxed);
+        let is_invalid = bin.invalid_channels() > bin.implausible.count();
+        self.invalid_bins.fetch_add(u64::from(is_invalid), Relaxed);
+        if let Some((channel, value)) = bin.implausible.example() {
+            self.last_implausible.store((channel as u64) << 32 | u64::from(value.to_bits()), Relaxed);
+        }
         self.absence.store(0, Relaxed);
         self.stream.store(bin.stream, Relaxed);
         self.channels.store(bin.channels() as u64, Relaxed);
@@ -113,11 +123,13 @@ impl Counters {
             restarts,
             clock_jumps,
             undescribed,
+            implausible,
+            no_spikes,
         } = *counters;
-        store(
-            &self.decoder,
-            [duplicates, reordered, observed, unbridged, restarts, clock_jumps, undescribed],
-        );
+        let order = [duplicates, reordered, observed, unbridged, restarts, clock_jumps];
+        let counts = [undescribed, implausible, no_spikes];
+        store(&self.decoder, order);
+        store(&self.counts, counts);
     }
 
     /// Takes over the guard's counters. Runs on the publish thread, once a turn.
@@ -129,8 +141,8 @@ impl Counters {
 
     /// Takes a snapshot.
     pub fn stats(&self) -> Stats {
-        let [duplicates, reordered, observed, unbridged, restarts, clock_jumps, undescribed] =
-            load(&self.decoder);
+        let [duplicates, reordered, observed, unbridged, restarts, clock_jumps] = load(&self.decoder);
+        let [undescribed, implausible, no_spikes] = load(&self.counts);
         let [late_results, behind, renumbered, skipped] = load(&self.guard);
         let estimates = load(&self.estimates);
         Stats {
@@ -145,6 +157,8 @@ impl Counters {
                 restarts,
                 clock_jumps,
                 undescribed,
+                implausible,
+                no_spikes,
             },
             guard: GuardCounters { estimates, late_results, behind, renumbered, skipped },
             refused: self.refused.load(Relaxed),
@@ -153,6 +167,10 @@ impl Counters {
             absence: Absence::from_number(self.absence.load(Relaxed)),
             stream: self.stream.load(Relaxed),
             channels: self.channels.load(Relaxed),
+            last_implausible: match self.last_implausible.load(Relaxed) {
+                0 => None,
+                both => Some(((both >> 32) as usize, f32::from_bits(both as u32))),
+            },
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::quantity::Quantity;
 use crate::bundle::precision::{Loss, Precision};
+use crate::count::CountRange;
 use crate::limits::{
     CHANNELS_MAX, COUNT_MAX, LAG_MS_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
     WINDOW_BINS_MAX, range_problem,
@@ -29,7 +30,8 @@ use std::ops::Range;
 /// | 3 | `precisions`: what a smaller number format loses |
 /// | 4 | linear decoders (`linear`), further readouts (`further`), `parent` |
 /// | 5 | one list of `readouts` in place of `velocity` and `further`; `published` |
-pub const FORMAT_VERSION: u32 = 5;
+/// | 6 | files `config.toml`, `splits.toml` and `fit.json` |
+pub const FORMAT_VERSION: u32 = 6;
 
 /// How the model knows the order of bins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +100,8 @@ pub struct Linear {
 pub struct Readout {
     /// Number of components (2: x and y).
     pub dims: usize,
-    /// Unit of the readout's [`Quantity`], e.g. `m/s`.
+    /// Unit of the values: that of the readout's [`Quantity`], e.g. `m/s`, or the recorded one where no conversion into it is
+    /// known, e.g. `pixels/s`.
     pub unit: String,
     /// Lag: the readout is for the bin's centre plus this, ms. Positive: ahead of the spikes.
     pub lag_ms: f64,
@@ -186,7 +189,7 @@ pub struct Manifest {
     /// Loss in each smaller number format; absent when it was not measured.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub precisions: BTreeMap<Precision, Loss>,
-    /// sha256 of every other file of the bundle, by name.
+    /// sha256 of every other file of the bundle, by name, except `fit.json`.
     pub files: BTreeMap<String, String>,
 }
 
@@ -199,6 +202,11 @@ impl Manifest {
     /// Number of output units.
     pub fn units(&self) -> usize {
         self.unit_ids.len()
+    }
+
+    /// The values that are counts for this model.
+    pub fn count_range(&self) -> CountRange {
+        CountRange::new(self.count_max, self.bin_width_ms)
     }
 
     /// The velocity that is published; `None` in a model of rates alone.
@@ -356,8 +364,10 @@ impl Manifest {
                 let mut units = Quantity::ALL.map(Quantity::unit).to_vec();
                 units.dedup();
                 let units = units.join(", ");
-                problems
-                    .push(format!("expected {series} in the unit of a quantity ({units}), found \"{unit}\""));
+                problems.push(format!(
+                    "expected {series} in the unit of its quantity, or in one that belongs to none of {units}, found \
+                     \"{unit}\""
+                ));
             }
         }
         if let Some(Readout { unit, series, .. }) =

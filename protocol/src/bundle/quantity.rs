@@ -71,13 +71,17 @@ impl Quantity {
         }
     }
 
-    /// Returns the quantity of a readout, found by the name of its series or, if no quantity has that name, by its unit. `None`
-    /// if no quantity fits.
+    /// Returns the quantity of a readout, found by the name of its series or, if no quantity has that name, by its unit. A series
+    /// that has a quantity's name may be in any unit that belongs to no quantity, such as `pixels/s`. `None` if no quantity fits.
     pub fn of(series: &str, unit: &str) -> Option<Quantity> {
         let by =
             |is_it: &dyn Fn(Quantity) -> bool| Quantity::ALL.into_iter().find(|quantity| is_it(*quantity));
-        let named = by(&|quantity| quantity.series() == series);
-        named.or_else(|| by(&|quantity| quantity.unit() == unit)).filter(|quantity| quantity.unit() == unit)
+        let of_unit = by(&|quantity| quantity.unit() == unit);
+        match by(&|quantity| quantity.series() == series) {
+            Some(named) if named.unit() == unit => Some(named),
+            Some(named) => (of_unit.is_none() && !unit.trim().is_empty()).then_some(named),
+            None => of_unit,
+        }
     }
 }
 
@@ -103,5 +107,7 @@ mod tests {
         assert_eq!(Quantity::of("cursor", "m"), Some(Quantity::Position));
         assert_eq!(Quantity::of("cursor", "pixels"), None);
         assert_eq!(Quantity::of("hand_vel", "m"), None, "a series in another quantity's unit");
+        assert_eq!(Quantity::of("hand_vel", "pixels/s"), Some(Quantity::Velocity));
+        assert_eq!(Quantity::of("hand_vel", " "), None);
     }
 }

@@ -5,6 +5,7 @@ use super::{print, seconds};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::{PlayTarget, SocketAddress};
 use ndt_protocol::lsl::Library;
 use ndt_replay::listen::TRUTH_SERIES;
@@ -44,6 +45,9 @@ pub struct Play {
     /// Play only the trials of this split.
     #[arg(long)]
     split: Option<String>,
+    /// Take the splits from this bundle, which was fitted to the recording, for a recording without splits of its own.
+    #[arg(long, value_name = "BUNDLE")]
+    splits_of: Option<PathBuf>,
     /// Speed: how many times faster than the recording, or max.
     #[arg(long, default_value = "1", value_parser = speed)]
     speed: Speed,
@@ -78,6 +82,7 @@ pub struct Play {
 #[derive(Clone, Copy, ValueEnum)]
 enum Units {
     /// Units that are not held out: the input of a model.
+    #[value(alias = "heldin")]
     HeldIn,
     /// All units.
     All,
@@ -105,7 +110,14 @@ pub fn play(options: &Play) -> anyhow::Result<()> {
     if let Some(path) = &options.fault_plan {
         options.overwrite.check(path, FaultPlan::KIND, [&options.file])?;
     }
-    let session = nwb::read(&options.file)?;
+    let mut session = nwb::read(&options.file)?;
+    if let Some(path) = &options.splits_of {
+        let bundle = Bundle::read(path).with_context(|| format!("bundle {}", path.display()))?;
+        let Some(splits) = bundle.origin.splits_of(&session.identifier) else {
+            bail!("expected a bundle that was fitted to {}, found others", session.identifier);
+        };
+        session = session.with_splits(splits);
+    }
     let plan = Plan::new(&session, options.split.as_deref(), options.bin_ms, options.units.into())?;
     let report = match &options.to {
         PlayTarget::Zeromq(socket) => play_to_socket(options, socket, &plan, wait),

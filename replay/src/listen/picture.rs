@@ -81,7 +81,7 @@ impl Picture {
 
     fn subtitle(&self, summary: &Summary) -> String {
         let r2 = |name: &str, value: f64| format!("{name} {value:.2}");
-        let axes = summary.velocity_r2.iter().flatten().zip(["x", "y", "z"]);
+        let axes = summary.velocity_r2.iter().flatten().zip(["x", "y", "z"]).filter(|(r2, _)| !r2.is_nan());
         let axes: Vec<String> = axes.map(|(value, name)| r2(name, *value)).collect();
         let score = match summary.velocity_r2_mean {
             Some(mean) => format!("  ·  {} ({})", r2("R²", mean), axes.join(", ")),

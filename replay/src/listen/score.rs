@@ -1,6 +1,7 @@
 //! R2 of the decoded against the recorded velocity, over all scored bins.
 //!
-//! R2 of an axis is 1 - SSE/SST, where SST is about the mean of the scored bins; axes are averaged with equal weight. This is
+//! R2 of an axis is 1 - SSE/SST, where SST is about the mean of the scored bins. Axes are averaged with equal weight; one whose
+//! recorded value never changes has no R2 and is left out of the mean. This is
 //! the definition of `ndt-train evaluate`, so that the two can be compared.
 
 /// Running sums for one axis.
@@ -42,18 +43,29 @@ impl Score {
         self.bins
     }
 
-    /// R2 of each axis; empty while the recorded velocity has not varied on every axis, because R2 is then undefined.
+    /// R2 of each axis, NaN for an axis on which the recorded velocity has not varied, because R2 is then undefined; empty while it
+    /// has varied on none.
     pub fn r2_axes(&self) -> Vec<f64> {
-        let varied = self.axes.iter().all(|axis| axis.total > 0.0);
-        let r2 = |axis: &Axis| 1.0 - axis.error / axis.total;
+        let varied = self.axes.iter().any(|axis| axis.total > 0.0);
+        let r2 = |axis: &Axis| if axis.total > 0.0 { 1.0 - axis.error / axis.total } else { f64::NAN };
         if varied { self.axes.iter().map(r2).collect() } else { Vec::new() }
     }
 
-    /// Mean R2 of the axes; `None` while [`Score::r2_axes`] is empty.
+    /// Mean R2 of the axes that have varied; `None` while [`Score::r2_axes`] is empty.
     pub fn r2(&self) -> Option<f64> {
-        let axes = self.r2_axes();
+        let axes: Vec<f64> = self.r2_axes().into_iter().filter(|r2| !r2.is_nan()).collect();
         (!axes.is_empty()).then(|| axes.iter().sum::<f64>() / axes.len() as f64)
     }
+}
+
+/// R2 of each axis as text with the names of the axes, such as `x 0.9334, y 0.9209`.
+pub fn by_axis(axes: &[f64]) -> String {
+    let named = axes.iter().enumerate().map(|(at, r2)| {
+        let name =
+            ["x", "y", "z"].get(at).map_or_else(|| format!("axis {}", at + 1), |name| (*name).to_owned());
+        if r2.is_nan() { format!("{name} none (it never changes)") } else { format!("{name} {r2:.4}") }
+    });
+    named.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -79,7 +91,9 @@ mod tests {
         let mut score = Score::new(2);
         assert_eq!(score.r2(), None);
         score.push(&[1.0, 1.0], &[1.0, 1.0]);
-        score.push(&[2.0, 1.0], &[1.0, 1.0]);
         assert_eq!(score.r2(), None);
+        score.push(&[2.0, 1.0], &[1.0, 1.0]);
+        assert_eq!(score.r2(), Some(-1.0), "the axis that varied: SST 0.5, SSE 1");
+        assert_eq!(by_axis(&score.r2_axes()), "x -1.0000, y none (it never changes)");
     }
 }

@@ -1,6 +1,7 @@
 //! The figures of a tally: counts, latencies and scores, as text for people and serialisable for programs.
 
 use super::expectation::ContractReport;
+use super::score::by_axis;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,9 +61,9 @@ pub struct Summary {
     pub bin_end_to_received_us: Option<Latency>,
     /// Number of estimates whose velocity was compared with the true one.
     pub scored: u64,
-    /// Velocity R2 of each axis; absent if the true velocity is unknown.
+    /// Velocity R2 of each axis, not a number for one that never changes; absent if the true velocity is unknown.
     pub velocity_r2: Option<Vec<f64>>,
-    /// Mean velocity R2 of the axes.
+    /// Mean velocity R2 of the axes that change.
     pub velocity_r2_mean: Option<f64>,
     /// How the daemon kept its contract; absent without a fault plan.
     pub contract: Option<ContractReport>,
@@ -79,7 +80,14 @@ impl fmt::Display for Summary {
         let named = |counts: &BTreeMap<&str, u64>| {
             counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
         };
-        writeln!(f, "estimates            {} ({})", self.estimates, named(&self.quality))?;
+        write!(f, "estimates            {}", self.estimates)?;
+        if !self.quality.is_empty() {
+            write!(f, " ({})", named(&self.quality))?;
+        }
+        writeln!(f)?;
+        if !self.reasons.is_empty() {
+            writeln!(f, "reasons              {}", named(&self.reasons))?;
+        }
         writeln!(
             f,
             "order                {} missing, {} repeated, {} out of order, {} streams, {} refused, lag at most {}",
@@ -99,7 +107,7 @@ impl fmt::Display for Summary {
             write!(f, "published to here    {}", self.published_to_received_us)?;
         }
         if let (Some(axes), Some(mean)) = (&self.velocity_r2, self.velocity_r2_mean) {
-            write!(f, "\nvelocity R2          {axes:.4?}, mean {mean:.4}, over {} bins", self.scored)?;
+            write!(f, "\nvelocity R2          {}, mean {mean:.4}, over {} bins", by_axis(axes), self.scored)?;
         }
         if let Some(contract) = &self.contract {
             write!(f, "\n{contract}")?;

@@ -124,6 +124,7 @@ impl Tally {
             Series {
                 name: TRUTH_SERIES.to_owned(),
                 unit: "m/s".to_owned(),
+                converted_from: None,
                 dims: velocity.len(),
                 timestamps: Vec::new(),
                 data: Vec::new(),
@@ -197,6 +198,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndt_protocol::Reasons;
 
     fn estimate(seq: u64, quality: Quality, velocity: [f32; 2]) -> Estimate {
         let mut estimate = Estimate::zero(1, 2);
@@ -229,10 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn the_text_names_qualities_and_reasons_where_there_are_any() {
+        let mut tally = Tally::new(None);
+        assert!(tally.summary().to_string().starts_with("estimates            0\norder "));
+        let mut late = estimate(0, Quality::Late, [0.0; 2]);
+        late.reasons = Reasons::DEADLINE_MISSED;
+        tally.push(&late, 1_300_000);
+        let text = tally.summary().to_string();
+        let expected = "estimates            1 (late 1)\nreasons              deadline-missed 1\norder ";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
     fn velocity_is_scored_where_the_truth_is_known_and_the_estimate_computed() {
         let truth = Series {
             name: TRUTH_SERIES.to_owned(),
             unit: "m/s".to_owned(),
+            converted_from: None,
             dims: 2,
             timestamps: vec![0.0, 1.0, 2.0, 3.0],
             data: vec![0.0, 1.0, 2.0, 1.0, 4.0, 4.0, f64::NAN, 0.0],

@@ -66,13 +66,23 @@ fn series(group: &Group, name: String) -> Result<Option<Series>, ReadProblem> {
         return Ok(None);
     }
     let timestamps = timestamps(group, samples)?;
-    let (unit, factor, offset) = scale(&stored)?;
+    let Scale { unit, converted_from, factor, offset } = scale(&stored)?;
     let data = stored.numbers::<f64>()?.into_iter().map(|value| value * factor + offset).collect();
-    Ok(Some(in_order(Series { name, unit, dims, timestamps, data })))
+    Ok(Some(in_order(Series { name, unit, converted_from, dims, timestamps, data })))
+}
+
+/// How stored numbers become values in SI units.
+struct Scale {
+    /// Unit of the values.
+    unit: String,
+    /// The recorded unit, if it is converted.
+    converted_from: Option<String>,
+    factor: f64,
+    offset: f64,
 }
 
 /// Returns the SI unit of a series, and the factor and offset that convert stored numbers into it.
-fn scale(stored: &Dataset) -> Result<(String, f64, f64), ReadProblem> {
+fn scale(stored: &Dataset) -> Result<Scale, ReadProblem> {
     let recorded = stored.text_attribute("unit").unwrap_or_default();
     let conversion = stored.number_attribute("conversion").unwrap_or(1.0);
     let offset = stored.number_attribute("offset").unwrap_or(0.0);
@@ -81,7 +91,8 @@ fn scale(stored: &Dataset) -> Result<(String, f64, f64), ReadProblem> {
         return Err(content("a usable conversion and offset", stored.name(), found));
     }
     let (unit, to_si) = si(&recorded);
-    Ok((unit, conversion * to_si, offset * to_si))
+    let converted_from = (to_si != 1.0).then(|| recorded.trim().to_owned());
+    Ok(Scale { unit, converted_from, factor: conversion * to_si, offset: offset * to_si })
 }
 
 /// What is converted into SI units: the SI unit, the factor, and the names of the unit in recordings, in lower case.
@@ -212,6 +223,7 @@ mod tests {
         let series = |timestamps: &[f64], data: &[f64]| Series {
             name: "hand".to_owned(),
             unit: "m".to_owned(),
+            converted_from: None,
             dims: 2,
             timestamps: timestamps.to_vec(),
             data: data.to_vec(),

@@ -63,7 +63,7 @@ fn read_session(path: &Path) -> Result<Session, ReadProblem> {
 }
 
 /// Opens the file. The error says whether the file is missing, has another format, or is damaged.
-fn open(path: &Path) -> Result<Group, ReadProblem> {
+pub(super) fn open(path: &Path) -> Result<Group, ReadProblem> {
     const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(ReadProblem::File)?;

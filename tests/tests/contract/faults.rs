@@ -53,6 +53,8 @@ pub enum Fault {
     Jump { bins: u64 },
     /// A segment starts with this bin.
     Segment,
+    /// This many bins carry values that no spike count can be, in one channel or in all.
+    Implausible { bins: u64, all: bool },
     /// Decoding this bin takes this many hundredths of a period.
     Slow { hundredths: u64 },
     /// The engine answers NaN for this bin, or fails.
@@ -71,11 +73,20 @@ enum Kind {
     Segment,
     Slow,
     Broken,
+    Implausible,
 }
 
 impl Kind {
     fn all() -> impl Iterator<Item = Kind> {
-        let own = [Kind::Pause, Kind::Freeze, Kind::Jump, Kind::Segment, Kind::Slow, Kind::Broken];
+        let own = [
+            Kind::Pause,
+            Kind::Freeze,
+            Kind::Jump,
+            Kind::Segment,
+            Kind::Slow,
+            Kind::Broken,
+            Kind::Implausible,
+        ];
         FaultKind::all().map(Kind::Played).chain(own)
     }
 
@@ -89,6 +100,7 @@ impl Kind {
             Kind::Segment => 4,
             Kind::Slow => 5,
             Kind::Broken => 6,
+            Kind::Implausible => 7,
         };
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         generator.set_stream(stream + if is_long { 1_000 } else { 0 });
@@ -119,6 +131,9 @@ impl Kind {
             Kind::Segment => Fault::Segment,
             Kind::Slow => Fault::Slow { hundredths: random.random_range(20..900) },
             Kind::Broken => Fault::Broken { fails: random.random() },
+            Kind::Implausible => {
+                Fault::Implausible { bins: random.random_range(1..FAULT_BINS_MAX), all: random.random() }
+            }
         })
     }
 
@@ -146,7 +161,8 @@ impl Kind {
             )
             | Kind::Segment
             | Kind::Slow
-            | Kind::Broken => None,
+            | Kind::Broken
+            | Kind::Implausible => None,
         }
     }
 }

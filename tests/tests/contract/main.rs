@@ -196,6 +196,11 @@ fn explained(known: &Known<'_>, estimate: &Estimate, breach: &mut Breach) {
     match estimate.quality {
         Quality::Good | Quality::Warmup => {
             breach(bin.is_some(), estimate, "computed of a bin that never came");
+            breach(
+                bin.is_none_or(|(_, bin)| !bin.is_implausible),
+                estimate,
+                "used of values that are no counts",
+            );
             breach(is_short == (history < WARMUP_BINS as f32), estimate, "warm for another history");
             breach(is_short == (estimate.quality == Quality::Warmup), estimate, "warmth untold");
             breach(bin.is_none_or(|(_, bin)| bin.count == count), estimate, "the values of another bin");
@@ -221,7 +226,11 @@ fn explained(known: &Known<'_>, estimate: &Estimate, breach: &mut Breach) {
         }
         Quality::Stale => breach(known.is_silent(estimate), estimate, "stale although a bin came in time"),
         Quality::Fault => {
-            breach(plan.has(|fault| matches!(fault, Fault::Broken { .. })), estimate, "a fault of nothing");
+            let is_broken = plan.has(|fault| matches!(fault, Fault::Broken { .. }));
+            let is_implausible = estimate.reasons.contains(Reasons::IMPLAUSIBLE_COUNTS);
+            let has_come = bin.is_some_and(|(_, bin)| bin.is_implausible);
+            breach(is_broken || is_implausible, estimate, "a fault of nothing");
+            breach(is_implausible == has_come, estimate, "values that are no counts, untold or told of none");
         }
     }
 }
@@ -243,7 +252,7 @@ fn stood_in(known: &Known<'_>, estimate: &Estimate, breach: &mut Breach) {
 
 /// A bin of the model has the sum of its parts and, but for what segments give up, their number.
 fn made(plan: &Plan, trace: &Trace) -> Vec<String> {
-    let invalid = plan.has(|fault| matches!(fault, Fault::Nan { .. }));
+    let invalid = plan.has(|fault| matches!(fault, Fault::Nan { .. } | Fault::Implausible { .. }));
     let segments = plan.sum(|fault| u64::from(*fault == Fault::Segment));
     let given_up = if plan.parts > 1 { segments } else { 0 };
     let is_wrong = |bin: &&Came| {
@@ -254,7 +263,7 @@ fn made(plan: &Plan, trace: &Trace) -> Vec<String> {
             bin.count == plan.count(bin.nth) || (invalid && bin.count == 0.0) || plan.goes_on_untold();
         !is_numbered || !is_summed
     };
-    let tell = |Came { arrival, nth, source_seq, count }: &Came| {
+    let tell = |Came { arrival, nth, source_seq, count, .. }: &Came| {
         format!("made of others: seq {}, count {count}, the source's {nth}, number {source_seq}", arrival.seq)
     };
     trace.came.iter().filter(is_wrong).map(tell).take(1).collect()

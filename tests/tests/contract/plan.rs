@@ -1,8 +1,8 @@
 //! Plans of what goes wrong in a rig and in the machine: which bins arrive, when, and how long each takes to decode.
 
 use crate::faults::{FAULT_BINS_MAX, FAULTS_FROM, faults, jitter_hundredths, long_fault};
-use ndt_protocol::Bin;
 use ndt_protocol::limits::SEQ_MAX;
+use ndt_protocol::{Bin, CountRange};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -161,6 +161,7 @@ impl Plan {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (mut first, mut base, mut stream, mut again) = (0, self.first_seq, 7, 0);
         let (mut clock_ns, mut lost_until, mut blocked_until_ns) = (0i64, 0, 0);
+        let (mut wrong_until, mut wrong_all) = (0, false);
         let mut frozen: Option<(u64, (u64, Incoming))> = None;
         let mut incoming = Vec::new();
         for (nth, (due_ns, comes_ns)) in (0..).zip(self.instants(&mut random)) {
@@ -189,12 +190,18 @@ impl Plan {
                     Fault::Segment => bin.segment_start = true,
                     Fault::Clock { periods } => clock_ns += periods * self.period_ns as i64,
                     Fault::Nan { all } => counts = [if all { f32::NAN } else { counts[0] }, f32::NAN],
+                    Fault::Implausible { bins, all } => (wrong_until, wrong_all) = (nth + bins, all),
                     Fault::Pause { .. } | Fault::Slow { .. } | Fault::Broken { .. } => {}
                 }
             }
+            if nth < wrong_until {
+                // A count of 1 in the other byte order, and a negative one.
+                counts =
+                    [if wrong_all { -1.0 } else { counts[0] }, f32::from_bits(1.0f32.to_bits().swap_bytes())];
+            }
             // A bin that is overtaken during a stall is sent with the others, in its place.
             let at_ns = (comes_ns + delay_ns).max(blocked_until_ns);
-            bin.fill(counts.into_iter(), 50.0);
+            bin.fill(counts.into_iter(), CountRange::new(50, 20.0));
             bin.seq = nth - first + base;
             bin.stream = stream;
             bin.source_ns = due_ns as i64 + clock_ns;

@@ -17,7 +17,7 @@ use ndt_daemon::pipeline::loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLo
 use ndt_daemon::queue::Queue;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::limits::QUEUE_BINS;
-use ndt_protocol::{Bin, Estimate};
+use ndt_protocol::{Bin, CountRange, Estimate};
 use ndt_tests::{Positions, Shape, weights_only};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -67,6 +67,8 @@ pub struct Came {
     pub nth: u64,
     pub source_seq: u64,
     pub count: f32,
+    /// Whether it holds a value that no spike count can be.
+    pub is_implausible: bool,
 }
 
 /// What a run leaves behind.
@@ -114,6 +116,8 @@ struct World {
     arrived: Receiver<SourceEvent>,
     /// Count in channel 0 of the bin that the source thread took in last, as bits.
     count: Arc<AtomicU32>,
+    /// Whether that bin holds a value that no spike count can be.
+    is_implausible: Arc<AtomicBool>,
     /// The source's number of each bin that waits for the decode thread.
     waiting: VecDeque<u64>,
     /// The decode thread, what it has computed, and when it will be done with that.
@@ -162,6 +166,7 @@ impl World {
         let counters = Arc::new(Counters::default());
         let broken = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
         let count = Arc::new(AtomicU32::new(0));
+        let is_implausible = Arc::new(AtomicBool::new(false));
         let (to_source, coming) = mpsc::channel();
         let (arrivals, arrived) = Queue::untouched();
         let (bins, queued_bins) = Queue::untouched();
@@ -169,11 +174,12 @@ impl World {
         let (events, queued_events) = Queue::untouched();
         let (results, queued_results) = Queue::untouched();
         let (publish, published) = mpsc::channel();
-        let rebin = Rebin::new((plan.period_ns / 1_000) as u32, 2, 50.0);
+        let rebin = Rebin::new((plan.period_ns / 1_000) as u32, 2, CountRange::new(50, 20.0));
         let rig = Rig { coming, width_us: (plan.width_ns() / 1_000) as u32, rebin };
         let fallback: FallbackOf = Box::new({
-            let count = count.clone();
+            let (count, is_implausible) = (count.clone(), is_implausible.clone());
             move |bin| {
+                is_implausible.store(!bin.implausible.is_none(), Relaxed);
                 count.store(bin.counts()[0].to_bits(), Relaxed);
                 has_fallback.then(|| [bin.counts()[0], bin.seq as f32, 0.0])
             }
@@ -194,6 +200,7 @@ impl World {
             to_source,
             arrived,
             count,
+            is_implausible,
             waiting: VecDeque::new(),
             decode: DecodeLoop::new(decoder, KeepWarm::never(), queued_bins, estimates, counters.clone()),
             computed,
@@ -241,7 +248,8 @@ impl World {
         for event in self.arrived.try_iter() {
             if let SourceEvent::Arrived(arrival) = event {
                 let count = f32::from_bits(self.count.load(Relaxed));
-                self.trace.came.push(Came { arrival, nth, source_seq, count });
+                let is_implausible = self.is_implausible.load(Relaxed);
+                self.trace.came.push(Came { arrival, nth, source_seq, count, is_implausible });
                 if self.waiting.len() == QUEUE_BINS {
                     self.waiting.pop_front();
                 }

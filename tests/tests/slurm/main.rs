@@ -76,6 +76,11 @@ fn a_job_array_is_submitted_once_waited_for_and_ranked() {
     for (cluster, local) in points.iter().zip(local["points"].as_array().unwrap()) {
         assert_eq!((&cluster["values"], &cluster["best-run"]), (&local["values"], &local["best-run"]));
         assert_eq!((&cluster["score"], &cluster["sd"]), (&local["score"], &local["sd"]));
+        let id = |folder: &Path| {
+            let model = folder.join("sweep").join(local["best-run"].as_str().unwrap()).join("model");
+            ndt_protocol::Bundle::read(&model).unwrap().manifest.id
+        };
+        assert_eq!(id(&folder), id(&here), "the same model to the bit");
     }
 
     // A second call submits nothing.

@@ -1,6 +1,8 @@
 //! The rules that keep the project readable, as tests: which file may name which library, how long a file may be, how many
-//! names a folder shows, which files may import each other ([`imports`]), and how prose is worded ([`words`]).
+//! names a folder shows, which files may import each other ([`imports`]), how prose is worded ([`words`]), and that one crate
+//! is built with the dependencies of all ([`features`]).
 
+mod features;
 mod imports;
 mod words;
 

@@ -5,6 +5,7 @@ use super::smoothing::SmoothingDecoder;
 use super::wiener::Wiener;
 use crate::export::golden::{GOLDEN_BINS, count_max, golden_input};
 use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Readout, Training};
+use ndt_protocol::bundle::origin::Origin;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
@@ -16,6 +17,24 @@ const MAX_GAP_MS: f64 = 100.0;
 /// Length of the history from which on estimates are flagged as good, ms: the default of a transformer. Both kinds of
 /// decoders are fitted on cold-started trials.
 const WARMUP_MS: f64 = 100.0;
+
+/// The answers of a linear decoder's bundle to a cold-started stream `counts [T, C]`, `missing [T]`: velocity `[T, V]`.
+pub fn answers(bundle: &Bundle, counts: &[f32], missing: &[f32]) -> Vec<f32> {
+    let values = |name: &str| -> Vec<f64> {
+        bundle
+            .weights
+            .get(name)
+            .map_or_else(Vec::new, |(_, values)| values.iter().map(|v| f64::from(*v)).collect())
+    };
+    let filter = LinearFilter {
+        weights: values("linear.weight"),
+        bias: values("linear.bias"),
+        window_bins: bundle.manifest.linear.map_or(0, |linear| linear.window_bins),
+        lag: 0,
+        validation_r2: f64::NAN,
+    };
+    filter.stream(counts, missing, &values("missing"))
+}
 
 /// A linear decoder: `velocity[t] = bias + sum over k of weights[k] counts[t - k]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,7 +119,7 @@ impl LinearFilter {
             linear: Some(Linear { window_bins: self.window_bins }),
             readouts: vec![Readout {
                 dims,
-                unit: Quantity::Velocity.unit().to_owned(),
+                unit: data.unit.clone(),
                 lag_ms: LAGS_MS[self.lag],
                 series: Quantity::Velocity.series().to_owned(),
             }],
@@ -129,6 +148,7 @@ impl LinearFilter {
                 array("missing", &[GOLDEN_BINS], missing),
                 array("readouts", &[GOLDEN_BINS, dims], velocity),
             ]),
+            origin: Origin::default(),
         };
         bundle.check()?;
         Ok(bundle)

@@ -1,10 +1,9 @@
 //! Trials in the form that the baselines take: counts of the units that are shown, and the velocity at two lags.
 
 use crate::data::trial::column_means;
-use crate::data::{Dataset, DatasetError, Trial, trials};
+use crate::data::{Dataset, DatasetError, Readout, Trial, trials};
 use crate::evaluation::metrics::R2;
 use ndt_protocol::binner::{BinError, Binner};
-use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::session::{SelectError, Session};
 
 /// Lags from a bin's centre to the instant of the decoded velocity, ms: the same instant, and as far ahead as a
@@ -29,7 +28,7 @@ pub struct Run {
     pub counts: Vec<f32>,
     /// Spike counts `[T, H]` of the hidden units; empty where all are shown.
     pub hidden: Vec<f32>,
-    /// Velocity `[T, V]` at each of [`LAGS_MS`], m/s; NaN where it is unknown or lies after the run's last bin.
+    /// Velocity `[T, V]` at each of [`LAGS_MS`], in the unit of [`Runs::unit`]; NaN where it is unknown or lies after the run's last bin.
     pub velocity: [Vec<f32>; 2],
 }
 
@@ -42,6 +41,8 @@ pub struct Runs {
     pub hidden: usize,
     /// Number of components of the velocity.
     pub dims: usize,
+    /// Unit of the velocity: `m/s`, or the recorded one where no conversion into it is known.
+    pub unit: String,
     /// Width of a bin, ms.
     pub bin_width_ms: f64,
     /// Runs to fit.
@@ -50,6 +51,8 @@ pub struct Runs {
     pub val: Vec<Run>,
     /// Runs to score.
     pub scored: Vec<Run>,
+    /// What was decided while the recordings were read, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Why recordings give no runs.
@@ -65,12 +68,16 @@ pub enum RunsError {
     #[error(transparent)]
     Select(#[from] SelectError),
     /// There is no velocity to decode.
-    #[error("expected a series {} in every recording, found none", Quantity::Velocity.series())]
-    NoVelocity,
+    #[error("expected a velocity in the training trials of every recording, found this: {}", .notes.join("; "))]
+    NoVelocity {
+        /// What was decided while the recordings were read.
+        notes: Vec<String>,
+    },
 }
 
 impl Runs {
-    /// Bins sessions of the same units; the runs of `split` are scored.
+    /// Bins sessions of the same units; the runs of `split` are scored. `train` and `val` are the trials that are fitted and
+    /// that settings are chosen by, even where the recordings do not name them so.
     ///
     /// # Errors
     /// [`RunsError`] when there is nothing to fit, to choose by or to score.
@@ -82,30 +89,44 @@ impl Runs {
     ) -> Result<Runs, RunsError> {
         let lags = LAGS_MS.map(|lag_ms| Dataset::new(sessions, bin_width_ms, lag_ms));
         let [now, ahead] = lags;
-        let (now, ahead) = (now?, ahead?);
-        if now.readouts.is_empty() {
-            return Err(RunsError::NoVelocity);
+        let (now, mut ahead) = (now?, ahead?);
+        let Some(velocity) = now.readouts.first().cloned() else {
+            return Err(RunsError::NoVelocity { notes: now.notes });
+        };
+        if ahead.readouts.is_empty() {
+            // No trial is as long as the lag: nothing is known at it.
+            let unknown = |trial: &mut Trial| trial.targets = vec![f32::NAN; trial.bins * velocity.dims];
+            ahead.train.iter_mut().chain(&mut ahead.val).for_each(unknown);
+            ahead.readouts = vec![Readout { lag_ms: LAGS_MS[1], ..velocity.clone() }];
         }
         let cut = |now: &[Trial], ahead: &[Trial], shown: &[bool]| {
             let runs = now.iter().zip(ahead);
             runs.map(|(now, ahead)| Run::new(now, ahead, shown)).collect::<Vec<_>>()
         };
         let shown: Vec<bool> = now.heldout.iter().map(|heldout| units == Units::All || !heldout).collect();
-        let scored = if split == "val" {
-            cut(&now.val, &ahead.val, &shown)
-        } else {
-            let [now, ahead] = [&now, &ahead].map(|data| trials_of(sessions, data, split));
-            cut(&now?, &ahead?, &shown)
+        let mut notes = now.notes.clone();
+        let scored = match split.to_lowercase().as_str() {
+            "val" => cut(&now.val, &ahead.val, &shown),
+            "train" => cut(&now.train, &ahead.train, &shown),
+            _ => {
+                let [now, ahead] = [&now, &ahead].map(|data| trials_of(sessions, data, split));
+                cut(&now?, &ahead?, &shown)
+            }
         };
+        if ["train", "all"].contains(&split.to_lowercase().as_str()) {
+            notes.push(format!("the decoders are fitted to trials of {split}, on which they are scored"));
+        }
         let ids = now.unit_ids.iter().zip(&shown).filter(|(_, shown)| **shown);
         Ok(Runs {
             channel_ids: ids.map(|(id, _)| *id).collect(),
             hidden: shown.iter().filter(|shown| !**shown).count(),
-            dims: now.readout_dims(),
+            dims: velocity.dims,
+            unit: velocity.unit,
             bin_width_ms,
             train: cut(&now.train, &ahead.train, &shown),
             val: cut(&now.val, &ahead.val, &shown),
             scored,
+            notes,
         })
     }
 
@@ -152,7 +173,7 @@ fn trials_of(sessions: &[Session], data: &Dataset, split: &str) -> Result<Vec<Tr
 }
 
 /// R2 of a decoder at one of [`LAGS_MS`]: `decode` takes the counts `[T, C]` of each run and returns velocities
-/// `[T, V]`, m/s.
+/// `[T, V]`.
 pub fn r2(runs: &[Run], lag: usize, dims: usize, mut decode: impl FnMut(&[f32]) -> Vec<f32>) -> R2 {
     let mut r2 = R2::new(dims);
     for run in runs {

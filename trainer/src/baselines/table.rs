@@ -63,9 +63,9 @@ pub struct Row {
 pub struct LagR2 {
     /// Lag from the bin's centre to the instant of the velocity, ms.
     pub lag_ms: f64,
-    /// R2 of each component.
+    /// R2 of each component, not a number for one that never changes.
     pub r2: Vec<f64>,
-    /// Mean R2 over the components.
+    /// Mean R2 over the components that change.
     pub mean: f64,
 }
 

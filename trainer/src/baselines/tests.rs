@@ -47,10 +47,12 @@ fn data(neural_lag: usize) -> Runs {
         channel_ids: (0..CHANNELS as i64).collect(),
         hidden: HIDDEN,
         dims: 2,
+        unit: "m/s".to_owned(),
         bin_width_ms: 20.0,
         train: runs(60),
         val: runs(20),
         scored: runs(20),
+        notes: Vec::new(),
     }
 }
 

@@ -10,8 +10,9 @@ use ndt_protocol::terminal::say;
 use ndt_replay::{nwb, stop};
 use ndt_trainer::baselines::gru::GruSettings;
 use ndt_trainer::baselines::runs::{self, Runs};
-use ndt_trainer::baselines::table::{self, Row};
+use ndt_trainer::baselines::table::{self, BaselineError, Row};
 use ndt_trainer::recipe::provenance;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ later; co-bps is that of the held-out units.
 
 Examples:
   ndt-train baselines --data session.nwb --json
-  ndt-train baselines --data session.nwb --only wiener,kalman --units heldin
+  ndt-train baselines --data session.nwb --only wiener,kalman --units held-in
   ndt-train baselines --data session.nwb --only wiener --units all --out linear && ndtd check --bundle linear/wiener";
 
 /// The options of `baselines`.
@@ -40,7 +41,7 @@ pub struct Baselines {
     /// Baselines to fit, separated by commas [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Method>,
-    /// Units that the decoders see, separated by commas; one table for each [default: all, heldin].
+    /// Units that the decoders see, separated by commas; one table for each [default: all, held-in].
     #[arg(long, value_enum, value_delimiter = ',')]
     units: Vec<Units>,
     /// Number of recurrent networks, fitted with seeds from 1 on.
@@ -106,6 +107,7 @@ enum Units {
     /// All units.
     All,
     /// The units that are not held out.
+    #[value(name = "held-in", alias = "heldin")]
     Heldin,
 }
 
@@ -147,9 +149,13 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
     let settings = GruSettings { width: command.gru_width, epochs: command.gru_epochs, ..Default::default() };
     let bar = ProgressBar::new(0).with_style(style("{prefix} {bar:30} {msg}  {elapsed}"));
     let mut rows = Vec::new();
+    let mut said = BTreeSet::new();
     for units in units {
         let data = Runs::new(&sessions, command.bin_ms, &command.split, units.of_library())?;
         let seen = data.channels();
+        for note in data.notes.iter().filter(|note| said.insert((*note).clone())) {
+            say(format_args!("note: {note}"));
+        }
         // Without held-out units both tables would be the same.
         if rows.iter().any(|row: &Row| row.units == seen) {
             continue;
@@ -166,7 +172,14 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
                 bar.set_position(done as u64);
                 bar.set_message(what.to_owned());
             };
-            let found = table::rows(method.of_library(), &data, &settings, command.seeds, &mut show)?;
+            let found = match table::rows(method.of_library(), &data, &settings, command.seeds, &mut show) {
+                // Where others can decode the recording, they do.
+                Err(error @ BaselineError::Dims { .. }) if methods.len() > 1 => {
+                    bar.suspend(|| say(format_args!("note: {error}; it is left out")));
+                    continue;
+                }
+                found => found?,
+            };
             if let Some(out) = &command.out {
                 export(command, &data, units, *method, &found, out)?;
             }
@@ -201,9 +214,15 @@ fn export(
 /// The rows as a Markdown table.
 fn as_table(rows: &[Row], split: &str) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
+    let components = rows.iter().flat_map(|row| &row.velocity).map(|velocity| velocity.r2.len()).max();
+    let order = match components {
+        Some(1) => "x / mean",
+        Some(3) => "x / y / z / mean",
+        _ => "x / y / mean",
+    };
     writeln!(
         text,
-        "| method, scored on {split} | units in | R2 lag 0 | R2 +100 ms | co-bps | params | fit s | chosen |"
+        "| method, scored on {split} | units in | R2 lag 0 ({order}) | R2 +100 ms ({order}) | co-bps | params | fit s | chosen |"
     )?;
     writeln!(text, "|---|---|---|---|---|---|---|---|")?;
     for row in rows {
@@ -211,7 +230,10 @@ fn as_table(rows: &[Row], split: &str) -> Result<String, std::fmt::Error> {
             row.velocity.get(at).map_or_else(
                 || "-".to_owned(),
                 |velocity| {
-                    let numbers = velocity.r2.iter().chain([&velocity.mean]).map(|r2| format!("{r2:.3}"));
+                    let numbers = velocity.r2.iter().chain([&velocity.mean]).map(|r2| match r2.is_nan() {
+                        true => "none".to_owned(),
+                        false => format!("{r2:.3}"),
+                    });
                     numbers.collect::<Vec<_>>().join(" / ")
                 },
             )

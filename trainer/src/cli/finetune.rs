@@ -10,11 +10,14 @@ use ndt_protocol::Bundle;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::terminal::say;
 use ndt_replay::{nwb, stop};
-use ndt_trainer::config::Config;
+use ndt_trainer::config::ConfigFile;
 use ndt_trainer::data::Dataset;
+use ndt_trainer::evaluation::drift;
 use ndt_trainer::export;
-use ndt_trainer::recipe::provenance;
+use ndt_trainer::recipe::defaults::Kind;
+use ndt_trainer::recipe::{Recipe, provenance, record};
 use ndt_trainer::training::finetune::{self, FinetuneOptions};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub const HELP: &str = "\
@@ -68,18 +71,21 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let inputs = command.data.iter().chain([&command.bundle]).chain(&command.config);
     let destination = command.overwrite.check(&command.out, Bundle::kind(&command.out), inputs)?;
     stop::outlive_terminal()?;
-    let mut config = command.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
-    config.optimiser.seed = command.seed.unwrap_or(config.optimiser.seed);
+    let config = command.config.as_deref().map(ConfigFile::read).transpose()?;
+    // The rates of a teacher would have to be those of the new session.
+    let recipe = Recipe { config, seed: command.seed, no_teacher: true, ..Recipe::default() };
+    recipe.check()?;
     let parent =
         Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
     let manifest = &parent.manifest;
-    let config = finetune::config_for(manifest, &config);
     let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
     let wanted: Vec<(Quantity, f64)> =
         manifest.readouts.iter().filter_map(|readout| Some((readout.quantity()?, readout.lag_ms))).collect();
     let data = Dataset::reading(&sessions, manifest.bin_width_ms, &wanted)?;
     let data = finetune::calibration_data(data, manifest, command.trials);
-    for note in &data.notes {
+    let (config, notes) = recipe.configure(Kind::of(&data))?;
+    let mut config = finetune::config_for(manifest, &config);
+    for note in data.notes.iter().chain(&notes) {
         say(format_args!("note: {note}"));
     }
     let known = data.unit_ids.iter().filter(|id| manifest.unit_ids.contains(id)).count();
@@ -88,6 +94,12 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
         data.units(),
         data.train.len()
     ));
+    let channels = data.channels().zip(data.mean_counts_of_channels());
+    let means: BTreeMap<i64, f64> = channels.map(|(unit, mean)| (data.unit_ids[unit], mean)).collect();
+    let means: Option<Vec<f64>> = manifest.channel_ids.iter().map(|id| means.get(id).copied()).collect();
+    if let Some(seen) = means.and_then(|means| drift::other_rates(&parent, &means)) {
+        say(format_args!("note: {seen}: their weights are kept by id and fitted further"));
+    }
     let options = FinetuneOptions { freeze_body: command.interface_only, epochs: command.epochs };
     let progress = FitProgress::new(0, ProgressForm::Text);
     let interruption = Interruption::expected()?;
@@ -97,7 +109,9 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     })?;
     progress.clear();
     let training = provenance(&command.data, config.optimiser.seed, fit.epoch, Some(manifest.id.clone()))?;
-    let bundle = export::finetuned(&parent, &fit, &data, &config, training)?;
+    config.optimiser.epochs = fit.epoch.max(1);
+    let mut bundle = export::finetuned(&parent, &fit, &data, &config, training)?;
+    bundle.origin.record = Some(record(&fit, progress.seconds()));
     let written = rescue::write(&bundle, &destination, None)?;
     let seconds = progress.seconds();
     if command.json {

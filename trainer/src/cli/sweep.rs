@@ -24,12 +24,14 @@ pub const HELP: &str = "\
 The file says what is fitted. Its paths are relative to the file, and all keys except data and space have defaults:
   data = [\"session.nwb\"]
   bin-ms = 20.0
+  units = \"held-in\"       # or \"all\", as for fit --units
+  preset = \"ndt\"          # as for fit --preset
   out = \"sweep\"           # folder for the results
   search = \"random\"       # or \"grid\": all combinations of lists and of ranges with a step
   points = 20             # number of points of a random search
   seed = 1                # seed of the random search
   seeds = [1, 2, 3]       # seeds of the fits; each point is fitted with each seed
-  [base]                  # a configuration, as for fit --config
+  [base]                  # a configuration, as for fit --config; what it leaves open follows from the data, as in fit
   optimiser.epochs = 100
   [space]
   model.width = [32, 64]

@@ -1,10 +1,11 @@
 //! The table `velocity` of the configuration: which quantities are read out of the model, and which velocity is published.
 
 use ndt_protocol::bundle::quantity::Quantity;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is read out of the model besides firing rates, each linear in the final state.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Readouts {
     /// Lags from a bin's centre to the instants that are read out, ms; each lag is a readout of its own.
@@ -24,7 +25,7 @@ pub struct Readouts {
 }
 
 /// The velocity that is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Publish {
     /// The velocity at the first lag.

@@ -4,8 +4,10 @@ use super::readouts::{self, Readout};
 use super::splits::Splits;
 use super::trial::{Trial, column_means, trials};
 use ndt_protocol::binner::{BinError, Binner};
+use ndt_protocol::bundle::origin::RecordingSplits;
 use ndt_protocol::bundle::quantity::Quantity;
-use ndt_replay::session::{SelectError, Session};
+use ndt_replay::inspect::findings::{findings, same_twice};
+use ndt_replay::session::{Interval, Session};
 
 /// Recordings, ready for training.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +24,8 @@ pub struct Dataset {
     pub train: Vec<Trial>,
     /// Trials to validate on: the best epoch and other settings are chosen by their scores.
     pub val: Vec<Trial>,
+    /// The trials of each recording by their use.
+    pub splits: Vec<RecordingSplits>,
     /// What was decided while the recordings were read, one sentence each.
     pub notes: Vec<String>,
 }
@@ -32,9 +36,6 @@ pub enum DatasetError {
     /// The bin width cannot be used.
     #[error(transparent)]
     Bin(#[from] BinError),
-    /// A split cannot be selected.
-    #[error(transparent)]
-    Select(#[from] SelectError),
     /// There is no recording.
     #[error("expected at least one recording, found none")]
     NoSession,
@@ -43,6 +44,24 @@ pub enum DatasetError {
     Units {
         /// Number of the recording that differs, counted from 1.
         found: usize,
+    },
+    /// The same recording was given twice.
+    #[error(
+        "expected different recordings, found the spikes of recording {first} again in recording {second}"
+    )]
+    Twice {
+        /// Number of the recording that comes first, counted from 1.
+        first: usize,
+        /// Number of the recording that repeats it.
+        second: usize,
+    },
+    /// All trials are kept for a final test.
+    #[error(
+        "expected trials to fit, found all {trials} in the splits test and none, which no model is fitted to"
+    )]
+    Reserved {
+        /// Number of trials of all recordings.
+        trials: usize,
     },
     /// All units are held out, so that there is nothing to show to a model.
     #[error("expected at least one unit that is not held out among {units}, found none")]
@@ -65,6 +84,15 @@ pub fn units_of(session: &Session) -> Vec<(i64, bool)> {
     session.units.iter().map(|unit| (unit.id, unit.heldout)).collect()
 }
 
+/// What is odd about each of the recordings, one sentence each.
+pub fn oddities(sessions: &[Session]) -> Vec<String> {
+    let of_session = |(at, session): (usize, &Session)| {
+        let whose = if sessions.len() > 1 { format!("recording {}: ", at + 1) } else { String::new() };
+        findings(session).into_iter().map(move |finding| format!("{whose}{finding}"))
+    };
+    sessions.iter().enumerate().flat_map(of_session).collect()
+}
+
 impl Dataset {
     /// Bins sessions of the same units into one dataset, with the hand's velocity at one lag as the only readout.
     ///
@@ -77,8 +105,8 @@ impl Dataset {
     /// Bins sessions of the same units into one dataset with several readouts.
     ///
     /// Each readout is a quantity of the hand and the ms from a bin's centre to the instant that is read out. Without a
-    /// velocity in every recording there are no readouts; another series that is missing in a recording is left out.
-    /// [`Dataset::notes`] says so.
+    /// velocity in every recording, in one unit and in some training trial, there are no readouts; another quantity that is
+    /// missing in this way is left out. [`Dataset::notes`] says so, and what is odd about the recordings.
     ///
     /// # Errors
     /// As [`Dataset::new`].
@@ -96,20 +124,43 @@ impl Dataset {
         if units.iter().all(|(_, heldout)| *heldout) {
             return Err(DatasetError::NoChannel { units: units.len() });
         }
-        let (readouts, mut notes) = readouts::available(sessions, wanted);
-        let (mut train, mut val) = (Vec::new(), Vec::new());
-        for session in sessions {
-            let splits = Splits::of(session, &mut notes)?;
-            train.extend(trials(session, &splits.train, binner, &readouts));
-            val.extend(trials(session, &splits.val, binner, &readouts));
+        if let Some((first, second)) = same_twice(sessions) {
+            return Err(DatasetError::Twice { first, second });
+        }
+        let mut notes = oddities(sessions);
+        let (mut readouts, decided) = readouts::available(sessions, wanted);
+        notes.extend(decided);
+        let splits: Vec<Splits> = sessions.iter().map(|session| Splits::of(session, &mut notes)).collect();
+        let cut = |part: fn(&Splits) -> &Vec<Interval>, readouts: &[Readout]| -> Vec<Trial> {
+            let of_session = |(session, splits)| trials(session, part(splits), binner, readouts);
+            sessions.iter().zip(&splits).flat_map(of_session).collect()
+        };
+        let mut train = cut(|splits| &splits.train, &readouts);
+        let known = readouts::known(&readouts, &train, "training", &mut notes);
+        if known.len() < readouts.len() {
+            readouts = known;
+            train = cut(|splits| &splits.train, &readouts);
+        }
+        let val = cut(|splits| &splits.val, &readouts);
+        if !val.is_empty() {
+            readouts::known(&readouts, &val, "validation", &mut notes);
+        }
+        if splits.iter().all(|splits| splits.train.is_empty())
+            && sessions.iter().any(|session| session.reserved_trials() > 0)
+        {
+            return Err(DatasetError::Reserved {
+                trials: sessions.iter().map(Session::reserved_trials).sum(),
+            });
         }
         for (part, trials) in [("training", &train), ("validation", &val)] {
             if trials.is_empty() {
                 return Err(DatasetError::NoTrial { part, bin_width_ms });
             }
         }
+        let recorded =
+            sessions.iter().zip(&splits).map(|(session, splits)| splits.recorded(session)).collect();
         let (unit_ids, heldout) = units.into_iter().unzip();
-        Ok(Dataset { unit_ids, heldout, bin_width_ms, readouts, train, val, notes })
+        Ok(Dataset { unit_ids, heldout, bin_width_ms, readouts, train, val, splits: recorded, notes })
     }
 
     /// Columns of the input channels among all units.
@@ -145,6 +196,12 @@ impl Dataset {
     /// Number of columns of all readouts together.
     pub fn readout_dims(&self) -> usize {
         readouts::dims(&self.readouts)
+    }
+
+    /// Mean spikes per bin of each input channel over the training trials, in the order of [`Dataset::channels`].
+    pub fn mean_counts_of_channels(&self) -> Vec<f64> {
+        let means = self.mean_counts();
+        self.channels().map(|unit| means[unit]).collect()
     }
 
     /// Mean spikes per bin of each unit over the training trials.

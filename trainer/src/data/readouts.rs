@@ -3,6 +3,7 @@
 //! A readout's target at a bin is the behaviour at the bin's centre plus the lag, linearly interpolated between samples.
 //! A target that is not known is NaN.
 
+use super::trial::Trial;
 use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
@@ -19,32 +20,99 @@ pub fn dims(readouts: &[Readout]) -> usize {
     readouts.iter().map(|readout| readout.dims).sum()
 }
 
-/// Of the `wanted` readouts (quantity and lag in ms) those that every session has, and a note for each that is left out or
-/// is recorded in another unit than its own. Without a velocity in every session there are none.
+/// Of the `wanted` readouts (quantity and lag in ms) those that every session has, and a note for each that is left out.
+/// Without a velocity in every session there are none.
 pub(super) fn available(sessions: &[Session], wanted: &[(Quantity, f64)]) -> (Vec<Readout>, Vec<String>) {
     let (mut readouts, mut notes) = (Vec::new(), Vec::new());
-    if recorded_dims(sessions, Quantity::Velocity) == 0 {
-        let series = Quantity::Velocity.series();
-        notes.push(format!("not every recording has {series}: the model estimates rates only"));
-        return (readouts, notes);
+    if let Err(why) = shared(sessions, Quantity::Velocity) {
+        return (readouts, vec![format!("{why}: the model estimates rates only")]);
     }
     for &(quantity, lag_ms) in wanted {
-        let (series, unit) = (quantity.series().to_owned(), quantity.unit().to_owned());
-        match recorded_dims(sessions, quantity) {
-            0 => notes.push(format!("not every recording has {series}: it is not read out")),
-            recorded => readouts.push(Readout { dims: quantity.dims(recorded), unit, lag_ms, series }),
+        match shared(sessions, quantity) {
+            Err(why) => notes.push(format!("{why}: it is not read out")),
+            Ok((recorded, unit)) => readouts.push(Readout {
+                dims: quantity.dims(recorded),
+                unit,
+                lag_ms,
+                series: quantity.series().to_owned(),
+            }),
         }
-        notes.extend(sessions.iter().filter_map(|session| note_on_unit(recorded(session, quantity)?)));
     }
     notes.dedup();
     (readouts, notes)
 }
 
-/// Number of components of the series that a quantity is computed from; 0 unless it is the same in every session.
-fn recorded_dims(sessions: &[Session], quantity: Quantity) -> usize {
-    let dims = |session: &Session| recorded(session, quantity).map_or(0, |series| series.dims);
-    let all: Vec<usize> = sessions.iter().map(dims).collect();
-    if all.iter().all(|other| *other == all[0]) { all[0].min(VELOCITY_DIMS_MAX) } else { 0 }
+/// Number of components of the series that a quantity is computed from, and the quantity's unit, both the same in every
+/// session; otherwise why the sessions do not share the quantity.
+fn shared(sessions: &[Session], quantity: Quantity) -> Result<(usize, String), String> {
+    let name = quantity.series();
+    let series: Option<Vec<&Series>> = sessions.iter().map(|session| recorded(session, quantity)).collect();
+    let series = series.filter(|series| series.iter().all(|series| series.dims > 0));
+    let series = series.ok_or_else(|| format!("not every recording has {name}"))?;
+    let unit = |series: &&Series| unit_of(quantity, series);
+    let Some((dims, first)) = series.first().map(|series| (series.dims, unit(series))) else {
+        return Err(format!("not every recording has {name}"));
+    };
+    if let Some(other) = series.iter().find(|series| series.dims != dims) {
+        return Err(format!("{name} has {dims} components in one recording and {} in another", other.dims));
+    }
+    if let Some(other) = series.iter().map(unit).find(|unit| *unit != first) {
+        return Err(format!("{name} is in {first} in one recording and in {other} in another"));
+    }
+    Ok((dims.min(VELOCITY_DIMS_MAX), first))
+}
+
+/// The unit of a quantity that is computed from this series. A unit that belongs to no quantity is kept as it is recorded; a
+/// series in the unit of another quantity is taken as if it were in its own.
+fn unit_of(quantity: Quantity, series: &Series) -> String {
+    let recorded = series.unit.trim();
+    if Quantity::ALL.iter().any(|quantity| quantity.unit() == recorded) {
+        return quantity.unit().to_owned();
+    }
+    let recorded = if recorded.is_empty() { "unknown" } else { recorded };
+    let is_change_of_it = quantity == Quantity::Acceleration && series.name != quantity.series();
+    if is_change_of_it { format!("{recorded}/s") } else { recorded.to_owned() }
+}
+
+/// The readouts whose quantity is known in some bin of these trials, at some lag. Notes say which are not, in trials of which
+/// `part`. Without a velocity among them there are none.
+pub(super) fn known(
+    readouts: &[Readout],
+    trials: &[Trial],
+    part: &str,
+    notes: &mut Vec<String>,
+) -> Vec<Readout> {
+    let columns = dims(readouts).max(1);
+    let mut known: Vec<&str> = Vec::new();
+    let mut first = 0;
+    for readout in readouts {
+        let is_known = |trial: &Trial| {
+            trial
+                .targets
+                .chunks_exact(columns)
+                .any(|row| row[first..first + readout.dims].iter().all(|value| value.is_finite()))
+        };
+        if trials.iter().any(is_known) {
+            known.push(&readout.series);
+        }
+        first += readout.dims;
+    }
+    let mut unknown: Vec<&str> = readouts.iter().map(|readout| readout.series.as_str()).collect();
+    unknown.retain(|series| !known.contains(series));
+    unknown.dedup();
+    let velocity = Quantity::Velocity.series();
+    for series in &unknown {
+        let effect = match (part, *series == velocity) {
+            ("training", true) => "the model estimates rates only",
+            ("training", false) => "it is not read out",
+            _ => "it has no score",
+        };
+        notes.push(format!("{series} is known in no bin of a {part} trial: {effect}"));
+    }
+    if unknown.contains(&velocity) {
+        return Vec::new();
+    }
+    readouts.iter().filter(|readout| known.contains(&readout.series.as_str())).cloned().collect()
 }
 
 /// The series of a session that a quantity is computed from.
@@ -52,18 +120,8 @@ fn recorded(session: &Session, quantity: Quantity) -> Option<&Series> {
     quantity.recorded_series().iter().find_map(|name| session.series(name))
 }
 
-/// A note on a series whose unit is not that of its quantity, so that its values are taken as they are; `None` for any other.
-fn note_on_unit(series: &Series) -> Option<String> {
-    let quantity = Quantity::ALL.into_iter().find(|quantity| quantity.series() == series.name)?;
-    let Series { name, unit, .. } = series;
-    let expected = quantity.unit();
-    (unit != expected).then(|| {
-        format!("{name} is recorded in \"{unit}\": its values are taken as if they were in {expected}")
-    })
-}
-
 /// Targets of all readouts in the bins of an interval, `[T, R]`. Behaviour after the interval's end belongs to another
-/// trial and counts as unknown.
+/// trial and counts as unknown, and so does behaviour in another unit than the readout's.
 pub(super) fn targets(
     session: &Session,
     interval: Interval,
@@ -77,7 +135,9 @@ pub(super) fn targets(
     for readout in readouts {
         let quantity = readout.quantity().filter(|quantity| quantity.series() == readout.series);
         let series = match quantity {
-            Some(quantity) => recorded(session, quantity),
+            Some(quantity) => {
+                recorded(session, quantity).filter(|series| unit_of(quantity, series) == readout.unit)
+            }
             None => session.series(&readout.series),
         };
         let behaviour = Behaviour { series, end: interval.stop, bin_s: binner.width_s() };
@@ -145,6 +205,7 @@ mod tests {
         let series = |quantity: Quantity| Series {
             name: quantity.series().to_owned(),
             unit: quantity.unit().to_owned(),
+            converted_from: None,
             dims: 2,
             timestamps: timestamps.clone(),
             data: data.clone(),
@@ -242,12 +303,67 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_series_in_another_unit_is_taken_as_it_is_with_a_note() {
+    /// The session with its velocity in another unit.
+    fn in_unit(unit: &str) -> Session {
         let mut session = session(|time| time);
-        session.behavior[0].unit = "pixels/s".to_owned();
-        let (readouts, notes) = available(&[session], &[(Quantity::Velocity, 0.0), (Quantity::Speed, 0.0)]);
-        let expected = "hand_vel is recorded in \"pixels/s\": its values are taken as if they were in m/s";
-        assert_eq!((readouts.len(), notes), (2, vec![expected.to_owned()]));
+        session.behavior.retain(|series| series.name == "hand_vel");
+        session.behavior[0].unit = unit.to_owned();
+        session
+    }
+
+    #[test]
+    fn a_unit_that_is_not_understood_is_carried_through() {
+        let wanted =
+            [Quantity::Velocity, Quantity::Speed, Quantity::Acceleration].map(|quantity| (quantity, 0.0));
+        let units = |unit: &str| {
+            let (readouts, notes) = available(&[in_unit(unit)], &wanted);
+            assert_eq!(notes, Vec::<String>::new());
+            readouts.into_iter().map(|readout| readout.unit).collect::<Vec<_>>()
+        };
+        assert_eq!(units("pixels/s"), ["pixels/s", "pixels/s", "pixels/s/s"]);
+        assert_eq!(units(""), ["unknown", "unknown", "unknown/s"]);
+        assert_eq!(units("m"), ["m/s", "m/s", "m/s^2"], "the unit of another quantity must be a mistake");
+        assert!(Quantity::ALL.iter().all(|quantity| quantity.unit() != "pixels/s"));
+    }
+
+    #[test]
+    fn values_in_different_units_are_never_mixed() {
+        let (readouts, notes) =
+            available(&[in_unit("m/s"), in_unit("pixels/s")], &[(Quantity::Velocity, 0.0)]);
+        let expected =
+            "hand_vel is in m/s in one recording and in pixels/s in another: the model estimates rates only";
+        assert_eq!((readouts, notes), (Vec::new(), vec![expected.to_owned()]));
+        let (readouts, _) = available(&[in_unit("m/s")], &[(Quantity::Velocity, 0.0)]);
+        let (binner, interval) = (Binner::new(20.0).unwrap(), Interval { start: 0.1, stop: 0.3 });
+        let known = |session: &Session| {
+            let targets = targets(session, interval, 10, binner, &readouts);
+            targets.iter().filter(|target| target.is_finite()).count()
+        };
+        assert_eq!((known(&in_unit("m/s")), known(&in_unit("pixels/s"))), (20, 0));
+    }
+
+    #[test]
+    fn a_velocity_outside_of_all_trials_is_not_read_out() {
+        let trial = |values: &[f32]| Trial { bins: 2, targets: values.to_vec(), ..Trial::default() };
+        let readout = |quantity: Quantity, lag_ms| Readout {
+            dims: 1,
+            unit: quantity.unit().to_owned(),
+            lag_ms,
+            series: quantity.series().to_owned(),
+        };
+        let readouts = [(Quantity::Velocity, 0.0), (Quantity::Velocity, 100.0), (Quantity::Force, 0.0)];
+        let readouts = readouts.map(|(quantity, lag_ms)| readout(quantity, lag_ms));
+        let nan = f32::NAN;
+        let mut notes = Vec::new();
+        let found = known(&readouts, &[trial(&[1.0, nan, nan, nan, nan, nan])], "training", &mut notes);
+        assert_eq!(found, readouts[..2], "a velocity that is known at one lag is kept at both");
+        assert_eq!(notes, ["hand_force is known in no bin of a training trial: it is not read out"]);
+        notes.clear();
+        let found = known(&readouts, &[trial(&[nan, nan, 1.0, nan, nan, 1.0])], "training", &mut notes);
+        assert_eq!(found, Vec::new());
+        assert_eq!(
+            notes,
+            ["hand_vel is known in no bin of a training trial: the model estimates rates only"]
+        );
     }
 }

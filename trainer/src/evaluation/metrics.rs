@@ -48,14 +48,34 @@ impl BitsPerSpike {
 /// R2 of decoded behaviour, added up bin by bin.
 #[derive(Debug, Clone)]
 pub struct R2 {
-    /// For each axis: number of values, sum, sum of squares, sum of squared errors.
-    axes: Vec<[f64; 4]>,
+    axes: Vec<Axis>,
+}
+
+/// The sums of one axis.
+#[derive(Debug, Clone)]
+struct Axis {
+    count: f64,
+    sum: f64,
+    squares: f64,
+    errors: f64,
+    /// Lowest and highest true value: sums cannot tell a constant from rounding.
+    range: [f32; 2],
+}
+
+impl Axis {
+    /// R2 of the axis; NaN for a truth that never changes.
+    fn r2(&self) -> f64 {
+        let deviations = self.squares - self.sum * self.sum / self.count;
+        let varies = self.range[0] < self.range[1] && deviations > 0.0;
+        if varies { Squares { errors: self.errors, deviations }.r2() } else { f64::NAN }
+    }
 }
 
 impl R2 {
     /// An empty score for this number of axes.
     pub fn new(dims: usize) -> Self {
-        R2 { axes: vec![[0.0; 4]; dims] }
+        let range = [f32::INFINITY, f32::NEG_INFINITY];
+        R2 { axes: vec![Axis { count: 0.0, sum: 0.0, squares: 0.0, errors: 0.0, range }; dims] }
     }
 
     /// Adds one bin; a bin whose truth is unknown (NaN) is left out.
@@ -63,26 +83,25 @@ impl R2 {
         if truth.iter().any(|value| value.is_nan()) {
             return;
         }
-        for ((sums, truth), decoded) in self.axes.iter_mut().zip(truth).zip(decoded) {
-            let (truth, error) = (f64::from(*truth), f64::from(*truth) - f64::from(*decoded));
-            for (sum, value) in sums.iter_mut().zip([1.0, truth, truth * truth, error * error]) {
-                *sum += value;
-            }
+        for ((axis, value), decoded) in self.axes.iter_mut().zip(truth).zip(decoded) {
+            axis.range = [axis.range[0].min(*value), axis.range[1].max(*value)];
+            let (truth, error) = (f64::from(*value), f64::from(*value) - f64::from(*decoded));
+            axis.count += 1.0;
+            axis.sum += truth;
+            axis.squares += truth * truth;
+            axis.errors += error * error;
         }
     }
 
-    /// R2 of each axis; `None` unless each axis has two different true values.
+    /// R2 of each axis, NaN for one whose true value never changes; `None` unless some axis has two different true values.
     pub fn axes(&self) -> Option<Vec<f64>> {
-        let axis = |[count, sum, squares, errors]: &[f64; 4]| {
-            let squares = Squares { errors: *errors, deviations: squares - sum * sum / count };
-            (*count >= 2.0 && squares.deviations > 0.0).then(|| squares.r2())
-        };
-        if self.axes.is_empty() { None } else { self.axes.iter().map(axis).collect() }
+        let axes: Vec<f64> = self.axes.iter().map(Axis::r2).collect();
+        axes.iter().any(|r2| !r2.is_nan()).then_some(axes)
     }
 
-    /// Mean of the axes' R2.
+    /// Mean of the R2 of the axes whose true value changes.
     pub fn mean(&self) -> Option<f64> {
-        self.axes().map(|axes| mean(&axes))
+        self.axes().map(|axes| mean(&axes.into_iter().filter(|r2| !r2.is_nan()).collect::<Vec<_>>()))
     }
 }
 
@@ -160,6 +179,21 @@ mod tests {
         assert_eq!(r2.axes(), Some(vec![1.0, 0.0]));
         assert_eq!(r2.mean(), Some(0.5));
         assert_eq!(R2::new(2).mean(), None);
+    }
+
+    #[test]
+    fn an_axis_that_never_changes_has_no_r2_and_leaves_the_others_theirs() {
+        let mut r2 = R2::new(3);
+        for (at, x) in [1.0f32, 2.0, 1.0, 2.0].into_iter().enumerate() {
+            // The sum of the squares of 0.1 is not exactly its square of the sum divided by their number.
+            r2.add(&[x, 0.1, at as f32], &[x, 0.0, 1.5]);
+        }
+        let axes = r2.axes().unwrap();
+        assert!(axes[0] == 1.0 && axes[1].is_nan() && axes[2].abs() < 1e-9, "{axes:?}");
+        assert!((r2.mean().unwrap() - 0.5).abs() < 1e-9);
+        let mut still = R2::new(1);
+        (0..3).for_each(|_| still.add(&[0.1], &[0.0]));
+        assert_eq!((still.axes(), still.mean()), (None, None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::onnx::{GraphShape, step_graph, window_graph};
 use super::precision;
 use crate::evaluation::Reference;
 use ndt_protocol::bundle::manifest::{FORMAT_VERSION, Manifest};
+use ndt_protocol::bundle::origin::Origin;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 
@@ -61,5 +62,6 @@ pub fn assemble(
         manifest,
         weights,
         golden,
+        origin: Origin::default(),
     }
 }

@@ -309,7 +309,7 @@ mod tests {
             (0..100).filter(|at| !(50..60).contains(at)).map(|at| f64::from(at) / 50.0).collect();
         let data = timestamps.iter().flat_map(|time| [*time, 1.0]).collect();
         let (name, unit) = ("hand_vel".to_owned(), "m/s".to_owned());
-        slow.behavior = vec![Series { name, unit, dims: 2, timestamps, data }];
+        slow.behavior = vec![Series { name, unit, converted_from: None, dims: 2, timestamps, data }];
         let sessions = [slow];
         let recording = Recording::new(&sessions, 10).unwrap();
         assert!(recording.behavior("cursor_vel").is_none());

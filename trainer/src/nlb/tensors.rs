@@ -9,6 +9,8 @@ use super::psth::{Psths, psths};
 use super::recording::{Recording, TooLong};
 use super::variant::Variant;
 use super::windows::{Aligned, NoTrial, aligned};
+use crate::data::dataset::oddities;
+use ndt_replay::inspect::findings::same_twice;
 use ndt_replay::session::Session;
 
 /// The splits that are trained on and predicted.
@@ -74,6 +76,16 @@ pub enum TensorError {
     /// No trial to train on or to predict.
     #[error(transparent)]
     NoTrial(#[from] NoTrial),
+    /// The same recording was given twice.
+    #[error(
+        "expected different recordings, found the spikes of recording {first} again in recording {second}"
+    )]
+    Twice {
+        /// Number of the recording that comes first, counted from 1.
+        first: usize,
+        /// Number of the recording that repeats it.
+        second: usize,
+    },
     /// Co-smoothing lacks held-in or held-out neurons.
     #[error("expected held-in and held-out units, found {heldin} and {heldout}")]
     Neurons {
@@ -97,6 +109,9 @@ impl Tensors {
     ) -> Result<Tensors, TensorError> {
         let bins = whole_bins("window", variant.to_ms - variant.from_ms, bin_ms, 1)?;
         let forward_bins = whole_bins("forward window", variant.forward_ms, bin_ms, 0)?;
+        if let Some((first, second)) = same_twice(sessions) {
+            return Err(TensorError::Twice { first, second });
+        }
         let recording = Recording::new(sessions, bin_ms)?;
         let (heldin_ids, heldout_ids) = recording.neurons();
         if heldin_ids.is_empty() || heldout_ids.is_empty() {
@@ -106,7 +121,11 @@ impl Tensors {
             Phase::Val => (&["train"], &["val"]),
             Phase::Test => (&["train", "val"], &["test"]),
         };
-        let mut notes = Vec::new();
+        let mut notes = oddities(sessions);
+        let count = |split: &&str| recording.trials().filter(|(trial, _)| trial.is_in(split)).count();
+        let trials = ["train", "val"].iter().map(count).sum();
+        let doubt = variant.doubt([heldin_ids.len(), heldout_ids.len(), trials]);
+        notes.extend(doubt.map(|seen| format!("{seen}: the group has the data set's name all the same")));
         let train = aligned(&recording, variant, train_splits, &mut notes)?;
         let eval = aligned(&recording, variant, eval_splits, &mut notes)?;
         let behavior = recording.behavior(&variant.behavior);

@@ -3,6 +3,7 @@
 use super::recording::Recording;
 use super::variant::Variant;
 use ndt_replay::session::{Trial, Value};
+use std::collections::BTreeSet;
 
 /// A trial and the bins of its windows.
 pub struct Aligned<'a> {
@@ -20,12 +21,16 @@ pub struct Aligned<'a> {
 
 /// No trial of the wanted splits can be aligned.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("expected trials of the split {split} with a column {align}, found none")]
+#[error(
+    "expected trials of the split {split} with a column {align}, found none; the recording's splits are {found}"
+)]
 pub struct NoTrial {
     /// The split or splits that were asked for.
     pub split: String,
     /// The column that windows are aligned to.
     pub align: String,
+    /// The splits of the recordings.
+    pub found: String,
 }
 
 /// The trials of these splits that can be aligned, in the order of the trial tables. A trial without an instant to
@@ -65,7 +70,13 @@ pub fn aligned<'a>(
         notes.push(format!("{without} trials have no {} and are left out", variant.align));
     }
     match trials.is_empty() {
-        true => Err(NoTrial { split: splits.join(" or "), align: variant.align.clone() }),
+        true => {
+            let found: BTreeSet<&str> =
+                recording.trials().filter_map(|(trial, _)| trial.split.as_deref()).collect();
+            let found = found.into_iter().collect::<Vec<_>>().join(", ");
+            let found = if found.is_empty() { "(none)".to_owned() } else { found };
+            Err(NoTrial { split: splits.join(" or "), align: variant.align.clone(), found })
+        }
         false => Ok(trials),
     }
 }

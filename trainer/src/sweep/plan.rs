@@ -1,10 +1,12 @@
 //! What a sweep file asks for: recordings, a space of configurations, and the runs that follow from them.
 //!
 //! **The points and their order follow from the file alone, and a run's name follows from everything that determines
-//! the fit**: configuration, seed, bin width and the bytes of the recordings. A value that is added to the file adds
-//! runs, and the existing runs keep their names.
+//! the fit**: the keys of the configuration that are set, seed, bin width, the bytes of the recordings, and the version of the
+//! program, which completes the configuration. A value that is added to the file adds runs, and the existing runs keep their
+//! names.
 
-use crate::config::Config;
+use crate::config::{Config, ConfigFile};
+use crate::recipe::Recipe;
 use crate::sweep::space::{self, Values};
 use ndt_protocol::bundle::{self, BundleError};
 use rand::SeedableRng;
@@ -19,7 +21,8 @@ pub const RUNS_MAX: usize = 10_000;
 /// Number of draws for each point that is asked for: in a space of few points most draws repeat an earlier one.
 const DRAWS_A_POINT: usize = 100;
 
-const KEYS: [&str; 9] = ["data", "bin-ms", "out", "search", "points", "seed", "seeds", "base", "space"];
+const KEYS: [&str; 11] =
+    ["data", "bin-ms", "units", "preset", "out", "search", "points", "seed", "seeds", "base", "space"];
 
 /// A sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +31,8 @@ pub struct Plan {
     pub data: Vec<PathBuf>,
     /// Width of a bin, ms.
     pub bin_ms: f64,
+    /// Further options of each fit: `--units` and `--preset`, where the sweep file has these keys.
+    pub options: Vec<String>,
     /// Absolute path of the folder of results.
     pub out: PathBuf,
     /// The configuration keys that vary.
@@ -47,8 +52,9 @@ pub struct Run {
     pub point: usize,
     /// Random seed of the fit.
     pub seed: u64,
-    /// The complete configuration of the fit.
-    pub config: Config,
+    /// The keys of the configuration that the sweep file or the point sets, and the seed. What they leave open follows from the
+    /// data, as in every fit ([`crate::recipe`]).
+    pub choices: Table,
 }
 
 /// Why a sweep file cannot be followed.
@@ -79,6 +85,7 @@ pub enum PlanError {
 struct Request {
     data: Vec<PathBuf>,
     bin_ms: f64,
+    options: Vec<String>,
     out: PathBuf,
     /// Number of points of a random search; `None` for a grid.
     points: Option<usize>,
@@ -114,24 +121,27 @@ impl Plan {
         let digest = bundle::digest_files(&data)?;
         let mut runs = Vec::new();
         for seed in &request.seeds {
-            for (point, (_, config)) in points.iter().enumerate() {
-                let mut config = config.clone();
-                config.optimiser.seed = *seed;
-                let name = name(&config, request.bin_ms, &digest);
-                runs.push(Run { name, point, seed: *seed, config });
+            for (point, (_, choices)) in points.iter().enumerate() {
+                let mut choices = choices.clone();
+                // A seed is a whole number that TOML can hold: that was checked with the list of seeds.
+                let _ = set(&mut choices, "optimiser.seed", Value::Integer(*seed as i64));
+                let name = name(&choices, request.bin_ms, &request.options, &digest);
+                runs.push(Run { name, point, seed: *seed, choices });
             }
         }
-        let keys = request.space.into_keys().collect();
+        let keys = request.space.keys().cloned().collect();
         let points = points.into_iter().map(|(values, _)| values).collect();
-        Ok(Plan { data, bin_ms: request.bin_ms, out: folder.join(request.out), keys, points, runs })
+        let Request { bin_ms, options, out, .. } = request;
+        Ok(Plan { data, bin_ms, options, out: folder.join(out), keys, points, runs })
     }
 }
 
 /// The name of a fit, which no other fit has.
-fn name(config: &Config, bin_ms: f64, data: &str) -> String {
-    // A configuration consists of numbers and words, which can always be written.
-    let config = toml::to_string(config).unwrap_or_default();
-    bundle::sha256(format!("{config}\nbin-ms = {bin_ms}\ndata = {data}\n").as_bytes())[..12].to_owned()
+fn name(choices: &Table, bin_ms: f64, options: &[String], data: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let text =
+        format!("{choices}\nbin-ms = {bin_ms}\noptions = {options:?}\ndata = {data}\nby = {version}\n");
+    bundle::sha256(text.as_bytes())[..12].to_owned()
 }
 
 /// Reads the keys of a sweep file, and adds what is wrong with them to `problems`.
@@ -160,12 +170,23 @@ fn request(table: &Table, problems: &mut Vec<String>) -> Request {
     let config = config(&base, problems);
     let seeds: Vec<u64> = take(table, "seeds", "a list of whole numbers", problems)
         .unwrap_or_else(|| vec![config.optimiser.seed]);
+    let options =
+        [("units", "--units", ["held-in", "heldin", "all"].as_slice()), ("preset", "--preset", &["ndt"])];
+    let options = options.into_iter().flat_map(|(key, option, words)| {
+        let found: Option<String> = take(table, key, "a word", problems);
+        if let Some(found) = found.as_deref().filter(|found| !words.contains(found)) {
+            problems.push(format!("{key}: expected {}, found {found}", words.join(" or ")));
+        }
+        found.into_iter().flat_map(|found| [option.to_owned(), found])
+    });
+    let options = options.collect();
     if seeds.is_empty() || seeds.iter().collect::<BTreeSet<_>>().len() < seeds.len() {
         problems.push(format!("seeds: expected different seeds, at least one, found {seeds:?}"));
     }
     Request {
         data,
         bin_ms,
+        options,
         out: take(table, "out", "a path", problems).unwrap_or_else(|| "sweep".into()),
         points: (search == "random").then_some(count.unwrap_or(1)),
         seed: take(table, "seed", "a whole number", problems).unwrap_or(1),
@@ -213,6 +234,21 @@ fn build(table: Table) -> Result<Config, String> {
     Value::Table(table).try_into().map_err(|error: toml::de::Error| one_line(error.message()))
 }
 
+/// The keys that a table sets, with their values as the configuration's types spell them.
+fn in_one_spelling(table: Table) -> Result<Table, String> {
+    let whole = build(table.clone())?.table().map_err(|error| error.to_string())?;
+    Ok(only(&whole, &table))
+}
+
+/// The values of `whole` at the keys of `set`, table by table.
+fn only(whole: &Table, set: &Table) -> Table {
+    let value = |(key, set): (&String, &Value)| match (whole.get(key)?, set) {
+        (Value::Table(whole), Value::Table(set)) => Some((key.clone(), Value::Table(only(whole, set)))),
+        (value, _) => Some((key.clone(), value.clone())),
+    };
+    set.iter().filter_map(value).collect()
+}
+
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -248,8 +284,8 @@ fn space_of(space: &Table, is_grid: bool, problems: &mut Vec<String>) -> BTreeMa
     found
 }
 
-/// The points: the values of the keys that vary, and the complete configuration.
-fn points(request: &Request, problems: &mut Vec<String>) -> Vec<(Vec<Value>, Config)> {
+/// The points: the values of the keys that vary, and all keys that are set, in one spelling of their values (`1` is `1.0`).
+fn points(request: &Request, problems: &mut Vec<String>) -> Vec<(Vec<Value>, Table)> {
     let rows = match request.points {
         Some(count) => drawn(request, count),
         None => grid(request),
@@ -258,19 +294,20 @@ fn points(request: &Request, problems: &mut Vec<String>) -> Vec<(Vec<Value>, Con
         problems.push(format!("expected at most {RUNS_MAX} runs, found more"));
         return Vec::new();
     };
-    let mut points: Vec<(Vec<Value>, Config)> = Vec::new();
+    let mut points: Vec<(Vec<Value>, Table)> = Vec::new();
     let mut seen = BTreeSet::new();
     for row in rows {
         let mut table = request.base.clone();
         let set_all =
             request.space.keys().zip(&row).try_for_each(|(key, value)| set(&mut table, key, value.clone()));
-        match set_all.and_then(|()| build(table)) {
-            Ok(config) => {
-                if let Err(error) = config.check() {
+        match set_all.and_then(|()| in_one_spelling(table)) {
+            Ok(choices) => {
+                let recipe = Recipe { config: Some(ConfigFile::of(choices.clone())), ..Recipe::default() };
+                if let Err(error) = recipe.check() {
                     problems.extend(error.to_string().split("; ").map(str::to_owned));
                 }
-                if seen.insert(name(&config, 0.0, "")) {
-                    points.push((row, config));
+                if seen.insert(choices.to_string()) {
+                    points.push((row, choices));
                 }
             }
             Err(problem) => problems.push(problem),

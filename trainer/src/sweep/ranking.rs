@@ -2,6 +2,7 @@
 
 use crate::sweep::plan::Plan;
 use crate::sweep::run::State;
+use ndt_protocol::bundle::origin::CONFIG;
 use ndt_protocol::files::{self, FileError};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -106,10 +107,9 @@ impl Ranking {
         let best = self.points.first();
         let run = best.and_then(|best| plan.runs.iter().find(|run| run.name == best.best_run));
         let (Some(best), Some(run)) = (best, run) else { return Ok(None) };
-        let text = toml::to_string(&run.config).map_err(|error| FileError {
-            path: path.clone(),
-            error: std::io::Error::other(error.to_string()),
-        })?;
+        // The whole configuration is in the bundle. Somebody may have removed that, but not what the sweep has set.
+        let whole = std::fs::read_to_string(plan.out.join(&run.name).join("model").join(CONFIG));
+        let text = whole.unwrap_or_else(|_| run.choices.to_string());
         let scored = format!("{} {:.4}{}", self.score, best.score, best.spread());
         let text = format!(
             "# The best of {} points: {scored}. Its model is {}/model.\n{text}",

@@ -1,6 +1,6 @@
 //! The folder of a run, which tells the run's state.
 //!
-//! `config.toml` is the configuration, `model` the bundle, and `log` the fit's standard error (with a JSON line for
+//! `config.toml` holds the keys that the sweep sets, `model` is the bundle with the whole configuration, and `log` the fit's standard error (with a JSON line for
 //! each epoch). `result.json` is the report of a finished run. `failed` holds the exit status of a failed run (for a
 //! signal 128 plus its number, as in shells). A run without either file is waiting, running or was interrupted.
 
@@ -125,11 +125,7 @@ impl Run {
                 drop(std::fs::remove_file(&path));
             }
         }
-        let text = toml::to_string(&self.config).map_err(|error| FileError {
-            path: folder.join(CONFIG),
-            error: std::io::Error::other(error.to_string()),
-        })?;
-        files::write_file(&folder.join(CONFIG), text.as_bytes())
+        files::write_file(&folder.join(CONFIG), self.choices.to_string().as_bytes())
     }
 }
 
@@ -137,6 +133,7 @@ impl Run {
 pub fn arguments(plan: &Plan) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["fit".into(), "--data".into()];
     arguments.extend(plan.data.iter().map(|path| path.clone().into_os_string()));
+    arguments.extend(plan.options.iter().map(OsString::from));
     let bin_ms = plan.bin_ms.to_string();
     let rest = ["--bin-ms", &bin_ms, "--config", CONFIG, "--out", "model", "--resume", "--progress", "json"];
     // A fit that was killed between its bundle and its result is fitted again, in the same folder.

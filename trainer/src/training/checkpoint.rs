@@ -1,5 +1,7 @@
 //! Checkpoints: a folder with weights, optimiser state and best score, from which an interrupted fit is resumed.
 //!
+//! A fit of one model has one of each. A fit of separate sessions has one for each session, and the body that they share after them.
+//!
 //! The folder is replaced as a whole, so that an interruption while it is written leaves the previous checkpoint. **A
 //! resumed fit gives the weights of an uninterrupted one**: the random numbers of an epoch follow from the seed and the
 //! epoch's number, and parameters have fixed ids by which the optimiser's state finds them again.
@@ -8,26 +10,28 @@ use super::early_stopping::Best;
 use super::scores::{Scored, Scores};
 use crate::config::Config;
 use burn::optim::ModuleOptimizer;
+use ndt_protocol::bundle::origin::CurvePoint;
 use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_protocol::destination::{Destination, DestinationError, Form, Kind, other_folder};
 use ndt_protocol::files::{self, FileError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Version of the folder's files. It rises with every change, added fields included.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 const PROGRESS: &str = "progress.toml";
 const WEIGHTS: &str = "weights.safetensors";
 const BEST: &str = "best.safetensors";
-const OPTIMISER: &str = "optimiser.burnpack";
+const OPTIMISERS: &str = "optimisers.burnpack";
 const TEACHER: &str = "teacher.safetensors";
 
 /// A checkpoint of any version, for the rule about what a program may replace.
 pub const KIND: Kind = Kind {
     name: "a checkpoint",
     form: Form::Folder,
-    other: |path| other_folder(path, &[WEIGHTS, BEST, OPTIMISER, TEACHER], PROGRESS),
+    other: |path| other_folder(path, &[WEIGHTS, BEST, OPTIMISERS, TEACHER], PROGRESS),
 };
 
 /// Where and how often a fit writes a checkpoint.
@@ -48,13 +52,15 @@ pub struct Checkpoint {
     pub generation: usize,
     /// Number of epochs done.
     pub epoch: usize,
-    /// Weights after the last finished epoch.
-    pub weights: Tensors,
-    /// The best weights so far.
-    pub best: Best<Scored>,
+    /// Weights of each model after the last finished epoch.
+    pub weights: Vec<Tensors>,
+    /// The best weights of each model so far.
+    pub best: Best<Vec<Scored>>,
     /// The rates of each training trial from the generation before, `[T, N]`, so that no teacher need be fitted again; empty
     /// without one.
     pub rates: Vec<Vec<f32>>,
+    /// The learning curve so far, teachers included.
+    pub curve: Vec<CurvePoint>,
 }
 
 /// Why a checkpoint cannot be written or resumed.
@@ -99,22 +105,24 @@ struct Progress {
     generation: usize,
     epoch: usize,
     best_epoch: usize,
-    best_bits_per_spike: f64,
-    best_velocity_r2: Option<f64>,
+    best_score: f64,
+    /// Scores of each model at the best epoch.
+    best_scores: Vec<Scores>,
     /// Fingerprint of the dataset.
     data: String,
     config: Config,
+    curve: Vec<CurvePoint>,
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint of a fit with `config` to the dataset of fingerprint `data`.
+    /// Writes the checkpoint of a fit with `config` to the dataset of fingerprint `data`, with the optimiser of each model.
     ///
     /// # Errors
     /// [`CheckpointError`]; the previous checkpoint is then still in the folder.
     pub fn write(
         &self,
         folder: &Path,
-        optimiser: &ModuleOptimizer,
+        optimisers: &[&ModuleOptimizer],
         config: &Config,
         data: &str,
     ) -> Result<(), CheckpointError> {
@@ -124,28 +132,30 @@ impl Checkpoint {
             generation: self.generation,
             epoch: self.epoch,
             best_epoch: self.best.epoch,
-            best_bits_per_spike: self.best.kept.scores.bits_per_spike,
-            best_velocity_r2: self.best.kept.scores.velocity_r2,
+            best_score: self.best.score,
+            best_scores: self.best.kept.iter().map(|scored| scored.scores).collect(),
             data: data.to_owned(),
             config: config.clone(),
+            curve: self.curve.clone(),
         };
         let damaged = |found: String| CheckpointError::Damaged { file: folder.to_owned(), found };
         let progress = toml::to_string(&progress).map_err(|error| damaged(error.to_string()))?;
-        let optimiser = optimiser.into_bytes().map_err(|error| damaged(error.to_string()))?;
+        let states = optimisers.iter().map(|optimiser| optimiser.into_bytes());
+        let states = states.collect::<Result<Vec<_>, _>>().map_err(|error| damaged(error.to_string()))?;
         files::write_folder(
             folder,
             &[
                 (PROGRESS, progress.into_bytes()),
-                (WEIGHTS, tensors::to_bytes(&self.weights)),
-                (BEST, tensors::to_bytes(&self.best.kept.weights)),
-                (OPTIMISER, optimiser.to_vec()),
+                (WEIGHTS, tensors::to_bytes(&side_by_side(&self.weights))),
+                (BEST, tensors::to_bytes(&side_by_side(self.best.kept.iter().map(|scored| &scored.weights)))),
+                (OPTIMISERS, one_after_another(states.iter().map(|state| state.as_ref()))),
                 (TEACHER, tensors::to_bytes(&by_trial(&self.rates))),
             ],
         )?;
         Ok(())
     }
 
-    /// Reads a checkpoint and the optimiser's state; `None` where there is no folder.
+    /// Reads a checkpoint and the state of each model's optimiser; `None` where there is no folder.
     ///
     /// # Errors
     /// [`CheckpointError`] when the checkpoint is damaged, or belongs to another fit.
@@ -154,7 +164,7 @@ impl Checkpoint {
         optimiser: ModuleOptimizer,
         config: &Config,
         data: &str,
-    ) -> Result<Option<(Checkpoint, ModuleOptimizer)>, CheckpointError> {
+    ) -> Result<Option<(Checkpoint, Vec<ModuleOptimizer>)>, CheckpointError> {
         if !folder.exists() {
             return Ok(None);
         }
@@ -181,19 +191,23 @@ impl Checkpoint {
         }
         let array =
             |name: &str| tensors::from_bytes(&bytes(name)?).map_err(|error| damaged(name, error.to_string()));
-        let weights = array(WEIGHTS)?;
-        let scores =
-            Scores { bits_per_spike: progress.best_bits_per_spike, velocity_r2: progress.best_velocity_r2 };
-        let best = Best {
-            epoch: progress.best_epoch,
-            score: scores.bits_per_spike,
-            kept: Scored { scores, weights: array(BEST)? },
-        };
+        let weights = each(array(WEIGHTS)?);
+        let scores = progress.best_scores.into_iter();
+        let kept = scores.zip(each(array(BEST)?)).map(|(scores, weights)| Scored { scores, weights });
+        let best = Best { epoch: progress.best_epoch, score: progress.best_score, kept: kept.collect() };
         let rates = array(TEACHER)?.into_values().map(|(_, rates)| rates).collect();
-        let state = burn::tensor::Bytes::from_bytes_vec(bytes(OPTIMISER)?);
-        let optimiser = optimiser.from_bytes(state).map_err(|error| damaged(OPTIMISER, error.to_string()))?;
-        let Progress { generation, epoch, .. } = progress;
-        Ok(Some((Checkpoint { generation, epoch, weights, best, rates }, optimiser)))
+        let states = separated(&bytes(OPTIMISERS)?);
+        if weights.is_empty() || states.len() != weights.len() {
+            let found = format!("{} optimisers for {} models", states.len(), weights.len());
+            return Err(damaged(OPTIMISERS, found));
+        }
+        let optimiser = |state| {
+            let read = optimiser.clone().from_bytes(burn::tensor::Bytes::from_bytes_vec(state));
+            read.map_err(|error| damaged(OPTIMISERS, error.to_string()))
+        };
+        let optimisers = states.into_iter().map(optimiser).collect::<Result<Vec<_>, _>>()?;
+        let Progress { generation, epoch, curve, .. } = progress;
+        Ok(Some((Checkpoint { generation, epoch, weights, best, rates, curve }, optimisers)))
     }
 }
 
@@ -215,6 +229,41 @@ pub fn epoch(folder: &Path) -> Option<usize> {
     let text = std::fs::read_to_string(folder.join(PROGRESS)).ok()?;
     let progress: Progress = toml::from_str(&text).ok()?;
     (progress.version == VERSION).then_some(progress.epoch)
+}
+
+/// The weights of several models in one file, the model's number before each name.
+fn side_by_side<'a>(models: impl IntoIterator<Item = &'a Tensors>) -> Tensors {
+    let numbered = |(model, weights): (usize, &'a Tensors)| {
+        weights.iter().map(move |(name, array)| (format!("{model:03}/{name}"), array.clone()))
+    };
+    models.into_iter().enumerate().flat_map(numbered).collect()
+}
+
+/// The weights of each model in a file of several.
+fn each(weights: Tensors) -> Vec<Tensors> {
+    let mut models: BTreeMap<String, Tensors> = BTreeMap::new();
+    for (name, array) in weights {
+        let (model, name) = name.split_once('/').unwrap_or(("000", &name));
+        models.entry(model.to_owned()).or_default().insert(name.to_owned(), array);
+    }
+    models.into_values().collect()
+}
+
+/// Byte strings in one file, each behind its length (u64, little-endian).
+fn one_after_another<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    parts.flat_map(|part| [&(part.len() as u64).to_le_bytes(), part].concat()).collect()
+}
+
+/// The byte strings of a file of several; without those that are cut off.
+fn separated(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut parts = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let Some((part, rest)) = rest.split_at_checked(length) else { break };
+        parts.push(part.to_vec());
+        bytes = rest;
+    }
+    parts
 }
 
 /// The rates of each trial, under names whose alphabetical order is that of the trials.

@@ -9,6 +9,10 @@ use super::validation::validate;
 use crate::config::Config;
 use crate::model::NeuralDataTransformer;
 use burn::optim::ModuleOptimizer;
+use ndt_protocol::bundle::origin::CurvePoint;
+
+/// A checkpoint that a fit goes on from, with the state of each model's optimiser.
+pub(super) type Kept = (Checkpoint, Vec<ModuleOptimizer>);
 
 /// The state from which a fit starts.
 pub(super) struct Start {
@@ -22,16 +26,17 @@ pub(super) struct Start {
 
 impl Start {
     /// The start of a fit of this generation: anew, or from a checkpoint, whose weights and optimiser `trainer` takes over.
-    pub(super) fn of(
-        trainer: &mut Trainer,
-        generation: usize,
-        kept: Option<(Checkpoint, ModuleOptimizer)>,
-    ) -> Start {
-        let Some((checkpoint, optimiser)) = kept else { return Start { epoch: 0, best: None, generation } };
-        trainer.optimiser = optimiser;
-        trainer.model =
-            NeuralDataTransformer::from_tensors(&trainer.shape, &checkpoint.weights, &trainer.device);
-        Start { epoch: checkpoint.epoch, best: Some(checkpoint.best), generation }
+    pub(super) fn of(trainer: &mut Trainer, generation: usize, kept: Option<Kept>) -> Start {
+        let anew = Start { epoch: 0, best: None, generation };
+        let Some((checkpoint, optimisers)) = kept else { return anew };
+        let Checkpoint { epoch, weights, best: Best { epoch: best_epoch, score, kept }, .. } = checkpoint;
+        // A checkpoint has at least one model, and as many optimisers.
+        for (weights, optimiser) in weights.iter().zip(optimisers).take(1) {
+            trainer.optimiser = optimiser;
+            trainer.model = NeuralDataTransformer::from_tensors(&trainer.shape, weights, &trainer.device);
+        }
+        let best = kept.into_iter().next().map(|kept| Best { epoch: best_epoch, score, kept });
+        Start { epoch, best, generation }
     }
 }
 
@@ -42,7 +47,8 @@ pub(super) struct Keep<'a> {
     pub(super) config: &'a Config,
 }
 
-/// Runs epochs to the last one, or until there has been no better score for the configured patience; returns the best.
+/// Runs epochs to the last one, or until there has been no better score for the configured patience; returns the best, and
+/// adds each epoch to the learning curve.
 ///
 /// Checkpoints are written now and then and after the last epoch. One that cannot be written is reported to `watch`, and the fit
 /// goes on: a full disk must not cost more than the checkpoint.
@@ -54,6 +60,7 @@ pub(super) fn run(
     trainer: &mut Trainer,
     start: Start,
     keep: Option<Keep>,
+    curve: &mut Vec<CurvePoint>,
     watch: &mut Watch,
 ) -> Result<Best<Scored>, FitError> {
     let optimiser = &trainer.config.optimiser;
@@ -73,12 +80,13 @@ pub(super) fn run(
         let Some(best) = stopping.best() else { return Err(FitError::NoSpikes) };
         let progress =
             Progress { generation, epoch, epochs, loss, scores, best: best.score, unkept: unkept.clone() };
+        curve.push(progress.point());
         let stops = watch(&progress).is_break();
         let is_last = epoch == epochs || stopping.is_over(epoch);
         let is_due =
             |keep: &Keep| stops || is_last || epoch.is_multiple_of(keep.checkpoints.every_epochs.max(1));
         if let Some(keep) = keep.filter(is_due) {
-            unkept = match write(trainer, keep, generation, epoch, best.clone()) {
+            unkept = match write(trainer, keep, generation, epoch, best.clone(), curve) {
                 Ok(()) => None,
                 Err(error) if stops => return Err(error.into()),
                 Err(error) => Some(error.to_string()),
@@ -97,9 +105,14 @@ fn write(
     generation: usize,
     epoch: usize,
     best: Best<Scored>,
+    curve: &[CurvePoint],
 ) -> Result<(), CheckpointError> {
     let rates = trainer.data.train.iter().map(|trial| trial.rates.clone()).collect();
-    let checkpoint = Checkpoint { generation, epoch, weights: trainer.model.tensors(), best, rates };
+    let curve = curve.to_vec();
+    let Best { epoch: best_epoch, score, kept } = best;
+    let best = Best { epoch: best_epoch, score, kept: vec![kept] };
+    let checkpoint =
+        Checkpoint { generation, epoch, weights: vec![trainer.model.tensors()], best, rates, curve };
     let fingerprint = trainer.data.fingerprint();
-    checkpoint.write(&keep.checkpoints.folder, &trainer.optimiser, keep.config, &fingerprint)
+    checkpoint.write(&keep.checkpoints.folder, &[&trainer.optimiser], keep.config, &fingerprint)
 }

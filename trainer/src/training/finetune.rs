@@ -16,6 +16,7 @@ use crate::data::Dataset;
 use crate::model::NeuralDataTransformer;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Manifest;
+use ndt_protocol::bundle::origin::CurvePoint;
 use std::ops::ControlFlow;
 
 /// Smallest number of steps of a fine-tuning whose epochs are not given.
@@ -150,6 +151,7 @@ pub fn finetune(
     let weights = warm_start::warm_start(bundle, data, &shape, &trainer.scales, config.optimiser.seed);
     trainer.model = NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device).with_frozen_body();
     let frozen = if options.freeze_body { epochs } else { (epochs as f64 * FROZEN_FIRST) as usize };
+    let mut curve = Vec::new();
     for epoch in 0..epochs {
         if epoch == frozen {
             let weights = trainer.model.tensors();
@@ -160,13 +162,14 @@ pub fn finetune(
         if !loss.is_finite() {
             return Err(FitError::Diverged { loss, epoch }.into());
         }
+        curve.push(CurvePoint { generation: 0, epoch, loss, bits_per_spike: None, velocity_r2: None });
         if watch(&FinetuneProgress { epoch, epochs, loss }).is_break() {
             return Err(FitError::Stopped { epoch }.into());
         }
     }
     let scores = validate(&trainer).ok_or(FitError::NoSpikes)?;
     let last = Scored { scores, weights: trainer.model.tensors() };
-    Ok(Fit::new(last, epochs, shape, trainer.scales, data, false))
+    Ok(Fit::new(last, epochs, shape, trainer.scales, data, false, curve))
 }
 
 fn check(bundle: &Bundle, data: &Dataset) -> Result<(), FinetuneError> {

@@ -6,6 +6,7 @@ use crate::data::{Dataset, Scale};
 use crate::evaluation::readout_regression::{Fitted, ReadoutScore, regress};
 use crate::model::ModelShape;
 use ndt_protocol::binner::BinError;
+use ndt_protocol::bundle::origin::CurvePoint;
 use ndt_protocol::bundle::tensors::Tensors;
 
 /// A fitted model.
@@ -24,10 +25,12 @@ pub struct Fit {
     pub selection: &'static str,
     /// Validation score of each readout, in the order of the dataset's.
     pub readouts: Vec<ReadoutScore>,
+    /// The learning curve, teachers included.
+    pub curve: Vec<CurvePoint>,
 }
 
 impl Fit {
-    /// A fit with these weights. With `replace`, readouts are replaced by a regression where that validates better.
+    /// A fit with these weights and this learning curve. With `replace`, readouts are replaced by a regression where that validates better.
     pub(super) fn new(
         scored: Scored,
         epoch: usize,
@@ -35,6 +38,7 @@ impl Fit {
         scales: Vec<Scale>,
         data: &Dataset,
         replace: bool,
+        curve: Vec<CurvePoint>,
     ) -> Fit {
         let Scored { weights, mut scores } = scored;
         let fitted = Fitted { shape: &shape, weights: &weights, scales: &scales };
@@ -43,7 +47,7 @@ impl Fit {
             scores.velocity_r2 = first.exported;
         }
         let selection = if data.has_heldout() { "co-bps" } else { "masked-bps" };
-        Fit { weights, shape, scales, epoch, scores, selection, readouts }
+        Fit { weights, shape, scales, epoch, scores, selection, readouts, curve }
     }
 }
 

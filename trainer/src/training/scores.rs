@@ -1,10 +1,13 @@
 //! What a fit reports while it runs: the scores of each epoch.
 
+use ndt_protocol::bundle::origin::CurvePoint;
 use ndt_protocol::bundle::tensors::Tensors;
+use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
 /// Scores on the validation trials.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Scores {
     /// Co-smoothing: bits/spike of the held-out units. Without held-out units, bits/spike of counts that a fixed mask
     /// hides.
@@ -39,6 +42,19 @@ pub struct Progress {
     pub best: f64,
     /// Why the last checkpoint could not be written; `None` if it was, or if there are no checkpoints. The fit goes on.
     pub unkept: Option<String>,
+}
+
+impl Progress {
+    /// The epoch as a point of the learning curve.
+    pub(super) fn point(&self) -> CurvePoint {
+        CurvePoint {
+            generation: self.generation,
+            epoch: self.epoch,
+            loss: self.loss,
+            bits_per_spike: Some(self.scores.bits_per_spike).filter(|score| score.is_finite()),
+            velocity_r2: self.scores.velocity_r2.filter(|score| score.is_finite()),
+        }
+    }
 }
 
 /// A callback that is called after each epoch. It stops the fit by returning [`ControlFlow::Break`].

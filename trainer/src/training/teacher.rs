@@ -5,9 +5,8 @@
 //! that the few trials of a session become many, and the rates can be targets beside the recorded counts
 //! (distillation). A second generation is fitted as the student is, on inputs that the first generation has redrawn.
 
-use super::checkpoint::Checkpoint;
 use super::device::ComputeDevice;
-use super::epochs::{self, Keep, Start};
+use super::epochs::{self, Keep, Kept, Start};
 use super::fitted::FitError;
 use super::scores::Watch;
 use super::trainer::{Trainer, shape};
@@ -15,17 +14,17 @@ use crate::config::Config;
 use crate::data::{Dataset, Trial};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::objective::batch::{Batch, values};
-use burn::optim::ModuleOptimizer;
+use ndt_protocol::bundle::origin::CurvePoint;
 
 /// Where the fit of teachers keeps its checkpoints, and the one that it goes on from.
 #[derive(Default)]
 pub(super) struct Resumed<'a> {
     pub(super) keep: Option<Keep<'a>>,
-    pub(super) from: Option<(Checkpoint, ModuleOptimizer)>,
+    pub(super) from: Option<Kept>,
 }
 
 /// The data with the expected counts of the last generation of teachers in [`Trial::rates`]; unchanged where no objective
-/// needs them.
+/// needs them. The teachers' epochs are added to the learning curve.
 ///
 /// # Errors
 /// [`FitError`], as a fit.
@@ -34,12 +33,13 @@ pub(super) fn taught(
     data: &Dataset,
     config: &Config,
     resumed: Resumed,
+    curve: &mut Vec<CurvePoint>,
     watch: &mut Watch,
 ) -> Result<Dataset, FitError> {
     if !config.needs_teacher() {
         return Ok(data.clone());
     }
-    let rates = rates_resumed(compute, data, config, &data.train, resumed, watch)?;
+    let rates = rates_resumed(compute, data, config, &data.train, resumed, curve, watch)?;
     Ok(with_rates(data, &rates))
 }
 
@@ -61,7 +61,7 @@ pub fn rates(
     trials: &[Trial],
     watch: &mut Watch,
 ) -> Result<Vec<Vec<f32>>, FitError> {
-    rates_resumed(compute, data, config, trials, Resumed::default(), watch)
+    rates_resumed(compute, data, config, trials, Resumed::default(), &mut Vec::new(), watch)
 }
 
 /// As [`rates`], with checkpoints. Generations before that of the checkpoint to go on from are not fitted again.
@@ -71,12 +71,13 @@ fn rates_resumed(
     config: &Config,
     trials: &[Trial],
     Resumed { keep, mut from }: Resumed,
+    curve: &mut Vec<CurvePoint>,
     watch: &mut Watch,
 ) -> Result<Vec<Vec<f32>>, FitError> {
     let mut data = data.clone();
     let mut answers = Vec::new();
     for (generation, epochs) in config.teacher.epochs.iter().enumerate() {
-        let is_earlier = |(checkpoint, _): &(Checkpoint, _)| generation + 1 < checkpoint.generation;
+        let is_earlier = |(checkpoint, _): &Kept| generation + 1 < checkpoint.generation;
         if from.as_ref().is_some_and(is_earlier) {
             continue;
         }
@@ -94,7 +95,7 @@ fn rates_resumed(
             config.objective.redrawn = 0.0;
         }
         let resumed = Resumed { keep, from };
-        let teacher = fitted(compute, &data, &config, generation + 1, resumed, watch)?;
+        let teacher = fitted(compute, &data, &config, generation + 1, resumed, curve, watch)?;
         answers = trials.iter().map(&teacher).collect();
         let rates: Vec<Vec<f32>> = data.train.iter().map(teacher).collect();
         for (trial, rates) in data.train.iter_mut().zip(rates) {
@@ -111,12 +112,13 @@ fn fitted(
     config: &Config,
     generation: usize,
     resumed: Resumed,
+    curve: &mut Vec<CurvePoint>,
     watch: &mut Watch,
 ) -> Result<impl Fn(&Trial) -> Vec<f32> + use<>, FitError> {
     let shape = ModelShape { causal: false, ..shape(data, config)? };
     let mut trainer = Trainer::new(data, config, shape, compute);
     let start = Start::of(&mut trainer, generation, resumed.from);
-    let best = epochs::run(&mut trainer, start, resumed.keep, watch)?;
+    let best = epochs::run(&mut trainer, start, resumed.keep, curve, watch)?;
     let (device, heldout) = (compute.device(), data.heldout.clone());
     let model = NeuralDataTransformer::from_tensors(&shape, &best.kept.weights, &device);
     Ok(move |trial: &Trial| {

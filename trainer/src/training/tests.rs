@@ -32,6 +32,7 @@ fn data(trials: usize) -> Dataset {
         readouts: vec![Readout { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
         train: (0..trials).map(&mut trial).collect(),
         val: vec![trial(0)],
+        splits: Vec::new(),
         notes: Vec::new(),
     }
 }

@@ -13,7 +13,7 @@ use crossbeam_channel::RecvTimeoutError;
 use ndt_protocol::bin::ClockOffset;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::lsl::{Inlet, Library, Query, TYPE_COUNTS};
-use ndt_protocol::{Bin, Bundle};
+use ndt_protocol::{Bin, Bundle, CountRange};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -41,7 +41,7 @@ pub struct LslSource {
     library: Library,
     ahead_ns: i64,
     channels: usize,
-    count_max: f32,
+    range: CountRange,
     model_us: u32,
     buffer_bins: usize,
     event_wait_s: f64,
@@ -98,7 +98,7 @@ impl LslSource {
         let query = if query.is_any() { &default } else { query };
         let lost = Arc::new(LostSpikes::default());
         let (clock, to_measure, measuring) = clock::start(ahead_ns, lost.clone())?;
-        let (channels, count_max) = (manifest.channels(), manifest.count_max as f32);
+        let (channels, range) = (manifest.channels(), manifest.count_range());
         let model_us = manifest.bin_width_us();
         Ok(LslSource {
             search: Some(Search::start(library, query, settings, bundle, to_measure)?),
@@ -108,12 +108,12 @@ impl LslSource {
             library: library.clone(),
             ahead_ns,
             channels,
-            count_max,
+            range,
             model_us,
             buffer_bins: settings.buffer_bins,
             event_wait_s: settings.event_wait_ms * 1e-3,
             silence_ns: silent_bins.saturating_mul(manifest.bin_width_ns()),
-            rebin: Rebin::new(model_us, channels, count_max),
+            rebin: Rebin::new(model_us, channels, range),
             connection: None,
             kept: None,
             is_asked: false,
@@ -231,9 +231,16 @@ impl Connection {
     }
 
     /// Fills `bin` with the bin of spikes that is complete by now, and returns whether there is one.
-    fn close(&mut self, bin: &mut Bin, count_max: f32, clock: &Clock, lost: &LostSpikes, now_s: f64) -> bool {
+    fn close(
+        &mut self,
+        bin: &mut Bin,
+        range: CountRange,
+        clock: &Clock,
+        lost: &LostSpikes,
+        now_s: f64,
+    ) -> bool {
         let Numbering::Events(bins) = &mut self.numbering else { return false };
-        let closed = bins.close(now_s, &mut |counts| bin.fill(counts.iter().copied(), count_max));
+        let closed = bins.close(now_s, &mut |counts| bin.fill(counts.iter().copied(), range));
         let Some(closed) = closed else { return false };
         lost.set(bins.lost());
         (bin.seq, bin.stream, bin.segment_start) = (closed.index, self.stream, false);
@@ -248,7 +255,7 @@ impl Source for LslSource {
         let Some(connection) = &mut self.connection else { return self.connect() };
         // A bin of spikes is complete when its time has passed, and must be closed before a later spike is counted.
         let now_s = self.library.clock_s();
-        if connection.close(bin, self.count_max, &self.clock, &self.lost, now_s) {
+        if connection.close(bin, self.range, &self.clock, &self.lost, now_s) {
             return Received::Bin;
         }
         let patience_s = PATIENCE.as_secs_f64();
@@ -277,7 +284,7 @@ impl Source for LslSource {
                 if place.jumped {
                     connection.before_jump = self.clock.of(connection.stream);
                 }
-                bin.fill(connection.layout.counts(&connection.sample), self.count_max);
+                bin.fill(connection.layout.counts(&connection.sample), self.range);
                 bin.segment_start = connection.layout.starts_segment(&connection.sample);
                 (bin.seq, bin.stream) = (place.index, connection.stream);
                 (bin.source_ns, bin.arrival_ns) = (nanoseconds(stamp_s), arrival_ns);

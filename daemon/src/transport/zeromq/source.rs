@@ -6,7 +6,7 @@ use crate::input::{Absence, Received, Refusal, Source};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::{Role, SocketAddress};
 use ndt_protocol::wire::{self, Description};
-use ndt_protocol::{Bin, Bundle};
+use ndt_protocol::{Bin, Bundle, CountRange};
 use tokio::runtime::Runtime;
 use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket, ZmqMessage};
 
@@ -35,7 +35,7 @@ pub struct ZeromqSource {
     runtime: tokio::runtime::Handle,
     endpoint: SocketAddress,
     channels: usize,
-    count_max: f32,
+    range: CountRange,
     rebin: Rebin,
     channel_ids: Vec<i64>,
     /// The last description of the stream, as JSON.
@@ -58,13 +58,13 @@ impl ZeromqSource {
         endpoint: &SocketAddress,
         bundle: &Bundle,
     ) -> Result<(Self, String), ZeromqError> {
-        let (channels, count_max) = (bundle.manifest.channels(), bundle.manifest.count_max as f32);
+        let (channels, range) = (bundle.manifest.channels(), bundle.manifest.count_range());
         let mut source = ZeromqSource {
             runtime: runtime.handle().clone(),
             endpoint: endpoint.clone(),
             channels,
-            count_max,
-            rebin: Rebin::new(bundle.manifest.bin_width_us(), channels, count_max),
+            range,
+            rebin: Rebin::new(bundle.manifest.bin_width_us(), channels, range),
             channel_ids: bundle.manifest.channel_ids.clone(),
             description: Vec::new(),
             connection: None,
@@ -125,7 +125,7 @@ impl ZeromqSource {
         if let Described::Otherwise(refusal) = self.described {
             return Received::Refused(refusal);
         }
-        let read = wire::read_bin(frames, self.channels, self.count_max, arrival_ns, bin);
+        let read = wire::read_bin(frames, self.channels, self.range, arrival_ns, bin);
         bin.undescribed = self.described == Described::NotYet;
         match read.and_then(|stamp| self.rebin.push(bin, stamp.bin_width_us)) {
             Ok(true) => Received::Bin,

@@ -3,7 +3,7 @@ use crate::play::faults::{Effect, FaultKind, FaultPlan, FaultRow, Sending};
 use crate::play::{Channels, Plan};
 use crate::simulate::{Recipe, simulate};
 use ndt_protocol::limits::COUNT_MAX;
-use ndt_protocol::{Bin, wire};
+use ndt_protocol::{Bin, CountRange, wire};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -70,7 +70,7 @@ impl Daemon {
             // From what is sent, as a daemon does it, and not from what the plan says about it.
             let (mut counts, mut bin) = (Vec::new(), Bin::empty());
             sending.fill(&PLAN, &mut counts);
-            bin.fill(counts.into_iter(), COUNT_MAX as f32);
+            bin.fill(counts.into_iter(), CountRange::new(COUNT_MAX, 20.0));
             let is_missing = if self.is_strict { bin.invalid_channels() > 0 } else { bin.is_missing() };
             self.publish(run, seq, source_ns, if is_missing { Quality::Gap } else { Quality::Good });
         }

@@ -38,7 +38,7 @@ pub struct VelocityCurves {
 }
 
 impl VelocityCurves {
-    /// `truth` is the true velocity, in m/s.
+    /// `truth` is the true velocity, in the unit of the estimates.
     pub fn new(truth: Option<Series>) -> VelocityCurves {
         VelocityCurves { truth, moments: Vec::new(), dims: 0, stream: None }
     }
@@ -105,7 +105,8 @@ impl VelocityCurves {
             let text = format!("{value}").replace('-', "\u{2212}");
             canvas.text(left - 8.0, y_of(value) + 4.0, Anchor::End, GREY, &text);
         }
-        let name = format!("{}, m/s", ["x", "y"][axis]);
+        let unit = self.truth.as_ref().map_or("m/s", |truth| truth.unit.as_str());
+        let name = format!("{}, {unit}", ["x", "y"][axis]);
         canvas.text(left + 2.0, top + 10.0, Anchor::Start, GREY, &name);
         for (color, width, value_of) in [
             (TRUE, 3.0, (|moment: &Moment| moment.truth) as fn(&Moment) -> [f64; 2]),

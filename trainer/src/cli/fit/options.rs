@@ -8,9 +8,10 @@ use ndt_protocol::Bundle;
 use ndt_protocol::destination::{Destination, DestinationError};
 use ndt_replay::nwb;
 use ndt_replay::session::Session;
+use ndt_trainer::config::{ConfigError, ConfigFile};
 use ndt_trainer::recipe::{self, Recipe};
 use ndt_trainer::training::{Checkpoints, ComputeDevice, checkpoint};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The options of `fit`.
 #[derive(Args)]
@@ -22,18 +23,21 @@ pub struct Fit {
     #[arg(long, value_enum)]
     pub sessions: Option<SessionsMode>,
     /// Path of the bundle: a folder, or a file whose name ends in .ndt.
-    #[arg(long)]
-    pub out: PathBuf,
+    #[arg(long, required_unless_present = "print_config")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     pub overwrite: Overwrite,
-    /// Configuration file (TOML). Keys that it leaves out have default values.
+    /// Configuration file (TOML), such as the config.toml of a bundle. Keys that it leaves out have default values.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Print the configuration that the fit would have, every key with a comment, and fit nothing.
+    #[arg(long)]
+    pub print_config: bool,
     /// Named preset. `ndt` uses the masking and the learned positions of the original Neural Data Transformer.
     #[arg(long, value_enum)]
     preset: Option<Preset>,
     /// Units whose spikes are inputs of the model.
-    #[arg(long, value_enum, default_value = "heldin")]
+    #[arg(long, value_enum, default_value = "held-in")]
     units: Units,
     /// Width of a bin, ms.
     #[arg(long, default_value_t = 20.0)]
@@ -41,9 +45,13 @@ pub struct Fit {
     /// Random seed (overrides the configuration file).
     #[arg(long)]
     seed: Option<u64>,
-    /// Largest number of epochs (overrides the configuration file).
+    /// Largest number of epochs (overrides the configuration file), of each generation of the teacher too unless the configuration
+    /// file sets teacher.epochs.
     #[arg(long)]
     epochs: Option<usize>,
+    /// Fit without a teacher (overrides the configuration file): faster, and a little less accurate.
+    #[arg(long)]
+    no_teacher: bool,
     /// Number of epochs from one checkpoint to the next. Checkpoints are written to OUT.checkpoint.
     #[arg(long, default_value_t = 10)]
     checkpoint_epochs: usize,
@@ -81,21 +89,28 @@ enum Preset {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Units {
     /// All units except those that the recording marks as held out.
+    #[value(name = "held-in", alias = "heldin")]
     Heldin,
     /// All units.
     All,
 }
 
 impl Fit {
-    /// The recipe that these options ask for.
-    pub fn recipe(&self) -> Recipe {
-        Recipe {
+    /// The recipe that these options ask for. Reads the configuration file, which may be a pipe: once.
+    pub fn recipe(&self) -> Result<Recipe, ConfigError> {
+        Ok(Recipe {
             bin_width_ms: self.bin_ms,
-            config: self.config.clone(),
+            config: self.config.as_deref().map(ConfigFile::read).transpose()?,
             preset: self.preset.map(|Preset::Ndt| recipe::Preset::Ndt),
             seed: self.seed,
             epochs: self.epochs,
-        }
+            no_teacher: self.no_teacher,
+        })
+    }
+
+    /// Path of the bundle; empty where only the configuration is printed.
+    pub fn out(&self) -> &Path {
+        self.out.as_deref().unwrap_or(Path::new(""))
     }
 
     /// The recordings, with all units as inputs if that is wanted.
@@ -130,18 +145,23 @@ impl Fit {
 
     /// Checks that the bundle and its checkpoints may be written; returns the bundle's destination.
     pub fn check_destinations(&self) -> anyhow::Result<Destination> {
-        let bundle = self.overwrite.check(&self.out, Bundle::kind(&self.out), self.inputs())?;
+        let bundle = self.overwrite.check(self.out(), Bundle::kind(self.out()), self.inputs())?;
+        self.check_checkpoints().map(|()| bundle)
+    }
+
+    /// Checks that the checkpoints may be written.
+    pub fn check_checkpoints(&self) -> anyhow::Result<()> {
         let Checkpoints { folder, resume, .. } = self.checkpoints();
         let overwrite = resume || self.overwrite.is_given();
         match Destination::check(&folder, checkpoint::KIND, overwrite, self.inputs()) {
             Err(error @ DestinationError::Exists { .. }) => Err(anyhow!("{error}, --resume goes on from it")),
-            checked => Ok(checked.map(|_| bundle)?),
+            checked => Ok(checked.map(drop)?),
         }
     }
 
-    /// The checkpoints of the fit, beside its bundle.
+    /// The checkpoints of the fit, beside its bundle or the folder of its bundles.
     pub fn checkpoints(&self) -> Checkpoints {
-        let mut folder = self.out.clone().into_os_string();
+        let mut folder = self.out().as_os_str().to_owned();
         folder.push(".checkpoint");
         Checkpoints { folder: folder.into(), every_epochs: self.checkpoint_epochs, resume: self.resume }
     }

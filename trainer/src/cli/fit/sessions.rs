@@ -1,7 +1,8 @@
 //! `ndt-train fit` of sessions with different units: one body, and for each session layers of its own and a bundle.
 
 use super::options::Fit;
-use crate::cli::interruption::Interruption;
+use super::printed;
+use crate::cli::interruption::{Interruption, with_checkpoint};
 use crate::cli::progress::FitProgress;
 use crate::cli::{report, rescue};
 use anyhow::ensure;
@@ -9,23 +10,28 @@ use ndt_protocol::Bundle;
 use ndt_protocol::terminal::say;
 use ndt_replay::session::Session;
 use ndt_trainer::export;
-use ndt_trainer::recipe::provenance;
-use ndt_trainer::training::ComputeDevice;
+use ndt_trainer::recipe::{Recipe, provenance, record};
 use ndt_trainer::training::sessions::fit_sessions;
+use ndt_trainer::training::{ComputeDevice, checkpoint};
 use std::path::PathBuf;
 
 /// Fits all sessions and writes their bundles; returns the report.
-pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
-    ensure!(!command.resume, "expected sessions of the same units with --resume, found separate ones");
+pub fn fit(command: &Fit, recipe: &Recipe, sessions: &[Session]) -> anyhow::Result<String> {
+    if command.print_config {
+        let (_, config, notes) = recipe.prepare_separate(sessions)?;
+        return printed(&config, &notes);
+    }
     ensure!(command.device == ComputeDevice::Cpu, "expected device cpu for separate sessions, found another");
     let names = names(&command.data)?;
     let destination = |name: &String| {
-        let path = command.out.join(name);
+        let path = command.out().join(name);
         command.overwrite.check(&path, Bundle::kind(&path), command.inputs())
     };
     let destinations = names.iter().map(destination).collect::<Result<Vec<_>, _>>()?;
-    let (data, config) = command.recipe().prepare_separate(sessions)?;
-    say(format_args!("note: separate sessions have no teacher and no heads for later bins"));
+    command.check_checkpoints()?;
+    let checkpoints = command.checkpoints();
+    let (data, config, notes) = recipe.prepare_separate(sessions)?;
+    notes.iter().for_each(|note| say(format_args!("note: {note}")));
     for (name, data) in names.iter().zip(&data) {
         for note in &data.notes {
             say(format_args!("note: {name}: {note}"));
@@ -35,26 +41,30 @@ pub fn fit(command: &Fit, sessions: &[Session]) -> anyhow::Result<String> {
     }
     let progress = FitProgress::new(config.optimiser.epochs, command.progress);
     let interruption = Interruption::expected()?;
-    let fits = fit_sessions(&data, &config, &mut |state| {
+    let fits = fit_sessions(&data, &config, Some(&checkpoints), &mut |state| {
         progress.show(state);
         interruption.flow()
     });
     progress.clear();
-    let fits = fits?;
+    let fits = fits.map_err(|error| with_checkpoint(error, &checkpoints.folder))?;
     let mut bundles = Vec::new();
     for ((fit, data), path) in fits.iter().zip(&data).zip(&command.data) {
         let training = provenance(std::slice::from_ref(path), config.optimiser.seed, fit.epoch, None)?;
-        bundles.push(export::bundle(fit, data, &config, training)?);
+        let mut bundle = export::bundle(fit, data, &config, training)?;
+        bundle.origin.record = Some(record(fit, progress.seconds()));
+        bundles.push(bundle);
     }
     // All bundles are made before the first one is written.
     let (mut written, mut unwritten) = (Vec::new(), Vec::new());
     for (bundle, destination) in bundles.iter().zip(&destinations) {
-        match rescue::write(bundle, destination, None) {
+        match rescue::write(bundle, destination, Some(&checkpoints.folder)) {
             Ok(manifest) => written.push((destination.path(), manifest)),
             Err(error) => unwritten.push(format!("{error:#}")),
         }
     }
     ensure!(unwritten.is_empty(), "{}", unwritten.join("; "));
+    // The bundles are written: the checkpoint has done its work.
+    checkpoint::remove(&checkpoints.folder)?;
     let (epoch, seconds) = (fits.first().map_or(0, |fit| fit.epoch), progress.seconds());
     if command.json {
         let each = written.iter().map(|(path, manifest)| {

@@ -1,0 +1,172 @@
+//! The same settings give the same model through whichever command or library they come, and a bundle says truly how it was fitted.
+
+use ndt_protocol::Bundle;
+use ndt_replay::nwb;
+use ndt_replay::simulate::{self, simulate};
+use ndt_tests::program;
+use ndt_trainer::config::ConfigFile;
+use ndt_trainer::recipe::{Prepared, Recipe, provenance};
+use ndt_trainer::{export, training};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A small model that is fitted in a moment. The keys that follow from the data are left open.
+const SETTINGS: &str = "\
+[model]
+width = 16
+layers = 1
+feedforward = 16
+[objective]
+redrawn = 0.0
+teacher-weight = 0.0
+[optimiser]
+epochs = 3
+";
+
+/// A folder with a session, for which the defaults are not the fixed ones: no unit is held out, and there are few trials.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = simulate::Recipe { trials: 40, units: 12, heldout: 0, seed: 7 };
+    nwb::write(&simulate(&recipe), &folder.path().join("session.nwb")).unwrap();
+    std::fs::write(folder.path().join("settings.toml"), SETTINGS).unwrap();
+    folder
+}
+
+/// Runs a line of the shell in the folder; gives what it prints and what it says beside it.
+fn shell(folder: &Path, line: &str) -> (String, String) {
+    let bin = program("ndt-train").parent().unwrap().to_owned();
+    program("ndt-replay");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("bash");
+    let output = command.args(["-c", line]).current_dir(folder).env("PATH", path).output().unwrap();
+    let Output { status, stdout, stderr } = output;
+    let said = String::from_utf8(stderr).unwrap();
+    assert!(status.success(), "{line}: {said}");
+    (String::from_utf8(stdout).unwrap(), said)
+}
+
+fn id(path: &Path) -> String {
+    Bundle::read(path).unwrap().manifest.id
+}
+
+/// The value of a key in a bundle's configuration.
+fn taken(path: &Path, key: &str) -> String {
+    let config: toml::Table = Bundle::read(path).unwrap().origin.config.parse().unwrap();
+    let (table, key) = key.split_once('.').unwrap();
+    config[table][key].to_string()
+}
+
+#[test]
+fn the_same_settings_give_the_same_bundle_through_every_door() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let fit = "ndt-train fit --data session.nwb";
+    let (_, said) = shell(folder.path(), &format!("{fit} --config settings.toml --seed 3 --out fit"));
+    for note in ["objective.velocity-weight = 0.1: no unit", "optimiser.batch-trials = 8: 24 training trials"]
+    {
+        assert!(said.contains(note), "{said}");
+    }
+    let expected = id(&at("fit"));
+
+    // From a pipe, from the bundle's own configuration, and from what is printed before a fit.
+    shell(folder.path(), &format!("{fit} --config <(cat settings.toml) --seed 3 --out pipe"));
+    shell(folder.path(), &format!("{fit} --config fit/config.toml --out again"));
+    shell(folder.path(), &format!("{fit} --config settings.toml --seed 3 --print-config > printed.toml"));
+    shell(folder.path(), &format!("{fit} --config printed.toml --out printed"));
+    for door in ["pipe", "again", "printed"] {
+        assert_eq!(id(&at(door)), expected, "{door}");
+    }
+
+    // A sweep of one point.
+    let base = SETTINGS.replace('[', "[base.");
+    let sweep = format!("data = [\"session.nwb\"]\nseeds = [3]\n{base}[space]\nmodel.heads = [2]\n");
+    std::fs::write(at("sweep.toml"), sweep).unwrap();
+    let (report, _) = shell(folder.path(), "ndt-train sweep --config sweep.toml --json");
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let run = report["points"][0]["best-run"].as_str().unwrap();
+    assert_eq!(id(&at("sweep").join(run).join("model")), expected);
+    shell(folder.path(), &format!("{fit} --config sweep/best.toml --out best"));
+    assert_eq!(id(&at("best")), expected);
+
+    // The library.
+    let config = Some(ConfigFile::read(&at("settings.toml")).unwrap());
+    let recipe = Recipe { config, seed: Some(3), ..Recipe::default() };
+    let session = nwb::read(&at("session.nwb")).unwrap();
+    let Prepared { data, config, .. } = recipe.prepare(&[session]).unwrap();
+    let fit = training::fit(&data, &config, None, &mut training::unwatched).unwrap();
+    let origin = provenance(&[at("session.nwb")], config.optimiser.seed, fit.epoch, None).unwrap();
+    let bundle = export::bundle(&fit, &data, &config, origin).unwrap();
+    assert_eq!(bundle.write(&at("library")).unwrap().id, expected);
+}
+
+#[test]
+fn notes_and_the_bundle_tell_what_was_taken() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let settings = SETTINGS.replace("redrawn", "coordinated-dropout = 0.1\nredrawn");
+    std::fs::write(at("other.toml"), settings).unwrap();
+    let fit = "ndt-train fit --data session.nwb";
+    let (_, said) = shell(folder.path(), &format!("{fit} --config other.toml --out other"));
+    assert!(said.contains("coordinated-dropout = 0.1 as configured; the default is 0.3: "), "{said}");
+    assert_eq!(taken(&at("other"), "objective.coordinated-dropout"), "0.1");
+
+    let record = Bundle::read(&at("other")).unwrap().origin.record.unwrap();
+    assert_eq!(record.curve.len(), 3);
+    assert_eq!(record.command[1..4], ["fit", "--data", "session.nwb"]);
+    let (text, _) = shell(folder.path(), "ndt-replay inspect --bundle other");
+    for part in [
+        "config     objective: channel-dropout 0.01, coordinated-dropout 0.1, ",
+        ": 24 fitted, 8 for validation, 8 for test\n",
+        "command    ",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+
+    // A configuration that is given and empty is said; nothing is fitted for a printed one.
+    let (text, _) = shell(folder.path(), &format!("{fit} --config /dev/null --print-config"));
+    assert!(text.starts_with("# the configuration /dev/null is empty: all values are defaults\n"), "{text}");
+    // The teacher is switched off, or shortened with the model, by one option.
+    let (text, _) = shell(folder.path(), &format!("{fit} --no-teacher --print-config"));
+    assert!(text.contains("\nredrawn = 0.0\n") && text.contains("\nteacher-weight = 0.0\n"), "{text}");
+    let (text, _) = shell(folder.path(), &format!("{fit} --epochs 7 --print-config"));
+    assert!(text.contains("\nepochs = [7, 7]\n") && text.contains("\nepochs = 7\n"), "{text}");
+    std::fs::write(at("none.toml"), "[teacher]\nepochs = []\n").unwrap();
+    let (text, _) = shell(folder.path(), &format!("{fit} --config none.toml --print-config"));
+    assert!(text.starts_with("# ") && text.contains("\nredrawn = 0.0\n"), "{text}");
+
+    // Fine-tuning takes its defaults from the new session in the same way.
+    std::fs::write(at("weight.toml"), "[optimiser]\nweight-decay = 0.5\n").unwrap();
+    let line =
+        "ndt-train finetune --bundle other --data session.nwb --epochs 1 --config weight.toml --out tuned";
+    let (_, said) = shell(folder.path(), line);
+    assert!(said.contains("optimiser.batch-trials = 8: 24 training trials"), "{said}");
+    assert_eq!(taken(&at("tuned"), "optimiser.batch-trials"), "8");
+    assert_eq!(taken(&at("tuned"), "optimiser.weight-decay"), "0.5");
+    assert_eq!(taken(&at("tuned"), "model.width"), "16");
+}
+
+#[test]
+fn a_bundle_knows_the_validation_trials_of_a_recording_without_splits() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let mut session = nwb::read(&at("session.nwb")).unwrap();
+    session.trials.iter_mut().for_each(|trial| trial.split = None);
+    let end = session.trials.last().unwrap().interval.stop;
+    for (name, trials) in [("unmarked", 40), ("few", 1)] {
+        let recording: PathBuf = at(&format!("{name}.nwb"));
+        session.trials.truncate(trials);
+        // One trial that lasts as long as all: it is cut into pieces.
+        session.trials.last_mut().unwrap().interval.stop = end;
+        nwb::write(&session, &recording).unwrap();
+        let fit = format!("ndt-train fit --data {name}.nwb --config settings.toml --out {name}");
+        shell(folder.path(), &fit);
+        let bundle = Bundle::read(&at(name)).unwrap();
+        let evaluate = format!("ndt-train evaluate --bundle {name} --data {name}.nwb --split val --json");
+        let (report, _) = shell(folder.path(), &evaluate);
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert!(report["trials"].as_u64() > Some(0), "{report}");
+        let scored = report["readouts"][0]["mean"].as_f64().unwrap();
+        let fitted = bundle.manifest.scores["velocity-r2"];
+        assert!((scored - fitted).abs() < 1e-4, "evaluate {scored}, fit {fitted}");
+    }
+}
