@@ -82,6 +82,7 @@ pub struct Play {
 #[derive(Clone, Copy, ValueEnum)]
 enum Units {
     /// Units that are not held out: the input of a model.
+    #[value(alias = "heldin")]
     HeldIn,
     /// All units.
     All,

@@ -23,7 +23,7 @@ later; co-bps is that of the held-out units.
 
 Examples:
   ndt-train baselines --data session.nwb --json
-  ndt-train baselines --data session.nwb --only wiener,kalman --units heldin
+  ndt-train baselines --data session.nwb --only wiener,kalman --units held-in
   ndt-train baselines --data session.nwb --only wiener --units all --out linear && ndtd check --bundle linear/wiener";
 
 /// The options of `baselines`.
@@ -41,7 +41,7 @@ pub struct Baselines {
     /// Baselines to fit, separated by commas [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Method>,
-    /// Units that the decoders see, separated by commas; one table for each [default: all, heldin].
+    /// Units that the decoders see, separated by commas; one table for each [default: all, held-in].
     #[arg(long, value_enum, value_delimiter = ',')]
     units: Vec<Units>,
     /// Number of recurrent networks, fitted with seeds from 1 on.
@@ -107,6 +107,7 @@ enum Units {
     /// All units.
     All,
     /// The units that are not held out.
+    #[value(name = "held-in", alias = "heldin")]
     Heldin,
 }
 

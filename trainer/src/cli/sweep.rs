@@ -25,7 +25,7 @@ pub const HELP: &str = "\
 The file says what is fitted. Its paths are relative to the file, and all keys except data and space have defaults:
   data = [\"session.nwb\"]
   bin-ms = 20.0
-  units = \"heldin\"        # or \"all\", as for fit --units
+  units = \"held-in\"       # or \"all\", as for fit --units
   preset = \"ndt\"          # as for fit --preset
   out = \"sweep\"           # folder for the results
   search = \"random\"       # or \"grid\": all combinations of lists and of ranges with a step
