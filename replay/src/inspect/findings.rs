@@ -48,6 +48,9 @@ pub fn findings(session: &Session) -> Vec<Finding> {
 /// Returns what a fit decodes from the recording by default, or why it decodes nothing but rates.
 pub fn decoded(session: &Session) -> String {
     let name = Quantity::Velocity.series();
+    if !session.trials.is_empty() && session.trials.iter().all(Trial::is_reserved) {
+        return "nothing: all trials are of the splits test and none, which no model is fitted to".to_owned();
+    }
     if let Some(series) = session.series(name) {
         let components = if series.dims == 1 { "component" } else { "components" };
         let covered = covered(session, series);
@@ -329,6 +332,9 @@ mod tests {
         check(&|_| {}, &[]);
         let expected = "rates, and hand_vel, 2 components in m/s";
         assert_eq!(decoded(&session()), expected);
+        let mut tested = session();
+        tested.trials.iter_mut().for_each(|trial| trial.split = Some("Test".to_owned()));
+        assert!(decoded(&tested).starts_with("nothing: all trials are of the splits test and none"));
     }
 
     #[test]
