@@ -67,7 +67,8 @@ fn every_score_in_a_manifest_is_a_row_of_the_page() {
 
 /// A sweep of three points with one finished run each.
 fn swept(scores: [&[(&str, f64)]; 3]) -> (Plan, Vec<State>) {
-    let run = |point: usize| Run { name: format!("run-{point}"), point, seed: 1, choices: toml::Table::new() };
+    let run =
+        |point: usize| Run { name: format!("run-{point}"), point, seed: 1, choices: toml::Table::new() };
     let plan = Plan {
         data: Vec::new(),
         bin_ms: 20.0,
