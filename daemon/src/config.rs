@@ -233,7 +233,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Check`] when `mask-channels` holds an id that the bundle does not have, or all of its ids, or when the
-    /// deadline is too long for the bin width.
+    /// deadline is too long for the bin width, or when limits in m/s are set for a velocity in another unit.
     pub fn guard(&self, manifest: &Manifest) -> Result<GuardSettings, ConfigError> {
         let unknown = self.mask_channels.iter().filter(|id| !manifest.channel_ids.contains(id));
         let mut problems: Vec<String> =
@@ -248,6 +248,16 @@ impl Config {
             problems.push(format!(
                 "expected deadline-ms of at most {most_ms} for this bundle, found {deadline_ms}"
             ));
+        }
+        let limits = [
+            ("speed-max-m-per-s", self.speed_max_m_per_s),
+            ("acceleration-max-m-per-s2", self.acceleration_max_m_per_s2),
+        ];
+        let unit = manifest.velocity().map(|velocity| velocity.unit.as_str()).filter(|unit| *unit != "m/s");
+        for (key, _) in limits.iter().filter(|(_, limit)| limit.is_some()) {
+            let other = unit
+                .map(|unit| format!("expected a bundle whose velocity is in m/s for {key}, found {unit}"));
+            problems.extend(other);
         }
         if !problems.is_empty() {
             return Err(ConfigError::Check(problems));

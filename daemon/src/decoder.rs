@@ -74,6 +74,15 @@ struct Step {
     too_late: bool,
 }
 
+/// Values that stand for the counts of channels without one: the mean counts for a linear decoder; empty for a transformer,
+/// which has seen 0 in training for a channel that is hidden.
+pub fn absent(bundle: &Bundle) -> &[f32] {
+    match bundle.manifest.linear {
+        Some(_) => folded::values(&bundle.weights, "missing"),
+        None => &[],
+    }
+}
+
 impl Decoder {
     /// Makes a decoder for `bundle` that computes with `engine`, and resets the engine. The channels in `masked_ids`, and the
     /// channels of a bin that carry no count, are replaced: for a transformer by silence, as training has shown it dead
@@ -88,10 +97,7 @@ impl Decoder {
             true => manifest.channel_ids.iter().map(|id| f32::from(!is_masked(id))).collect(),
             false => Vec::new(),
         };
-        let absent = match manifest.linear {
-            Some(_) => folded::values(&bundle.weights, "missing").to_vec(),
-            None => Vec::new(),
-        };
+        let absent = absent(bundle).to_vec();
         let bin_width_ns = manifest.bin_width_ns() as i64;
         Decoder {
             engine,

@@ -1,8 +1,11 @@
 //! Offline decoding of a whole file of trials, as fast as the computer goes (`ndtd decode`).
 //!
 //! The model is the one that the daemon runs, and each trial starts without history; deadlines, gaps and the policy belong to
-//! the daemon alone. Files are safetensors of `f32`, which every framework of the field reads.
+//! the daemon alone. A count that is NaN masks its channel, and a bin of NaN only is a missing bin, as in the daemon. Other
+//! values that are no counts are refused: in a file they are a mistake, and there is time to correct it. Files are safetensors
+//! of `f32`, which every framework of the field reads.
 
+use crate::decoder::absent;
 use crate::engine::linear::LinearDecoder;
 use crate::engine::native::batch::{Answers, Batch, BatchError, Trials};
 use crate::engine::{self, EngineError};
@@ -37,7 +40,8 @@ const KNOWN: [&str; 2] = ["counts", "missing"];
 /// Input, output and threads of a decoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeSettings {
-    /// File with `counts [trials, bins, channels]` and, optionally, `missing [trials, bins]`.
+    /// File with `counts [trials, bins, channels]`, NaN where a channel has no count, and, optionally,
+    /// `missing [trials, bins]`.
     pub counts: PathBuf,
     /// File to write: `log_rates [trials, bins, units]` unless the decoder is linear, and `velocity [trials, bins, dims]` if the
     /// bundle has a velocity.
@@ -60,14 +64,22 @@ pub struct Report {
     pub trials: usize,
     /// Number of bins of each trial.
     pub bins: usize,
+    /// Number of bins that are missing: by their flag, or because all their counts are NaN.
+    pub missing_bins: usize,
+    /// Number of counts that are NaN in all other bins.
+    pub masked_counts: usize,
     /// Time of computing, without reading and writing, s.
     pub seconds: f64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { trials, bins, seconds, engine, threads, .. } = self;
-        write!(f, "{trials} trials of {bins} bins in {seconds:.3} s: {engine}, up to {threads} threads")
+        let Report { trials, bins, missing_bins, masked_counts, seconds, engine, threads, .. } = self;
+        write!(f, "{trials} trials of {bins} bins in {seconds:.3} s: {engine}, up to {threads} threads")?;
+        if missing_bins + masked_counts > 0 {
+            write!(f, "; {missing_bins} bins missing, {masked_counts} counts masked in others")?;
+        }
+        Ok(())
     }
 }
 
@@ -112,9 +124,9 @@ pub enum DecodeError {
         /// Shape of the array.
         found: Vec<usize>,
     },
-    /// A value is no plausible count.
+    /// A value is neither a plausible count nor NaN.
     #[error(
-        "expected counts from 0 to {count_max}, found {found} in trial {trial}, bin {bin}, channel {channel}"
+        "expected counts from 0 to {count_max}, or NaN for none, found {found} in trial {trial}, bin {bin}, channel {channel}"
     )]
     Count {
         /// Highest count that the bundle accepts.
@@ -162,12 +174,12 @@ pub fn decode_file(
     folder.map_or(Ok(()), |folder| std::fs::metadata(folder).map(drop).map_err(FileError::at(folder)))?;
     let decoder = TrialDecoder::new(bundle, settings.threads)?;
     let arrays = read(&settings.counts)?;
-    let trials = trials(&arrays, &bundle.manifest)?;
-    total(trials.trials);
+    let Masked { counts, missing, trials, bins, masked_counts } = masked(&arrays, bundle)?;
+    total(trials);
     let from = Instant::now();
-    let answers = decoder.evaluate(trials, done)?;
+    let inputs = Trials { counts: &counts, missing: Some(&missing), trials, bins };
+    let answers = decoder.evaluate(inputs, done)?;
     let seconds = from.elapsed().as_secs_f64();
-    let Trials { trials, bins, .. } = trials;
     files::write_file(&settings.out, &written(answers, trials, bins, &bundle.manifest))?;
     Ok(Report {
         bundle: bundle.manifest.id.clone(),
@@ -175,6 +187,8 @@ pub fn decode_file(
         threads: if matches!(decoder, TrialDecoder::Linear(_)) { 1 } else { settings.threads.get() },
         trials,
         bins,
+        missing_bins: missing.iter().filter(|flag| **flag != 0.0).count(),
+        masked_counts,
         seconds,
     })
 }
@@ -246,6 +260,38 @@ fn written(answers: Answers, trials: usize, bins: usize, manifest: &Manifest) ->
     tensors::to_bytes(&arrays)
 }
 
+/// The trials of a file as an engine takes them.
+struct Masked {
+    /// Counts `[trials, bins, channels]`; in place of NaN what the daemon puts there.
+    counts: Vec<f32>,
+    /// 1 for a missing bin, else 0, `[trials, bins]`.
+    missing: Vec<f32>,
+    trials: usize,
+    bins: usize,
+    /// Number of counts that were NaN in bins that are not missing.
+    masked_counts: usize,
+}
+
+/// Returns the trials in `arrays`, after checking that they fit `bundle`, with the channels masked that have no count.
+fn masked(arrays: &Tensors, bundle: &Bundle) -> Result<Masked, DecodeError> {
+    let Trials { counts, missing, trials, bins } = trials(arrays, &bundle.manifest)?;
+    let mut missing = missing.map_or_else(|| vec![0.0; trials * bins], <[f32]>::to_vec);
+    let (mut counts, mut masked_counts) = (counts.to_vec(), 0);
+    let absent = absent(bundle);
+    let rows = counts.chunks_exact_mut(bundle.manifest.channels()).zip(&mut missing);
+    for (counts, missing) in rows.filter(|(_, missing)| **missing == 0.0) {
+        if counts.iter().all(|count| count.is_nan()) {
+            *missing = 1.0;
+            continue;
+        }
+        for (channel, count) in counts.iter_mut().enumerate().filter(|(_, count)| count.is_nan()) {
+            *count = absent.get(channel).copied().unwrap_or(0.0);
+            masked_counts += 1;
+        }
+    }
+    Ok(Masked { counts, missing, trials, bins, masked_counts })
+}
+
 /// Returns the trials in `arrays`, after checking that they fit the bundle of `manifest`.
 fn trials<'a>(arrays: &'a Tensors, manifest: &Manifest) -> Result<Trials<'a>, DecodeError> {
     if let Some(found) = arrays.keys().find(|name| !KNOWN.contains(&name.as_str())) {
@@ -276,7 +322,8 @@ fn trials<'a>(arrays: &'a Tensors, manifest: &Manifest) -> Result<Trials<'a>, De
             continue;
         }
         // The daemon accepts the same values.
-        if let Some(channel) = counts.iter().position(|count| !range.accepts(*count)) {
+        let is_wrong = |count: &f32| !count.is_nan() && !range.accepts(*count);
+        if let Some(channel) = counts.iter().position(is_wrong) {
             let (trial, bin, found) = (row / bins, row % bins, counts[channel]);
             return Err(DecodeError::Count { count_max, found, trial, bin, channel });
         }

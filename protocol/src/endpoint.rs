@@ -68,6 +68,9 @@ impl FromStr for SocketAddress {
             _ => (None, text),
         };
         let is_usable = match address.split_once("://") {
+            Some(("tcp", rest)) if rest.starts_with("*:") => {
+                return Err(EndpointError::Star { found: text.to_owned() });
+            }
             Some(("tcp", rest)) => rest
                 .rsplit_once(':')
                 .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
@@ -112,6 +115,14 @@ pub enum EndpointError {
         /// Text that was given as the endpoint.
         found: String,
     },
+    /// The host is libzmq's star.
+    #[error(
+        "expected a host or an IP address, found \"{found}\"; to bind every address of this machine, write 0.0.0.0 in place of *"
+    )]
+    Star {
+        /// Text that was given as the endpoint.
+        found: String,
+    },
     /// The text starts with `lsl:`, and what follows does not select a stream.
     #[error(transparent)]
     Stream(#[from] QueryError),
@@ -134,11 +145,14 @@ impl Endpoint {
         }
     }
 
-    /// The clause of a warning that says how other machines reach the endpoint; `None` for an endpoint that is reached from
-    /// this machine only.
-    pub fn reach_from_other_machines(&self) -> Option<&'static str> {
+    /// The clause of a warning that says how other machines reach the endpoint, or how it reaches them; `None` for an endpoint
+    /// of this machine only. A socket without a role has the role `default`.
+    pub fn reach_from_other_machines(&self, default: Role) -> Option<&'static str> {
         match self {
-            Endpoint::Zeromq(socket) => (!socket.is_local()).then_some("is reached from other machines"),
+            Endpoint::Zeromq(socket) => (!socket.is_local()).then(|| match socket.role_or(default) {
+                Role::Bind => "is reached from other machines",
+                Role::Connect => "is on another machine",
+            }),
             Endpoint::Lsl(_) => Some("may be found from other machines, as far as lsl_api.cfg lets"),
         }
     }
@@ -196,6 +210,8 @@ mod tests {
             "tcp://",
             "tcp://host",
             "tcp://:1",
+            "tcp://*:1",
+            "bind:tcp://*:1",
             "pigeon://a:1",
             "tcp://a:99999",
             "ipc://",
@@ -208,13 +224,25 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_says_who_reaches_whom() {
+        for (text, default, expected) in [
+            ("tcp://10.0.0.2:1", Role::Connect, Some("is on another machine")),
+            ("tcp://10.0.0.2:1", Role::Bind, Some("is reached from other machines")),
+            ("bind:tcp://0.0.0.0:1", Role::Connect, Some("is reached from other machines")),
+            ("tcp://127.0.0.1:1", Role::Bind, None),
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.reach_from_other_machines(default), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn loopback_is_told_from_the_network() {
         for (address, is_local) in [
             ("tcp://127.0.0.1:1", true),
             ("tcp://localhost:1", true),
             ("ipc:///x", true),
             ("tcp://0.0.0.0:1", false),
-            ("tcp://*:1", false),
             ("tcp://127.example.org:1", false),
         ] {
             let socket = SocketAddress { role: None, address: address.to_owned() };

@@ -1,8 +1,15 @@
 //! `ndtd decode`: a file of trials in, a file of answers out, as Burn answers them; bad input is one sentence, and leaves
 //! what was there.
 
+use ndt_daemon::decoder::Decoder;
+use ndt_daemon::engine::Engine;
+use ndt_daemon::engine::linear::LinearDecoder;
+use ndt_daemon::engine::native::Native;
+use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_protocol::bundle::manifest::Architecture;
+use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::bundle::tensors::{self, Tensors};
+use ndt_protocol::{Bin, Bundle};
 use ndt_tests::{
     Positions, Shape, manifest, program, python, random_counts, random_weights, weights_only, workspace,
 };
@@ -165,9 +172,11 @@ fn bad_input_is_one_sentence_and_leaves_what_was_there() {
     refused("expected \"counts\" of [trials, bins, 7 channels], found [36, 7]");
     with(&|arrays| arrays.get_mut("missing").unwrap().0 = vec![BINS, TRIALS]);
     refused("expected \"missing\" of [3 trials, 12 bins], found [12, 3]");
-    for (value, found) in [(f32::NAN, "NaN"), (-1.0, "-1"), (f32::INFINITY, "inf"), (51.0, "51")] {
+    for (value, found) in [(-1.0, "-1"), (f32::INFINITY, "inf"), (51.0, "51")] {
         with(&|arrays| arrays.get_mut("counts").unwrap().1[(BINS + 2) * 7 + 3] = value);
-        refused(&format!("expected counts from 0 to 50, found {found} in trial 1, bin 2, channel 3"));
+        refused(&format!(
+            "expected counts from 0 to 50, or NaN for none, found {found} in trial 1, bin 2, channel 3"
+        ));
     }
     with(&|arrays| arrays.get_mut("missing").unwrap().1[2 * BINS + 5] = 0.5);
     refused("expected 0 or 1 for each bin in \"missing\", found 0.5 in trial 2, bin 5");
@@ -180,6 +189,62 @@ fn bad_input_is_one_sentence_and_leaves_what_was_there() {
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(said.ends_with(&format!(", found no folder {}\n", nowhere.display())), "{said}");
     // A bin that never came has no counts to be checked.
-    with(&|arrays| arrays.get_mut("counts").unwrap().1[4 * 7] = f32::NAN);
+    with(&|arrays| arrays.get_mut("counts").unwrap().1[4 * 7] = -1.0);
     assert!(decode(&bundle, &input, &out, &[]).status.success());
+}
+
+/// Rates and velocity that the daemon's decoder gives for trials with these counts, each a segment.
+fn as_the_daemon(bundle: &Bundle, engine: Box<dyn Engine>, counts: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let mut decoder = Decoder::new(bundle, engine, &[], 20_000_000);
+    let (mut rates, mut velocity) = (Vec::new(), Vec::new());
+    for (row, counts) in counts.chunks_exact(bundle.manifest.channels()).enumerate() {
+        let mut bin = Bin::empty();
+        (bin.seq, bin.stream) = (row as u64, 1);
+        bin.source_ns = 20_000_000 * row as i64;
+        bin.segment_start = row % BINS == 0;
+        bin.fill(counts.iter().copied(), bundle.manifest.count_range());
+        decoder.decode(&bin, 0, 0, &mut |estimate| {
+            rates.extend_from_slice(estimate.rates());
+            velocity.extend_from_slice(estimate.velocity());
+        });
+    }
+    (rates, velocity)
+}
+
+#[test]
+fn a_count_that_is_nan_masks_its_channel_as_in_the_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("trials.safetensors"), folder.path().join("out.safetensors"));
+    let mut counts = counts();
+    for at in (0..counts.1.len()).filter(|at| at % 5 == 3) {
+        counts.1[at] = f32::NAN;
+    }
+    // A bin without any count.
+    counts.1[(BINS + 3) * 7..][..7].fill(f32::NAN);
+    let masked = counts.1.iter().filter(|count| count.is_nan()).count() - 7;
+    write(&input, &Tensors::from([("counts".to_owned(), counts.clone())]));
+    let transformer = write_bundle(folder.path(), shape(2, Positions::LagBias));
+    let linear = folder.path().join("linear.ndt");
+    ndt_tests::linear(7, 2, 4, 5).write(&linear).unwrap();
+    for path in [transformer, linear] {
+        let done = decode(&path, &input, &out, &["--json"]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!((&report["missing-bins"], &report["masked-counts"]), (&1.into(), &masked.into()));
+        let bundle = Bundle::read(&path).unwrap();
+        let engine: Box<dyn Engine> = match LinearDecoder::new(&bundle) {
+            Some(linear) => Box::new(linear),
+            None => Box::new(Native::with(&bundle, InstructionSet::best(), Precision::F32)),
+        };
+        let (rates, velocity) = as_the_daemon(&bundle, engine, &counts.1);
+        let found = tensors::from_bytes(&std::fs::read(&out).unwrap()).unwrap();
+        let of = |name: &str| found.get(name).map_or(&[][..], |(_, values)| values.as_slice());
+        let close = |found: Vec<f32>, expected: &[f32]| {
+            assert_eq!(found.len(), expected.len());
+            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
+            assert!(worst.fold(0.0, f32::max) <= 1e-4, "{}", path.display());
+        };
+        close(of("log_rates").iter().map(|rate| rate.exp()).collect(), &rates);
+        close(of("velocity").to_vec(), &velocity);
+    }
 }

@@ -9,7 +9,7 @@ use ndt_daemon::host::realtime::{self, granted};
 use ndt_daemon::host::service;
 use ndt_daemon::pipeline;
 use ndt_protocol::bundle::precision::Precision;
-use ndt_protocol::endpoint::{Input, Output};
+use ndt_protocol::endpoint::{Input, Output, Role};
 use std::path::PathBuf;
 use tracing::{info, warn};
 
@@ -105,8 +105,10 @@ impl Run {
 }
 
 fn warn_of_other_machines(config: &Config) {
-    for endpoint in config.endpoints() {
-        if let Some(reached) = endpoint.reach_from_other_machines() {
+    // The input comes first, and connects unless it is told to bind; outputs bind.
+    let defaults = std::iter::once(Role::Connect).chain(std::iter::repeat(Role::Bind));
+    for (endpoint, default) in config.endpoints().zip(defaults) {
+        if let Some(reached) = endpoint.reach_from_other_machines(default) {
             warn!("{endpoint} {reached}, and nothing on it is authenticated or encrypted");
         }
     }

@@ -80,7 +80,14 @@ impl fmt::Display for Summary {
         let named = |counts: &BTreeMap<&str, u64>| {
             counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
         };
-        writeln!(f, "estimates            {} ({})", self.estimates, named(&self.quality))?;
+        write!(f, "estimates            {}", self.estimates)?;
+        if !self.quality.is_empty() {
+            write!(f, " ({})", named(&self.quality))?;
+        }
+        writeln!(f)?;
+        if !self.reasons.is_empty() {
+            writeln!(f, "reasons              {}", named(&self.reasons))?;
+        }
         writeln!(
             f,
             "order                {} missing, {} repeated, {} out of order, {} streams, {} refused, lag at most {}",

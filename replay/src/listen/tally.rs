@@ -198,6 +198,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndt_protocol::Reasons;
 
     fn estimate(seq: u64, quality: Quality, velocity: [f32; 2]) -> Estimate {
         let mut estimate = Estimate::zero(1, 2);
@@ -227,6 +228,18 @@ mod tests {
         assert_eq!(summary.quality, BTreeMap::from([("good", 5), ("warmup", 1)]));
         assert_eq!((summary.arrival_to_decoded_us.p50, summary.arrival_to_published_us.max), (50, 200));
         assert_eq!((summary.published_to_received_us.max, summary.velocity_r2), (100, None));
+    }
+
+    #[test]
+    fn the_text_names_qualities_and_reasons_where_there_are_any() {
+        let mut tally = Tally::new(None);
+        assert!(tally.summary().to_string().starts_with("estimates            0\norder "));
+        let mut late = estimate(0, Quality::Late, [0.0; 2]);
+        late.reasons = Reasons::DEADLINE_MISSED;
+        tally.push(&late, 1_300_000);
+        let text = tally.summary().to_string();
+        let expected = "estimates            1 (late 1)\nreasons              deadline-missed 1\norder ";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

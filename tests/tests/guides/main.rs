@@ -2,6 +2,8 @@
 //! [`pages`] say can be followed. What a reader can choose is [`named`] where he looks for it.
 
 mod connect;
+mod graphs;
+mod model;
 mod named;
 mod pages;
 

@@ -31,13 +31,13 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
 }
 
 /// A fenced block: the line above it, its language and its text.
-pub struct Block<'a> {
-    pub above: &'a str,
+struct Block<'a> {
+    above: &'a str,
     language: &'a str,
-    pub text: String,
+    text: String,
 }
 
-pub fn blocks(page: &str) -> Vec<Block<'_>> {
+fn blocks(page: &str) -> Vec<Block<'_>> {
     let (mut blocks, mut above, mut inside) = (Vec::new(), "", None::<Block<'_>>);
     for line in page.lines() {
         match (line.strip_prefix("```"), inside.take()) {
@@ -54,8 +54,19 @@ pub fn blocks(page: &str) -> Vec<Block<'_>> {
     blocks
 }
 
+/// Writes a program of a page to a file of this name in a folder, as a reader does. The line above its block names the file.
+pub fn saved_from(page: &str, name: &str, folder: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(workspace().join(page)).unwrap();
+    let blocks = blocks(&text);
+    let named = blocks.iter().find(|block| block.above.contains(&format!("Save this as `{name}`")));
+    let program = named.unwrap_or_else(|| panic!("expected a block for {name} in {page}, found none"));
+    let path = folder.join(name);
+    std::fs::write(&path, &program.text).unwrap();
+    path
+}
+
 /// The targets of a page's links and pictures.
-fn links(page: &str) -> impl Iterator<Item = &str> {
+pub fn links(page: &str) -> impl Iterator<Item = &str> {
     page.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
 

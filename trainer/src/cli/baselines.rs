@@ -10,7 +10,7 @@ use ndt_protocol::terminal::say;
 use ndt_replay::{nwb, stop};
 use ndt_trainer::baselines::gru::GruSettings;
 use ndt_trainer::baselines::runs::{self, Runs};
-use ndt_trainer::baselines::table::{self, BaselineError, Row};
+use ndt_trainer::baselines::table::{self, Row};
 use ndt_trainer::recipe::provenance;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -23,7 +23,7 @@ later; co-bps is that of the held-out units.
 
 Examples:
   ndt-train baselines --data session.nwb --json
-  ndt-train baselines --data session.nwb --only wiener,kalman --units heldin
+  ndt-train baselines --data session.nwb --only wiener,kalman --units held-in
   ndt-train baselines --data session.nwb --only wiener --units all --out linear && ndtd check --bundle linear/wiener";
 
 /// The options of `baselines`.
@@ -41,7 +41,7 @@ pub struct Baselines {
     /// Baselines to fit, separated by commas [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Method>,
-    /// Units that the decoders see, separated by commas; one table for each [default: all, heldin].
+    /// Units that the decoders see, separated by commas; one table for each [default: all, held-in].
     #[arg(long, value_enum, value_delimiter = ',')]
     units: Vec<Units>,
     /// Number of recurrent networks, fitted with seeds from 1 on.
@@ -107,6 +107,7 @@ enum Units {
     /// All units.
     All,
     /// The units that are not held out.
+    #[value(name = "held-in", alias = "heldin")]
     Heldin,
 }
 
@@ -146,9 +147,11 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
     stop::outlive_terminal()?;
     let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
     let settings = GruSettings { width: command.gru_width, epochs: command.gru_epochs, ..Default::default() };
-    let bar = ProgressBar::new(0).with_style(style("{prefix} {bar:30} {msg}  {elapsed}"));
+    let bar = ProgressBar::new(0)
+        .with_style(style("{prefix} {bar:30} {msg}  {elapsed} so far, {eta} left for this decoder"));
     let mut rows = Vec::new();
     let mut said = BTreeSet::new();
+    let mut failed = None;
     for units in units {
         let data = Runs::new(&sessions, command.bin_ms, &command.split, units.of_library())?;
         let seen = data.channels();
@@ -159,12 +162,13 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
         if rows.iter().any(|row: &Row| row.units == seen) {
             continue;
         }
-        for method in &methods {
+        for (at, method) in methods.iter().enumerate() {
             // With all units shown there is none to predict.
             if *method == Method::Poisson && data.hidden == 0 {
                 continue;
             }
-            bar.set_prefix(format!("{seen} units"));
+            bar.set_prefix(format!("{seen} units, decoder {} of {}", at + 1, methods.len()));
+            bar.reset_eta();
             bar.set_message(format!("{method:?}").to_lowercase());
             let mut show = |what: &str, done: usize, of: usize| {
                 bar.set_length(of as u64);
@@ -172,9 +176,11 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
                 bar.set_message(what.to_owned());
             };
             let found = match table::rows(method.of_library(), &data, &settings, command.seeds, &mut show) {
-                // Where others can decode the recording, they do.
-                Err(error @ BaselineError::Dims { .. }) if methods.len() > 1 => {
-                    bar.suspend(|| say(format_args!("note: {error}; it is left out")));
+                // Where other decoders can be fitted, they are.
+                Err(error) if methods.len() > 1 => {
+                    let name = format!("{method:?}").to_lowercase();
+                    bar.suspend(|| say(format_args!("note: {name} is left out: {error}")));
+                    failed = Some(error);
                     continue;
                 }
                 found => found?,
@@ -186,6 +192,9 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
         }
     }
     bar.finish_and_clear();
+    if let Some(error) = failed.filter(|_| rows.is_empty()) {
+        return Err(error.into());
+    }
     if command.json { Ok(serde_json::to_string_pretty(&rows)?) } else { Ok(as_table(&rows, &command.split)?) }
 }
 

@@ -1,5 +1,6 @@
 //! Recordings as a fit takes them in: trials to fit and trials to validate on, in the model's bins.
 
+use super::known::known;
 use super::readouts::{self, Readout};
 use super::splits::Splits;
 use super::trial::{Trial, column_means, trials};
@@ -136,14 +137,14 @@ impl Dataset {
             sessions.iter().zip(&splits).flat_map(of_session).collect()
         };
         let mut train = cut(|splits| &splits.train, &readouts);
-        let known = readouts::known(&readouts, &train, "training", &mut notes);
-        if known.len() < readouts.len() {
-            readouts = known;
+        let found = known(&readouts, &train, "training", &mut notes);
+        if found.len() < readouts.len() {
+            readouts = found;
             train = cut(|splits| &splits.train, &readouts);
         }
         let val = cut(|splits| &splits.val, &readouts);
         if !val.is_empty() {
-            readouts::known(&readouts, &val, "validation", &mut notes);
+            known(&readouts, &val, "validation", &mut notes);
         }
         if splits.iter().all(|splits| splits.train.is_empty())
             && sessions.iter().any(|session| session.reserved_trials() > 0)
@@ -196,12 +197,6 @@ impl Dataset {
     /// Number of columns of all readouts together.
     pub fn readout_dims(&self) -> usize {
         readouts::dims(&self.readouts)
-    }
-
-    /// Mean spikes per bin of each input channel over the training trials, in the order of [`Dataset::channels`].
-    pub fn mean_counts_of_channels(&self) -> Vec<f64> {
-        let means = self.mean_counts();
-        self.channels().map(|unit| means[unit]).collect()
     }
 
     /// Mean spikes per bin of each unit over the training trials.

@@ -170,7 +170,8 @@ fn request(table: &Table, problems: &mut Vec<String>) -> Request {
     let config = config(&base, problems);
     let seeds: Vec<u64> = take(table, "seeds", "a list of whole numbers", problems)
         .unwrap_or_else(|| vec![config.optimiser.seed]);
-    let options = [("units", "--units", ["heldin", "all"].as_slice()), ("preset", "--preset", &["ndt"])];
+    let options =
+        [("units", "--units", ["held-in", "heldin", "all"].as_slice()), ("preset", "--preset", &["ndt"])];
     let options = options.into_iter().flat_map(|(key, option, words)| {
         let found: Option<String> = take(table, key, "a word", problems);
         if let Some(found) = found.as_deref().filter(|found| !words.contains(found)) {

@@ -37,7 +37,7 @@ pub struct Fit {
     #[arg(long, value_enum)]
     preset: Option<Preset>,
     /// Units whose spikes are inputs of the model.
-    #[arg(long, value_enum, default_value = "heldin")]
+    #[arg(long, value_enum, default_value = "held-in")]
     units: Units,
     /// Width of a bin, ms.
     #[arg(long, default_value_t = 20.0)]
@@ -89,6 +89,7 @@ enum Preset {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Units {
     /// All units except those that the recording marks as held out.
+    #[value(name = "held-in", alias = "heldin")]
     Heldin,
     /// All units.
     All,
