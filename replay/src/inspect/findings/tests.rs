@@ -1,4 +1,4 @@
-//! Recordings with one oddity each, and what is said of it.
+//! Recordings with one oddity each, and the sentence that each of them gets.
 
 use super::*;
 use crate::simulate::{Recipe, simulate};
