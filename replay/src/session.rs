@@ -91,11 +91,11 @@ pub struct Session {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SelectError {
     /// No trial belongs to the requested split.
-    #[error("expected one of the splits {found}, got \"{asked}\"")]
+    #[error("expected {found}, got \"{asked}\"")]
     UnknownSplit {
         /// The requested split.
         asked: String,
-        /// Splits of the recording, comma-separated.
+        /// Splits of the recording in words.
         found: String,
     },
 }
@@ -170,7 +170,12 @@ impl Session {
         }
         if chosen.is_empty() {
             let found = self.splits().iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-            let found = if found.is_empty() { "(none)".to_owned() } else { found };
+            let found = if found.is_empty() {
+                "no split, because the recording has none (a bundle that was fitted to it knows its trials)"
+                    .to_owned()
+            } else {
+                format!("one of the splits {found}")
+            };
             return Err(SelectError::UnknownSplit { asked: asked.to_owned(), found });
         }
         Ok(chosen)

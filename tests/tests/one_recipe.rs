@@ -77,6 +77,12 @@ fn the_same_settings_give_the_same_bundle_through_every_door() {
         assert_eq!(id(&at(door)), expected, "{door}");
     }
 
+    // Bins and units are part of the configuration.
+    shell(folder.path(), &format!("{fit} --config settings.toml --bin-ms 40 --units all --out wide"));
+    shell(folder.path(), &format!("{fit} --config wide/config.toml --out wide-again"));
+    assert_eq!(id(&at("wide-again")), id(&at("wide")));
+    assert_eq!(Bundle::read(&at("wide-again")).unwrap().manifest.bin_width_ms, 40.0);
+
     // A sweep of one point.
     let base = SETTINGS.replace('[', "[base.");
     let sweep = format!("data = [\"session.nwb\"]\nseeds = [3]\n{base}[space]\nmodel.heads = [2]\n");
@@ -143,6 +149,11 @@ fn notes_and_the_bundle_tell_what_was_taken() {
     assert_eq!(taken(&at("tuned"), "optimiser.batch-trials"), "8");
     assert_eq!(taken(&at("tuned"), "optimiser.weight-decay"), "0.5");
     assert_eq!(taken(&at("tuned"), "model.width"), "16");
+    let line = "ndt-train finetune --bundle other --data session.nwb --epochs 1 --trials 5 --out five";
+    shell(folder.path(), line);
+    let five = &Bundle::read(&at("five")).unwrap().origin.splits[0];
+    let all = &Bundle::read(&at("other")).unwrap().origin.splits[0];
+    assert_eq!((&five.train[..], &five.val), (&all.train[..5], &all.val), "only what was fitted is listed");
 }
 
 #[test]
@@ -168,5 +179,17 @@ fn a_bundle_knows_the_validation_trials_of_a_recording_without_splits() {
         let scored = report["readouts"][0]["mean"].as_f64().unwrap();
         let fitted = bundle.manifest.scores["velocity-r2"];
         assert!((scored - fitted).abs() < 1e-4, "evaluate {scored}, fit {fitted}");
+
+        // A baseline's bundle knows them as well.
+        shell(
+            folder.path(),
+            &format!("ndt-train baselines --data {name}.nwb --only wiener --units all --out linear-{name}"),
+        );
+        let line = format!("ndt-train evaluate --bundle linear-{name}/wiener --data {name}.nwb --json");
+        let report: serde_json::Value = serde_json::from_str(&shell(folder.path(), &line).0).unwrap();
+        let linear =
+            Bundle::read(&at(&format!("linear-{name}/wiener"))).unwrap().manifest.scores["velocity-r2"];
+        let scored = report["readouts"][0]["mean"].as_f64().unwrap();
+        assert!((scored - linear).abs() < 1e-3, "evaluate {scored}, baselines {linear}");
     }
 }

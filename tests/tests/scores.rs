@@ -71,7 +71,7 @@ fn swept(scores: [&[(&str, f64)]; 3]) -> (Plan, Vec<State>) {
         |point: usize| Run { name: format!("run-{point}"), point, seed: 1, choices: toml::Table::new() };
     let plan = Plan {
         data: Vec::new(),
-        bin_ms: 20.0,
+        bin_ms: None,
         options: Vec::new(),
         out: "nowhere".into(),
         keys: Vec::new(),

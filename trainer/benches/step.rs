@@ -80,6 +80,7 @@ impl Shape {
             train: (0..BATCH * STEPS_AN_EPOCH).map(|_| trial(self.bins)).collect(),
             val: vec![trial(2)],
             splits: Vec::new(),
+            train_runs: Vec::new(),
             notes: Vec::new(),
         }
     }

@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
+    /// What of a recording the model takes in.
+    pub data: Data,
     /// The dimensions of the model.
     pub model: Model,
     /// What the model is shown in training, and what it is asked for.
@@ -57,6 +59,27 @@ pub struct Model {
     pub warmup_ms: f64,
     /// Longest gap in the input that the model bridges, ms.
     pub max_gap_ms: f64,
+}
+
+/// What of a recording the model takes in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Data {
+    /// Width of a bin, ms.
+    pub bin_ms: f64,
+    /// Units whose spikes are inputs of the model.
+    pub units: Units,
+}
+
+/// Units whose spikes are inputs of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Units {
+    /// All units except those that the recording marks as held out.
+    #[serde(rename = "held-in", alias = "heldin")]
+    Heldin,
+    /// All units.
+    All,
 }
 
 /// What the model is shown in training, and what it is asked for.
@@ -138,6 +161,12 @@ pub struct Optimiser {
     pub dropout: f64,
     /// Seed of all random numbers of the fit.
     pub seed: u64,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data { bin_ms: 20.0, units: Units::Heldin }
+    }
 }
 
 impl Default for Model {

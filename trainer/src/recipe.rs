@@ -11,20 +11,22 @@ mod reference_page;
 pub use provenance::{provenance, record};
 pub use reference_page::{example, reference_page};
 
-use crate::config::{Config, ConfigError, ConfigFile};
+use crate::config::{Config, ConfigError, ConfigFile, Units};
 use crate::data::dataset::units_of;
 use crate::data::{Dataset, DatasetError};
 use crate::training::sessions::same_readouts;
 use defaults::{Defaults, Kind};
-use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::inspect::findings::same_twice;
 use ndt_replay::session::Session;
+use std::borrow::Cow;
 
 /// The choices of a fit. Choices that are left open are made by the configuration file, or else by defaults.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recipe {
-    /// Width of a bin, ms.
-    pub bin_width_ms: f64,
+    /// Width of a bin, ms, which overrides the configuration file.
+    pub bin_width_ms: Option<f64>,
+    /// Units whose spikes are inputs of the model, which overrides the configuration file.
+    pub units: Option<Units>,
     /// Configuration file, which overrides the defaults.
     pub config: Option<ConfigFile>,
     /// Named set of defaults, which overrides the defaults that are derived from the data.
@@ -67,19 +69,15 @@ pub enum RecipeError {
     Dataset(#[from] DatasetError),
 }
 
-impl Default for Recipe {
-    fn default() -> Self {
-        Recipe { bin_width_ms: 20.0, config: None, preset: None, seed: None, epochs: None, no_teacher: false }
-    }
-}
-
 impl Recipe {
     /// Bins sessions of the same units, and completes the configuration with defaults that follow from them.
     ///
     /// # Errors
     /// [`RecipeError`] when the configuration cannot be used, or the sessions do not make a dataset.
     pub fn prepare(&self, sessions: &[Session]) -> Result<Prepared, RecipeError> {
-        let data = Dataset::reading(sessions, self.bin_width_ms, &self.wanted()?)?;
+        let early = self.early()?;
+        let sessions = shown(sessions, early.data.units);
+        let data = Dataset::reading(&sessions, early.data.bin_ms, &early.readouts.wanted())?;
         let (config, decided) = self.configure(Kind::of(&data))?;
         let notes = data.notes.iter().cloned().chain(decided).collect();
         Ok(Prepared { data, config, notes })
@@ -94,8 +92,9 @@ impl Recipe {
         &self,
         sessions: &[Session],
     ) -> Result<(Vec<Dataset>, Config, Vec<String>), RecipeError> {
-        let wanted = self.wanted()?;
-        let dataset = |session| Dataset::reading(std::slice::from_ref(session), self.bin_width_ms, &wanted);
+        let early = self.early()?;
+        let (sessions, wanted) = (&shown(sessions, early.data.units), early.readouts.wanted());
+        let dataset = |session| Dataset::reading(std::slice::from_ref(session), early.data.bin_ms, &wanted);
         if let Some((first, second)) = same_twice(sessions) {
             return Err(DatasetError::Twice { first, second }.into());
         }
@@ -144,15 +143,32 @@ impl Recipe {
     /// # Errors
     /// [`ConfigError`] with all problems.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.wanted().map(|_| ())
+        self.early().map(|_| ())
     }
 
-    /// The quantities to be read out and their lags, ms, which do not depend on the data.
-    fn wanted(&self) -> Result<Vec<(Quantity, f64)>, ConfigError> {
+    /// The sessions with the units as inputs that the recipe wants.
+    ///
+    /// # Errors
+    /// As [`Recipe::check`].
+    pub fn shown<'a>(&self, sessions: &'a [Session]) -> Result<Cow<'a, [Session]>, ConfigError> {
+        Ok(shown(sessions, self.early()?.data.units))
+    }
+
+    /// Whether each of these sessions needs layers of its own, because their units differ.
+    ///
+    /// # Errors
+    /// As [`Recipe::check`].
+    pub fn tells_apart(&self, sessions: &[Session]) -> Result<bool, ConfigError> {
+        let sessions = self.shown(sessions)?;
+        Ok(sessions.iter().any(|session| units_of(session) != units_of(&sessions[0])))
+    }
+
+    /// The configuration before the recordings are known: bins, units and readouts do not depend on them.
+    fn early(&self) -> Result<Config, ConfigError> {
         let mut config = self.over(&Config::default())?;
         self.limit_teacher(&mut config);
         config.check()?;
-        Ok(config.readouts.wanted())
+        Ok(config)
     }
 
     /// The file and the recipe's own choices over these defaults, unchecked.
@@ -161,6 +177,8 @@ impl Recipe {
             Some(file) => file.over(defaults)?,
             None => defaults.clone(),
         };
+        config.data.bin_ms = self.bin_width_ms.unwrap_or(config.data.bin_ms);
+        config.data.units = self.units.unwrap_or(config.data.units);
         config.optimiser.seed = self.seed.unwrap_or(config.optimiser.seed);
         config.optimiser.epochs = self.epochs.unwrap_or(config.optimiser.epochs);
         Ok(config)
@@ -195,12 +213,12 @@ impl Recipe {
     }
 }
 
-/// Whether sessions have different units, so that each needs layers of its own.
-pub fn units_differ(sessions: &[Session]) -> bool {
-    sessions.iter().any(|session| units_of(session) != units_of(&sessions[0]))
-}
-
-/// Makes all units inputs of the model, those included that the recordings mark as held out.
-pub fn show_all_units(sessions: &mut [Session]) {
+/// The sessions with these units as inputs of a model: with all, none is held out any more.
+fn shown(sessions: &[Session], units: Units) -> Cow<'_, [Session]> {
+    if units == Units::Heldin {
+        return Cow::Borrowed(sessions);
+    }
+    let mut sessions = sessions.to_vec();
     sessions.iter_mut().flat_map(|session| &mut session.units).for_each(|unit| unit.heldout = false);
+    Cow::Owned(sessions)
 }

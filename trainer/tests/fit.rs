@@ -52,7 +52,8 @@ gradient-norm-max = 0.1
 ";
 
 /// Another value of a key for which [`another`] finds none, or none that counts.
-const OTHERWISE: [(&str, &str); 8] = [
+const OTHERWISE: [(&str, &str); 9] = [
+    ("data.units", "\"all\""),
     ("model.positions", "\"learned\""),
     ("objective.span-input", "\"missing\""),
     ("objective.span-ramp-epochs", "[0, 0]"),

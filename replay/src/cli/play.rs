@@ -114,7 +114,10 @@ pub fn play(options: &Play) -> anyhow::Result<()> {
     if let Some(path) = &options.splits_of {
         let bundle = Bundle::read(path).with_context(|| format!("bundle {}", path.display()))?;
         let Some(splits) = bundle.origin.splits_of(&session.identifier) else {
-            bail!("expected a bundle that was fitted to {}, found others", session.identifier);
+            bail!(
+                "expected a bundle that was fitted to {}, found one of other recordings",
+                session.identifier
+            );
         };
         session = session.with_splits(splits);
     }

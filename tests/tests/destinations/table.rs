@@ -13,7 +13,7 @@ use std::process::Command;
 pub const PROGRAMS: [&str; 3] = ["ndtd", "ndt-train", "ndt-replay"];
 
 /// Options (and arguments without a name) whose value is a path that is read.
-pub const READ: [&str; 12] = [
+pub const READ: [&str; 13] = [
     "bundle",
     "config",
     "counts",
@@ -23,6 +23,7 @@ pub const READ: [&str; 12] = [
     "file",
     "lsl-library",
     "onnxruntime-library",
+    "splits-of",
     "submission",
     "targets",
     "truth",

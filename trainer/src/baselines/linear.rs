@@ -148,7 +148,7 @@ impl LinearFilter {
                 array("missing", &[GOLDEN_BINS], missing),
                 array("readouts", &[GOLDEN_BINS, dims], velocity),
             ]),
-            origin: Origin::default(),
+            origin: Origin { splits: data.splits.clone(), ..Origin::default() },
         };
         bundle.check()?;
         Ok(bundle)

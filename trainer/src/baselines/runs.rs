@@ -4,6 +4,7 @@ use crate::data::trial::column_means;
 use crate::data::{Dataset, DatasetError, Readout, Trial, trials};
 use crate::evaluation::metrics::R2;
 use ndt_protocol::binner::{BinError, Binner};
+use ndt_protocol::bundle::origin::RecordingSplits;
 use ndt_replay::session::{SelectError, Session};
 
 /// Lags from a bin's centre to the instant of the decoded velocity, ms: the same instant, and as far ahead as a
@@ -51,6 +52,8 @@ pub struct Runs {
     pub val: Vec<Run>,
     /// Runs to score.
     pub scored: Vec<Run>,
+    /// The trials of each recording by their use.
+    pub splits: Vec<RecordingSplits>,
     /// What was decided while the recordings were read, one sentence each.
     pub notes: Vec<String>,
 }
@@ -126,6 +129,7 @@ impl Runs {
             train: cut(&now.train, &ahead.train, &shown),
             val: cut(&now.val, &ahead.val, &shown),
             scored,
+            splits: now.splits,
             notes,
         })
     }

@@ -52,6 +52,7 @@ fn data(neural_lag: usize) -> Runs {
         train: runs(60),
         val: runs(20),
         scored: runs(20),
+        splits: Vec::new(),
         notes: Vec::new(),
     }
 }

@@ -80,6 +80,7 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
     let wanted: Vec<(Quantity, f64)> =
         manifest.readouts.iter().filter_map(|readout| Some((readout.quantity()?, readout.lag_ms))).collect();
+    let sessions = recipe.shown(&sessions)?;
     let data = Dataset::reading(&sessions, manifest.bin_width_ms, &wanted)?;
     let data = finetune::calibration_data(data, manifest, command.trials);
     let (config, notes) = recipe.configure(Kind::of(&data))?;

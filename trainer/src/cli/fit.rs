@@ -39,7 +39,7 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
     let recipe = command.recipe()?;
     recipe.check()?;
     let sessions = command.read()?;
-    if command.wants_separate(&sessions) {
+    if command.wants_separate(&recipe, &sessions)? {
         return sessions::fit(command, &recipe, &sessions);
     }
     if command.print_config {

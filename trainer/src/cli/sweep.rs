@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar};
 use ndt_protocol::terminal::say;
 use ndt_replay::{nwb, stop};
+use ndt_trainer::config::Data;
 use ndt_trainer::data::Dataset;
 use ndt_trainer::sweep::claim;
 use ndt_trainer::sweep::local::{self, Local};
@@ -131,7 +132,8 @@ pub fn sweep(command: &Sweep) -> anyhow::Result<String> {
 /// Reads the recordings once before the runs do, so that what is odd about them is said and what cannot be fitted is refused.
 fn look_at_recordings(plan: &Plan) -> anyhow::Result<()> {
     let sessions = plan.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let data = Dataset::new(&sessions, plan.bin_ms, 0.0)?;
+    // Another width of the bins has no other trials, but for those of less than a bin.
+    let data = Dataset::new(&sessions, plan.bin_ms.unwrap_or(Data::default().bin_ms), 0.0)?;
     for note in &data.notes {
         say(format_args!("note: {note}"));
     }

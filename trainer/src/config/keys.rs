@@ -30,7 +30,9 @@ const MANY: f64 = 1e6;
 const SEED_MAX: f64 = i64::MAX as f64;
 
 /// All keys, in the order of the configuration.
-pub const KEYS: [Key; 40] = [
+pub const KEYS: [Key; 42] = [
+    number("data.bin-ms", "ms", 0.1, 1000.0),
+    choice("data.units"),
     number("model.width", "", 1.0, WIDTH_MAX as f64),
     number("model.layers", "", 1.0, LAYERS_MAX as f64),
     number("model.heads", "", 1.0, WIDTH_MAX as f64),

@@ -27,6 +27,8 @@ pub struct Dataset {
     pub val: Vec<Trial>,
     /// The trials of each recording by their use.
     pub splits: Vec<RecordingSplits>,
+    /// Number of elements of `train` that each training trial of each recording has given.
+    pub train_runs: Vec<Vec<usize>>,
     /// What was decided while the recordings were read, one sentence each.
     pub notes: Vec<String>,
 }
@@ -160,8 +162,42 @@ impl Dataset {
         }
         let recorded =
             sessions.iter().zip(&splits).map(|(session, splits)| splits.recorded(session)).collect();
+        let runs = |(session, splits): (&Session, &Splits)| {
+            let observed = splits.train.iter().map(|interval| session.observed_bins(*interval, binner).len());
+            observed.collect()
+        };
+        let train_runs = sessions.iter().zip(&splits).map(runs).collect();
         let (unit_ids, heldout) = units.into_iter().unzip();
-        Ok(Dataset { unit_ids, heldout, bin_width_ms, readouts, train, val, splits: recorded, notes })
+        Ok(Dataset {
+            unit_ids,
+            heldout,
+            bin_width_ms,
+            readouts,
+            train,
+            val,
+            splits: recorded,
+            train_runs,
+            notes,
+        })
+    }
+
+    /// Leaves out all training trials but the first `count`, in the splits too.
+    pub fn keep_training(&mut self, count: usize) {
+        self.train.truncate(count);
+        let mut left = self.train.len();
+        for (splits, runs) in self.splits.iter_mut().zip(&self.train_runs) {
+            let mut kept = 0;
+            // A trial with unobserved time has several runs of bins, and one without a whole bin has none.
+            for runs in runs {
+                if left == 0 {
+                    break;
+                }
+                left -= left.min(*runs);
+                kept += 1;
+            }
+            splits.train.truncate(kept);
+            splits.train_pieces_s.truncate(kept);
+        }
     }
 
     /// Columns of the input channels among all units.

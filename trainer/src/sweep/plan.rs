@@ -29,8 +29,8 @@ const KEYS: [&str; 11] =
 pub struct Plan {
     /// Absolute paths of the recordings, which have the same units.
     pub data: Vec<PathBuf>,
-    /// Width of a bin, ms.
-    pub bin_ms: f64,
+    /// Width of a bin, ms; `None` for the configuration's.
+    pub bin_ms: Option<f64>,
     /// Further options of each fit: `--units` and `--preset`, where the sweep file has these keys.
     pub options: Vec<String>,
     /// Absolute path of the folder of results.
@@ -84,7 +84,7 @@ pub enum PlanError {
 /// The values of a sweep file, with paths as they stand there.
 struct Request {
     data: Vec<PathBuf>,
-    bin_ms: f64,
+    bin_ms: Option<f64>,
     options: Vec<String>,
     out: PathBuf,
     /// Number of points of a random search; `None` for a grid.
@@ -137,10 +137,10 @@ impl Plan {
 }
 
 /// The name of a fit, which no other fit has.
-fn name(choices: &Table, bin_ms: f64, options: &[String], data: &str) -> String {
+fn name(choices: &Table, bin_ms: Option<f64>, options: &[String], data: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let text =
-        format!("{choices}\nbin-ms = {bin_ms}\noptions = {options:?}\ndata = {data}\nby = {version}\n");
+        format!("{choices}\nbin-ms = {bin_ms:?}\noptions = {options:?}\ndata = {data}\nby = {version}\n");
     bundle::sha256(text.as_bytes())[..12].to_owned()
 }
 
@@ -153,8 +153,8 @@ fn request(table: &Table, problems: &mut Vec<String>) -> Request {
     if table.get("data").is_none_or(|data| data.as_array().is_some_and(Vec::is_empty)) {
         problems.push("data: expected paths of recordings, found none".to_owned());
     }
-    let bin_ms = take(table, "bin-ms", "a number", problems).unwrap_or(20.0);
-    if !(bin_ms > 0.0 && bin_ms <= 1000.0) {
+    let bin_ms: Option<f64> = take(table, "bin-ms", "a number", problems);
+    if let Some(bin_ms) = bin_ms.filter(|bin_ms| !(*bin_ms > 0.0 && *bin_ms <= 1000.0)) {
         problems.push(format!("bin-ms: expected a width above 0 and up to 1000, found {bin_ms}"));
     }
     let search = take(table, "search", "grid or random", problems).unwrap_or_else(|| "grid".to_owned());

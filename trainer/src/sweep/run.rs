@@ -138,8 +138,9 @@ pub fn arguments(plan: &Plan) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["fit".into(), "--data".into()];
     arguments.extend(plan.data.iter().map(|path| path.clone().into_os_string()));
     arguments.extend(plan.options.iter().map(OsString::from));
-    let bin_ms = plan.bin_ms.to_string();
-    let rest = ["--bin-ms", &bin_ms, "--config", CONFIG, "--out", "model", "--resume", "--progress", "json"];
+    let bin_ms = plan.bin_ms.map(|bin_ms| ["--bin-ms".to_owned(), bin_ms.to_string()]);
+    arguments.extend(bin_ms.into_iter().flatten().map(OsString::from));
+    let rest = ["--config", CONFIG, "--out", "model", "--resume", "--progress", "json"];
     // A fit that was killed between its bundle and its result is fitted again, in the same folder.
     arguments.extend(rest.into_iter().chain(["--json", "--overwrite"]).map(OsString::from));
     arguments

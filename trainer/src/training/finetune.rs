@@ -94,7 +94,7 @@ pub enum FinetuneError {
     },
 }
 
-/// The configuration of a fine-tuning: the bundle's model, with objective and optimiser of `config`.
+/// The configuration of a fine-tuning: the bundle's model and bins, with objective and optimiser of `config`.
 pub fn config_for(manifest: &Manifest, config: &Config) -> Config {
     let architecture = manifest.architecture;
     let in_ms = |bins: usize| bins as f64 * manifest.bin_width_ms;
@@ -108,16 +108,17 @@ pub fn config_for(manifest: &Manifest, config: &Config) -> Config {
         warmup_ms: in_ms(manifest.warmup_bins),
         max_gap_ms: in_ms(manifest.max_gap_bins),
     };
+    let data = config::Data { bin_ms: manifest.bin_width_ms, ..config.data.clone() };
     // A bundle has no heads for later bins that could be fitted further.
     let objective = config::Objective { forward_bins: 0, ..config.objective.clone() };
-    Config { model, objective, ..config.clone() }
+    Config { data, model, objective, ..config.clone() }
 }
 
 /// The calibration data of a bundle: the first `trials` training trials of `data`, or all for `None`. For a session
 /// without behaviour the bundle's readouts are taken over with unknown targets, so that the bundle's readout head
 /// stays.
 pub fn calibration_data(mut data: Dataset, manifest: &Manifest, trials: Option<usize>) -> Dataset {
-    data.train.truncate(trials.unwrap_or(usize::MAX));
+    data.keep_training(trials.unwrap_or(usize::MAX));
     let dims = manifest.readout_dims();
     if data.readouts.is_empty() && dims > 0 {
         data.readouts = manifest.readouts.clone();

@@ -33,6 +33,7 @@ fn data(trials: usize) -> Dataset {
         train: (0..trials).map(&mut trial).collect(),
         val: vec![trial(0)],
         splits: Vec::new(),
+        train_runs: Vec::new(),
         notes: Vec::new(),
     }
 }

@@ -8,7 +8,7 @@ use ndt_protocol::Bundle;
 use ndt_protocol::destination::{Destination, DestinationError};
 use ndt_replay::nwb;
 use ndt_replay::session::Session;
-use ndt_trainer::config::{ConfigError, ConfigFile};
+use ndt_trainer::config::{self, ConfigError, ConfigFile};
 use ndt_trainer::recipe::{self, Recipe};
 use ndt_trainer::training::{Checkpoints, ComputeDevice, checkpoint};
 use std::path::{Path, PathBuf};
@@ -36,12 +36,12 @@ pub struct Fit {
     /// Named preset. `ndt` uses the masking and the learned positions of the original Neural Data Transformer.
     #[arg(long, value_enum)]
     preset: Option<Preset>,
-    /// Units whose spikes are inputs of the model.
-    #[arg(long, value_enum, default_value = "held-in")]
-    units: Units,
-    /// Width of a bin, ms.
-    #[arg(long, default_value_t = 20.0)]
-    bin_ms: f64,
+    /// Units whose spikes are inputs of the model (overrides the configuration file) [default: held-in].
+    #[arg(long, value_enum)]
+    units: Option<Units>,
+    /// Width of a bin, ms (overrides the configuration file) [default: 20].
+    #[arg(long)]
+    bin_ms: Option<f64>,
     /// Random seed (overrides the configuration file).
     #[arg(long)]
     seed: Option<u64>,
@@ -95,11 +95,21 @@ enum Units {
     All,
 }
 
+impl Units {
+    fn of_library(self) -> config::Units {
+        match self {
+            Units::Heldin => config::Units::Heldin,
+            Units::All => config::Units::All,
+        }
+    }
+}
+
 impl Fit {
     /// The recipe that these options ask for. Reads the configuration file, which may be a pipe: once.
     pub fn recipe(&self) -> Result<Recipe, ConfigError> {
         Ok(Recipe {
             bin_width_ms: self.bin_ms,
+            units: self.units.map(Units::of_library),
             config: self.config.as_deref().map(ConfigFile::read).transpose()?,
             preset: self.preset.map(|Preset::Ndt| recipe::Preset::Ndt),
             seed: self.seed,
@@ -113,20 +123,16 @@ impl Fit {
         self.out.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// The recordings, with all units as inputs if that is wanted.
+    /// The recordings.
     pub fn read(&self) -> anyhow::Result<Vec<Session>> {
-        let mut sessions = self.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
-        if self.units == Units::All {
-            recipe::show_all_units(&mut sessions);
-        }
-        Ok(sessions)
+        Ok(self.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?)
     }
 
     /// Whether each recording gets layers and a bundle of its own: if asked for, or if their units differ.
-    pub fn wants_separate(&self, sessions: &[Session]) -> bool {
+    pub fn wants_separate(&self, recipe: &Recipe, sessions: &[Session]) -> Result<bool, ConfigError> {
         match self.sessions {
-            Some(mode) => mode == SessionsMode::Separate,
-            None => recipe::units_differ(sessions),
+            Some(mode) => Ok(mode == SessionsMode::Separate),
+            None => recipe.tells_apart(sessions),
         }
     }
 
