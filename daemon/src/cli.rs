@@ -27,7 +27,8 @@ enum Command {
     /// Run the decoder until SIGTERM or SIGINT.
     #[command(after_help = run::HELP)]
     Run(run::Run),
-    /// Read a bundle, check that this computer reproduces its golden vectors, and print what the bundle holds.
+    /// Read a bundle, check that this computer reproduces its golden vectors, and print what the bundle holds; or check a whole
+    /// configuration.
     #[command(after_help = check::HELP)]
     Check(check::Check),
     /// Examine this computer's scheduling, clock, memory and libraries, and say what would lower latency.

@@ -8,6 +8,7 @@ use crate::guard::GuardSettings;
 use crate::guard::policy::{Fade, Policy, VelocityLimits};
 use crate::host::realtime;
 use crate::transport::lsl::LslSettings;
+use crate::transport::zeromq::ipc::IpcSettings;
 use ndt_protocol::Manifest;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::endpoint::{Endpoint, Input, Output, SocketAddress};
@@ -65,6 +66,8 @@ pub struct Config {
     pub onnxruntime_library: Option<PathBuf>,
     /// Settings of ONNX Runtime.
     pub onnx: engine::onnx::OnnxSettings,
+    /// Mode and group of the `ipc://` sockets that the daemon binds.
+    pub ipc: IpcSettings,
     /// Settings of Lab Streaming Layer, for endpoints that begin with `lsl`.
     pub lsl: LslSettings,
     /// Settings that the real-time threads ask the system for.
@@ -119,6 +122,7 @@ impl Default for Config {
             mask_channels: Vec::new(),
             onnxruntime_library: None,
             onnx: engine::onnx::OnnxSettings::default(),
+            ipc: IpcSettings::default(),
             lsl: LslSettings::default(),
             realtime: realtime::RealtimeSettings::default(),
             log: "info".to_owned(),
@@ -178,6 +182,7 @@ impl Config {
             problems.push(format!("expected a log filter such as \"info\", found \"{}\": {error}", self.log));
         }
         problems.extend(self.onnx.problems());
+        problems.extend(self.ipc.problems());
         problems.extend(self.lsl.problems());
         problems.extend(self.realtime.problems());
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
@@ -228,7 +233,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Check`] when `mask-channels` holds an id that the bundle does not have, or all of its ids, or when the
-    /// deadline is too long for the bin width.
+    /// deadline is too long for the bin width, or when limits in m/s are set for a velocity in another unit.
     pub fn guard(&self, manifest: &Manifest) -> Result<GuardSettings, ConfigError> {
         let unknown = self.mask_channels.iter().filter(|id| !manifest.channel_ids.contains(id));
         let mut problems: Vec<String> =
@@ -243,6 +248,16 @@ impl Config {
             problems.push(format!(
                 "expected deadline-ms of at most {most_ms} for this bundle, found {deadline_ms}"
             ));
+        }
+        let limits = [
+            ("speed-max-m-per-s", self.speed_max_m_per_s),
+            ("acceleration-max-m-per-s2", self.acceleration_max_m_per_s2),
+        ];
+        let unit = manifest.velocity().map(|velocity| velocity.unit.as_str()).filter(|unit| *unit != "m/s");
+        for (key, _) in limits.iter().filter(|(_, limit)| limit.is_some()) {
+            let other = unit
+                .map(|unit| format!("expected a bundle whose velocity is in m/s for {key}, found {unit}"));
+            problems.extend(other);
         }
         if !problems.is_empty() {
             return Err(ConfigError::Check(problems));

@@ -5,6 +5,7 @@
 //! | [`realtime`] | asks the system for real-time scheduling, CPUs and locked memory, on each thread that needs them |
 //! | [`machine`] | reads the facts on which latency depends: processor, kernel, clock source |
 //! | [`doctor`] | judges more of these facts and says what would improve them (`ndtd doctor`) |
+//! | [`readiness`] | whether `ndtd run` can start with a configuration (`ndtd check --config`) |
 //! | [`service`] | runs the daemon under systemd: readiness, status, signals, orderly end |
 //! | [`log`] | writes the log on a thread of its own |
 //! | [`report`] | turns counters into the sentences that the log and `systemctl status` show |
@@ -14,6 +15,7 @@
 pub mod doctor;
 pub mod log;
 pub mod machine;
+pub mod readiness;
 pub mod realtime;
 pub mod report;
 pub mod service;

@@ -17,6 +17,7 @@ use crate::decoder::Decoder;
 use crate::engine::Engine;
 use crate::fallback::{FallbackDecoder, FallbackError};
 use crate::guard::Guard;
+use crate::host::realtime::granted::Granted;
 use crate::host::realtime::{self, RealtimeSettings, Refused};
 use crate::input::{Source, Velocity};
 use crate::output::{Outputs, Publisher};
@@ -41,6 +42,7 @@ pub struct Pipeline {
     counters: Arc<Counters>,
     threads: Vec<JoinHandle<()>>,
     refused: Vec<(&'static str, Refused)>,
+    granted: Vec<(&'static str, Granted)>,
     input: String,
     outputs: Vec<String>,
     /// The transports, on whose threads the sockets live; dropped last.
@@ -74,7 +76,7 @@ pub enum PipelineError {
 /// # Errors
 /// [`PipelineError`]; nothing is left running then.
 pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Result<Pipeline, PipelineError> {
-    let mut transports = Transports::new(&config.realtime, &config.lsl);
+    let mut transports = Transports::new(&config.realtime, &config.lsl, &config.ipc);
     let (source, input) = transports.open_input(&config.input, bundle, config.stale_after_bins)?;
     let name = engine.name();
     let opened = config.outputs.iter().map(|output| transports.open_output(output, bundle, &name));
@@ -113,8 +115,8 @@ pub fn start_with(
     let source = SourceLoop::new(source, velocity_of(fallback), events, bins, counters.clone());
     let refused =
         realtime::lock_memory(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
-    let (threads, input, outputs) = (Vec::new(), String::new(), Vec::new());
-    let mut pipeline = Pipeline { counters, threads, refused, input, outputs, _transports: None };
+    let (threads, granted, input, outputs) = (Vec::new(), Vec::new(), String::new(), Vec::new());
+    let mut pipeline = Pipeline { counters, threads, refused, granted, input, outputs, _transports: None };
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
     // run close behind them.
     let realtime = &config.realtime;
@@ -148,6 +150,11 @@ impl Pipeline {
     /// Real-time settings that the system refused to a thread, with the name of the thread.
     pub fn refused(&self) -> &[(&'static str, Refused)] {
         &self.refused
+    }
+
+    /// What the system has granted to each thread, with the thread's name.
+    pub fn granted(&self) -> &[(&'static str, Granted)] {
+        &self.granted
     }
 
     /// Takes a snapshot of the counters.
@@ -191,12 +198,13 @@ impl Pipeline {
             let refused = realtime::enter(&settings);
             first();
             // Nobody receives it only where the pipeline is given up.
-            drop(entered.send(refused));
+            drop(entered.send((refused, Granted::to_this_thread())));
             run();
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(enter_and_run);
         self.threads.push(thread.map_err(|error| PipelineError::Thread { name, error })?);
-        let refused = entering.recv().unwrap_or_default();
+        let (refused, granted) = entering.recv().unwrap_or_default();
+        self.granted.push((name, granted));
         self.refused.extend(refused.into_iter().map(|refused| (name, refused)));
         Ok(())
     }

@@ -11,13 +11,14 @@ use self::lsl::LslSettings;
 use self::lsl::publisher::LslPublisher;
 use self::lsl::source::LslSource;
 use self::zeromq::ZeromqError;
+use self::zeromq::ipc::IpcSettings;
 use self::zeromq::publisher::ZeromqPublisher;
 use self::zeromq::source::ZeromqSource;
 use crate::host::realtime::RealtimeSettings;
 use crate::input::Source;
 use crate::output::Opened;
 use ndt_protocol::Bundle;
-use ndt_protocol::endpoint::{Input, Output};
+use ndt_protocol::endpoint::{Input, Output, Role};
 use ndt_protocol::lsl::{Library, LslError};
 use std::io;
 use tokio::runtime::Runtime;
@@ -27,6 +28,7 @@ use tokio::runtime::Runtime;
 pub struct Transports {
     realtime: RealtimeSettings,
     lsl: LslSettings,
+    ipc: IpcSettings,
     runtime: Option<Runtime>,
     library: Option<Library>,
 }
@@ -50,10 +52,28 @@ pub enum TransportError {
     },
 }
 
+/// Opens each ZeroMQ socket as the daemon would, and closes it again. Returns a sentence for each that cannot be opened. An input that
+/// connects is not tried, because it waits for its source however long; nor are streams of Lab Streaming Layer, which others
+/// would see.
+pub fn problems(input: &Input, outputs: &[Output], ipc: &IpcSettings) -> Vec<String> {
+    let bound = match input {
+        Input::Zeromq(socket) if socket.role_or(Role::Connect) == Role::Bind => Some((socket, Role::Bind)),
+        Input::Zeromq(_) | Input::Lsl(_) => None,
+    };
+    let outputs = outputs.iter().filter_map(|output| match output {
+        Output::Zeromq(socket) => Some((socket, socket.role_or(Role::Bind))),
+        Output::Lsl { .. } => None,
+    });
+    let tried =
+        bound.into_iter().chain(outputs).map(|(socket, role)| self::zeromq::try_open(socket, role, ipc));
+    tried.filter_map(Result::err).map(|error| error.to_string()).collect()
+}
+
 impl Transports {
     /// Keeps the settings for the endpoints that are opened later. Opens and loads nothing.
-    pub fn new(realtime: &RealtimeSettings, lsl: &LslSettings) -> Transports {
-        Transports { realtime: realtime.clone(), lsl: lsl.clone(), runtime: None, library: None }
+    pub fn new(realtime: &RealtimeSettings, lsl: &LslSettings, ipc: &IpcSettings) -> Transports {
+        let (realtime, lsl, ipc) = (realtime.clone(), lsl.clone(), ipc.clone());
+        Transports { realtime, lsl, ipc, runtime: None, library: None }
     }
 
     /// Opens the source of the bins of `bundle`, and returns its address as bound or as it will be connected. A stream of Lab
@@ -69,7 +89,8 @@ impl Transports {
     ) -> Result<(Box<dyn Source>, String), TransportError> {
         match input {
             Input::Zeromq(socket) => {
-                let (source, address) = ZeromqSource::open(self.runtime()?, socket, bundle)?;
+                let ipc = self.ipc.clone();
+                let (source, address) = ZeromqSource::open(self.runtime()?, socket, &ipc, bundle)?;
                 Ok((Box::new(source), address))
             }
             Input::Lsl(query) => {
@@ -93,7 +114,9 @@ impl Transports {
     ) -> Result<Opened, TransportError> {
         match output {
             Output::Zeromq(socket) => {
-                let (publisher, address) = ZeromqPublisher::open(self.runtime()?, socket, bundle, engine)?;
+                let ipc = self.ipc.clone();
+                let (publisher, address) =
+                    ZeromqPublisher::open(self.runtime()?, socket, &ipc, bundle, engine)?;
                 Ok(Opened { publisher: Box::new(publisher), address, turn: 0 })
             }
             Output::Lsl { name } => {

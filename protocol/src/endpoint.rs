@@ -10,12 +10,14 @@
 //! code has to.
 
 mod side;
+pub mod socket_file;
 
 pub use side::{Input, ListenSource, Output, PlayTarget};
 
 use crate::lsl::{Query, QueryError};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::str::FromStr;
 
 /// The side that a program takes of a ZeroMQ connection.
@@ -40,6 +42,11 @@ impl SocketAddress {
     /// Returns the role that was written, or else `default`.
     pub fn role_or(&self, default: Role) -> Role {
         self.role.unwrap_or(default)
+    }
+
+    /// Path of the socket's file; `None` for a socket that has none.
+    pub fn file(&self) -> Option<&Path> {
+        self.address.strip_prefix("ipc://").map(Path::new)
     }
 
     /// Whether only programs on this machine can reach the address.
@@ -67,7 +74,8 @@ impl FromStr for SocketAddress {
             Some(("tcp", rest)) => rest
                 .rsplit_once(':')
                 .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
-            Some(("ipc", path)) => !path.is_empty(),
+            // libzmq chooses a path in the place of `*`; the Rust library panics.
+            Some(("ipc", path)) => !path.is_empty() && path != "*",
             _ => false,
         };
         match is_usable {
@@ -207,6 +215,7 @@ mod tests {
             "pigeon://a:1",
             "tcp://a:99999",
             "ipc://",
+            "ipc://*",
             "127.0.0.1:1",
             "lsl:a=b",
         ] {

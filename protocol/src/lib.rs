@@ -16,7 +16,8 @@
 //! | [`limits`], [`clock`], [`files`] | how large anything may be; the local clock; files that are complete or absent |
 //! | [`terminal`] | lines for the user, which never end a program |
 //!
-//! Nothing here has a thread or a socket of its own, and only [`bundle`], [`destination`], [`files`], [`lsl`] and [`terminal`] do I/O.
+//! Nothing here has a thread or a socket of its own, and only [`bundle`], [`destination`], [`endpoint::socket_file`], [`files`], [`lsl`] and
+//! [`terminal`] do I/O.
 //! Nothing here knows an engine or a trainer.
 
 pub mod bin;

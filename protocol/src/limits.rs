@@ -30,7 +30,7 @@ pub const SEQ_MAX: u64 = 1 << 62;
 pub const COUNT_MAX: u32 = 1000;
 
 /// Smallest positive value that is taken for a count. Fractions are allowed, because a rig may weight its spikes; but an
-/// integer from 1 to 15 whose bytes are read as a float, and a count as a float of the other byte order, are all below this.
+/// integer from 1 to 13 whose bytes are read as a float, and a count as a float of the other byte order, are all below this.
 pub const COUNT_POSITIVE_MIN: f32 = 1e-30;
 
 /// Most spikes of one channel in a millisecond. A neuron is silent for about 1 ms after a spike, and a threshold detector for

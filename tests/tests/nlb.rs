@@ -93,7 +93,7 @@ fn a_bundle_for_other_bins_or_units_is_refused() {
     let refused = |session: &Session, bin_ms: usize| {
         let variant = Variant::named(VARIANT);
         let tensors = Tensors::new(std::slice::from_ref(session), &variant, bin_ms, Phase::Val).unwrap();
-        predict(&bundle, &tensors).unwrap_err().to_string()
+        predict(&bundle, &tensors, &mut |_, _| {}).unwrap_err().to_string()
     };
     assert_eq!(refused(&session, 5), "expected tensors in the bundle's 20 ms bins, found 5 ms");
     let mut fewer = session.clone();

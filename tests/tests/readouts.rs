@@ -69,13 +69,14 @@ fn one_bundle_reads_out_several_lags_speed_and_position_and_any_velocity_can_be_
         evaluation.readouts.iter().map(|readout| (readout.series.as_str(), readout.lag_ms)).collect();
     let [vel, speed, pos] = ["hand_vel", "hand_speed", "hand_pos"];
     assert_eq!(found, [(vel, 0.0), (vel, 100.0), (speed, 0.0), (speed, 100.0), (pos, 0.0), (pos, 100.0)]);
-    for readout in &evaluation.readouts {
+    for (at, readout) in evaluation.readouts.iter().enumerate() {
         println!("{} at {} ms: R2 {:?}", readout.series, readout.lag_ms, readout.r2);
         let name = format!("{}-{}-ms-r2", readout.series.replace('_', "-"), readout.lag_ms);
+        let name = if at == 0 { "velocity-r2".to_owned() } else { name };
         let told = bundle.manifest.scores[&name];
         assert!((readout.mean.unwrap() - told).abs() < 1e-4, "{name}: {told} {:?}", readout.mean);
     }
-    assert_eq!(bundle.manifest.scores["velocity-r2"], bundle.manifest.scores["hand-vel-0-ms-r2"]);
+    assert!(!bundle.manifest.scores.contains_key("hand-vel-0-ms-r2"), "one name for one score");
 
     let ahead = bundle.clone().reading(100.0).unwrap();
     ahead.check().unwrap();
@@ -169,7 +170,8 @@ fn the_lag_that_validates_best_is_published_where_that_is_wanted() {
     let scores = &bundle.manifest.scores;
     println!("{scores:?}");
     let lag = bundle.manifest.velocity().unwrap().lag_ms;
-    let best = scores[&format!("hand-vel-{lag}-ms-r2")];
-    assert!([-300, 60, 400].iter().all(|lag| scores[&format!("hand-vel-{lag}-ms-r2")] <= best));
-    assert_eq!((best, bundle.manifest.readouts.len()), (scores["velocity-r2"], 3));
+    let others = [-300.0, 60.0, 400.0].into_iter().filter(|other| *other != lag);
+    let others: Vec<f64> = others.map(|lag| scores[&format!("hand-vel-{lag}-ms-r2")]).collect();
+    assert!(others.len() == 2 && others.iter().all(|score| *score <= scores["velocity-r2"]));
+    assert_eq!(bundle.manifest.readouts.len(), 3);
 }

@@ -13,7 +13,6 @@ pub use reference::{Reference, reference_stream};
 
 use crate::baselines::linear;
 use crate::data::dataset::oddities;
-use crate::data::trial::column_means;
 use crate::data::{Readout, Trial, trials};
 use metrics::{BitsPerSpike, R2};
 use ndt_protocol::Bundle;
@@ -182,17 +181,15 @@ fn notes(bundle: &Bundle, session: &Session, split: &str, trials: &[Trial]) -> V
         });
         notes.extend(note.filter(|note| !notes.contains(note)));
     }
-    let channels = match manifest.linear {
-        Some(_) => (0..manifest.channels()).collect(),
-        None => channel_columns(manifest),
+    let columns: Vec<usize> = (0..session.units.len()).collect();
+    let remedy = match manifest.linear {
+        Some(_) => "ndt-train baselines fits a decoder anew",
+        None => "ndt-train finetune adapts the bundle",
     };
-    let units = session.units.len();
-    let rows = trials.iter().flat_map(|trial| trial.counts.chunks_exact(units.max(1)));
-    let means = column_means(rows, units);
-    let means: Vec<f64> = channels.iter().map(|channel| means[*channel]).collect();
-    notes.extend(drift::other_rates(bundle, &means).map(|seen| {
-        format!("{seen}: they are scored as they are, and ndt-train finetune adapts the bundle")
-    }));
+    notes.extend(
+        drift::other_rates(bundle, trials, &columns)
+            .map(|seen| format!("{seen}: they are scored as they are, and {remedy}")),
+    );
     if ["train", "all"].contains(&split.to_lowercase().as_str()) {
         notes.push(format!(
             "trials of {split} are scored, and the bundle may have been fitted to some of them"

@@ -98,11 +98,12 @@ fn scores(fit: &Fit, published: usize) -> BTreeMap<String, f64> {
     let mut scores = BTreeMap::from([(fit.selection.to_owned(), fit.scores.bits_per_spike)]);
     for (at, readout) in fit.readouts.iter().enumerate() {
         let Some(r2) = readout.exported else { continue };
-        let name = format!("{}-{}-ms-r2", readout.series.replace('_', "-"), readout.lag_ms);
+        // Each score stands under one name: the published velocity's is the same whatever its lag.
+        let name = match at == published {
+            true => "velocity-r2".to_owned(),
+            false => format!("{}-{}-ms-r2", readout.series.replace('_', "-"), readout.lag_ms),
+        };
         scores.insert(name, r2);
-        if at == published {
-            scores.insert("velocity-r2".to_owned(), r2);
-        }
     }
     scores
 }

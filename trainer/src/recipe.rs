@@ -17,6 +17,7 @@ use crate::data::{Dataset, DatasetError};
 use crate::training::sessions::same_readouts;
 use defaults::{Defaults, Kind};
 use ndt_protocol::bundle::quantity::Quantity;
+use ndt_replay::inspect::findings::same_twice;
 use ndt_replay::session::Session;
 
 /// The choices of a fit. Choices that are left open are made by the configuration file, or else by defaults.
@@ -95,6 +96,9 @@ impl Recipe {
     ) -> Result<(Vec<Dataset>, Config, Vec<String>), RecipeError> {
         let wanted = self.wanted()?;
         let dataset = |session| Dataset::reading(std::slice::from_ref(session), self.bin_width_ms, &wanted);
+        if let Some((first, second)) = same_twice(sessions) {
+            return Err(DatasetError::Twice { first, second }.into());
+        }
         let mut data = sessions.iter().map(dataset).collect::<Result<Vec<_>, _>>()?;
         same_readouts(&mut data);
         // Rates of a teacher, and heads for later bins, would have to be each session's own.

@@ -2,20 +2,29 @@
 
 use super::{print, read_bundle};
 use clap::Args;
+use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::simd::InstructionSet;
 use ndt_daemon::engine::{Choice, EngineKind, check, onnx};
+use ndt_daemon::host::readiness;
 use std::path::PathBuf;
 
-pub const HELP: &str = "Example: ndtd check --bundle model --engine native --json";
+pub const HELP: &str = "With --config, every problem is printed at once, and the exit status is 1 if there is one. Stop a daemon that runs \
+                        with the same configuration first: it holds its endpoints.\n\
+                        Example: ndtd check --bundle model --engine native --json\n\
+                        Example: ndtd check --config /etc/ndtd/ndtd.toml";
 
 #[derive(Args)]
 pub struct Check {
     /// Model bundle: a folder or a .ndt file.
+    #[arg(long, required_unless_present = "config")]
+    bundle: Option<PathBuf>,
+    /// Configuration file: checks all that `ndtd run` needs with it, which is its values, the bundles, the endpoints, the
+    /// libraries, and what the computer grants to the real-time threads. The other options override it.
     #[arg(long)]
-    bundle: PathBuf,
-    /// Engine that computes the model: native or onnx.
-    #[arg(long, default_value = "native", value_parser = EngineKind::named)]
-    engine: EngineKind,
+    config: Option<PathBuf>,
+    /// Engine that computes the model: native or onnx [default: native].
+    #[arg(long, value_parser = EngineKind::named)]
+    engine: Option<EngineKind>,
     /// Instruction set of the native engine: avx512-bf16, avx512-vnni, avx512, avx2, neon or portable [default: the best of
     /// this computer].
     #[arg(long, value_parser = InstructionSet::named)]
@@ -30,14 +39,32 @@ pub struct Check {
 
 impl Check {
     pub fn execute(self) -> anyhow::Result<()> {
-        let bundle = read_bundle(&self.bundle)?;
+        if let Some(path) = &self.config {
+            let config = Config::read(path)?;
+            return self.check_configuration(config);
+        }
+        let bundle = read_bundle(&self.bundle.unwrap_or_default())?;
         let choice = Choice {
-            kind: self.engine,
+            kind: self.engine.unwrap_or(EngineKind::Native),
             instruction_set: self.instruction_set,
             precision: None,
             onnxruntime_library: self.onnxruntime_library,
             onnx: onnx::OnnxSettings::default(),
         };
         print(&check::examine(&choice, &bundle)?, self.json)
+    }
+
+    /// Checks a configuration with the options over it.
+    fn check_configuration(self, mut config: Config) -> anyhow::Result<()> {
+        config.bundle = self.bundle.unwrap_or(config.bundle);
+        config.engine = self.engine.unwrap_or(config.engine);
+        config.instruction_set = self.instruction_set.or(config.instruction_set);
+        config.onnxruntime_library = self.onnxruntime_library.or(config.onnxruntime_library);
+        let readiness = readiness::examine(&config);
+        print(&readiness, self.json)?;
+        match readiness.problems.len() {
+            0 => Ok(()),
+            problems => anyhow::bail!("expected a configuration without problems, found {problems}"),
+        }
     }
 }

@@ -11,12 +11,16 @@ pub const HELP: &str = "Exit status: 0 when nothing needs to be done, 1 with a w
 
 #[derive(Args)]
 pub struct Doctor {
-    /// Configuration file whose `[realtime]` section is compared with what this computer grants.
+    /// Configuration file whose `[realtime]` section is compared with what this computer grants: to the installed unit
+    /// ndtd.service, or else to whoever runs this command.
     #[arg(long)]
     config: Option<PathBuf>,
     /// Shared library of ONNX Runtime [default: the system's].
     #[arg(long)]
     onnxruntime_library: Option<PathBuf>,
+    /// Shared library liblsl [default: the one beside the executable, or else the system's].
+    #[arg(long)]
+    lsl_library: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -24,7 +28,8 @@ pub struct Doctor {
 
 impl Doctor {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let report = doctor::examine_this_machine(self.config.as_deref(), self.onnxruntime_library);
+        let report =
+            doctor::examine_this_machine(self.config.as_deref(), self.onnxruntime_library, self.lsl_library);
         print(&report, self.json)?;
         Ok(ExitCode::from(report.exit_status()))
     }

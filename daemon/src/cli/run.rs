@@ -5,7 +5,8 @@ use clap::Args;
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::{self, EngineKind};
 use ndt_daemon::host::log::Log;
-use ndt_daemon::host::{realtime, service};
+use ndt_daemon::host::realtime::{self, granted};
+use ndt_daemon::host::service;
 use ndt_daemon::pipeline;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::endpoint::{Input, Output, Role};
@@ -66,6 +67,7 @@ impl Run {
         for refused in realtime::once_each(pipeline.refused()) {
             warn!("{refused}");
         }
+        info!("{}", granted::sentence(pipeline.granted(), granted::locked_kb()));
         let manifest = &bundle.manifest;
         info!(
             "bundle {}: {} channels, {} units, {} ms bins; engine {name}; bins from {}, estimates on {}",

@@ -32,7 +32,7 @@ pub struct Reproduced {
     pub is_default: bool,
     /// Largest difference of a log rate from the golden ones.
     pub golden_log_rates: f32,
-    /// Largest difference of a velocity, m/s.
+    /// Largest difference of a velocity, in the velocity's unit.
     pub golden_velocity: f32,
     /// Loss on the validation trials.
     pub loss: Option<ValidationLoss>,
@@ -73,25 +73,29 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.bundle)?;
         writeln!(f, "engine     {}", self.engine)?;
         write!(f, "golden     {} bins reproduced", self.golden_bins)?;
-        self.precisions.iter().try_for_each(|reproduced| write!(f, "\n{reproduced}"))
+        let unit = self.bundle.velocity.as_ref().map_or("m/s", |velocity| velocity.unit.as_str());
+        let score = ["co-bps", "masked-bps"].into_iter().find(|name| self.bundle.scores.contains_key(*name));
+        let score = score.unwrap_or("bits/spike");
+        self.precisions.iter().try_for_each(|reproduced| {
+            writeln!(f)?;
+            reproduced.write(f, score, unit)
+        })
     }
 }
 
-impl fmt::Display for Reproduced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Reproduced {
+    /// Writes one line. `score` is the name of the score in bits/spike, `unit` that of the velocity.
+    fn write(&self, f: &mut fmt::Formatter<'_>, score: &str, unit: &str) -> fmt::Result {
         let Reproduced { precision, is_default, golden_log_rates, golden_velocity, loss } = self;
         let mark = if *is_default { '*' } else { ' ' };
         write!(
             f,
-            "  {mark} {:5}  golden: log rates within {golden_log_rates:.1e}, velocity {golden_velocity:.1e} m/s",
+            "  {mark} {:5}  golden: log rates within {golden_log_rates:.1e}, velocity {golden_velocity:.1e} {unit}",
             precision.name()
         )?;
         let Some(loss) = loss else { return Ok(()) };
-        write!(
-            f,
-            "; loses {:+.5} bits/spike, log rates off by {:.1e} rms, {:.1e} at most",
-            loss.bits_per_spike, loss.log_rates_rms, loss.log_rates_max
-        )?;
-        loss.velocity_r2.map_or(Ok(()), |lost| write!(f, ", {lost:+.5} velocity R2"))
+        write!(f, "; changes {score} by {:+.5}", -loss.bits_per_spike)?;
+        loss.velocity_r2.map_or(Ok(()), |lost| write!(f, ", velocity R2 by {:+.5}", -lost))?;
+        write!(f, ", log rates by {:.1e} rms, {:.1e} at most", loss.log_rates_rms, loss.log_rates_max)
     }
 }

@@ -4,7 +4,8 @@ use super::{Engine, EngineError, Input, Output};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::precision::Precision;
 
-/// Largest allowed difference from the golden vectors in `f32`: ln(spikes/s) for log rates, m/s for velocities.
+/// Largest allowed difference from the golden vectors in `f32`: ln(spikes/s) for log rates; for velocities, a part of the
+/// largest golden velocity, but of 1 m/s at least.
 pub const GOLDEN_TOLERANCE: f32 = 1e-4;
 
 /// Largest differences of an engine's answers from the golden ones, found or allowed.
@@ -12,7 +13,7 @@ pub const GOLDEN_TOLERANCE: f32 = 1e-4;
 pub struct Difference {
     /// Difference of log rates, ln(spikes/s).
     pub log_rates: f32,
-    /// Difference of velocities, m/s.
+    /// Difference of velocities, in the bundle's unit.
     pub velocity: f32,
 }
 
@@ -23,13 +24,19 @@ pub struct Difference {
 /// [`EngineError::Unmeasured`] when the trainer did not measure this format.
 pub fn tolerance(precision: Precision, bundle: &Bundle) -> Result<Difference, EngineError> {
     const MARGIN: f32 = 1.5;
+    // A velocity in pixels/s has numbers, and rounding, a thousand times as large as one in m/s.
+    let fastest =
+        bundle.golden_velocity().iter().fold(1.0f32, |fastest, velocity| fastest.max(velocity.abs()));
     if precision == Precision::F32 {
-        return Ok(Difference { log_rates: GOLDEN_TOLERANCE, velocity: GOLDEN_TOLERANCE });
+        return Ok(Difference { log_rates: GOLDEN_TOLERANCE, velocity: GOLDEN_TOLERANCE * fastest });
     }
     let loss = bundle.manifest.precisions.get(&precision);
     let loss = loss.ok_or(EngineError::Unmeasured { precision: precision.name() })?;
-    let room = |difference: f64| MARGIN * difference as f32 + GOLDEN_TOLERANCE;
-    Ok(Difference { log_rates: room(loss.golden_log_rates), velocity: room(loss.golden_velocity) })
+    let room = |difference: f64, least: f32| MARGIN * difference as f32 + least;
+    Ok(Difference {
+        log_rates: room(loss.golden_log_rates, GOLDEN_TOLERANCE),
+        velocity: room(loss.golden_velocity, GOLDEN_TOLERANCE * fastest),
+    })
 }
 
 /// Runs the golden bins through `engine`, and returns the largest differences from the golden answers. Leaves the

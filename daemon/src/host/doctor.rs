@@ -6,6 +6,7 @@
 pub mod examine;
 pub mod facts;
 pub mod libraries;
+pub mod unit;
 
 use crate::config::{Config, ConfigError};
 use crate::engine::EngineKind;
@@ -60,27 +61,42 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
 }
 
-/// Examines this machine for the configuration file `config`, or for the default configuration.
+/// Examines this machine for the configuration file `config`, or for the default configuration. The libraries override those of the
+/// configuration.
 ///
 /// A configuration that cannot be read is itself a finding; the machine is examined all the same.
-pub fn examine_this_machine(config: Option<&Path>, onnxruntime_library: Option<PathBuf>) -> Diagnosis {
+pub fn examine_this_machine(
+    config: Option<&Path>,
+    onnxruntime_library: Option<PathBuf>,
+    lsl_library: Option<PathBuf>,
+) -> Diagnosis {
     let read = config.map_or_else(|| Ok(Config::default()), Config::read);
-    let settings = read.as_ref().map(|config| config.realtime.clone()).unwrap_or_default();
-    let configured = read.as_ref().ok().and_then(|config| config.onnxruntime_library.clone());
-    let is_needed = read.as_ref().is_ok_and(|config| config.engine == EngineKind::Onnx);
-    let onnxruntime = libraries::onnxruntime(onnxruntime_library.or(configured), is_needed);
-    let wants_cuda = is_needed && read.as_ref().is_ok_and(|config| config.onnx.provider == Provider::Cuda);
-    let has_cuda = wants_cuda.then(|| onnxruntime.found.as_ref().is_ok_and(Loaded::has_cuda));
-    let liblsl = libraries::liblsl(
-        read.as_ref().ok().and_then(|config| config.lsl.library.clone()),
-        read.as_ref().is_ok_and(Config::uses_lsl),
-    );
-    let facts = Facts { onnxruntime_cuda: has_cuda, ..Facts::read(Path::new("/"), onnxruntime, liblsl) };
+    let mut examined = read.as_ref().map_or_else(|_| Config::default(), Config::clone);
+    examined.onnxruntime_library = onnxruntime_library.or(examined.onnxruntime_library);
+    examined.lsl.library = lsl_library.or(examined.lsl.library);
+    let facts = facts(&examined);
+    let settings = &examined.realtime;
     // The checks of the machine find out whether the CPUs exist.
     let mut findings = vec![configuration(config, read.as_ref().err(), settings.problems_on(&[]))];
     findings.extend(config.and(read.as_ref().ok()).and_then(bundle));
-    findings.extend(examine::examine(&facts, &settings));
+    findings.extend(examine::examine(&facts, settings));
     Diagnosis { version: env!("CARGO_PKG_VERSION"), machine: facts.machine, findings }
+}
+
+/// What `config` asks of this machine and will not have.
+pub fn problems(config: &Config) -> Vec<Finding> {
+    let findings = examine::examine(&facts(config), &config.realtime);
+    findings.into_iter().filter(|finding| finding.severity == Severity::Problem).collect()
+}
+
+/// Gathers the facts that matter for `config`.
+fn facts(config: &Config) -> Facts {
+    let is_onnx = config.engine == EngineKind::Onnx;
+    let onnxruntime = libraries::onnxruntime(config.onnxruntime_library.clone(), is_onnx);
+    let wants_cuda = is_onnx && config.onnx.provider == Provider::Cuda;
+    let has_cuda = wants_cuda.then(|| onnxruntime.found.as_ref().is_ok_and(Loaded::has_cuda));
+    let liblsl = libraries::liblsl(config.lsl.library.clone(), config.uses_lsl());
+    Facts { onnxruntime_cuda: has_cuda, ..Facts::read(Path::new("/"), onnxruntime, liblsl) }
 }
 
 fn configuration(path: Option<&Path>, error: Option<&ConfigError>, problems: Vec<String>) -> Finding {

@@ -111,6 +111,19 @@ pub(crate) fn cpu_list(list: &str) -> Vec<usize> {
     list.split(',').filter_map(ends).flatten().collect()
 }
 
+/// Writes CPU numbers as the kernel's command line takes them: `2-3,6`.
+pub(crate) fn cpu_ranges(cpus: &[usize]) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for &cpu in cpus {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == cpu => *last = cpu,
+            _ => ranges.push((cpu, cpu)),
+        }
+    }
+    let range = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+    ranges.into_iter().map(range).collect::<Vec<_>>().join(",")
+}
+
 /// Returns whether this process has the effective capability number `capability`.
 pub(crate) fn has_capability(root: &Path, capability: u32) -> bool {
     let status = text(root, "proc/self/status").unwrap_or_default();

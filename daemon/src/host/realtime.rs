@@ -3,6 +3,8 @@
 //! All settings lower latency, and decoding needs none of them. What the system does not permit stays as it was and
 //! is returned as a [`Refused`], which says what would permit it. `ndtd doctor` tells it beforehand.
 
+pub mod granted;
+
 use crate::host::machine;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -13,6 +15,9 @@ const PRIORITY_MAX: i32 = 95;
 
 /// Most stack that may be touched beforehand, KB: half of a thread's stack.
 const PREFAULT_STACK_KB_MAX: usize = 1024;
+
+/// Numbers of CPUs that a set of the system can hold.
+const CPUS: std::ops::Range<usize> = 0..libc::CPU_SETSIZE as usize;
 
 /// Largest timer slack, ns: a second. More is a mistaken unit.
 const TIMER_SLACK_NS_MAX: u64 = 1_000_000_000;
@@ -266,24 +271,33 @@ fn pin(cpus: &[usize]) -> Result<(), Refused> {
         return Ok(());
     }
     let refused = |found: String| Refused::Cpus { cpus: cpus.to_vec(), found };
-    let all = 0..libc::CPU_SETSIZE as usize;
-    let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: a set of all zeros is the empty one, CPU_SET and CPU_ISSET stay within it for the numbers of
-    // `all`, both calls get its size, and 0 is the calling thread.
-    let got: Vec<usize> = unsafe {
+    // SAFETY: a set of all zeros is the empty one, CPU_SET stays within it for the numbers of `CPUS`, the call gets its size, and
+    // 0 is the calling thread.
+    let failed = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        cpus.iter().filter(|cpu| all.contains(cpu)).for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
-        if libc::sched_setaffinity(0, size, &set) != 0 {
-            return Err(refused(last_error()));
-        }
-        libc::sched_getaffinity(0, size, &mut set);
-        all.filter(|cpu| libc::CPU_ISSET(*cpu, &set)).collect()
+        cpus.iter().filter(|cpu| CPUS.contains(cpu)).for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) != 0
     };
+    if failed {
+        return Err(refused(last_error()));
+    }
+    let got = cpus_of_this_thread();
     // The system silently leaves out CPUs that it does not grant.
     if cpus.iter().all(|cpu| got.contains(cpu)) {
         Ok(())
     } else {
         Err(refused(format!("it on {got:?} alone")))
+    }
+}
+
+/// CPUs on which the calling thread may run.
+fn cpus_of_this_thread() -> Vec<usize> {
+    // SAFETY: a set of all zeros is the empty one, CPU_ISSET stays within it for the numbers of `CPUS`, the call gets its size,
+    // and 0 is the calling thread.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set);
+        CPUS.filter(|cpu| libc::CPU_ISSET(*cpu, &set)).collect()
     }
 }
 

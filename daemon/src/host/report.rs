@@ -9,6 +9,10 @@ use ndt_protocol::Quality;
 /// Number of looks before a warning of the same kind is repeated for the first time, and for each later time.
 const REPEAT_LOOKS: [u32; 2] = [10, 60];
 
+/// Number of looks after which it is said that nothing comes from a source that is there: what it sends may have another topic,
+/// and is then not even received.
+const QUIET_LOOKS: u32 = 5;
+
 /// Compares the counters with those of the previous look, so that each event is reported once. A fault that goes on is reported
 /// at once, after ten looks, and then every sixty.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Reporter {
     said_of_absence: Option<Absence>,
     /// Number of stale estimates before the present silence; `None` while bins come.
     silent_since: Option<u64>,
+    /// Looks in which a source was there, as far as is known, and had sent nothing yet.
+    quiet_looks: u32,
 }
 
 /// Limits how often a warning of one kind is given while its events go on.
@@ -112,7 +118,8 @@ impl Reporter {
     /// Makes a reporter of a source at `input`.
     pub fn new(input: &str) -> Reporter {
         let (last, repeats) = (Stats::default(), Default::default());
-        Reporter { input: input.to_owned(), last, repeats, said_of_absence: None, silent_since: None }
+        let (said_of_absence, silent_since, quiet_looks) = (None, None, 0);
+        Reporter { input: input.to_owned(), last, repeats, said_of_absence, silent_since, quiet_looks }
     }
 
     /// Returns a message for each kind of event since the previous look. Called about once a second.
@@ -124,7 +131,22 @@ impl Reporter {
             messages.extend(repeat.look(count).map(|more| Message::Warning(format!("{more} {what}"))));
         }
         messages.extend(self.silence(now, &before));
+        messages.extend(self.quiet(now));
         messages
+    }
+
+    /// What is to be said once of a source that is connected, or may be, and from which nothing has come.
+    fn quiet(&mut self, now: &Stats) -> Option<Message> {
+        let has_come = now.bins + now.empty + now.refused + now.published() > 0;
+        let is_quiet = !has_come && now.absence.is_none();
+        self.quiet_looks = if is_quiet { self.quiet_looks.saturating_add(1) } else { 0 };
+        let input = &self.input;
+        let expected = if input.starts_with("lsl") { "a sample" } else { "a message with the topic ndt.bin" };
+        (self.quiet_looks == QUIET_LOOKS).then(|| {
+            Message::Info(format!(
+                "expected {expected} from {input}, found none in {QUIET_LOOKS} s; still waiting"
+            ))
+        })
     }
 
     /// What is to be said of a source that came, changed, or is not there.
@@ -182,22 +204,23 @@ impl Reporter {
     }
 }
 
-/// Summarises the counters on one line, for `systemctl status` and the log.
+/// Number of counters that every summary shows.
+const ALWAYS_SHOWN: usize = 7;
+
+/// Summarises the counters on one line, for `systemctl status` and the log: the most important ones, and the others that are above
+/// 0. The page `docs/counters.md` explains all of them.
 pub fn summary(stats: &Stats) -> String {
     let qualities = Quality::ALL.iter().zip(stats.guard.estimates).filter(|(_, count)| *count > 0);
     let qualities: Vec<String> =
         qualities.map(|(quality, count)| format!("{} {count}", quality.name())).collect();
     let qualities = if qualities.is_empty() { String::new() } else { format!(" ({})", qualities.join(", ")) };
-    format!(
-        "bins {}, estimates {}{qualities}, refused {}, duplicates {}, reordered {}, behind {}, overflowed {}",
-        stats.bins,
-        stats.published(),
-        stats.refused,
-        stats.decoder.duplicates,
-        stats.decoder.reordered,
-        stats.guard.behind,
-        stats.overflowed,
-    )
+    let named = stats.named().into_iter().enumerate();
+    let shown = named.filter(|(at, (_, count))| *at < ALWAYS_SHOWN || *count > 0);
+    let parts = shown.map(|(_, (name, count))| match name {
+        "estimates" => format!("{name} {count}{qualities}"),
+        _ => format!("{name} {count}"),
+    });
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -268,6 +291,16 @@ mod tests {
     }
 
     #[test]
+    fn reordered_bins_and_duplicates_are_each_warned_of() {
+        let mut stats = Stats::default();
+        (stats.decoder.reordered, stats.decoder.duplicates) = (2, 3);
+        let said = Reporter::new("tcp://rig:5570").messages(&stats);
+        let expected =
+            ["2 bins that came after a later one: taken as missing", "3 bins that had come before: dropped"];
+        assert_eq!(said, expected.map(|sentence| Message::Warning(sentence.to_owned())));
+    }
+
+    #[test]
     fn a_value_that_no_count_can_be_is_shown_with_its_place() {
         let mut stats = Stats { last_implausible: Some((12, 4.6e-41)), ..Stats::default() };
         (stats.decoder.implausible, stats.decoder.no_spikes) = (50, 7);
@@ -278,6 +311,45 @@ mod tests {
             "7 bins without a spike in any channel for a second and more, in which the model expects many",
         ];
         assert_eq!(said, expected.map(|sentence| Message::Warning(sentence.to_owned())));
+    }
+
+    #[test]
+    fn a_source_that_is_there_and_sends_nothing_with_our_topic_is_told_once() {
+        let said = |input: &str, change: &dyn Fn(u32, &mut Stats)| {
+            let (mut reporter, mut stats) = (Reporter::new(input), Stats::default());
+            let mut look = |at| {
+                change(at, &mut stats);
+                reporter.messages(&stats)
+            };
+            (0..20).flat_map(&mut look).collect::<Vec<_>>()
+        };
+        let quiet =
+            "expected a message with the topic ndt.bin from tcp://rig:5570, found none in 5 s; still waiting";
+        assert_eq!(said("tcp://rig:5570", &|_, _| ()), [Message::Info(quiet.to_owned())]);
+        assert!(format!("{:?}", said("lsl:rig", &|_, _| ())).contains("expected a sample from lsl:rig"));
+        // It counts from the instant that the source is there.
+        let late = said("tcp://rig:5570", &|at, stats| {
+            stats.absence = (at < 10).then_some(Absence::NoAnswer);
+        });
+        assert_eq!(late.len(), 2);
+        assert_eq!(late[1], Message::Info(quiet.to_owned()));
+        let absent = said("tcp://rig:5570", &|_, stats| stats.absence = Some(Absence::NoAnswer));
+        assert_eq!(absent, [Message::Info("no source at tcp://rig:5570 yet".to_owned())]);
+    }
+
+    #[test]
+    fn every_counter_is_explained_on_the_page_and_shown_once_it_counts() {
+        let page = include_str!("../../docs/counters.md");
+        let rows: Vec<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let names = Stats::default().named().map(|(name, _)| name);
+        assert_eq!(rows, names, "the rows of docs/counters.md, in the order of the summary");
+        let status = "bins 0, estimates 0, refused 0, duplicates 0, reordered 0, behind 0, overflowed 0";
+        let mut stats = Stats::default();
+        assert_eq!(summary(&stats), status);
+        stats.decoder.observed = 3;
+        stats.empty = 1;
+        assert_eq!(summary(&stats), format!("{status}, empty 1, observed 3"));
     }
 
     #[test]

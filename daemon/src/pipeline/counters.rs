@@ -27,7 +27,7 @@ pub struct Stats {
     pub last_refused: Option<Refusal>,
     /// Bins and estimates dropped from full queues.
     pub overflowed: u64,
-    /// Why no bin could come, as the source said last; `None` if it has said nothing since the newest bin.
+    /// Why no bin could come, as the source said last; `None` while bins can come.
     pub absence: Option<Absence>,
     /// Stream of the newest bin; 0 before the first bin.
     pub stream: u64,
@@ -41,6 +41,58 @@ impl Stats {
     /// Number of estimates published.
     pub fn published(&self) -> u64 {
         self.guard.estimates.iter().sum()
+    }
+
+    /// Every counter with its name, as the page `docs/counters.md` explains it. The first seven are those of every summary.
+    pub fn named(&self) -> [(&'static str, u64); 19] {
+        // Taken apart without a rest, so that a new counter is not forgotten here.
+        let Stats {
+            bins,
+            invalid_bins,
+            empty,
+            decoder,
+            guard: GuardCounters { estimates: _, late_results, behind, renumbered, skipped },
+            refused,
+            overflowed,
+            // These are no counts: they say what came last.
+            last_refused: _,
+            absence: _,
+            stream: _,
+            channels: _,
+            last_implausible: _,
+        } = *self;
+        let DecoderCounters {
+            duplicates,
+            reordered,
+            observed,
+            unbridged,
+            restarts,
+            clock_jumps,
+            undescribed,
+            implausible,
+            no_spikes,
+        } = decoder;
+        [
+            ("bins", bins),
+            ("estimates", self.published()),
+            ("refused", refused),
+            ("duplicates", duplicates),
+            ("reordered", reordered),
+            ("behind", behind),
+            ("overflowed", overflowed),
+            ("invalid-bins", invalid_bins),
+            ("empty", empty),
+            ("undescribed", undescribed),
+            ("implausible", implausible),
+            ("no-spikes", no_spikes),
+            ("observed", observed),
+            ("unbridged", unbridged),
+            ("restarts", restarts),
+            ("clock-jumps", clock_jumps),
+            ("late-results", late_results),
+            ("renumbered", renumbered),
+            ("skipped", skipped),
+        ]
     }
 }
 
@@ -88,6 +140,11 @@ impl Counters {
         self.absence.store(0, Relaxed);
         self.stream.store(bin.stream, Relaxed);
         self.channels.store(bin.channels() as u64, Relaxed);
+    }
+
+    /// Notes that bins can come, although none has.
+    pub fn present(&self) {
+        self.absence.store(0, Relaxed);
     }
 
     /// Notes why no bin can come.

@@ -80,7 +80,7 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
         self.silence = silence;
         match received {
             Received::Bin => self.take_in(),
-            Received::Nothing => {}
+            Received::Nothing => self.counters.present(),
             Received::Gone(absence) => self.counters.absent(absence),
             Received::Refused(refusal) => self.counters.refused(refusal),
             Received::Ended => return false,

@@ -71,8 +71,10 @@ impl fmt::Display for Description {
         writeln!(f, "bundle     {}", self.id)?;
         writeln!(f, "input      {} channels, {} ms bins", self.channels, self.bin_width_ms)?;
         writeln!(f, "channels   {}", runs(&self.channel_ids))?;
+        let unit =
+            self.velocity.as_ref().map_or_else(String::new, |velocity| format!(" in {}", velocity.unit));
         let dims = self.velocity.as_ref().map_or(0, |velocity| velocity.dims);
-        writeln!(f, "output     rates of {} units, {dims} velocity components", self.units)?;
+        writeln!(f, "output     rates of {} units, {dims} velocity components{unit}", self.units)?;
         write!(f, "model      {} parameters: ", self.parameters)?;
         match self.architecture {
             None => writeln!(f, "linear in the counts of the last bins")?,

@@ -157,8 +157,7 @@ fn play_to_socket(
         options.to
     );
     let bar = ProgressBar::new(faults.as_ref().map_or(plan.bins(), |faults| faults.sendings.len()) as u64);
-    let style = ProgressStyle::with_template("{pos}/{len} bins, {msg} {bar:40} {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(bar_style("{pos}/{len} bins, {msg} {bar:40} {eta} left"));
     bar.set_message("waiting for a subscriber");
     bar.tick();
     let mut segment = 0;
@@ -172,6 +171,10 @@ fn play_to_socket(
     let report = transport::zeromq::play(plan, faults.as_ref(), socket, options.speed, wait, &mut progress);
     bar.finish_and_clear();
     Ok(report?)
+}
+
+fn bar_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Plays a plan as streams: in real time, and without faults.
@@ -199,6 +202,7 @@ fn play_to_stream(
         plan.segments()
     );
     let bar = ProgressBar::new(plan.bins() as u64);
+    bar.set_style(bar_style("{pos}/{len} bins {bar:40} {eta} left"));
     let streams = transport::lsl::Streams { name, recording: &session.identifier, behavior, wait };
     let mut progress = |progress: ndt_replay::play::Progress| bar.set_position(progress.sent as u64);
     let report = transport::lsl::play(plan, &library, &streams, &mut progress);

@@ -15,9 +15,8 @@ pub use play::{PlayError, play};
 pub use receiver::{Message, Receiver};
 pub use sender::Sender;
 
+use ndt_protocol::endpoint::socket_file::{self, Occupant};
 use ndt_protocol::endpoint::{Role, SocketAddress};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use tokio::runtime::Runtime;
 use zeromq::Socket;
 
@@ -37,6 +36,14 @@ pub enum ZeromqError {
         address: String,
         /// The library's error.
         error: zeromq::ZmqError,
+    },
+    /// Something that must stay is at the path of the socket.
+    #[error("expected to open {address}, found {found}")]
+    Occupied {
+        /// Address of the socket.
+        address: String,
+        /// What is there.
+        found: &'static str,
     },
     /// Nobody subscribes in time.
     #[error("expected a subscriber on {address} within {seconds} s, found none")]
@@ -66,24 +73,14 @@ async fn open(socket: &mut impl Socket, endpoint: &SocketAddress, role: Role) ->
     let address = endpoint.address.clone();
     let opened = match role {
         Role::Bind => {
-            remove_left_socket(&address);
+            let occupied =
+                |found: Occupant| ZeromqError::Occupied { address: address.clone(), found: found.words() };
+            socket_file::make_way(endpoint).map_err(occupied)?;
             socket.bind(&address).await.map(|bound| bound.to_string())
         }
         Role::Connect => socket.connect(&address).await.map(|()| address.clone()),
     };
     opened.map_err(|error| ZeromqError::Open { address, error })
-}
-
-/// Removes the socket file that a program left behind when it ended, as libzmq does. The Rust library does not, and could
-/// never bind that path again. Any other file is left alone.
-fn remove_left_socket(address: &str) {
-    let Some(path) = address.strip_prefix("ipc://") else { return };
-    // To connect to a file that is no socket is refused as well, and such a file is somebody's data.
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-    if is_socket && UnixStream::connect(path).is_err_and(refused) {
-        drop(std::fs::remove_file(path));
-    }
 }
 
 #[cfg(test)]

@@ -147,7 +147,8 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
     stop::outlive_terminal()?;
     let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
     let settings = GruSettings { width: command.gru_width, epochs: command.gru_epochs, ..Default::default() };
-    let bar = ProgressBar::new(0).with_style(style("{prefix} {bar:30} {msg}  {elapsed}"));
+    let bar = ProgressBar::new(0)
+        .with_style(style("{prefix} {bar:30} {msg}  {elapsed} so far, {eta} left for this decoder"));
     let mut rows = Vec::new();
     let mut said = BTreeSet::new();
     for units in units {
@@ -160,12 +161,13 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
         if rows.iter().any(|row: &Row| row.units == seen) {
             continue;
         }
-        for method in &methods {
+        for (at, method) in methods.iter().enumerate() {
             // With all units shown there is none to predict.
             if *method == Method::Poisson && data.hidden == 0 {
                 continue;
             }
-            bar.set_prefix(format!("{seen} units"));
+            bar.set_prefix(format!("{seen} units, decoder {} of {}", at + 1, methods.len()));
+            bar.reset_eta();
             bar.set_message(format!("{method:?}").to_lowercase());
             let mut show = |what: &str, done: usize, of: usize| {
                 bar.set_length(of as u64);

@@ -17,7 +17,6 @@ use ndt_trainer::export;
 use ndt_trainer::recipe::defaults::Kind;
 use ndt_trainer::recipe::{Recipe, provenance, record};
 use ndt_trainer::training::finetune::{self, FinetuneOptions};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub const HELP: &str = "\
@@ -94,17 +93,16 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
         data.units(),
         data.train.len()
     ));
-    let channels = data.channels().zip(data.mean_counts_of_channels());
-    let means: BTreeMap<i64, f64> = channels.map(|(unit, mean)| (data.unit_ids[unit], mean)).collect();
-    let means: Option<Vec<f64>> = manifest.channel_ids.iter().map(|id| means.get(id).copied()).collect();
-    if let Some(seen) = means.and_then(|means| drift::other_rates(&parent, &means)) {
+    let column = |id: &i64| data.unit_ids.iter().position(|unit| unit == id);
+    let columns: Option<Vec<usize>> = manifest.unit_ids.iter().map(column).collect();
+    if let Some(seen) = columns.and_then(|columns| drift::other_rates(&parent, &data.train, &columns)) {
         say(format_args!("note: {seen}: their weights are kept by id and fitted further"));
     }
     let options = FinetuneOptions { freeze_body: command.interface_only, epochs: command.epochs };
     let progress = FitProgress::new(0, ProgressForm::Text);
     let interruption = Interruption::expected()?;
     let fit = finetune::finetune(&parent, &data, &config, options, &mut |state| {
-        progress.show_line(state.epoch, state.epochs, "", &format!("loss {:.4}", state.loss));
+        progress.show_line(0, state.epoch, state.epochs, &format!("loss {:.4}", state.loss));
         interruption.flow()
     })?;
     progress.clear();

@@ -58,7 +58,9 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
         data.train.len(),
         data.val.len()
     ));
-    let progress = FitProgress::new(config.optimiser.epochs, command.progress);
+    let progress = FitProgress::new(config.optimiser.epochs, command.progress)
+        .with_teacher(&config)
+        .scored_with(data.has_heldout());
     let checkpoints = command.checkpoints();
     let interruption = Interruption::expected()?;
     let fit = training::fit_on(command.device, &data, &config, Some(&checkpoints), &mut |state| {

@@ -1,8 +1,10 @@
 //! `ndt-train nlb`: makes the tensors, submissions and scores of the Neural Latents Benchmark.
 
 use super::overwrite::Overwrite;
+use super::progress::style;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
+use indicatif::ProgressBar;
 use ndt_protocol::Bundle;
 use ndt_protocol::terminal::say;
 use ndt_replay::{h5, nwb};
@@ -165,7 +167,13 @@ fn submit(command: &Submit) -> anyhow::Result<String> {
         "expected a bundle with bins of whole milliseconds, found {width_ms} ms"
     );
     let tensors = command.windows.tensors(width_ms as usize)?;
-    let predicted = submission::predict(&bundle, &tensors)?;
+    let bar = ProgressBar::new(0).with_style(style("trial {pos}/{len} {bar:30} {eta} left"));
+    let predicted = submission::predict(&bundle, &tensors, &mut |done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let predicted = predicted?;
     out.check_again()?;
     store::write_submission(&predicted, &command.out)?;
     let mut text = summary(&tensors);

@@ -1,6 +1,6 @@
 //! Lines that several commands print at the end.
 
-use ndt_protocol::bundle::manifest::Manifest;
+use ndt_protocol::bundle::manifest::{Manifest, Readout};
 use std::path::Path;
 
 /// Where a bundle was written, with the first digits of its id.
@@ -10,5 +10,13 @@ pub fn bundle(manifest: &Manifest, path: &Path) -> String {
 
 /// The validation scores of a bundle, a line each.
 pub fn scores(manifest: &Manifest) -> Vec<String> {
-    manifest.scores.iter().map(|(name, score)| format!("validation {name} {score:.4}")).collect()
+    let published = manifest
+        .velocity()
+        .map(|Readout { series, lag_ms, .. }| format!(" ({series}, lag {lag_ms} ms, published)"));
+    let which = |name: &str| published.clone().filter(|_| name == "velocity-r2").unwrap_or_default();
+    manifest
+        .scores
+        .iter()
+        .map(|(name, score)| format!("validation {name} {score:.4}{}", which(name)))
+        .collect()
 }

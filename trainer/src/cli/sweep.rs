@@ -1,17 +1,18 @@
 //! `ndt-train sweep`: runs a sweep, shows it as it goes, and prints its ranking.
 
-use super::progress::style;
+use super::progress::{about, style};
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar};
 use ndt_protocol::terminal::say;
-use ndt_replay::stop;
+use ndt_replay::{nwb, stop};
+use ndt_trainer::data::Dataset;
 use ndt_trainer::sweep::claim;
 use ndt_trainer::sweep::local::{self, Local};
 use ndt_trainer::sweep::plan::{Plan, Run};
 #[cfg(feature = "plots")]
 use ndt_trainer::sweep::plot;
-use ndt_trainer::sweep::ranking::{Ranking, plain};
+use ndt_trainer::sweep::ranking::{Ranking, plain, score_names};
 use ndt_trainer::sweep::run::{Progress, State};
 use ndt_trainer::sweep::slurm::{Job, Resources, Slurm};
 use serde_json::json;
@@ -66,6 +67,10 @@ pub struct Sweep {
     /// Rank the finished runs and start none.
     #[arg(long)]
     collect: bool,
+    /// Score by which points are ranked, such as velocity-r2 or hand-vel-100-ms-r2; the highest is the best [default: co-bps, or
+    /// masked-bps without held-out units]. With --collect, finished runs are ranked anew.
+    #[arg(long, value_name = "SCORE")]
+    rank_by: Option<String>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -107,6 +112,9 @@ pub fn sweep(command: &Sweep) -> anyhow::Result<String> {
     claim(&plan, [&command.config])?;
     stop::outlive_terminal()?;
     say(format_args!("{} points, {} runs in {}", plan.points.len(), plan.runs.len(), plan.out.display()));
+    if !command.collect {
+        look_at_recordings(&plan)?;
+    }
     let states = if command.collect {
         plan.runs.iter().map(|run| run.state(&plan)).collect()
     } else if is_slurm {
@@ -120,6 +128,16 @@ pub fn sweep(command: &Sweep) -> anyhow::Result<String> {
     report(command, &plan, &states)
 }
 
+/// Reads the recordings once before the runs do, so that what is odd about them is said and what cannot be fitted is refused.
+fn look_at_recordings(plan: &Plan) -> anyhow::Result<()> {
+    let sessions = plan.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let data = Dataset::new(&sessions, plan.bin_ms, 0.0)?;
+    for note in &data.notes {
+        say(format_args!("note: {note}"));
+    }
+    Ok(())
+}
+
 /// Runs the sweep on this machine.
 fn here(command: &Sweep, plan: &Plan) -> anyhow::Result<Vec<State>> {
     let queued = ndt_trainer::sweep::slurm::queued(plan).map_or(0, |queued| queued.len());
@@ -127,7 +145,7 @@ fn here(command: &Sweep, plan: &Plan) -> anyhow::Result<Vec<State>> {
     let jobs = command.jobs.map_or_else(local::cores, |jobs| jobs as usize);
     let local = Local { program: local::this_program()?, jobs };
     let stop = stop::on_signal()?;
-    let mut table = Table::new(plan);
+    let mut table = Table::new(plan, command.rank_by.as_deref());
     let states = local.work(plan, &stop, &mut |states| table.show(states))?;
     table.clear();
     if stop.load(Ordering::Relaxed) {
@@ -175,7 +193,7 @@ fn on_slurm(command: &Sweep, plan: &Plan) -> anyhow::Result<Waited> {
         return Ok(Waited::Left(format!("{:#}", json!({ "jobs": jobs, "queued": submission.queued }))));
     }
     let stop = stop::on_signal()?;
-    let mut table = Table::new(plan);
+    let mut table = Table::new(plan, command.rank_by.as_deref());
     let states = submission.wait(plan, &stop, &mut |states| table.show(states))?;
     table.clear();
     if stop.load(Ordering::Relaxed) {
@@ -185,7 +203,13 @@ fn on_slurm(command: &Sweep, plan: &Plan) -> anyhow::Result<Waited> {
 }
 
 fn report(command: &Sweep, plan: &Plan, states: &[State]) -> anyhow::Result<String> {
-    let ranking = Ranking::new(plan, states);
+    let by = command.rank_by.as_deref();
+    let ranking = Ranking::new(plan, states, by);
+    let names = score_names(states);
+    if let Some(by) = by.filter(|by| !names.is_empty() && !names.contains(*by)) {
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        bail!("expected one of the scores {names} for --rank-by, found {by}");
+    }
     let best = ranking.write(plan)?;
     let Some(best) = best else {
         let reason = ranking
@@ -213,7 +237,7 @@ fn report(command: &Sweep, plan: &Plan, states: &[State]) -> anyhow::Result<Stri
 
 /// The ranking as a table, line by line.
 fn table(plan: &Plan, ranking: &Ranking) -> Vec<String> {
-    let title = ["rank", ranking.score, "sd", "velocity R2", "seconds", "seeds"];
+    let title = ["rank", ranking.score.as_str(), "sd", "velocity R2", "seconds", "seeds"];
     let mut rows = vec![title.map(str::to_owned).to_vec()];
     rows[0].extend(plan.keys.iter().cloned());
     let optional =
@@ -239,6 +263,8 @@ fn table(plan: &Plan, ranking: &Ranking) -> Vec<String> {
 /// otherwise a line whenever a run starts or ends.
 struct Table<'a> {
     plan: &'a Plan,
+    /// Name of the score that is shown; `None` for the one that chooses epochs.
+    by: Option<&'a str>,
     lines: MultiProgress,
     whole: ProgressBar,
     running: BTreeMap<usize, ProgressBar>,
@@ -247,12 +273,12 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(plan: &'a Plan) -> Table<'a> {
+    fn new(plan: &'a Plan, by: Option<&'a str>) -> Table<'a> {
         let lines = MultiProgress::new();
         let whole = lines.add(ProgressBar::new(plan.runs.len() as u64));
         whole.set_style(style("{pos}/{len} runs {bar:30} {msg}"));
         let is_terminal = std::io::stderr().is_terminal();
-        Table { plan, lines, whole, running: BTreeMap::new(), shown: Vec::new(), is_terminal }
+        Table { plan, by, lines, whole, running: BTreeMap::new(), shown: Vec::new(), is_terminal }
     }
 
     fn show(&mut self, states: &[State]) {
@@ -269,9 +295,12 @@ impl<'a> Table<'a> {
             match state {
                 State::Done(outcome) if is_told => {
                     let score = outcome
-                        .score()
+                        .score(self.by)
                         .map_or_else(String::new, |(name, score)| format!("{name} {score:.4}"));
-                    self.say(&format!("done    {}  {score}  {:.1} s", label(self.plan, at), outcome.seconds));
+                    let left = left_s(states).filter(|left| *left > 0.0);
+                    let left = left.map_or_else(String::new, |left| format!("  {} left", about(left)));
+                    let label = label(self.plan, at);
+                    self.say(&format!("done    {label}  {score}  {:.1} s{left}", outcome.seconds));
                 }
                 State::Failed(reason) if is_told => {
                     self.say(&format!("failed  {}  {reason}", label(self.plan, at)));
@@ -299,13 +328,15 @@ impl<'a> Table<'a> {
         if let Some(progress) = progress {
             line.set_length(progress.epochs as u64);
             line.set_position(progress.epoch as u64);
-            line.set_message(format!("best {:.4}  {}", progress.best, label(self.plan, at)));
+            let left =
+                progress.seconds_left.map_or_else(String::new, |left| format!("  {} left", about(left)));
+            line.set_message(format!("best {:.4}{left}  {}", progress.best, label(self.plan, at)));
         }
     }
 
     fn show_whole(&self, states: &[State]) {
         let scores = states.iter().filter_map(|state| match state {
-            State::Done(outcome) => outcome.score(),
+            State::Done(outcome) => outcome.score(self.by),
             _ => None,
         });
         let done = scores.clone().count();
@@ -313,9 +344,10 @@ impl<'a> Table<'a> {
         let running = states.iter().filter(|state| matches!(state, State::Running(_))).count();
         let best = scores.max_by(|a, b| a.1.total_cmp(&b.1));
         let best = best.map_or_else(String::new, |(name, score)| format!("best {name} {score:.4}"));
+        let left = left_s(states).map_or_else(String::new, |left| format!("  {} left", about(left)));
         let failed_words = if failed > 0 { format!("  {failed} failed") } else { String::new() };
         self.whole.set_position((done + failed) as u64);
-        self.whole.set_message(format!("{running} running{failed_words}  {best}"));
+        self.whole.set_message(format!("{running} running{failed_words}  {best}{left}"));
     }
 
     fn say(&self, line: &str) {
@@ -330,6 +362,32 @@ impl<'a> Table<'a> {
     fn clear(&self) {
         drop(self.lines.clear());
     }
+}
+
+/// About how many seconds the sweep will go on: runs in progress by their own account, those that wait as long as the others
+/// took. `None` before anything is known.
+fn left_s(states: &[State]) -> Option<f64> {
+    let (mut totals, mut left, mut running, mut waiting) = (Vec::new(), 0.0, 0usize, 0usize);
+    for state in states {
+        match state {
+            State::Done(outcome) => totals.push(outcome.seconds),
+            State::Running(progress) => {
+                running += 1;
+                let own = progress.and_then(|progress| Some((progress.seconds, progress.seconds_left?)));
+                match own {
+                    Some((seconds, own_left)) => {
+                        totals.push(seconds + own_left);
+                        left += own_left;
+                    }
+                    None => waiting += 1,
+                }
+            }
+            State::Waiting(_) => waiting += 1,
+            State::Failed(_) => {}
+        }
+    }
+    let mean = (!totals.is_empty()).then(|| totals.iter().sum::<f64>() / totals.len() as f64)?;
+    Some((left + waiting as f64 * mean) / running.max(1) as f64)
 }
 
 /// A run's name, the values of the keys that vary, and its seed.

@@ -198,12 +198,6 @@ impl Dataset {
         readouts::dims(&self.readouts)
     }
 
-    /// Mean spikes per bin of each input channel over the training trials, in the order of [`Dataset::channels`].
-    pub fn mean_counts_of_channels(&self) -> Vec<f64> {
-        let means = self.mean_counts();
-        self.channels().map(|unit| means[unit]).collect()
-    }
-
     /// Mean spikes per bin of each unit over the training trials.
     pub fn mean_counts(&self) -> Vec<f64> {
         let rows = self.train.iter().flat_map(|trial| trial.counts.chunks_exact(self.units()));

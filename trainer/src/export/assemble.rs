@@ -6,6 +6,7 @@ use super::precision;
 use crate::evaluation::Reference;
 use ndt_protocol::bundle::manifest::{FORMAT_VERSION, Manifest};
 use ndt_protocol::bundle::origin::Origin;
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 
@@ -38,13 +39,16 @@ pub fn assemble(
     manifest.format_version = FORMAT_VERSION;
     let shape = GraphShape::of(&manifest);
     let version = FORMAT_VERSION.to_string();
+    let unit = manifest
+        .velocity()
+        .map_or_else(|| Quantity::Velocity.unit().to_owned(), |velocity| velocity.unit.clone());
     let bin_width = manifest.bin_width_ms.to_string();
     let metadata = [
         ("ndt.format-version", version.as_str()),
         ("ndt.bin-width-ms", bin_width.as_str()),
         ("ndt.log-rates", "ln(spikes/s)"),
         ("ndt.rates", "spikes/s"),
-        ("ndt.velocity", "m/s"),
+        ("ndt.velocity", unit.as_str()),
     ];
     let (counts, missing) = golden_input(mean_counts, manifest.training.seed);
     let (log_rates, readouts) = run(&counts, &missing);

@@ -38,9 +38,15 @@ pub enum SubmitError {
 /// bin. An unobserved bin enters the model as a missing one. Forward rates are left out, because the model predicts the
 /// bin that it sees and no later one.
 ///
+/// `watch` is called after each trial with the number of trials done and the number of all.
+///
 /// # Errors
 /// [`SubmitError`] when bundle and tensors do not fit each other.
-pub fn predict(bundle: &Bundle, tensors: &Tensors) -> Result<Submission, SubmitError> {
+pub fn predict(
+    bundle: &Bundle,
+    tensors: &Tensors,
+    watch: &mut dyn FnMut(usize, usize),
+) -> Result<Submission, SubmitError> {
     bundle.check()?;
     let manifest = &bundle.manifest;
     if manifest.linear.is_some() {
@@ -55,7 +61,9 @@ pub fn predict(bundle: &Bundle, tensors: &Tensors) -> Result<Submission, SubmitE
     let (heldin, heldout) = outputs.split_at(tensors.heldin_ids.len());
     let reference = Reference::new(manifest, &bundle.weights);
     let bin_s = manifest.bin_width_ms / 1e3;
-    let predicted = |shown: &Tensor| {
+    let all = tensors.train.heldin.shape[0] + tensors.eval.heldin.shape[0];
+    let mut done = 0;
+    let mut predicted = |shown: &Tensor| {
         let [trials, bins, neurons] = shown.shape;
         let mut rates = [heldin, heldout].map(|columns| Tensor {
             shape: [trials, bins, columns.len()],
@@ -75,6 +83,8 @@ pub fn predict(bundle: &Bundle, tensors: &Tensors) -> Result<Submission, SubmitE
                     rates.values.extend(columns.iter().map(per_bin));
                 }
             }
+            done += 1;
+            watch(done, all);
         }
         let [heldin, heldout] = rates;
         (heldin, heldout)

@@ -65,7 +65,7 @@ fn draw_panel(
     chart
         .configure_mesh()
         .x_desc(key)
-        .y_desc(ranking.score)
+        .y_desc(ranking.score.as_str())
         .x_labels(5)
         .x_label_formatter(&|place| axis.label(*place))
         .y_label_formatter(&|score| format!("{score:.3}"))

@@ -5,7 +5,7 @@ use crate::sweep::run::State;
 use ndt_protocol::bundle::origin::CONFIG;
 use ndt_protocol::files::{self, FileError};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
 use toml::Value;
@@ -14,8 +14,8 @@ use toml::Value;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ranking {
-    /// Name of the score: `co-bps`, or `masked-bps` if no unit is held out.
-    pub score: &'static str,
+    /// Name of the score: the one that was asked for, or else `co-bps`, or `masked-bps` if no unit is held out.
+    pub score: String,
     /// Points with at least one finished run, the best first; points with unfinished seeds come after the others.
     pub points: Vec<Ranked>,
     /// Number of finished runs.
@@ -64,10 +64,11 @@ pub struct FailedRun {
 }
 
 impl Ranking {
-    /// Ranks the finished runs. `states` are in the order of the plan's runs.
-    pub fn new(plan: &Plan, states: &[State]) -> Ranking {
+    /// Ranks the finished runs by the score called `by`, or by the one that chooses epochs; the highest is the best. `states` are
+    /// in the order of the plan's runs. A run without that score has no rank.
+    pub fn new(plan: &Plan, states: &[State], by: Option<&str>) -> Ranking {
         let mut points: Vec<Ranked> =
-            (0..plan.points.len()).filter_map(|point| ranked(plan, states, point)).collect();
+            (0..plan.points.len()).filter_map(|point| ranked(plan, states, by, point)).collect();
         points.sort_by(|a, b| {
             let missing = |ranked: &Ranked| ranked.done < ranked.seeds;
             missing(a).cmp(&missing(b)).then(b.score.total_cmp(&a.score))
@@ -85,11 +86,11 @@ impl Ranking {
             _ => None,
         });
         let score = states.iter().find_map(|state| match state {
-            State::Done(outcome) => outcome.score().map(|(name, _)| name),
+            State::Done(outcome) => outcome.score(by).map(|(name, _)| name),
             _ => None,
         });
         Ranking {
-            score: score.unwrap_or("co-bps"),
+            score: score.unwrap_or_else(|| by.unwrap_or("co-bps").to_owned()),
             done: points.iter().map(|ranked| ranked.done).sum(),
             runs: plan.runs.len(),
             failed: failed.collect(),
@@ -145,6 +146,15 @@ impl Ranked {
     }
 }
 
+/// Names of all scores that finished runs have.
+pub fn score_names(states: &[State]) -> BTreeSet<String> {
+    let scores = states.iter().filter_map(|state| match state {
+        State::Done(outcome) => Some(outcome.scores.keys().cloned()),
+        _ => None,
+    });
+    scores.flatten().collect()
+}
+
 /// A value as a table shows it, without quotation marks.
 pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
@@ -162,11 +172,11 @@ fn values(plan: &Plan, point: usize) -> BTreeMap<String, Value> {
     plan.keys.iter().cloned().zip(plan.points[point].iter().cloned()).collect()
 }
 
-fn ranked(plan: &Plan, states: &[State], point: usize) -> Option<Ranked> {
+fn ranked(plan: &Plan, states: &[State], by: Option<&str>, point: usize) -> Option<Ranked> {
     let runs = || plan.runs.iter().zip(states).filter(|(run, _)| run.point == point);
     let done: Vec<_> = runs()
         .filter_map(|(run, state)| match state {
-            State::Done(outcome) => Some((run, outcome, outcome.score()?.1)),
+            State::Done(outcome) => Some((run, outcome, outcome.score(by)?.1)),
             _ => None,
         })
         .collect();

@@ -49,6 +49,9 @@ pub struct Progress {
     pub best: f64,
     /// Seconds since the fit was started.
     pub seconds: f64,
+    /// Seconds that the fit will last at most, teachers included, judged by the epochs so far.
+    #[serde(default)]
+    pub seconds_left: Option<f64>,
 }
 
 /// The report of a fit (`ndt-train fit --json`).
@@ -66,9 +69,10 @@ pub struct Outcome {
 const SCORES: [&str; 2] = ["co-bps", "masked-bps"];
 
 impl Outcome {
-    /// The score that ranks the run, with its name.
-    pub fn score(&self) -> Option<(&'static str, f64)> {
-        SCORES.into_iter().find_map(|name| Some((name, *self.scores.get(name)?)))
+    /// The score that ranks the run, with its name: the score called `by`, or else co-bps or masked-bps.
+    pub fn score(&self, by: Option<&str>) -> Option<(String, f64)> {
+        let named = |name: &str| Some((name.to_owned(), *self.scores.get(name)?));
+        by.map_or_else(|| SCORES.into_iter().find_map(named), named)
     }
 }
 
@@ -94,7 +98,7 @@ impl Run {
         let log = Log::read(&folder);
         let report = std::fs::read(folder.join(RESULT)).ok();
         let outcome = report.and_then(|bytes| serde_json::from_slice::<Outcome>(&bytes).ok());
-        if let Some(outcome) = outcome.filter(|outcome| outcome.score().is_some()) {
+        if let Some(outcome) = outcome.filter(|outcome| outcome.score(None).is_some()) {
             return State::Done(Outcome { seconds: outcome.seconds + log.earlier_seconds, ..outcome });
         }
         match std::fs::read_to_string(folder.join(FAILED)) {

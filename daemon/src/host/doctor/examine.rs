@@ -7,6 +7,7 @@ mod processors;
 
 use super::facts::Facts;
 use super::libraries::{Library, Loaded};
+use super::unit::Unit;
 use super::{Finding, Severity};
 use crate::host::machine::Preemption;
 use crate::host::realtime::RealtimeSettings;
@@ -64,11 +65,24 @@ fn priority(facts: &Facts, settings: &RealtimeSettings) -> Finding {
         why: "with a SCHED_FIFO priority no other program delays a bin; a systemd unit has its own limit, \
               LimitRTPRIO=",
     };
-    let (asked, max) = (settings.priority, facts.priority_max);
+    let asked = settings.priority;
+    // Where a unit is installed, ndtd runs with the limits of the unit, and not with those of whoever asks.
+    let (max, place) = match &facts.unit {
+        Some(unit) => (unit.priority_max, format!("by {}", unit.path)),
+        None => (facts.priority_max, "here".to_owned()),
+    };
     let limit = asked.max(80);
     let lift = lift("rtprio", &limit.to_string(), &format!("LimitRTPRIO={limit}"));
-    let allowed = if max == 0 { "none allowed here".to_owned() } else { format!("up to {max} allowed here") };
+    let allowed =
+        if max == 0 { format!("none allowed {place}") } else { format!("up to {max} allowed {place}") };
+    let shipped = Unit::shipped().priority_max;
+    let is_above_shipped = u64::try_from(asked).is_ok_and(|asked| asked > shipped);
     match asked {
+        _ if facts.unit.is_none() && facts.is_privileged && is_above_shipped => check.finds(
+            Severity::Warning,
+            format!("{asked} asked for, {allowed} as root; the unit that comes with ndtd allows {shipped}"),
+            lift,
+        ),
         0 if max == 0 => check.finds(Severity::Note, format!("{allowed}, none asked for"), lift),
         0 => {
             let mend = "priority = 60 in [realtime] of ndtd.toml";
@@ -88,9 +102,14 @@ fn locked_memory(facts: &Facts, settings: &RealtimeSettings) -> Finding {
               limit, LimitMEMLOCK=",
     };
     let lift = lift("memlock", "unlimited", "LimitMEMLOCK=infinity");
-    let limit = facts.lockable_kb.map_or("no limit".to_owned(), |kilobytes| format!("limit {kilobytes} KB"));
-    match (settings.lock_memory, facts.lockable_kb) {
-        (true, None) => check.ok("asked for, no limit"),
+    let (lockable_kb, place) = match &facts.unit {
+        Some(unit) => (unit.lockable_kb, format!(" by {}", unit.path)),
+        None => (facts.lockable_kb, String::new()),
+    };
+    let limit =
+        lockable_kb.map_or(format!("no limit{place}"), |kilobytes| format!("limit {kilobytes} KB{place}"));
+    match (settings.lock_memory, lockable_kb) {
+        (true, None) => check.ok(format!("asked for, {limit}")),
         (true, Some(_)) => check.finds(Severity::Problem, format!("asked for, {limit}"), lift),
         (false, None) => {
             let mend = "lock-memory = true in [realtime] of ndtd.toml";

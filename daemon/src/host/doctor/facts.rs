@@ -1,6 +1,7 @@
 //! The facts about this machine, without a judgement.
 
 use super::libraries::Library;
+use super::unit::Unit;
 use crate::host::machine::{self, CAP_IPC_LOCK, CAP_SYS_NICE, Machine, cpu_list, text};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,10 @@ pub struct Facts {
     pub priority_max: u64,
     /// Memory that this process may lock, KB; `None` for no limit.
     pub lockable_kb: Option<u64>,
+    /// Whether this process may take any real-time priority whatever its limit, as root may.
+    pub is_privileged: bool,
+    /// The systemd unit of ndtd; `None` where none is installed.
+    pub unit: Option<Unit>,
     /// Time in each period that real-time threads may use together, us; -1 for all of it, `None` when the kernel has
     /// no such limit.
     pub realtime_runtime_us: Option<i64>,
@@ -79,6 +84,8 @@ impl Facts {
             } else {
                 limit(root, "Max locked memory").map(|bytes| bytes / 1024)
             },
+            is_privileged: may(CAP_SYS_NICE),
+            unit: Unit::installed(root),
             realtime_runtime_us: number("proc/sys/kernel/sched_rt_runtime_us"),
             realtime_period_us: number("proc/sys/kernel/sched_rt_period_us").unwrap_or(1_000_000),
             swaps: swaps(root),

@@ -175,6 +175,35 @@ fn a_virtual_machine_is_not_blamed_for_what_its_host_decides() {
 }
 
 #[test]
+fn what_the_installed_unit_grants_counts_and_not_what_root_may() {
+    const ROOT: &[(&str, &str)] = &[("proc/self/status", "CapEff:\t000001ffffffffff\n")];
+    const UNIT: &[(&str, &str)] = &[(
+        "etc/systemd/system/ndtd.service",
+        "[Service]\nDynamicUser=yes\nLimitRTPRIO=80\nLimitMEMLOCK=64M\n",
+    )];
+    let settings = RealtimeSettings { priority: 90, ..tuned() };
+    let of = |files: &[&[(&str, &str)]]| amiss(&examine(&facts(files), &settings));
+    assert_eq!(
+        of(&[RIG, ROOT, UNIT]),
+        [
+            "problem real-time priority: 90 asked for, up to 80 allowed by /etc/systemd/system/ndtd.service",
+            "problem locked memory: asked for, limit 65536 KB by /etc/systemd/system/ndtd.service",
+        ]
+    );
+    assert_eq!(
+        of(&[RIG, ROOT]),
+        [
+            "warning real-time priority: 90 asked for, up to 99 allowed here as root; the unit that comes with ndtd allows 80"
+        ]
+    );
+    // A person without limits of his own may ask too.
+    let settings = RealtimeSettings { priority: 80, lock_memory: false, ..tuned() };
+    let findings = examine(&facts(&[RIG, LAPTOP, UNIT]), &settings);
+    let priority = findings.iter().find(|finding| finding.name == "real-time priority").unwrap();
+    assert_eq!(priority.severity, Severity::Ok);
+}
+
+#[test]
 fn a_machine_that_says_nothing_is_no_error() {
     let findings = examine(&facts(&[]), &tuned());
     assert!(findings.iter().all(|finding| finding.severity < Severity::Problem), "{findings:#?}");
@@ -307,7 +336,7 @@ fn a_configuration_that_cannot_be_used_is_a_finding() {
     let path = folder.path().join("ndtd.toml");
     let of = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        let finding = examine_this_machine(Some(&path), None).findings.remove(0);
+        let finding = examine_this_machine(Some(&path), None, None).findings.remove(0);
         assert_eq!(finding.name, "configuration");
         (finding.severity, finding.found)
     };
@@ -318,7 +347,7 @@ fn a_configuration_that_cannot_be_used_is_a_finding() {
     let (severity, found) = of("[realtime]\nprio = 99");
     assert_eq!(severity, Severity::Problem);
     assert!(found.contains("unknown field `prio`"), "{found}");
-    assert_eq!(examine_this_machine(None, None).findings[0].severity, Severity::Note);
+    assert_eq!(examine_this_machine(None, None, None).findings[0].severity, Severity::Note);
 }
 
 #[test]
@@ -326,7 +355,7 @@ fn a_bundle_that_is_not_there_is_a_finding() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ndtd.toml");
     std::fs::write(&path, "bundle = \"/nowhere/model\"\n").unwrap();
-    let findings = examine_this_machine(Some(&path), None).findings;
+    let findings = examine_this_machine(Some(&path), None, None).findings;
     let bundle = findings.iter().find(|finding| finding.name == "bundle").unwrap();
     assert_eq!(bundle.severity, Severity::Problem);
     assert!(bundle.found.contains("/nowhere/model"), "{}", bundle.found);

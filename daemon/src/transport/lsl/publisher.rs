@@ -128,8 +128,9 @@ fn infos(
     };
     let rate = |id: &i64| Channel::new(id, "spikes/s", "Rate");
     let rates: Vec<Channel> = bundle.manifest.unit_ids.iter().map(rate).collect();
+    let unit = bundle.manifest.velocity().map_or("m/s", |velocity| velocity.unit.as_str());
     let components = lsl::LABELS_VELOCITY.iter().take(bundle.manifest.velocity_dims());
-    let mut velocity: Vec<Channel> = components.map(|label| Channel::new(label, "m/s", "Velocity")).collect();
+    let mut velocity: Vec<Channel> = components.map(|label| Channel::new(label, unit, "Velocity")).collect();
     velocity.push(Channel::new(lsl::LABEL_QUALITY, "", "Quality"));
     velocity.push(Channel::new(lsl::LABEL_REASONS, "", "Flags"));
     velocity.push(Channel::new(lsl::LABEL_BIN, "", "Index"));
@@ -176,7 +177,7 @@ fn stamp_s(estimate: &Estimate, ahead_ns: i64) -> f64 {
     monotonic_ns.saturating_add(ahead_ns) as f64 / 1e9
 }
 
-/// Values of a velocity sample, and their number: components in m/s, quality, reasons and bin number.
+/// Values of a velocity sample, and their number: components in the bundle's unit, quality, reasons and bin number.
 fn velocity_sample(estimate: &Estimate) -> ([f32; VELOCITY_DIMS_MAX + 3], usize) {
     let mut values = [0.0; VELOCITY_DIMS_MAX + 3];
     let dims = estimate.velocity().len();

@@ -1,6 +1,7 @@
 //! Estimates to ZeroMQ subscribers.
 
-use super::ZeromqError;
+use super::ipc::IpcSettings;
+use super::{ZeromqError, bind};
 use crate::output::Publisher;
 use bytes::Bytes;
 use ndt_protocol::endpoint::{Role, SocketAddress};
@@ -20,24 +21,26 @@ impl ZeromqPublisher {
     /// Opens the socket and returns its address as bound. Binds by default.
     ///
     /// # Errors
-    /// [`ZeromqError::Bind`] when the address cannot be bound or reached.
+    /// [`ZeromqError`] when the address cannot be bound or reached.
     pub fn open(
         runtime: &Runtime,
         endpoint: &SocketAddress,
+        settings: &IpcSettings,
         bundle: &Bundle,
         engine: &str,
     ) -> Result<(Self, String), ZeromqError> {
         // The library starts a task for each socket on the runtime of this thread.
         let _on_runtime = runtime.enter();
         let mut socket = PubSocket::new();
-        let address = endpoint.address.clone();
-        let opened = runtime.block_on(async {
-            match endpoint.role_or(Role::Bind) {
-                Role::Bind => socket.bind(&address).await.map(|bound| bound.to_string()),
-                Role::Connect => socket.connect(&address).await.map(|()| address.clone()),
+        let address = match endpoint.role_or(Role::Bind) {
+            Role::Bind => bind(runtime, &mut socket, endpoint, settings)?,
+            Role::Connect => {
+                let address = endpoint.address.clone();
+                let connected = runtime.block_on(socket.connect(&address));
+                connected.map_err(|error| ZeromqError::Bind { address, error })?;
+                endpoint.address.clone()
             }
-        });
-        let address = opened.map_err(|error| ZeromqError::Bind { address, error })?;
+        };
         let (header, json) = wire::description_frames(&Description::Estimates {
             bundle: bundle.manifest.id.clone(),
             engine: engine.to_owned(),

@@ -1,6 +1,7 @@
 //! Bins from a ZeroMQ publisher.
 
-use super::{PATIENCE, ZeromqError};
+use super::ipc::IpcSettings;
+use super::{PATIENCE, ZeromqError, bind};
 use crate::input::rebin::Rebin;
 use crate::input::{Absence, Received, Refusal, Source};
 use ndt_protocol::clock::monotonic_ns;
@@ -52,10 +53,11 @@ impl ZeromqSource {
     /// that connects is connected by `receive`, again and again until the peer is there. Connects by default.
     ///
     /// # Errors
-    /// [`ZeromqError::Bind`] when the address cannot be bound.
+    /// [`ZeromqError`] when the address cannot be bound.
     pub fn open(
         runtime: &Runtime,
         endpoint: &SocketAddress,
+        settings: &IpcSettings,
         bundle: &Bundle,
     ) -> Result<(Self, String), ZeromqError> {
         let (channels, range) = (bundle.manifest.channels(), bundle.manifest.count_range());
@@ -75,12 +77,10 @@ impl ZeromqSource {
         if source.bound {
             let mut socket = SubSocket::new();
             let events = socket.monitor();
-            let bound = runtime.block_on(async {
-                let bound = socket.bind(&endpoint.address).await?;
-                socket.subscribe("ndt.").await?;
-                Ok::<_, zeromq::ZmqError>(bound)
-            });
-            address = bound.map_err(|error| ZeromqError::Bind { address, error })?.to_string();
+            let bound = bind(runtime, &mut socket, endpoint, settings)?;
+            let subscribed = runtime.block_on(socket.subscribe("ndt."));
+            subscribed.map_err(|error| ZeromqError::Bind { address, error })?;
+            address = bound;
             source.connection = Some(Connection { socket, events });
         }
         Ok((source, address))

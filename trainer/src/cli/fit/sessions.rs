@@ -9,6 +9,7 @@ use anyhow::ensure;
 use ndt_protocol::Bundle;
 use ndt_protocol::terminal::say;
 use ndt_replay::session::Session;
+use ndt_trainer::data::Dataset;
 use ndt_trainer::export;
 use ndt_trainer::recipe::{Recipe, provenance, record};
 use ndt_trainer::training::sessions::fit_sessions;
@@ -39,7 +40,8 @@ pub fn fit(command: &Fit, recipe: &Recipe, sessions: &[Session]) -> anyhow::Resu
         let (channels, units, trials) = (data.channels().count(), data.units(), data.train.len());
         say(format_args!("{name}: {channels} channels in, {units} units out, {trials} training trials"));
     }
-    let progress = FitProgress::new(config.optimiser.epochs, command.progress);
+    let progress = FitProgress::new(config.optimiser.epochs, command.progress)
+        .scored_with(data.iter().all(Dataset::has_heldout));
     let interruption = Interruption::expected()?;
     let fits = fit_sessions(&data, &config, Some(&checkpoints), &mut |state| {
         progress.show(state);

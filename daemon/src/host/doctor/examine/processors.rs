@@ -2,6 +2,7 @@
 //! clock they read.
 
 use super::{Check, Facts, Finding, RealtimeSettings, Severity};
+use crate::host::machine::cpu_ranges;
 
 /// Longest wake-up latency of an idle CPU, us, that is not flagged: bins take tens of microseconds themselves.
 const WAKE_US_MAX: u64 = 50;
@@ -18,7 +19,7 @@ pub(super) fn cpus(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let denied: Vec<_> = settings.cpus.iter().filter(|cpu| !facts.granted.contains(cpu)).collect();
     if !denied.is_empty() && !facts.granted.is_empty() {
         let found =
-            format!("cpus = {:?} asked for, only {} granted here", settings.cpus, list(&facts.granted));
+            format!("cpus = {:?} asked for, only {} granted here", settings.cpus, cpu_ranges(&facts.granted));
         let mend =
             "AllowedCPUs= in the unit, --cpuset-cpus for a container, or others for cpus in [realtime]";
         return check.finds(Severity::Problem, found, mend);
@@ -40,7 +41,7 @@ pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Findi
     };
     let (asked, isolated, online) = (&settings.cpus, &facts.isolated, &facts.online);
     let boot = |cpus: &[usize]| {
-        let cpus = list(cpus);
+        let cpus = cpu_ranges(cpus);
         format!(
             "isolcpus=domain,managed_irq,{cpus} nohz_full={cpus} rcu_nocbs={cpus} on the kernel's command \
              line"
@@ -57,10 +58,10 @@ pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Findi
         }
         (true, false) => {
             let mend = format!("cpus = {isolated:?} in [realtime] of ndtd.toml");
-            check.finds(Severity::Warning, format!("{}, not used", list(isolated)), mend)
+            check.finds(Severity::Warning, format!("{}, not used", cpu_ranges(isolated)), mend)
         }
         (false, _) if !asked.iter().all(|cpu| isolated.contains(cpu)) => {
-            let isolated = if isolated.is_empty() { "none".to_owned() } else { list(isolated) };
+            let isolated = if isolated.is_empty() { "none".to_owned() } else { cpu_ranges(isolated) };
             // A real-time thread takes its CPU from other threads; a thread of normal priority cannot even move to
             // another CPU.
             let severity = if settings.priority > 0 { Severity::Note } else { Severity::Warning };
@@ -72,9 +73,9 @@ pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Findi
             check.finds(severity, found, boot(asked))
         }
         (false, _) if !asked.iter().all(|cpu| facts.tickless.contains(cpu)) => {
-            check.finds(Severity::Note, format!("{}, with a timer tick", list(isolated)), boot(asked))
+            check.finds(Severity::Note, format!("{}, with a timer tick", cpu_ranges(isolated)), boot(asked))
         }
-        (false, _) => check.ok(format!("{}, cpus = {asked:?} asked for", list(isolated))),
+        (false, _) => check.ok(format!("{}, cpus = {asked:?} asked for", cpu_ranges(isolated))),
     }
 }
 
@@ -146,17 +147,4 @@ pub(super) fn clock_source(facts: &Facts) -> Finding {
          tsc=reliable on the kernel's command line"
     };
     check.finds(Severity::Warning, name, mend)
-}
-
-/// Writes CPU numbers as the kernel's command line takes them: `2-3,6`.
-fn list(cpus: &[usize]) -> String {
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
-    for &cpu in cpus {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == cpu => *last = cpu,
-            _ => ranges.push((cpu, cpu)),
-        }
-    }
-    let range = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
-    ranges.into_iter().map(range).collect::<Vec<_>>().join(",")
 }

@@ -1,0 +1,104 @@
+//! `ndtd check --config`: whether `ndtd run` can start with a configuration and gets what it asks for. All problems are found at
+//! once, by the code that `ndtd run` itself uses.
+
+use crate::config::{Config, ConfigError};
+use crate::engine::check::{self, Report};
+use crate::fallback::FallbackDecoder;
+use crate::host::doctor::{self, Finding};
+use crate::transport;
+use ndt_protocol::Bundle;
+use serde::Serialize;
+use std::fmt;
+
+/// A configuration, examined.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Readiness {
+    /// The bundle; `None` where it cannot be used.
+    pub bundle: Option<Report>,
+    /// One sentence for each thing that `ndtd run` needs or asks for and will not have.
+    pub problems: Vec<String>,
+}
+
+/// Examines `config` on this computer. Reads the bundles, runs their golden streams, binds the endpoints and lets go of them, and loads
+/// the libraries. A daemon that runs with the same configuration holds its endpoints.
+pub fn examine(config: &Config) -> Readiness {
+    let mut problems = config.check().err().map_or_else(Vec::new, sentences);
+    let read = if config.bundle.as_os_str().is_empty() { None } else { Some(read_bundle(config)) };
+    let is_engine_tried = matches!(read, Some(Ok(_)));
+    for Finding { name, found, mend, .. } in doctor::problems(config) {
+        // The check of the configuration has told what it found, and the engine tells what it lacks.
+        let is_told = |what: &str| problems.iter().any(|problem| problem.contains(what));
+        let is_told = match name {
+            "cpus" => is_told("realtime.cpus"),
+            "liblsl" => is_told("expected liblsl in"),
+            "ONNX Runtime" => is_engine_tried || is_told("expected ONNX Runtime in"),
+            _ => false,
+        };
+        if !is_told {
+            problems.push(format!("{name}: {found}; {}", mend.unwrap_or_default()));
+        }
+    }
+    problems.extend(transport::problems(&config.input, &config.outputs, &config.ipc));
+    let bundle = match read {
+        Some(Ok(bundle)) => examine_bundle(config, &bundle, &mut problems),
+        Some(Err(error)) => {
+            problems.push(error);
+            None
+        }
+        None => None,
+    };
+    Readiness { bundle, problems }
+}
+
+/// Reads the bundle, with the configured velocity as the published one.
+fn read_bundle(config: &Config) -> Result<Bundle, String> {
+    let bundle = Bundle::read(&config.bundle).map_err(|error| of_bundle(config, &error))?;
+    match config.velocity_lag_ms {
+        Some(lag_ms) => bundle.reading(lag_ms).map_err(|error| of_bundle(config, &error)),
+        None => Ok(bundle),
+    }
+}
+
+/// Runs the golden streams of the bundle and of the fallback bundle.
+fn examine_bundle(config: &Config, bundle: &Bundle, problems: &mut Vec<String>) -> Option<Report> {
+    problems.extend(config.guard(&bundle.manifest).err().into_iter().flat_map(sentences));
+    if let Some(path) = &config.fallback_bundle {
+        let loaded = FallbackDecoder::load(path, bundle, &config.mask_channels);
+        problems.extend(loaded.err().map(|error| error.to_string()));
+    }
+    match check::examine(&config.engine(), bundle) {
+        Ok(report) => Some(report),
+        Err(error) => {
+            problems.push(of_bundle(config, &error));
+            None
+        }
+    }
+}
+
+fn of_bundle(config: &Config, error: &dyn fmt::Display) -> String {
+    format!("bundle {}: {error}", config.bundle.display())
+}
+
+fn sentences(error: ConfigError) -> Vec<String> {
+    match error {
+        ConfigError::Check(problems) => problems,
+        other => vec![other.to_string()],
+    }
+}
+
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(bundle) = &self.bundle {
+            writeln!(f, "{bundle}")?;
+        }
+        match &self.problems[..] {
+            [] => write!(f, "run        can start with this configuration"),
+            problems => {
+                let lines: Vec<String> =
+                    problems.iter().map(|problem| format!("problem    {problem}")).collect();
+                write!(f, "{}", lines.join("\n"))
+            }
+        }
+    }
+}

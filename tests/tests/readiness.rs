@@ -1,0 +1,128 @@
+//! `ndtd check --config` says all that would keep `ndtd run` from starting as configured; and the programs say who they are.
+
+use ndt_tests::lsl::{Running, Session, bundle, usual_ids, written};
+use ndt_tests::{free_address, linear, program};
+use serde_json::Value;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+/// Writes a configuration, and returns what `check --config` finds: whether it succeeds, and the problems.
+fn checked(session: &Session, text: &str) -> (bool, Vec<String>) {
+    let config = session.folder().join("ndtd.toml");
+    std::fs::write(&config, text).unwrap();
+    let mut command = session.command(program("ndtd"));
+    let done = command.args(["check", "--json", "--config"]).arg(&config).output().unwrap();
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{stderr}"));
+    let problems = report["problems"].as_array().unwrap();
+    (done.status.success(), problems.iter().map(|problem| problem.as_str().unwrap().to_owned()).collect())
+}
+
+/// Expects these problems, each of which is known by a part of it, and no others.
+fn expect(found: &[String], expected: &[&str]) {
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for part in expected {
+        assert!(found.iter().any(|problem| problem.contains(part)), "{part} in {found:#?}");
+    }
+}
+
+#[test]
+fn a_configuration_that_run_can_start_with_has_no_problem_and_is_left_as_it_was() {
+    let session = Session::new();
+    let model = written(&session, &bundle(usual_ids()));
+    let socket = session.folder().join("estimates");
+    let text = format!(
+        "bundle = {model:?}\ninput = \"{}\"\noutput = [\"{}\", \"ipc://{}\"]\n",
+        free_address(),
+        free_address(),
+        socket.display()
+    );
+    assert_eq!(checked(&session, &text), (true, Vec::new()));
+    assert!(socket.symlink_metadata().is_err(), "nothing is left of the socket that was tried");
+    // It runs, and then holds its endpoints.
+    let mut command = session.command(program("ndtd"));
+    let mut daemon =
+        Running::start(command.args(["run", "--config"]).arg(session.folder().join("ndtd.toml")));
+    daemon.wait_for("estimates on");
+    let (is_ready, problems) = checked(&session, &text);
+    assert!(!is_ready);
+    expect(&problems, &["expected to bind tcp://127.0.0.1:", "found a socket that another program uses"]);
+    daemon.signal(15);
+    assert!(daemon.end(), "{:#?}", daemon.heard());
+}
+
+#[test]
+fn every_problem_of_a_configuration_is_told_at_once() {
+    let session = Session::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("tcp://{}", taken.local_addr().unwrap());
+    let text = format!(
+        "bundle = \"/nowhere/model\"\noutput = [\"{taken}\", \"lsl:arm\"]\nstale-after-bins = 0\nengine = \"onnx\"\n\
+         onnxruntime-library = \"/nowhere/ort.so\"\n[realtime]\ncpus = [100000]\n[lsl]\nlibrary = \"/nowhere/lsl.so\"\n"
+    );
+    // The port is taken for as long as the listener lives.
+    let (is_ready, problems) = checked(&session, &text);
+    assert!(!is_ready);
+    let libraries = ["expected ONNX Runtime in /nowhere/ort.so", "expected liblsl in /nowhere/lsl.so"];
+    let others = ["bundle /nowhere/model", "stale-after-bins", "realtime.cpus", "expected to bind"];
+    let expected: Vec<&str> = libraries.into_iter().chain(others).collect();
+    expect(&problems, &expected);
+}
+
+#[test]
+fn what_depends_on_the_bundle_is_checked_with_it() {
+    let session = Session::new();
+    let model = written(&session, &bundle(usual_ids()));
+    let other = session.folder().join("linear.ndt");
+    linear(3, 2, 4, 7).write(&other).unwrap();
+    let occupied = session.folder().join("notes");
+    std::fs::write(&occupied, "notes").unwrap();
+    let text = format!(
+        "bundle = {model:?}\nfallback-bundle = {other:?}\noutput = \"ipc://{}\"\nmask-channels = [7000]\n\
+         engine = \"onnx\"\nonnxruntime-library = {model:?}\n",
+        occupied.display()
+    );
+    let (is_ready, problems) = checked(&session, &text);
+    assert!(!is_ready);
+    expect(&problems, &["no socket, which was not touched", "channel 7000", "fallback bundle", "bundle "]);
+    assert_eq!(std::fs::read(&occupied).unwrap(), b"notes");
+}
+
+#[test]
+fn each_program_says_its_own_name_with_its_version() {
+    for name in ["ndtd", "ndt-replay", "ndt-train"] {
+        let done = Command::new(program(name)).arg("--version").output().unwrap();
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(said.trim(), format!("{name} {}", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn the_log_says_what_the_real_time_threads_were_granted() {
+    let session = Session::new();
+    let model = written(&session, &bundle(usual_ids()));
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let first = allowed.split([',', '-']).next().unwrap();
+    let config = session.folder().join("ndtd.toml");
+    let text = format!(
+        "bundle = {model:?}\ninput = \"{}\"\noutput = \"{}\"\n[realtime]\npriority = 3\ncpus = [{first}]\n",
+        free_address(),
+        free_address()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut daemon = Running::start(start(&session, &config).args(["--log", "info"]));
+    let line = daemon.wait_for("ndt-publish, ndt-decode, ndt-source: ");
+    // Whether this machine grants a priority is its affair; the log says which it is.
+    let is_granted = !daemon.heard().iter().any(|line| line.contains("expected SCHED_FIFO priority 3"));
+    let class = if is_granted { "SCHED_FIFO priority 3" } else { "normal scheduling" };
+    assert!(line.ends_with(&format!("{class} on CPUs {first}; memory not locked")), "{:#?}", daemon.heard());
+    daemon.wait_for("estimates on");
+}
+
+fn start(session: &Session, config: &Path) -> Command {
+    let mut command = session.command(program("ndtd"));
+    command.args(["run", "--config"]).arg(config);
+    command
+}
