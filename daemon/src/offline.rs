@@ -322,7 +322,8 @@ fn trials<'a>(arrays: &'a Tensors, manifest: &Manifest) -> Result<Trials<'a>, De
             continue;
         }
         // The daemon accepts the same values.
-        if let Some(channel) = counts.iter().position(|count| !count.is_nan() && !range.accepts(*count)) {
+        let is_wrong = |count: &f32| !count.is_nan() && !range.accepts(*count);
+        if let Some(channel) = counts.iter().position(is_wrong) {
             let (trial, bin, found) = (row / bins, row % bins, counts[channel]);
             return Err(DecodeError::Count { count_max, found, trial, bin, channel });
         }

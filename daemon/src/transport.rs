@@ -18,7 +18,7 @@ use crate::host::realtime::RealtimeSettings;
 use crate::input::Source;
 use crate::output::Opened;
 use ndt_protocol::Bundle;
-use ndt_protocol::endpoint::{Input, Output, Role};
+use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use ndt_protocol::lsl::{Library, LslError};
 use std::io;
 use tokio::runtime::Runtime;
@@ -52,11 +52,10 @@ pub enum TransportError {
     },
 }
 
-/// Opens each ZeroMQ socket as the daemon would, and closes it again. Returns a sentence for each that cannot be opened. An input that
-/// connects is not tried, because it waits for its source however long; nor are streams of Lab Streaming Layer, which others
-/// would see.
-pub fn problems(input: &Input, outputs: &[Output], ipc: &IpcSettings) -> Vec<String> {
-    let bound = match input {
+/// The ZeroMQ sockets that must open before the daemon runs: the outputs, and an input that is bound. An input that connects waits
+/// for its source however long, and streams of Lab Streaming Layer need their library alone.
+pub fn sockets<'a>(input: &'a Input, outputs: &'a [Output]) -> Vec<(&'a SocketAddress, Role)> {
+    let input = match input {
         Input::Zeromq(socket) if socket.role_or(Role::Connect) == Role::Bind => Some((socket, Role::Bind)),
         Input::Zeromq(_) | Input::Lsl(_) => None,
     };
@@ -64,9 +63,15 @@ pub fn problems(input: &Input, outputs: &[Output], ipc: &IpcSettings) -> Vec<Str
         Output::Zeromq(socket) => Some((socket, socket.role_or(Role::Bind))),
         Output::Lsl { .. } => None,
     });
-    let tried =
-        bound.into_iter().chain(outputs).map(|(socket, role)| self::zeromq::try_open(socket, role, ipc));
-    tried.filter_map(Result::err).map(|error| error.to_string()).collect()
+    input.into_iter().chain(outputs).collect()
+}
+
+/// Opens a ZeroMQ socket as the daemon would, and closes it again.
+///
+/// # Errors
+/// [`TransportError`] when the socket cannot be opened.
+pub fn try_open(socket: &SocketAddress, role: Role, ipc: &IpcSettings) -> Result<(), TransportError> {
+    Ok(self::zeromq::try_open(socket, role, ipc)?)
 }
 
 impl Transports {

@@ -225,12 +225,12 @@ impl Estimate {
         &mut self.rates[..self.units as usize]
     }
 
-    /// Hand velocity, m/s; empty when the model has no velocity head.
+    /// Hand velocity in the unit of the bundle's manifest, mostly m/s; empty when the model has no velocity head.
     pub fn velocity(&self) -> &[f32] {
         &self.velocity[..self.dims as usize]
     }
 
-    /// Hand velocity for writing, m/s.
+    /// Hand velocity for writing, in the unit of the bundle's manifest.
     pub fn velocity_mut(&mut self) -> &mut [f32] {
         &mut self.velocity[..self.dims as usize]
     }

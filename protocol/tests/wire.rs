@@ -107,13 +107,16 @@ fn a_description_of_an_unknown_kind_informs_nobody_and_breaks_nothing() {
 }
 
 #[test]
-fn wire_md_has_the_version_and_a_row_for_each() {
+fn wire_md_has_the_version_a_row_for_each_and_every_reason() {
     let page = include_str!("../WIRE.md");
     assert!(page.starts_with(&format!("# The bytes between programs, version {}\n", wire::VERSION)));
     let (_, table) = page.split_once("\n## Versions\n").unwrap();
     for version in 1..=wire::VERSION {
         assert!(table.contains(&format!("\n| {version} | ")), "no row for version {version}");
     }
+    let (_, reasons) = page.split_once("\nReasons, from bit 0: ").unwrap();
+    let named: Vec<&str> = reasons.split_once('.').unwrap().0.split(',').map(str::trim).collect();
+    assert!(Reasons(u32::MAX).names().eq(named), "the names of the reasons, in the order of their bits");
     let in_headers = page.matches(&format!("| 4-5 | `u2` | version | {} |", wire::VERSION)).count();
     assert_eq!(in_headers, 2, "the version in both headers");
 }

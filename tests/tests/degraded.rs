@@ -275,6 +275,15 @@ fn the_decoder_says_the_velocity_of_a_new_bin_with_history_enough_and_of_no_othe
     // Another stream knows nothing of this one.
     check(2, 0, false, Some(u64::MAX));
     (1..9).for_each(|seq| check(2, seq, false, Some(0)));
+    // Of values that are no counts it says nothing, unless only the masked channel has one.
+    let mut says = |seq: u64, channel: usize| {
+        let (mut bin, mut counts) = (Bin::empty(), counts_of(seq, 0.0));
+        counts[channel] = -1.0;
+        bin.fill(counts.into_iter(), CountRange::new(50, 20.0));
+        (bin.seq, bin.stream) = (seq, 2);
+        degraded.velocity(&bin).is_some()
+    };
+    assert_eq!([says(9, 0), says(10, MASKED)], [false, true]);
 }
 
 #[test]

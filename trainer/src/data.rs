@@ -5,6 +5,7 @@
 //! behaviour at each bin, and [`scale`] standardises columns of numbers. Nothing here knows a model.
 
 pub mod dataset;
+mod known;
 pub mod readouts;
 pub mod scale;
 mod splits;

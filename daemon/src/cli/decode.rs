@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 pub const HELP: &str = "Example: ndtd decode --bundle model --counts trials.safetensors --out rates.safetensors\n\
 The input file holds f32 arrays: counts [trials, bins, channels], NaN where a channel has no count, and, if bins are missing, \
-missing [trials, bins] with 1 for each missing bin; a bin of NaN only is missing too. The output file holds log_rates [trials, bins, units] in ln(spikes/s) and velocity [trials, bins, \
-dims] in m/s. Each trial starts without history.";
+missing [trials, bins] with 1 for each missing bin; a bin of NaN only is missing too. The output file holds log_rates [trials, bins, \
+units] in ln(spikes/s) and velocity [trials, bins, dims] in the bundle's unit. Each trial starts without history.";
 
 #[derive(Args)]
 pub struct Decode {

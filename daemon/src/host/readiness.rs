@@ -4,11 +4,14 @@
 use crate::config::{Config, ConfigError};
 use crate::engine::check::{self, Report};
 use crate::fallback::FallbackDecoder;
+use crate::host::doctor::unit::Unit;
 use crate::host::doctor::{self, Finding};
 use crate::transport;
 use ndt_protocol::Bundle;
+use ndt_protocol::endpoint::SocketAddress;
 use serde::Serialize;
 use std::fmt;
+use std::path::Path;
 
 /// A configuration, examined.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,7 +42,7 @@ pub fn examine(config: &Config) -> Readiness {
             problems.push(format!("{name}: {found}; {}", mend.unwrap_or_default()));
         }
     }
-    problems.extend(transport::problems(&config.input, &config.outputs, &config.ipc));
+    problems.extend(endpoint_problems(config, Unit::installed(Path::new("/")).as_ref()));
     let bundle = match read {
         Some(Ok(bundle)) => examine_bundle(config, &bundle, &mut problems),
         Some(Err(error)) => {
@@ -49,6 +52,20 @@ pub fn examine(config: &Config) -> Readiness {
         None => None,
     };
     Readiness { bundle, problems }
+}
+
+/// Tries the endpoints, except for those in a folder that is there only while the service of `unit` runs.
+fn endpoint_problems(config: &Config, unit: Option<&Unit>) -> Vec<String> {
+    let of_service = |socket: &SocketAddress| {
+        let folder = socket.file().and_then(Path::parent);
+        folder.is_some_and(|folder| {
+            !folder.exists() && unit.is_some_and(|unit| unit.runtime_folders.iter().any(|of| of == folder))
+        })
+    };
+    let sockets = transport::sockets(&config.input, &config.outputs);
+    let tried = sockets.into_iter().filter(|(socket, _)| !of_service(socket));
+    let tried = tried.filter_map(|(socket, role)| transport::try_open(socket, role, &config.ipc).err());
+    tried.map(|error| error.to_string()).collect()
 }
 
 /// Reads the bundle, with the configured velocity as the published one.
@@ -100,5 +117,21 @@ impl fmt::Display for Readiness {
                 write!(f, "{}", lines.join("\n"))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_in_the_folder_of_a_service_that_does_not_run_is_not_tried() {
+        let folder = std::path::PathBuf::from("/run/no-such-service");
+        let output = format!("ipc://{}", folder.join("estimates").display());
+        let config = Config { outputs: vec![output.parse().unwrap()], ..Config::default() };
+        let unit = Unit { runtime_folders: vec![folder], ..Unit::shipped() };
+        assert_eq!(endpoint_problems(&config, Some(&unit)), Vec::<String>::new());
+        let problems = endpoint_problems(&config, None);
+        assert!(problems[0].starts_with(&format!("expected to bind {output}, found ")), "{problems:?}");
     }
 }

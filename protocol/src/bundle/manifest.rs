@@ -30,7 +30,7 @@ use std::ops::Range;
 /// | 3 | `precisions`: what a smaller number format loses |
 /// | 4 | linear decoders (`linear`), further readouts (`further`), `parent` |
 /// | 5 | one list of `readouts` in place of `velocity` and `further`; `published` |
-/// | 6 | files `config.toml`, `splits.toml` and `fit.json`; the score of the published velocity has one name, `velocity-r2` |
+/// | 6 | files `config.toml`, `splits.toml` and `fit.json`; the score of the published velocity has one name, `velocity-r2`; a readout may have a unit that belongs to no quantity |
 pub const FORMAT_VERSION: u32 = 6;
 
 /// How the model knows the order of bins.

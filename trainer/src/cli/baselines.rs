@@ -10,7 +10,7 @@ use ndt_protocol::terminal::say;
 use ndt_replay::{nwb, stop};
 use ndt_trainer::baselines::gru::GruSettings;
 use ndt_trainer::baselines::runs::{self, Runs};
-use ndt_trainer::baselines::table::{self, BaselineError, Row};
+use ndt_trainer::baselines::table::{self, Row};
 use ndt_trainer::recipe::provenance;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -151,6 +151,7 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
         .with_style(style("{prefix} {bar:30} {msg}  {elapsed} so far, {eta} left for this decoder"));
     let mut rows = Vec::new();
     let mut said = BTreeSet::new();
+    let mut failed = None;
     for units in units {
         let data = Runs::new(&sessions, command.bin_ms, &command.split, units.of_library())?;
         let seen = data.channels();
@@ -175,9 +176,11 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
                 bar.set_message(what.to_owned());
             };
             let found = match table::rows(method.of_library(), &data, &settings, command.seeds, &mut show) {
-                // Where others can decode the recording, they do.
-                Err(error @ BaselineError::Dims { .. }) if methods.len() > 1 => {
-                    bar.suspend(|| say(format_args!("note: {error}; it is left out")));
+                // Where other decoders can be fitted, they are.
+                Err(error) if methods.len() > 1 => {
+                    let name = format!("{method:?}").to_lowercase();
+                    bar.suspend(|| say(format_args!("note: {name} is left out: {error}")));
+                    failed = Some(error);
                     continue;
                 }
                 found => found?,
@@ -189,6 +192,9 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
         }
     }
     bar.finish_and_clear();
+    if let Some(error) = failed.filter(|_| rows.is_empty()) {
+        return Err(error.into());
+    }
     if command.json { Ok(serde_json::to_string_pretty(&rows)?) } else { Ok(as_table(&rows, &command.split)?) }
 }
 

@@ -1,5 +1,6 @@
 //! Recordings as a fit takes them in: trials to fit and trials to validate on, in the model's bins.
 
+use super::known::known;
 use super::readouts::{self, Readout};
 use super::splits::Splits;
 use super::trial::{Trial, column_means, trials};
@@ -136,14 +137,14 @@ impl Dataset {
             sessions.iter().zip(&splits).flat_map(of_session).collect()
         };
         let mut train = cut(|splits| &splits.train, &readouts);
-        let known = readouts::known(&readouts, &train, "training", &mut notes);
-        if known.len() < readouts.len() {
-            readouts = known;
+        let found = known(&readouts, &train, "training", &mut notes);
+        if found.len() < readouts.len() {
+            readouts = found;
             train = cut(|splits| &splits.train, &readouts);
         }
         let val = cut(|splits| &splits.val, &readouts);
         if !val.is_empty() {
-            readouts::known(&readouts, &val, "validation", &mut notes);
+            known(&readouts, &val, "validation", &mut notes);
         }
         if splits.iter().all(|splits| splits.train.is_empty())
             && sessions.iter().any(|session| session.reserved_trials() > 0)

@@ -1,7 +1,7 @@
 //! What the systemd unit of ndtd grants, as its files say it. `ndtd doctor` is run by a person, whose limits are others.
 
 use crate::host::machine::text;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Folders in which systemd looks for units; the first that has one overrides the others.
 const FOLDERS: [&str; 5] = [
@@ -27,6 +27,8 @@ pub struct Unit {
     pub priority_max: u64,
     /// Memory that may be locked, KB; `None` for no limit.
     pub lockable_kb: Option<u64>,
+    /// Folders that are there only while the service runs, such as `/run/ndtd`.
+    pub runtime_folders: Vec<PathBuf>,
 }
 
 impl Unit {
@@ -87,7 +89,9 @@ impl Unit {
             Some(value) => Some(bytes(value) / 1024),
             None => Some(LOCKABLE_KB_DEFAULT),
         };
-        Unit { path: path.to_owned(), priority_max, lockable_kb }
+        let folders = all("RuntimeDirectory").into_iter().flat_map(str::split_whitespace);
+        let runtime_folders = folders.map(|folder| Path::new("/run").join(folder)).collect();
+        Unit { path: path.to_owned(), priority_max, lockable_kb, runtime_folders }
     }
 }
 
@@ -124,7 +128,8 @@ mod tests {
         assert_eq!(of("User=rig\nLimitRTPRIO=80\nLimitRTPRIO=40:60\nLimitMEMLOCK=64M\n"), (40, Some(65_536)));
         assert_eq!(of("User=rig\nAmbientCapabilities=CAP_SYS_NICE CAP_IPC_LOCK\n"), (99, None));
         assert_eq!(of("User=rig\nAmbientCapabilities=CAP_SYS_NICE\nAmbientCapabilities=\n"), (0, Some(8192)));
-        assert_eq!(Unit::shipped().priority_max, 80);
+        let shipped = Unit::shipped();
+        assert_eq!((shipped.priority_max, shipped.runtime_folders), (80, vec!["/run/ndtd".into()]));
     }
 
     #[test]
