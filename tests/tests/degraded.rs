@@ -333,7 +333,7 @@ fn a_bundle_that_cannot_stand_in_is_refused_with_a_sentence() {
     let three = refusal(Some(&linear(CHANNELS, 3, WINDOW, 7)), &model);
     assert!(three.ends_with(&format!("found 3 components in m/s for 0 {centre}")), "{three}");
     let wrong = changed(&|bundle| bundle.golden.get_mut("readouts").unwrap().1[9] += 0.01);
-    assert!(wrong.starts_with("expected the bundle's golden velocity within 1e-4"), "{wrong}");
+    assert!(wrong.starts_with("expected the bundle's golden velocity within "), "{wrong}");
     let mut rates_alone = model.clone();
     rates_alone.manifest.readouts.clear();
     rates_alone.weights.retain(|name, _| !name.starts_with("readouts"));

@@ -147,7 +147,7 @@ fn what_a_linear_decoder_does_not_have_is_refused() {
     let mut wrong = bundle.clone();
     wrong.golden.get_mut("readouts").unwrap().1[40] += 0.01;
     let refused = engine::load(&choice(EngineKind::Native, None), &wrong).err().unwrap().to_string();
-    assert!(refused.starts_with("expected the bundle's golden velocity within 1e-4"), "{refused}");
+    assert!(refused.starts_with("expected the bundle's golden velocity within "), "{refused}");
     let report = ndt_daemon::engine::check::examine(&choice(EngineKind::Native, None), &bundle).unwrap();
     assert!(report.to_string().contains("linear in the counts of the last bins"), "{report}");
 }

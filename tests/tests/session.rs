@@ -130,7 +130,7 @@ fn without_behaviour_and_without_held_out_units_there_are_rates_and_it_is_said()
     assert_eq!(
         data.notes,
         [
-            "not every recording has hand_vel: the model estimates rates only",
+            "the recording has no behaviour and so no hand_vel: the model estimates rates only",
             "the recording has no splits train and val: one trial in 5 is used for validation"
         ]
     );

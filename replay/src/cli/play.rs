@@ -120,6 +120,11 @@ pub fn play(options: &Play) -> anyhow::Result<()> {
             );
         };
         session = session.with_splits(splits);
+    } else if let Some(split) = options.split.as_ref().filter(|_| session.splits().is_empty()) {
+        bail!(
+            "expected a recording with splits for --split {split}, found none; --splits-of BUNDLE takes those of a bundle that \
+             was fitted to it"
+        );
     }
     let plan = Plan::new(&session, options.split.as_deref(), options.bin_ms, options.units.into())?;
     let report = match &options.to {

@@ -5,6 +5,7 @@ use crate::data::{Dataset, DatasetError, Readout, Trial, trials};
 use crate::evaluation::metrics::R2;
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::bundle::origin::RecordingSplits;
+use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::session::{SelectError, Session};
 
 /// Lags from a bin's centre to the instant of the decoded velocity, ms: the same instant, and as far ahead as a
@@ -94,7 +95,10 @@ impl Runs {
         let [now, ahead] = lags;
         let (now, mut ahead) = (now?, ahead?);
         let Some(velocity) = now.readouts.first().cloned() else {
-            return Err(RunsError::NoVelocity { notes: now.notes });
+            let name = Quantity::Velocity.series();
+            let (about, _): (Vec<String>, Vec<String>) =
+                now.notes.into_iter().partition(|note| note.contains(name));
+            return Err(RunsError::NoVelocity { notes: about });
         };
         if ahead.readouts.is_empty() {
             // No trial is as long as the lag: nothing is known at it.

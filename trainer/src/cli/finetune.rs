@@ -4,7 +4,7 @@ use super::interruption::Interruption;
 use super::overwrite::Overwrite;
 use super::progress::{FitProgress, ProgressForm};
 use super::{report, rescue};
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::quantity::Quantity;
@@ -16,7 +16,8 @@ use ndt_trainer::evaluation::drift;
 use ndt_trainer::export;
 use ndt_trainer::recipe::defaults::Kind;
 use ndt_trainer::recipe::{Recipe, provenance, record};
-use ndt_trainer::training::finetune::{self, FinetuneOptions};
+use ndt_trainer::training::FitError;
+use ndt_trainer::training::finetune::{self, FinetuneError, FinetuneOptions};
 use std::path::PathBuf;
 
 pub const HELP: &str = "\
@@ -105,8 +106,14 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let fit = finetune::finetune(&parent, &data, &config, options, &mut |state| {
         progress.show_line(0, state.epoch, state.epochs, &format!("loss {:.4}", state.loss));
         interruption.flow()
-    })?;
+    });
     progress.clear();
+    let fit = fit.map_err(|error| match error {
+        FinetuneError::Fit(FitError::Stopped { .. }) => {
+            anyhow!("{error}; nothing is kept, because a fine-tuning has no checkpoint")
+        }
+        error => error.into(),
+    })?;
     let training = provenance(&command.data, config.optimiser.seed, fit.epoch, Some(manifest.id.clone()))?;
     config.optimiser.epochs = fit.epoch.max(1);
     let mut bundle = export::finetuned(&parent, &fit, &data, &config, training)?;

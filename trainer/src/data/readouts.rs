@@ -41,16 +41,26 @@ pub(super) fn available(sessions: &[Session], wanted: &[(Quantity, f64)]) -> (Ve
     (readouts, notes)
 }
 
+/// Says that a series is missing, and which ones there are.
+fn absent(sessions: &[Session], name: &str) -> String {
+    let [session] = sessions else { return format!("not every recording has {name}") };
+    let found: Vec<&str> = session.behavior.iter().map(|series| series.name.as_str()).collect();
+    if found.is_empty() {
+        return format!("the recording has no behaviour and so no {name}");
+    }
+    format!("the recording has no series {name} (write the one to decode as {name}: {})", found.join(", "))
+}
+
 /// Number of components of the series that a quantity is computed from, and the quantity's unit, both the same in every
 /// session; otherwise why the sessions do not share the quantity.
 fn shared(sessions: &[Session], quantity: Quantity) -> Result<(usize, String), String> {
     let name = quantity.series();
     let series: Option<Vec<&Series>> = sessions.iter().map(|session| recorded(session, quantity)).collect();
     let series = series.filter(|series| series.iter().all(|series| series.dims > 0));
-    let series = series.ok_or_else(|| format!("not every recording has {name}"))?;
+    let series = series.ok_or_else(|| absent(sessions, name))?;
     let unit = |series: &&Series| unit_of(quantity, series);
     let Some((dims, first)) = series.first().map(|series| (series.dims, unit(series))) else {
-        return Err(format!("not every recording has {name}"));
+        return Err(absent(sessions, name));
     };
     if let Some(other) = series.iter().find(|series| series.dims != dims) {
         return Err(format!("{name} has {dims} components in one recording and {} in another", other.dims));

@@ -17,8 +17,8 @@ pub fn reference_page() -> Result<String, ConfigError> {
          What a fit takes for a key, the first of these that says it: an option of the command line (`--seed`, `--epochs`, \
          `--no-teacher`); the configuration file; the preset (`--preset ndt`), or the rules by which a default follows from the data; \
          the default. `ndt-train fit --data session.nwb --print-config` prints the result with comments before any fit, and a bundle \
-         keeps it as `config.toml`. A key that is not listed here is refused, and so is a value out of its range; all problems are \
-         reported at once.\n\n\
+         keeps it as `config.toml`. A key that is not listed here is refused, with its name. Values out of their range are refused, all \
+         at once.\n\n\
          An editor that knows JSON schemas completes and checks a file that begins with `#:schema` and the path of \
          [train.schema.json](../train.schema.json), as [train.example.toml](../train.example.toml) does.\n",
     );
