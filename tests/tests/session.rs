@@ -229,8 +229,8 @@ fn a_fit_that_was_cut_off_goes_on_to_the_same_weights() {
     assert!(
         refusal(&config, &changed).starts_with("expected a checkpoint of the same recording, found another")
     );
-    std::fs::write(cut.folder.join("optimiser.burnpack"), b"half").unwrap();
+    std::fs::write(cut.folder.join("optimisers.burnpack"), b"half").unwrap();
     assert!(refusal(&config, &data).starts_with("expected a checkpoint in "), "{}", refusal(&config, &data));
-    std::fs::write(cut.folder.join("progress.toml"), "version = 4\n").unwrap();
-    assert_eq!(refusal(&config, &data), "expected checkpoint version 3, found 4");
+    std::fs::write(cut.folder.join("progress.toml"), "version = 5\n").unwrap();
+    assert_eq!(refusal(&config, &data), "expected checkpoint version 4, found 5");
 }
