@@ -111,7 +111,8 @@ fn a_recording_without_the_trials_or_neurons_is_refused() {
     let no_heldout = refused(Recipe { heldout: 0, ..recipe.clone() }, &variant, 20);
     assert_eq!(no_heldout, "expected held-in and held-out units, found 4 and 0");
     let other = Variant { align: "peak_time".to_owned(), ..variant.clone() };
-    let expected = "expected trials of the split train with a column peak_time, found none";
+    let expected = "expected trials of the split train with a column peak_time, found none; the recording's splits are test, \
+                    train, val";
     assert_eq!(refused(recipe, &other, 20), expected);
 }
 
