@@ -1,6 +1,7 @@
 //! Every page of the repository can be followed: its links lead somewhere, the programs that it shows are the files that the
 //! tests run, and the commands that it tells a reader to type have the options that it gives them.
 
+use ndt_protocol::Reasons;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_tests::{program, workspace};
 use std::collections::BTreeMap;
@@ -128,6 +129,15 @@ fn the_glossary_lists_every_quantity_with_its_unit_and_the_series_it_comes_from(
         for series in quantity.recorded_series() {
             assert!(found.contains(&format!("`{series}`")), "expected `{series}` in the row: {found}");
         }
+    }
+}
+
+#[test]
+fn every_reason_of_an_estimate_is_explained() {
+    let page = std::fs::read_to_string(workspace().join("daemon/docs/deadline-and-policy.md")).unwrap();
+    for name in Reasons(u32::MAX).names() {
+        let row = page.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{name}`")));
+        assert!(row.is_some(), "expected a row about {name} in deadline-and-policy.md, found none");
     }
 }
 
