@@ -70,12 +70,7 @@ fn read_bundle(path: &Path) -> anyhow::Result<Bundle> {
 
 /// Reads the bundle of `config`, with the configured velocity as the published one.
 fn configured_bundle(config: &Config) -> anyhow::Result<Bundle> {
-    let bundle = read_bundle(&config.bundle)?;
-    let path = || format!("bundle {}", config.bundle.display());
-    match config.velocity_lag_ms {
-        Some(lag_ms) => bundle.reading(lag_ms).with_context(path),
-        None => Ok(bundle),
-    }
+    config.read_bundle().with_context(|| format!("bundle {}", config.bundle.display()))
 }
 
 /// Prints a report: JSON, or its text.

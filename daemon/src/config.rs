@@ -9,9 +9,11 @@ use crate::guard::policy::{Fade, Policy, VelocityLimits};
 use crate::host::realtime;
 use crate::transport::lsl::LslSettings;
 use crate::transport::zeromq::ipc::IpcSettings;
-use ndt_protocol::Manifest;
+use ndt_protocol::bundle::BundleError;
 use ndt_protocol::bundle::precision::Precision;
+use ndt_protocol::bundle::readouts::ReadoutError;
 use ndt_protocol::endpoint::{Endpoint, Input, Output, SocketAddress};
+use ndt_protocol::{Bundle, Manifest};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
@@ -98,6 +100,17 @@ pub enum ConfigError {
     /// Some values are out of range or contradict each other: one sentence for each problem.
     #[error("{}", .0.join("; "))]
     Check(Vec<String>),
+}
+
+/// Why the bundle of a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadBundleError {
+    /// The bundle cannot be read.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The bundle has no velocity of the configured lag.
+    #[error(transparent)]
+    Readout(#[from] ReadoutError),
 }
 
 impl Default for Config {
@@ -226,6 +239,18 @@ impl Config {
             precision: self.precision,
             onnxruntime_library: self.onnxruntime_library.clone(),
             onnx: self.onnx.clone(),
+        }
+    }
+
+    /// Reads the bundle, with the configured velocity as the published one.
+    ///
+    /// # Errors
+    /// [`ReadBundleError`] when the bundle cannot be read, or has no velocity of the configured lag.
+    pub fn read_bundle(&self) -> Result<Bundle, ReadBundleError> {
+        let bundle = Bundle::read(&self.bundle)?;
+        match self.velocity_lag_ms {
+            Some(lag_ms) => Ok(bundle.reading(lag_ms)?),
+            None => Ok(bundle),
         }
     }
 

@@ -3,32 +3,24 @@
 use ndt_protocol::Bundle;
 use ndt_replay::nwb;
 use ndt_replay::simulate::{self, simulate};
-use ndt_tests::program;
+use ndt_tests::{SMALL_FIT, program};
 use ndt_trainer::config::ConfigFile;
 use ndt_trainer::recipe::{Prepared, Recipe, provenance};
 use ndt_trainer::{export, training};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A small model that is fitted in a moment. The keys that follow from the data are left open.
-const SETTINGS: &str = "\
-[model]
-width = 16
-layers = 1
-feedforward = 16
-[objective]
-redrawn = 0.0
-teacher-weight = 0.0
-[optimiser]
-epochs = 3
-";
+/// The settings of a small fit. The keys that follow from the data are left open.
+fn settings() -> String {
+    format!("{SMALL_FIT}epochs = 3\n")
+}
 
 /// A folder with a session, for which the defaults are not the fixed ones: no unit is held out, and there are few trials.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let recipe = simulate::Recipe { trials: 40, units: 12, heldout: 0, seed: 7 };
     nwb::write(&simulate(&recipe), &folder.path().join("session.nwb")).unwrap();
-    std::fs::write(folder.path().join("settings.toml"), SETTINGS).unwrap();
+    std::fs::write(folder.path().join("settings.toml"), settings()).unwrap();
     folder
 }
 
@@ -84,7 +76,7 @@ fn the_same_settings_give_the_same_bundle_through_every_door() {
     assert_eq!(Bundle::read(&at("wide-again")).unwrap().manifest.bin_width_ms, 40.0);
 
     // A sweep of one point.
-    let base = SETTINGS.replace('[', "[base.");
+    let base = settings().replace('[', "[base.");
     let sweep = format!("data = [\"session.nwb\"]\nseeds = [3]\n{base}[space]\nmodel.heads = [2]\n");
     std::fs::write(at("sweep.toml"), sweep).unwrap();
     let (report, _) = shell(folder.path(), "ndt-train sweep --config sweep.toml --json");
@@ -109,7 +101,7 @@ fn the_same_settings_give_the_same_bundle_through_every_door() {
 fn notes_and_the_bundle_tell_what_was_taken() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
-    let settings = SETTINGS.replace("redrawn", "coordinated-dropout = 0.1\nredrawn");
+    let settings = settings().replace("redrawn", "coordinated-dropout = 0.1\nredrawn");
     std::fs::write(at("other.toml"), settings).unwrap();
     let fit = "ndt-train fit --data session.nwb";
     let (_, said) = shell(folder.path(), &format!("{fit} --config other.toml --out other"));

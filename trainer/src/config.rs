@@ -1,14 +1,14 @@
 //! The trainer's configuration: every choice with its default, in the unit that its name tells.
 //!
 //! [`ConfigFile`] is a file of such choices (TOML with kebab-case keys). [`KEYS`] holds each key's unit and range. A reference page,
-//! a schema for editors and a configuration with comments are made from the types ([`meaning`], [`schema`], [`commented`]).
+//! a schema for editors and a configuration with comments are made from the types ([`meanings`], [`schema`], [`commented`]).
 
 mod document;
 mod file;
 mod keys;
 mod readouts;
 
-pub use document::{Meaning, commented, meaning, range, schema};
+pub use document::{Meaning, commented, meanings, range, schema};
 pub use file::{ConfigError, ConfigFile};
 pub use keys::{KEYS, Key};
 pub use readouts::{Publish, Readouts};

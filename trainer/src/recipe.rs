@@ -123,14 +123,9 @@ impl Recipe {
         };
         let mut config = self.over(&defaults.config)?;
         let mut notes = Vec::new();
-        match &self.config {
-            Some(file) if file.is_empty() => {
-                notes.push(format!(
-                    "the configuration {} is empty: all values are defaults",
-                    file.path.display()
-                ));
-            }
-            _ => {}
+        if let Some(file) = self.config.as_ref().filter(|file| file.is_empty()) {
+            notes
+                .push(format!("the configuration {} is empty: all values are defaults", file.path.display()));
         }
         notes.extend(defaults.notes(&config)?);
         notes.extend(self.limit_teacher(&mut config));
@@ -159,8 +154,13 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::check`].
     pub fn tells_apart(&self, sessions: &[Session]) -> Result<bool, ConfigError> {
-        let sessions = self.shown(sessions)?;
-        Ok(sessions.iter().any(|session| units_of(session) != units_of(&sessions[0])))
+        let units = self.early()?.data.units;
+        // As [`shown`] would leave them, without a copy of the recordings.
+        let of = |session: &Session| -> Vec<(i64, bool)> {
+            let marked = units_of(session).into_iter();
+            marked.map(|(id, heldout)| (id, heldout && units == Units::Heldin)).collect()
+        };
+        Ok(sessions.iter().any(|session| of(session) != of(&sessions[0])))
     }
 
     /// The configuration before the recordings are known: bins, units and readouts do not depend on them.

@@ -3,6 +3,7 @@
 use super::{Choice, EngineError, EngineKind};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::description::Description;
+use ndt_protocol::bundle::manifest::SELECTION_SCORES;
 use ndt_protocol::bundle::precision::{Precision, ValidationLoss};
 use serde::Serialize;
 use std::fmt;
@@ -74,7 +75,7 @@ impl fmt::Display for Report {
         writeln!(f, "engine     {}", self.engine)?;
         write!(f, "golden     {} bins reproduced", self.golden_bins)?;
         let unit = self.bundle.velocity.as_ref().map_or("m/s", |velocity| velocity.unit.as_str());
-        let score = ["co-bps", "masked-bps"].into_iter().find(|name| self.bundle.scores.contains_key(*name));
+        let score = SELECTION_SCORES.into_iter().find(|name| self.bundle.scores.contains_key(*name));
         let score = score.unwrap_or("bits/spike");
         self.precisions.iter().try_for_each(|reproduced| {
             writeln!(f)?;

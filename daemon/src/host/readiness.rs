@@ -27,7 +27,7 @@ pub struct Readiness {
 /// the libraries. A daemon that runs with the same configuration holds its endpoints.
 pub fn examine(config: &Config) -> Readiness {
     let mut problems = config.check().err().map_or_else(Vec::new, sentences);
-    let read = if config.bundle.as_os_str().is_empty() { None } else { Some(read_bundle(config)) };
+    let read = (!config.bundle.as_os_str().is_empty()).then(|| config.read_bundle());
     let is_engine_tried = matches!(read, Some(Ok(_)));
     for Finding { name, found, mend, .. } in doctor::problems(config) {
         // The check of the configuration has told what it found, and the engine tells what it lacks.
@@ -46,7 +46,7 @@ pub fn examine(config: &Config) -> Readiness {
     let bundle = match read {
         Some(Ok(bundle)) => examine_bundle(config, &bundle, &mut problems),
         Some(Err(error)) => {
-            problems.push(error);
+            problems.push(of_bundle(config, &error));
             None
         }
         None => None,
@@ -66,15 +66,6 @@ fn endpoint_problems(config: &Config, unit: Option<&Unit>) -> Vec<String> {
     let tried = sockets.into_iter().filter(|(socket, _)| !of_service(socket));
     let tried = tried.filter_map(|(socket, role)| transport::try_open(socket, role, &config.ipc).err());
     tried.map(|error| error.to_string()).collect()
-}
-
-/// Reads the bundle, with the configured velocity as the published one.
-fn read_bundle(config: &Config) -> Result<Bundle, String> {
-    let bundle = Bundle::read(&config.bundle).map_err(|error| of_bundle(config, &error))?;
-    match config.velocity_lag_ms {
-        Some(lag_ms) => bundle.reading(lag_ms).map_err(|error| of_bundle(config, &error)),
-        None => Ok(bundle),
-    }
 }
 
 /// Runs the golden streams of the bundle and of the fallback bundle.

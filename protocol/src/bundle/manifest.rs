@@ -148,6 +148,10 @@ impl Training {
     }
 }
 
+/// Names of the score by which an epoch is chosen and runs are ranked: that of the held-out units, or its substitute where no unit
+/// is held out.
+pub const SELECTION_SCORES: [&str; 2] = ["co-bps", "masked-bps"];
+
 /// The manifest of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

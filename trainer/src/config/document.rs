@@ -17,9 +17,14 @@ pub struct Meaning {
     pub words: Vec<(String, String)>,
 }
 
-/// The meaning of a key.
-pub fn meaning(key: &Key) -> Meaning {
+/// The meaning of each key, in the order of [`KEYS`].
+pub fn meanings() -> Vec<Meaning> {
     let schema = types();
+    KEYS.iter().map(|key| meaning(&schema, key)).collect()
+}
+
+/// The meaning of a key in the schema of the types.
+fn meaning(schema: &Value, key: &Key) -> Meaning {
     let (table, name) = key.name.split_once('.').unwrap_or((key.name, ""));
     let property = &schema["properties"][table]["properties"][name];
     let word = |of: &Value| Some((of["const"].as_str()?.to_owned(), one_line(&of["description"])));
@@ -62,7 +67,7 @@ pub fn commented(config: &Config) -> Result<String, ConfigError> {
             text.push_str(&format!("{blank}{about}[{name}]\n"));
             current = name;
         }
-        let Meaning { text: meaning, words } = meaning(key);
+        let Meaning { text: meaning, words } = meaning(&schema, key);
         let words: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
         let found = [range(key), words.join(" or ")].concat();
         let sentence = if found.is_empty() { meaning } else { format!("{meaning} ({found})") };
@@ -142,8 +147,7 @@ mod tests {
     #[test]
     fn every_key_has_a_meaning_and_every_word_is_one_that_the_configuration_takes() {
         let defaults = Config::default().table().unwrap();
-        for key in &KEYS {
-            let Meaning { text, words } = meaning(key);
+        for (key, Meaning { text, words }) in KEYS.iter().zip(meanings()) {
             assert!(text.ends_with('.'), "{}: {text}", key.name);
             assert_eq!(words.is_empty(), !key.value(&defaults).unwrap().is_str(), "{}", key.name);
             for (word, _) in words {

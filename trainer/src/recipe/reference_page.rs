@@ -1,7 +1,7 @@
 //! The reference page of the configuration, and the example with every key: made from the types, so that neither can be out of date.
 
 use super::defaults::{Defaults, RULES};
-use crate::config::{Config, ConfigError, KEYS, Key, Meaning, commented, meaning, range};
+use crate::config::{Config, ConfigError, KEYS, Key, Meaning, commented, meanings, range};
 use toml::Table;
 
 /// The text of `trainer/docs/configuration.md`.
@@ -23,7 +23,7 @@ pub fn reference_page() -> Result<String, ConfigError> {
          [train.schema.json](../train.schema.json), as [train.example.toml](../train.example.toml) does.\n",
     );
     let mut current = "";
-    for key in &KEYS {
+    for (key, meaning) in KEYS.iter().zip(meanings()) {
         let (table, name) = key.name.split_once('.').unwrap_or((key.name, ""));
         if table != current {
             page.push_str(&format!(
@@ -37,7 +37,7 @@ pub fn reference_page() -> Result<String, ConfigError> {
             "| `{name}` | {} | {ndt} | {} | {} |\n",
             default_of(key, &default),
             range(key),
-            explained(key)
+            explained(&meaning)
         ));
     }
     Ok(page)
@@ -69,8 +69,7 @@ fn default_of(key: &Key, default: &str) -> String {
 }
 
 /// The meaning of a key and of the words that it may be.
-fn explained(key: &Key) -> String {
-    let Meaning { text, words } = meaning(key);
+fn explained(Meaning { text, words }: &Meaning) -> String {
     let explained = words.iter().filter(|(_, meaning)| !meaning.is_empty());
-    text + &explained.map(|(word, meaning)| format!(" `{word}`: {meaning}")).collect::<String>()
+    text.clone() + &explained.map(|(word, meaning)| format!(" `{word}`: {meaning}")).collect::<String>()
 }

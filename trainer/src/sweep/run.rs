@@ -5,6 +5,7 @@
 //! signal 128 plus its number, as in shells). A run without either file is waiting, running or was interrupted.
 
 use crate::sweep::plan::{Plan, Run};
+use ndt_protocol::bundle::manifest::SELECTION_SCORES;
 use ndt_protocol::files::{self, FileError};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -65,14 +66,11 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Names of the score that ranks runs: that of the held-out units, or its substitute if there are none.
-const SCORES: [&str; 2] = ["co-bps", "masked-bps"];
-
 impl Outcome {
     /// The score that ranks the run, with its name: the score called `by`, or else co-bps or masked-bps.
     pub fn score(&self, by: Option<&str>) -> Option<(String, f64)> {
         let named = |name: &str| Some((name.to_owned(), *self.scores.get(name)?));
-        by.map_or_else(|| SCORES.into_iter().find_map(named), named)
+        by.map_or_else(|| SELECTION_SCORES.into_iter().find_map(named), named)
     }
 }
 

@@ -45,6 +45,27 @@ pub struct Checkpoints {
     pub resume: bool,
 }
 
+impl Checkpoints {
+    /// Whether a checkpoint is written after this epoch; always after one that `ends` the fit, for whatever reason.
+    pub(super) fn is_due(&self, epoch: usize, ends: bool) -> bool {
+        ends || epoch.is_multiple_of(self.every_epochs.max(1))
+    }
+}
+
+/// Why a checkpoint could not be written, for a fit that goes on without it; `None` if it was written.
+///
+/// # Errors
+/// The error itself for a fit that is stopped, which has nothing but its checkpoint.
+pub(super) fn unkept(
+    written: Result<(), CheckpointError>,
+    is_stopped: bool,
+) -> Result<Option<String>, CheckpointError> {
+    match written {
+        Err(error) if is_stopped => Err(error),
+        written => Ok(written.err().map(|error| error.to_string())),
+    }
+}
+
 /// The state of a fit after an epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {

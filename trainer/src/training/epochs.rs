@@ -1,6 +1,6 @@
 //! The loop over epochs: step, validate, keep the best weights, report, write a checkpoint.
 
-use super::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
+use super::checkpoint::{self, Checkpoint, CheckpointError, Checkpoints};
 use super::early_stopping::{Best, EarlyStopping};
 use super::fitted::FitError;
 use super::scores::{Progress, Scored, Watch};
@@ -30,8 +30,7 @@ impl Start {
         let anew = Start { epoch: 0, best: None, generation };
         let Some((checkpoint, optimisers)) = kept else { return anew };
         let Checkpoint { epoch, weights, best: Best { epoch: best_epoch, score, kept }, .. } = checkpoint;
-        // A checkpoint has at least one model, and as many optimisers.
-        for (weights, optimiser) in weights.iter().zip(optimisers).take(1) {
+        if let (Some(weights), Some(optimiser)) = (weights.first(), optimisers.into_iter().next()) {
             trainer.optimiser = optimiser;
             trainer.model = NeuralDataTransformer::from_tensors(&trainer.shape, weights, &trainer.device);
         }
@@ -83,14 +82,9 @@ pub(super) fn run(
         curve.push(progress.point());
         let stops = watch(&progress).is_break();
         let is_last = epoch == epochs || stopping.is_over(epoch);
-        let is_due =
-            |keep: &Keep| stops || is_last || epoch.is_multiple_of(keep.checkpoints.every_epochs.max(1));
-        if let Some(keep) = keep.filter(is_due) {
-            unkept = match write(trainer, keep, generation, epoch, best.clone(), curve) {
-                Ok(()) => None,
-                Err(error) if stops => return Err(error.into()),
-                Err(error) => Some(error.to_string()),
-            };
+        if let Some(keep) = keep.filter(|keep| keep.checkpoints.is_due(epoch, stops || is_last)) {
+            let written = write(trainer, keep, generation, epoch, best.clone(), curve);
+            unkept = checkpoint::unkept(written, stops)?;
         }
         if stops {
             return Err(FitError::Stopped { epoch });

@@ -6,6 +6,7 @@ use crate::data::{Dataset, Scale};
 use crate::evaluation::readout_regression::{Fitted, ReadoutScore, regress};
 use crate::model::ModelShape;
 use ndt_protocol::binner::BinError;
+use ndt_protocol::bundle::manifest::SELECTION_SCORES;
 use ndt_protocol::bundle::origin::CurvePoint;
 use ndt_protocol::bundle::tensors::Tensors;
 
@@ -46,7 +47,8 @@ impl Fit {
         if let Some(first) = readouts.first() {
             scores.velocity_r2 = first.exported;
         }
-        let selection = if data.has_heldout() { "co-bps" } else { "masked-bps" };
+        let [held_out, masked] = SELECTION_SCORES;
+        let selection = if data.has_heldout() { held_out } else { masked };
         Fit { weights, shape, scales, epoch, scores, selection, readouts, curve }
     }
 }

@@ -3,7 +3,7 @@
 //! Batches alternate over the sessions. The body's weights and their optimiser state go from step to step, whichever
 //! session the step belongs to; the layers of a session move in that session's steps alone.
 
-use super::checkpoint::{Checkpoint, Checkpoints};
+use super::checkpoint::{self, Checkpoint, Checkpoints};
 use super::device::ComputeDevice;
 use super::early_stopping::EarlyStopping;
 use super::fitted::{Fit, FitError};
@@ -73,19 +73,13 @@ pub fn fit_sessions(
         curve.push(progress.point());
         let stops = watch(&progress).is_break();
         let is_last = epoch == epochs || stopping.is_over(epoch);
-        let is_due = |checkpoints: &&Checkpoints| {
-            stops || is_last || epoch.is_multiple_of(checkpoints.every_epochs.max(1))
-        };
-        if let Some(checkpoints) = checkpoints.filter(is_due) {
+        if let Some(checkpoints) = checkpoints.filter(|kept| kept.is_due(epoch, stops || is_last)) {
             let (models, optimisers) = body.state(&trainers);
             let (best, curve) = (best.clone(), curve.clone());
             let checkpoint =
                 Checkpoint { generation: 0, epoch, weights: models, best, rates: Vec::new(), curve };
-            unkept = match checkpoint.write(&checkpoints.folder, &optimisers, config, &fingerprint) {
-                Ok(()) => None,
-                Err(error) if stops => return Err(error.into()),
-                Err(error) => Some(error.to_string()),
-            };
+            let written = checkpoint.write(&checkpoints.folder, &optimisers, config, &fingerprint);
+            unkept = checkpoint::unkept(written, stops)?;
         }
         if stops {
             return Err(FitError::Stopped { epoch });
