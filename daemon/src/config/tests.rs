@@ -1,4 +1,4 @@
-//! What a configuration says, and what is said of a wrong one.
+//! Reading and checking a configuration, and the sentences about a wrong one.
 
 use super::*;
 

@@ -123,10 +123,15 @@ fn events(stats: &Stats) -> [(u64, String); EVENTS] {
                 .to_owned(),
         ),
         (stats.guard.skipped, "periods without an estimate: the source's numbers jumped".to_owned()),
-        (stats.empty, "bins without a count in any channel: taken as missing".to_owned()),
+        (
+            stats.empty,
+            format!(
+                "bins without a count in any channel, all NaN or above the bundle's count-max{too_high}: taken as missing"
+            ),
+        ),
         (stats.overflowed, "bins or estimates dropped from full queues".to_owned()),
         (of(Quality::Late), "estimates missed their deadline".to_owned()),
-        (of(Quality::Fault), "bins that the model could not answer: fault".to_owned()),
+        (of(Quality::Fault), "estimates with the quality fault".to_owned()),
         (
             stats.decoder.undescribed,
             "bins of a source that has not described its channels: their estimates are faults".to_owned(),
@@ -238,7 +243,7 @@ impl Reporter {
                 let (bins, dropped) = (now.bins - before.bins, dropped(now) - dropped(before));
                 let why = if now.refused > before.refused {
                     "the source sends, and all that it sends is refused"
-                } else if bins > 0 && dropped >= bins {
+                } else if 2 * dropped > bins {
                     "the source sends, and its bins have numbers (seq) that had come before: seq must rise by one in each \
                      bin period"
                 } else {

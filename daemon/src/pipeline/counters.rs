@@ -4,6 +4,7 @@ use crate::decoder::DecoderCounters;
 use crate::guard::GuardCounters;
 use crate::input::{Absence, Refusal};
 use ndt_protocol::Bin;
+use ndt_protocol::count::RefusedChannels;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -157,13 +158,8 @@ impl Counters {
         self.bins.fetch_add(1, Relaxed);
         self.invalid_bins.fetch_add(u64::from(bin.lacks_a_value()), Relaxed);
         self.too_high.fetch_add(u64::from(!bin.too_high.is_none()), Relaxed);
-        for (last, refused) in
-            [(&self.last_implausible, &bin.implausible), (&self.last_too_high, &bin.too_high)]
-        {
-            if let Some((channel, value)) = refused.example() {
-                last.store((channel as u64) << 32 | u64::from(value.to_bits()), Relaxed);
-            }
-        }
+        note(&self.last_implausible, &bin.implausible);
+        note(&self.last_too_high, &bin.too_high);
         self.absence.store(0, Relaxed);
         let before = self.stream.swap(bin.stream, Relaxed);
         if before != bin.stream {
@@ -183,8 +179,9 @@ impl Counters {
     }
 
     /// Counts a bin without a count in any channel.
-    pub fn empty(&self) {
+    pub fn empty(&self, bin: &Bin) {
         self.empty.fetch_add(1, Relaxed);
+        note(&self.last_too_high, &bin.too_high);
     }
 
     /// Counts an item that a full queue dropped, if one was.
@@ -287,6 +284,13 @@ impl Counters {
             last_implausible: example(&self.last_implausible),
             last_too_high: example(&self.last_too_high),
         }
+    }
+}
+
+/// Notes the position and the value of one of the channels, if there are any.
+fn note(last: &AtomicU64, refused: &RefusedChannels) {
+    if let Some((channel, value)) = refused.example() {
+        last.store((channel as u64) << 32 | u64::from(value.to_bits()), Relaxed);
     }
 }
 

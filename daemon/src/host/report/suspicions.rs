@@ -1,5 +1,5 @@
-//! Values that could be counts and probably are none, or not of the channels that the model knows: what is said of them, once for
-//! each kind.
+//! Warnings about values that could be counts and probably are none, and about channels that have fallen silent. Each kind is given
+//! once.
 
 use super::Message;
 use crate::pipeline::counters::Stats;
@@ -7,7 +7,7 @@ use crate::pipeline::counters::Stats;
 /// Fewest bins with fractions of which anything is said.
 const FRACTIONAL_BINS: u64 = 50;
 
-/// What was said of the values of the source.
+/// Which of the warnings have been given.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Suspicions {
     fractional: bool,

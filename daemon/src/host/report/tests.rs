@@ -1,4 +1,4 @@
-//! What is said of a stream, and how often.
+//! The sentences of the log, and how often each is given.
 
 use super::*;
 use crate::input::Refusal;
@@ -170,17 +170,30 @@ fn two_sources_in_turn_are_told_as_such_and_not_every_second() {
 #[test]
 fn a_source_whose_numbers_do_not_rise_is_not_called_silent() {
     let mut reporter = Reporter::new("tcp://rig:5570");
-    let mut stats = Stats { bins: 1, ..Stats::default() };
-    reporter.messages(&stats);
-    (stats.bins, stats.decoder.duplicates) = (51, 50);
+    // The first bin of the run comes in the same second.
+    let mut stats = Stats { bins: 51, ..Stats::default() };
+    stats.decoder.duplicates = 50;
     stats.guard.estimates[Quality::Stale as usize] = 47;
-    let said = reporter.messages(&stats);
+    let said = reporter.messages(&stats).split_off(1);
     let expected = [
         "50 bins that had come before: dropped",
         "the source sends, and its bins have numbers (seq) that had come before: seq must rise by one in each bin period: each \
          bin period is answered as stale",
     ];
     assert_eq!(said, expected.map(|sentence| Message::Warning(sentence.to_owned())));
+}
+
+#[test]
+fn a_bin_that_is_too_high_in_every_channel_says_so() {
+    let mut stats = Stats { empty: 1, last_too_high: Some((0, 90.0)), ..Stats::default() };
+    let mut reporter = Reporter::new("tcp://rig:5570");
+    let sentence = |shown: &str| {
+        let text = "bins without a count in any channel, all NaN or above the bundle's count-max";
+        Message::Warning(format!("1 {text}{shown}: taken as missing"))
+    };
+    assert_eq!(reporter.messages(&stats), [sentence(", the last 90 at position 0")]);
+    stats.last_too_high = None;
+    assert_eq!(Reporter::new("tcp://rig:5570").messages(&stats), [sentence("")]);
 }
 
 #[test]
