@@ -4,6 +4,7 @@
 //! longer than the bundle allows. A bin whose deadline has passed while newer bins wait gives none: it enters the state of the
 //! model only, and the guard has answered it. Every published number is finite.
 
+mod oddities;
 mod silence;
 
 use crate::engine::{Engine, Input, Output};
@@ -11,6 +12,7 @@ use crate::input::clock::SourceClock;
 use ndt_protocol::bundle::folded;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
+use oddities::Oddities;
 use silence::Silence;
 
 /// What the decoder has counted since its start.
@@ -34,6 +36,16 @@ pub struct DecoderCounters {
     pub implausible: u64,
     /// Bins within a silence of all channels, from its first second on.
     pub no_spikes: u64,
+    /// Bins of which more channels than allowed are masked or have no count.
+    pub too_few_channels: u64,
+    /// Bins in which most of the counts above 0 are no whole numbers.
+    pub fractional: u64,
+    /// Bins of a second and more in which counts rise and none ever falls.
+    pub rising: u64,
+    /// Number of channels of the newest bin that have been silent for longer than the bundle lets expect.
+    pub silent_channels: u64,
+    /// Number of channels of the bundle that the model sees and that have spikes in the bundle.
+    pub watched_channels: u64,
 }
 
 /// A model and its position in the stream of bins. Owned by the decode thread.
@@ -43,8 +55,13 @@ pub struct Decoder {
     estimate: Estimate,
     clock: SourceClock,
     silence: Silence,
+    oddities: Oddities,
     /// 0 for each masked channel and 1 for each other; empty if no channel is masked.
     mask: Vec<f32>,
+    /// Number of channels that are masked in every bin.
+    masked_always: usize,
+    /// Highest number of channels that may be masked or have no count.
+    masked_max: usize,
     /// Value that replaces the count of a channel without one; empty if that is 0 for all channels.
     absent: Vec<f32>,
     /// Counts of the present bin after masking.
@@ -83,6 +100,12 @@ pub fn absent(bundle: &Bundle) -> &[f32] {
     }
 }
 
+/// Highest number of `channels` that may be masked or have no count, for a share from 0 to 1.
+pub fn masked_max(channels: usize, share_max: f64) -> usize {
+    // A share such as 0.3 is not exact: 30 of 100 channels are not more than it.
+    (channels as f64 * share_max + 1e-9).floor() as usize
+}
+
 impl Decoder {
     /// Makes a decoder for `bundle` that computes with `engine`, and resets the engine. The channels in `masked_ids`, and the
     /// channels of a bin that carry no count, are replaced: for a transformer by silence, as training has shown it dead
@@ -97,7 +120,10 @@ impl Decoder {
             true => manifest.channel_ids.iter().map(|id| f32::from(!is_masked(id))).collect(),
             false => Vec::new(),
         };
+        let masked_always = mask.iter().filter(|kept| **kept == 0.0).count();
+        let oddities = Oddities::new(bundle, |channel| mask.get(channel) != Some(&0.0));
         let absent = absent(bundle).to_vec();
+        let counters = DecoderCounters { watched_channels: oddities.watched(), ..DecoderCounters::default() };
         let bin_width_ns = manifest.bin_width_ns() as i64;
         Decoder {
             engine,
@@ -105,6 +131,9 @@ impl Decoder {
             estimate,
             clock: SourceClock::new(bin_width_ns),
             silence: Silence::new(bundle),
+            oddities,
+            masked_always,
+            masked_max: manifest.channels(),
             masked: vec![0.0; manifest.channels()],
             mask,
             absent,
@@ -116,8 +145,14 @@ impl Decoder {
             expected: None,
             came: 0,
             history: 0,
-            counters: DecoderCounters::default(),
+            counters,
         }
+    }
+
+    /// Makes a fault of each bin of which more than this share of the channels is masked or has no count, from 0 to 1. Such a bin
+    /// enters the state of the model like any other. A new decoder answers however few channels there are.
+    pub fn limiting_masked(self, share_max: f64) -> Decoder {
+        Decoder { masked_max: masked_max(self.masked.len(), share_max), ..self }
     }
 
     /// Returns the counters.
@@ -146,6 +181,7 @@ impl Decoder {
                 self.reset();
                 self.clock.forget();
                 self.silence.forget();
+                self.oddities.forget();
             }
             None => {}
         }
@@ -203,6 +239,10 @@ impl Decoder {
             self.counters.undescribed += 1;
             reasons = reasons.with(Reasons::UNDESCRIBED);
         }
+        if self.lacks_channels(bin) {
+            self.counters.too_few_channels += 1;
+            reasons = reasons.with(Reasons::TOO_FEW_CHANNELS);
+        }
         let is_used = |channel: usize| self.mask.get(channel) != Some(&0.0);
         if !bin.implausible.is_none()
             && (0..bin.channels()).any(|channel| bin.implausible.has(channel) && is_used(channel))
@@ -210,13 +250,28 @@ impl Decoder {
             self.counters.implausible += 1;
             // Whether there are spikes in such bytes is not known.
             self.silence.forget();
+            self.oddities.forget();
             return reasons.with(Reasons::IMPLAUSIBLE_COUNTS);
         }
+        let odd = self.oddities.take_in(bin);
+        self.counters.fractional += u64::from(odd.fractional);
+        self.counters.rising += u64::from(odd.rising);
+        self.counters.silent_channels = odd.silent_channels;
         if self.silence.takes_in(bin, is_used) {
             self.counters.no_spikes += 1;
             reasons = reasons.with(Reasons::NO_SPIKES);
         }
         reasons
+    }
+
+    /// Whether more channels of a bin than allowed are masked or have no count.
+    fn lacks_channels(&self, bin: &Bin) -> bool {
+        if bin.invalid_channels() + self.masked_always <= self.masked_max {
+            return false;
+        }
+        // A channel may be masked and have no count either.
+        let lacks = |channel: &usize| !bin.is_valid(*channel) || self.mask.get(*channel) == Some(&0.0);
+        (0..bin.channels()).filter(lacks).count() > self.masked_max
     }
 
     /// Decodes the `missing` bins before `bin` as masked bins, or resets the state if they are too many.
@@ -280,8 +335,9 @@ impl Decoder {
             if is_short {
                 reasons = reasons.with(Reasons::SHORT_HISTORY);
             }
-            // Its channels may be others, or its bytes no counts: nothing that is computed from it may move anything.
-            let is_unusable = is_implausible || reasons.contains(Reasons::UNDESCRIBED);
+            // Its channels may be others or hardly any, or its bytes no counts: nothing that is computed from it may move anything.
+            let is_unusable = [Reasons::UNDESCRIBED, Reasons::TOO_FEW_CHANNELS];
+            let is_unusable = is_implausible || is_unusable.iter().any(|reason| reasons.contains(*reason));
             match (step.missing, is_short) {
                 _ if is_unusable => Quality::Fault,
                 (true, _) => Quality::Gap,

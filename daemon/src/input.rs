@@ -63,7 +63,7 @@ pub enum Refusal {
     SecondSource,
     /// The source describes itself, but not its bins.
     #[error(
-        "expected a description of bins with bin-width-us and channel-ids, a list of integers, found none of them"
+        "expected a description {{\"bins\": {{\"bin-width-us\": ..., \"channel-ids\": [...]}}}}, found something else than bins"
     )]
     Description,
     /// The source describes another number of channels than the bundle has.

@@ -99,8 +99,9 @@ pub fn start_with(
 ) -> Result<Pipeline, PipelineError> {
     let settings = config.guard(&bundle.manifest)?;
     let fallback = config.fallback_bundle.as_deref();
+    let (masked, masked_share_max) = (&config.mask_channels, config.max_masked_share);
     let fallback =
-        fallback.map(|path| FallbackDecoder::load(path, bundle, &config.mask_channels)).transpose()?;
+        fallback.map(|path| FallbackDecoder::load(path, bundle, masked, masked_share_max)).transpose()?;
     let counters = Arc::new(Counters::default());
     let (bins, queued_bins) = Queue::new(&Bin::empty());
     let (estimates, queued_estimates) = Queue::new(&Estimate::zero(0, 0));
@@ -109,7 +110,8 @@ pub fn start_with(
     let (guard, look_every_ns) = (Guard::new(bundle, settings), settings.deadline_ns / 2);
     let publish =
         PublishLoop::new(guard, look_every_ns, publisher, queued_events, queued_estimates, counters.clone());
-    let decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
+    let decoder = Decoder::new(bundle, engine, masked, settings.deadline_ns);
+    let decoder = decoder.limiting_masked(masked_share_max);
     let warmth = KeepWarm::new(config.keep_warm_ms, monotonic_ns());
     let decode = DecodeLoop::new(decoder, warmth, queued_bins, estimates, counters.clone());
     let source = SourceLoop::new(source, velocity_of(fallback), events, bins, counters.clone());

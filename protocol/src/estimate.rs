@@ -18,8 +18,8 @@ pub enum Quality {
     Late = 3,
     /// The source is silent, or all that it sends is refused. The policy's answer.
     Stale = 4,
-    /// The model's answer is not usable: it is not finite, the source has not described its channels, or the bin holds values
-    /// that no spike count can be. The velocity is the fallback decoder's, or the policy's answer.
+    /// The model's answer is not usable: it is not finite, the source has not described its channels, too few channels have a
+    /// count, or the bin holds values that no spike count can be. The velocity is the fallback decoder's, or the policy's answer.
     Fault = 5,
 }
 
@@ -83,8 +83,10 @@ impl Reasons {
     pub const IMPLAUSIBLE_COUNTS: Reasons = Reasons(1 << 17);
     /// No channel has had a spike for a second or more, in which the bundle's mean counts let expect at least 30 spikes.
     pub const NO_SPIKES: Reasons = Reasons(1 << 18);
+    /// More channels than the configuration allows have no count or are masked: too little is left to decode from.
+    pub const TOO_FEW_CHANNELS: Reasons = Reasons(1 << 19);
 
-    const NAMES: [&'static str; 19] = [
+    const NAMES: [&'static str; 20] = [
         "segment-start",
         "short-history",
         "missing-bin",
@@ -104,6 +106,7 @@ impl Reasons {
         "refused",
         "implausible-counts",
         "no-spikes",
+        "too-few-channels",
     ];
 
     /// Returns the bits of both sets.

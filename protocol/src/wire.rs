@@ -6,7 +6,7 @@
 
 mod error;
 
-pub use error::WireError;
+pub use error::{FoundTopic, WireError};
 
 use crate::bin::Bin;
 use crate::count::CountRange;
@@ -299,7 +299,7 @@ pub fn description_frames(description: &Description) -> (Vec<u8>, Vec<u8>) {
 /// informs, and a stream is not refused for it.
 ///
 /// # Errors
-/// [`WireError`] when the frames are not a description of this version.
+/// [`WireError`] when the frames are not a description of this version, or describe bins without their width or channel ids.
 pub fn read_description(frames: &[&[u8]]) -> Result<Option<Description>, WireError> {
     let [topic, header, json] = frames else {
         return Err(WireError::Frames { expected: 3, found: frames.len() });
@@ -307,11 +307,54 @@ pub fn read_description(frames: &[&[u8]]) -> Result<Option<Description>, WireErr
     check_topic(topic, TOPIC_DESCRIPTION)?;
     check_head(header, KIND_DESCRIPTION)?;
     check_length("description header", header, size_of::<Head>())?;
-    Ok(serde_json::from_slice(json).ok())
+    if let Ok(description) = serde_json::from_slice(json) {
+        return Ok(Some(description));
+    }
+    if let Ok(json) = serde_json::from_slice(json) {
+        check_bins(&json)?;
+    }
+    Ok(None)
+}
+
+/// Finds what is wrong with a description that says something of bins.
+fn check_bins(json: &serde_json::Value) -> Result<(), WireError> {
+    let Some(bins) = json.get("bins") else { return Ok(()) };
+    let expect = |key, expected, found| Err(WireError::Description { key, expected, found });
+    let is_width =
+        |width: &serde_json::Value| width.as_u64().is_some_and(|width| u32::try_from(width).is_ok());
+    match bins.get("bin-width-us") {
+        Some(width) if is_width(width) => {}
+        found => return expect("bin-width-us", "an integer", found.map_or("none", kind)),
+    }
+    let ids = "a list of integers";
+    match bins.get("channel-ids") {
+        Some(serde_json::Value::Array(found)) => match found.iter().find(|id| id.as_i64().is_none()) {
+            Some(serde_json::Value::String(_)) => expect("channel-ids", ids, "strings in the list"),
+            Some(serde_json::Value::Number(_)) => {
+                expect("channel-ids", ids, "a number that is no integer in the list")
+            }
+            Some(_) => expect("channel-ids", ids, "other values in the list"),
+            None => Ok(()),
+        },
+        found => expect("channel-ids", ids, found.map_or("none", kind)),
+    }
+}
+
+/// The kind of a JSON value, in words.
+fn kind(value: &serde_json::Value) -> &'static str {
+    match value {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "a boolean",
+        serde_json::Value::Number(_) => "a number that is none",
+        serde_json::Value::String(_) => "a string",
+        serde_json::Value::Array(_) => "a list",
+        serde_json::Value::Object(_) => "an object",
+    }
 }
 
 fn check_topic(topic: &[u8], expected: &'static [u8]) -> Result<(), WireError> {
-    if topic == expected { Ok(()) } else { Err(WireError::Topic { expected }) }
+    let found = || FoundTopic::of(topic);
+    if topic == expected { Ok(()) } else { Err(WireError::Topic { expected, found: found() }) }
 }
 
 fn check_head(header: &[u8], kind: u16) -> Result<(), WireError> {

@@ -104,6 +104,33 @@ fn a_description_of_an_unknown_kind_informs_nobody_and_breaks_nothing() {
     let (header, _) =
         wire::description_frames(&Description::Bins { bin_width_us: 1, channel_ids: Vec::new() });
     assert_eq!(wire::read_description(&[wire::TOPIC_DESCRIPTION, &header, b"{\"new\":{}}"]), Ok(None));
+    let found = |json: &str| {
+        let frames = [wire::TOPIC_DESCRIPTION, &header, json.as_bytes()];
+        wire::read_description(&frames).map_err(|error| error.to_string())
+    };
+    assert_eq!(found("no JSON"), Ok(None));
+    let ids = "expected channel-ids of the description to be a list of integers, found ";
+    let width = "expected bin-width-us of the description to be an integer, found ";
+    for (json, sentence) in [
+        (
+            r#"{"bins": {"bin-width-us": 20000, "channel-ids": ["1", "2"]}}"#,
+            format!("{ids}strings in the list"),
+        ),
+        (
+            r#"{"bins": {"bin-width-us": 20000, "channel-ids": [1, 2.5]}}"#,
+            format!("{ids}a number that is no integer in the list"),
+        ),
+        (
+            r#"{"bins": {"bin-width-us": 20000, "channel-ids": [1, null]}}"#,
+            format!("{ids}other values in the list"),
+        ),
+        (r#"{"bins": {"bin-width-us": 20000, "channel-ids": "1,2"}}"#, format!("{ids}a string")),
+        (r#"{"bins": {"bin-width-us": 20000}}"#, format!("{ids}none")),
+        (r#"{"bins": {"channel-ids": [1]}}"#, format!("{width}none")),
+        (r#"{"bins": {"bin-width-us": 20.5, "channel-ids": [1]}}"#, format!("{width}a number that is none")),
+    ] {
+        assert_eq!(found(json), Err(sentence), "{json}");
+    }
 }
 
 #[test]
@@ -132,7 +159,10 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
         header
     };
     let cases: [(&[&[u8]], &str); 11] = [
-        (&[b"ndt.bins", &good, &counts], "expected the topic ndt.bin, found another"),
+        (
+            &[b"ndt.bins", &good, &counts],
+            "expected the topic ndt.bin of a bin or ndt.description of a description, found \"ndt.bins\"",
+        ),
         (&[wire::TOPIC_BIN, &good], "expected 3 frames, found 2"),
         (&[wire::TOPIC_BIN, &good, &counts, b""], "expected 3 frames, found 4"),
         (&[wire::TOPIC_BIN, b"NDT", &counts], "expected a header of 8 bytes, found 3"),

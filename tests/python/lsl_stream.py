@@ -18,9 +18,15 @@ def main():
     parser.add_argument("--format", default="float32")
     parser.add_argument("--rate", type=float, default=50.0)
     parser.add_argument("--silent", action="store_true")
+    parser.add_argument("--labels", type=lambda text: text.split(","), default=[], help="labels of all channels; none without")
     arguments = parser.parse_args()
     kind = (arguments.channels, arguments.rate, arguments.format, arguments.source_id)
-    outlet = pylsl.StreamOutlet(pylsl.StreamInfo(arguments.name, "BinnedSpikes", *kind), 1, 10)
+    info = pylsl.StreamInfo(arguments.name, "BinnedSpikes", *kind)
+    if arguments.labels:
+        channels = info.desc().append_child("channels")
+        for label in arguments.labels:
+            channels.append_child("channel").append_child_value("label", label)
+    outlet = pylsl.StreamOutlet(info, 1, 10)
     print("offered", flush=True)
     begin = pylsl.local_clock()
     for number in itertools.count(1):

@@ -270,6 +270,49 @@ fn a_value_that_no_spike_count_can_be_makes_its_bin_a_fault_and_spoils_no_other(
 }
 
 #[test]
+fn a_bin_of_too_few_channels_is_a_fault_that_enters_the_state() {
+    let of = |seq, counts: [f32; 3]| {
+        let mut bin = bin(seq, 0.0);
+        bin.fill(counts.into_iter(), CountRange::new(50, 20.0));
+        bin
+    };
+    let none = f32::NAN;
+    // Of three channels, one may be masked or have no count: NaN, too high, or no count at all.
+    let mut bench = Bench::new();
+    bench.decoder = bench.decoder.limiting_masked(0.5);
+    (0..5).for_each(|seq| drop(bench.decode(&of(seq, [1.0, 0.0, 1.0]))));
+    bench.asked();
+    let good = (Quality::Good, vec!["invalid-channels"]);
+    let fault = (Quality::Fault, vec!["invalid-channels", "too-few-channels"]);
+    for (seq, counts, expected) in [
+        (5, [1.0, none, 1.0], &good),
+        (6, [2.0, none, none], &fault),
+        (7, [3.0, none, 51.0], &fault),
+        (8, [4.0, 60.0, 1.0], &good),
+        (9, [none, 5.0, none], &fault),
+    ] {
+        let found = told(&bench.decode(&of(seq, counts)));
+        assert_eq!(found, [(seq, expected.0, expected.1.clone())], "{counts:?}");
+    }
+    assert_eq!(bench.asked(), ["1", "2", "3", "4", "0"], "all of them enter the state");
+    assert_eq!(told(&bench.decode(&of(10, [1.0; 3]))), [(10, Quality::Good, vec![])]);
+    assert_eq!(bench.decoder.counters().too_few_channels, 3);
+    // The channels that the configuration masks count, and one that is both counts once.
+    let mut masked = Bench::masked(&[0]);
+    masked.decoder = masked.decoder.limiting_masked(0.5);
+    let quality = |bench: &mut Bench, seq, counts| bench.decode(&of(seq, counts))[0].quality;
+    assert_eq!(quality(&mut masked, 0, [none, 1.0, 1.0]), Quality::Warmup);
+    assert_eq!(quality(&mut masked, 1, [1.0, none, 1.0]), Quality::Fault);
+    // No channel at all may lack its count, or all but one.
+    for (share, expected) in [(0.0, Quality::Fault), (1.0, Quality::Warmup)] {
+        let mut bench = Bench::new();
+        bench.decoder = bench.decoder.limiting_masked(share);
+        assert_eq!(quality(&mut bench, 0, [1.0; 3]), Quality::Warmup);
+        assert_eq!(quality(&mut bench, 1, [none, 1.0, none]), expected, "{share}");
+    }
+}
+
+#[test]
 fn a_second_without_a_spike_is_flagged_where_the_bundle_expects_spikes() {
     let mut bundle = weights_only(SHAPE, 1);
     bundle.golden.insert("counts".to_owned(), (vec![2, 3], vec![1.0, 0.0, 0.0, 9.0, 9.0, 9.0]));

@@ -31,7 +31,8 @@ pub fn take_steps(config: &Config, bundle: &Bundle, steps: u64) -> Result<Steps,
     let settings = config.guard(&bundle.manifest).map_err(PipelineError::from)?;
     let engine = engine::load(&config.engine(), bundle)?;
     let name = engine.name();
-    let mut decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
+    let decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
+    let mut decoder = decoder.limiting_masked(config.max_masked_share);
     let mut guard = Guard::new(bundle, settings);
     let mut intake = Intake::default();
     let (counts, width_ns) = (GoldenCounts::of(bundle)?, bundle.manifest.bin_width_ns());

@@ -89,7 +89,9 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
     }
 
     fn take_in(&mut self) {
-        let Some(mut arrival) = self.intake.take(&mut self.bin) else { return self.counters.empty() };
+        let Some(mut arrival) = self.intake.take(&mut self.bin) else {
+            return self.counters.empty(&self.bin);
+        };
         let velocity = (self.fallback)(&self.bin);
         // Of channels that nobody has described, the fallback decoder knows as little as the model.
         arrival.velocity = velocity.filter(|_| !self.bin.undescribed);

@@ -244,6 +244,7 @@ impl Connection {
         let Some(closed) = closed else { return false };
         lost.set(bins.lost());
         (bin.seq, bin.stream, bin.segment_start) = (closed.index, self.stream, false);
+        bin.undescribed = !self.layout.is_described();
         (bin.source_ns, bin.arrival_ns) = (nanoseconds(closed.end_s), monotonic_ns());
         bin.clock = self.clock(clock);
         true
@@ -286,6 +287,7 @@ impl Source for LslSource {
                 }
                 bin.fill(connection.layout.counts(&connection.sample), self.range);
                 bin.segment_start = connection.layout.starts_segment(&connection.sample);
+                bin.undescribed = !connection.layout.is_described();
                 (bin.seq, bin.stream) = (place.index, connection.stream);
                 (bin.source_ns, bin.arrival_ns) = (nanoseconds(stamp_s), arrival_ns);
                 bin.clock = connection.clock(&self.clock);
