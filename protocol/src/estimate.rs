@@ -143,6 +143,10 @@ pub struct Estimate {
     pub clock_offset_ns: i64,
     /// How far the offset may be wrong, ns; [`Estimate::CLOCK_UNKNOWN`] when nothing is known about it.
     pub clock_uncertainty_ns: u64,
+    /// Time from the bin's end to the publication of the estimate, ns: `published_ns - (source_ns + clock_offset_ns)`, as far as
+    /// the source's clock is known. It may be wrong by [`Estimate::clock_uncertainty_ns`]. [`Estimate::AGE_UNKNOWN`] when
+    /// the source's clock is not known or does not run at the rate of ours.
+    pub age_ns: i64,
     /// Instant that the velocity is for, by the source's clock, ns.
     pub velocity_for_ns: i64,
     /// Kind of answer.
@@ -163,6 +167,9 @@ impl Estimate {
     /// Uncertainty of a clock offset about which nothing is known.
     pub const CLOCK_UNKNOWN: u64 = u64::MAX;
 
+    /// Age of an estimate about whose source time nothing is known.
+    pub const AGE_UNKNOWN: i64 = i64::MIN;
+
     /// Makes an estimate of zeros for `units` units and `dims` velocity components (0 without a velocity head).
     ///
     /// # Panics
@@ -178,6 +185,7 @@ impl Estimate {
             published_ns: 0,
             clock_offset_ns: 0,
             clock_uncertainty_ns: Self::CLOCK_UNKNOWN,
+            age_ns: Self::AGE_UNKNOWN,
             velocity_for_ns: 0,
             quality: Quality::Warmup,
             reasons: Reasons(0),
@@ -208,11 +216,17 @@ impl Estimate {
         self.published_ns = other.published_ns;
         self.clock_offset_ns = other.clock_offset_ns;
         self.clock_uncertainty_ns = other.clock_uncertainty_ns;
+        self.age_ns = other.age_ns;
         self.velocity_for_ns = other.velocity_for_ns;
         self.quality = other.quality;
         self.reasons = other.reasons;
         self.lag_bins = other.lag_bins;
         self.bundle = other.bundle;
+    }
+
+    /// Age in nanoseconds; `None` when it is not known.
+    pub fn age(&self) -> Option<i64> {
+        (self.age_ns != Self::AGE_UNKNOWN).then_some(self.age_ns)
     }
 
     /// Firing rates, spikes/s, in the unit order of the bundle.

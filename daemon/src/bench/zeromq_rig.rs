@@ -100,7 +100,7 @@ async fn meet(
     bins.connect(input).await?;
     // A 1 and a prefix mean that the daemon has subscribed: what is sent from here on reaches it.
     while bins.recv().await?.get(0).is_none_or(|frame| frame.first() != Some(&1)) {}
-    let (header, json) = wire::description_frames(description);
+    let (header, json) = wire::description_frames(0, description);
     bins.send(message(wire::TOPIC_DESCRIPTION, [header.into(), json.into()])).await?;
     estimates.subscribe("ndt.").await?;
     estimates.connect(output).await?;

@@ -245,5 +245,9 @@ impl<P: Publisher> PublishLoop<P> {
 
 fn stamp_and_publish(publisher: &mut impl Publisher, estimate: &mut Estimate, now_ns: u64) {
     estimate.published_ns = now_ns;
+    estimate.age_ns = match estimate.clock_uncertainty_ns {
+        Estimate::CLOCK_UNKNOWN => Estimate::AGE_UNKNOWN,
+        _ => (now_ns as i64).saturating_sub(estimate.source_ns.saturating_add(estimate.clock_offset_ns)),
+    };
     publisher.publish(estimate);
 }

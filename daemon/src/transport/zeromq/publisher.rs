@@ -41,14 +41,7 @@ impl ZeromqPublisher {
                 endpoint.address.clone()
             }
         };
-        let (header, json) = wire::description_frames(&Description::Estimates {
-            bundle: bundle.manifest.id.clone(),
-            engine: engine.to_owned(),
-            bin_width_us: bundle.manifest.bin_width_us(),
-            unit_ids: bundle.manifest.unit_ids.clone(),
-            velocity_dims: bundle.manifest.velocity_dims() as u32,
-            velocity_offset_ns: bundle.manifest.velocity_offset_ns(),
-        });
+        let (header, json) = wire::description_frames(0, &Description::of_estimates(bundle, engine));
         let description = (Bytes::from(header), Bytes::from(json));
         Ok((ZeromqPublisher { runtime: runtime.handle().clone(), socket, description }, address))
     }

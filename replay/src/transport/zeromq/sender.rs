@@ -100,9 +100,9 @@ impl Sender {
         self.queue.try_send(bin(stamp, counts)).is_ok()
     }
 
-    /// Sends the description of the bins. It is dropped if the queue is full: the player sends it every second.
-    pub fn describe(&mut self, description: &Description) {
-        let (header, json) = wire::description_frames(description);
+    /// Sends the description of the bins of `stream`. It is dropped if the queue is full: the player sends it every second.
+    pub fn describe(&mut self, stream: u64, description: &Description) {
+        let (header, json) = wire::description_frames(stream, description);
         drop(self.queue.try_send(message(wire::TOPIC_DESCRIPTION, header.into(), json.into())));
     }
 
