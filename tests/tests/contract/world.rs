@@ -128,7 +128,6 @@ struct World {
     publish: PublishLoop<Publish>,
     events: Queue<SourceEvent>,
     results: Queue<Estimate>,
-    waiting_results: Receiver<Estimate>,
     published: mpsc::Receiver<Estimate>,
     looks_ns: u64,
 }
@@ -189,7 +188,6 @@ impl World {
         let publish: Publish = Box::new(move |estimate| drop(publish.send(estimate.clone())));
         let guard = Guard::new(&bundle, settings);
         let look_every_ns = plan.deadline_ns / 2;
-        let waiting_results = queued_results.clone();
         World {
             now_ns: 0,
             incoming: plan.incoming(seed).into(),
@@ -215,7 +213,6 @@ impl World {
             ),
             events,
             results,
-            waiting_results,
             published,
             looks_ns: 0,
             counters,
@@ -295,13 +292,9 @@ impl World {
     /// The publish thread takes one turn. An arrival does not wake it.
     fn look(&mut self, plan: &Plan) {
         let now_ns = self.now_ns;
-        let result = self.publish.next_result();
-        self.publish.turn(result.as_ref(), &mut || now_ns);
+        self.publish.turn(None, &mut || now_ns);
         self.publish.describe(now_ns);
-        self.looks_ns = match self.waiting_results.is_empty() {
-            true => self.publish.wake_ns(now_ns).max(now_ns) + self.delay_ns(plan),
-            false => now_ns,
-        };
+        self.looks_ns = self.publish.wake_ns(now_ns).max(now_ns) + self.delay_ns(plan);
     }
 
     /// How late the publish thread runs this time.
