@@ -7,6 +7,7 @@ use crate::engine::{self, EngineKind};
 use crate::guard::GuardSettings;
 use crate::guard::policy::{Fade, Policy, VelocityLimits};
 use crate::host::realtime;
+use crate::input::deadline::TimeLimits;
 use crate::transport::lsl::LslSettings;
 use crate::transport::zeromq::ipc::IpcSettings;
 use ndt_protocol::bundle::BundleError;
@@ -47,8 +48,10 @@ pub struct Config {
     /// Linear bundle whose velocity is published for a bin that arrived but that the model did not answer in time. Default:
     /// none, the policy applies.
     pub fallback_bundle: Option<PathBuf>,
-    /// Longest time from a bin's arrival to its estimate, ms. Default: the width of a bin.
+    /// Longest time from when a bin was due to its estimate, ms. Default: the width of a bin.
     pub deadline_ms: Option<f64>,
+    /// Age above which an estimate of a bin is not published, ms. Default: two bin widths, or the deadline if that is longer.
+    pub max_age_ms: Option<f64>,
     /// Silence after which the decode thread runs a step whose result is discarded, ms, and again after as much silence. 0
     /// means never.
     pub keep_warm_ms: u64,
@@ -126,6 +129,7 @@ impl Default for Config {
             velocity_lag_ms: None,
             fallback_bundle: None,
             deadline_ms: None,
+            max_age_ms: None,
             keep_warm_ms: 2,
             policy: Policy::Decay,
             decay_time_constant_ms: 50.0,
@@ -175,6 +179,7 @@ impl Config {
             }
         };
         expect("deadline-ms", self.deadline_ms.unwrap_or(1.0), 0.1, 10_000.0);
+        expect("max-age-ms", self.max_age_ms.unwrap_or(1.0), 0.1, 60_000.0);
         expect("keep-warm-ms", self.keep_warm_ms as f64, 0.0, KEEP_WARM_MS_MAX);
         expect("decay-time-constant-ms", self.decay_time_constant_ms, 0.1, 60_000.0);
         expect("stale-after-bins", self.stale_after_bins as f64, 1.0, DEADLINE_BINS_MAX as f64);
@@ -258,7 +263,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Check`] when `mask-channels` holds an id that the bundle does not have, or all of its ids, or when the
-    /// deadline is too long for the bin width, or when limits in m/s are set for a velocity in another unit.
+    /// deadline is too long for the bin width or longer than the highest age, or when limits in m/s are set for a velocity in another unit.
     pub fn guard(&self, manifest: &Manifest) -> Result<GuardSettings, ConfigError> {
         let unknown = self.mask_channels.iter().filter(|id| !manifest.channel_ids.contains(id));
         let mut problems: Vec<String> =
@@ -272,6 +277,12 @@ impl Config {
             let most_ms = DEADLINE_BINS_MAX as f64 * width_ms;
             problems.push(format!(
                 "expected deadline-ms of at most {most_ms} for this bundle, found {deadline_ms}"
+            ));
+        }
+        let max_age_ms = self.max_age_ms.unwrap_or_else(|| (2.0 * width_ms).max(deadline_ms));
+        if max_age_ms < deadline_ms {
+            problems.push(format!(
+                "expected max-age-ms of at least the deadline of {deadline_ms} ms, found {max_age_ms}"
             ));
         }
         let limits = [
@@ -288,7 +299,10 @@ impl Config {
             return Err(ConfigError::Check(problems));
         }
         Ok(GuardSettings {
-            deadline_ns: (deadline_ms * 1e6).round() as u64,
+            time: TimeLimits {
+                deadline_ns: (deadline_ms * 1e6).round() as u64,
+                max_age_ns: (max_age_ms * 1e6).round() as u64,
+            },
             stale_after_bins: self.stale_after_bins,
             fade: Fade { policy: self.policy, time_constant_bins: self.decay_time_constant_ms / width_ms },
             limits: VelocityLimits {
@@ -355,6 +369,7 @@ mod tests {
         let all: Vec<&str> = lines.filter(|line| line.starts_with('[') || shown(line)).collect();
         let all = read(&all.join("\n")).unwrap();
         assert_eq!((all.deadline_ms, all.speed_max_m_per_s), (Some(20.0), Some(1.5)));
+        assert_eq!(all.max_age_ms, Some(40.0));
         assert!(all.acceleration_max_m_per_s2.is_some() && all.onnxruntime_library.is_some());
         assert_eq!(all.fallback_bundle, Some("/var/lib/ndtd/linear".into()));
     }
@@ -441,7 +456,7 @@ mod tests {
     #[test]
     fn every_problem_is_told_at_once() {
         let config = read(
-            "output = \"tcp://127.0.0.1:5570\"\nstale-after-bins = 0\ndeadline-ms = -1.0\nlog = \"=\"\n",
+            "output = \"tcp://127.0.0.1:5570\"\nstale-after-bins = 0\ndeadline-ms = -1.0\nmax-age-ms = 0\nlog = \"=\"\n",
         );
         let mut config = config.unwrap();
         config.onnx.intra_op_threads = 0;
@@ -452,6 +467,7 @@ mod tests {
             "different addresses",
             "stale-after-bins",
             "deadline-ms",
+            "max-age-ms",
             "keep-warm-ms",
             "a log filter",
             "onnx.intra-op-threads",

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::engine::{self, EngineError};
 use crate::input::Velocity;
+use crate::input::deadline::TimeLimits;
 use ndt_protocol::bundle::BundleError;
 use ndt_protocol::bundle::manifest::{Manifest, Readout};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
@@ -81,7 +82,7 @@ impl FallbackDecoder {
         let engine =
             engine::load(&Config::default().engine(), &bundle).map_err(|error| refuse(error.into()))?;
         // It decodes each bin as it comes, and the guard keeps the deadline: no bin is too late for it.
-        Ok(FallbackDecoder { decoder: Decoder::new(&bundle, engine, masked_ids, u64::MAX) })
+        Ok(FallbackDecoder { decoder: Decoder::new(&bundle, engine, masked_ids, TimeLimits::NONE) })
     }
 
     /// Takes in a bin and returns its velocity, m/s; `None` for a bin whose number has passed, and while there is less history

@@ -18,14 +18,32 @@ pub struct Bin {
     pub segment_start: bool,
     /// Whether the source has not described its channels yet, although its transport asks it to.
     pub undescribed: bool,
-    /// Offset of the source's clock from this machine's, if the transport measures it.
+    /// When the bin was sent, ns by the monotonic clock of its sender; 0 if unknown.
+    pub sent_ns: u64,
+    /// Offset of the source's clock from this machine's, as the transport measures it or as the daemon finds it.
     pub clock: Option<ClockOffset>,
+    /// Whether the source's clock moved by more or less than the bins since the last one.
+    pub clock_jumped: bool,
+    /// When the bin was due, by what is known of the source's clock.
+    pub due: Due,
     /// Channels whose value no spike count can be. They are among those without a valid count.
     pub implausible: Implausible,
     channels: u32,
     valid: u32,
     counts: [f32; CHANNELS_MAX],
     validity: [u64; CHANNELS_MAX / 64],
+}
+
+/// When a bin was due: when it would have arrived, had it come as quickly as the quickest bins of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Due {
+    /// Not known, or the source's clock does not run at the rate of ours.
+    #[default]
+    Unknown,
+    /// At this time, `CLOCK_MONOTONIC` ns of this machine.
+    At(u64),
+    /// So long before it arrived that others came in the meantime, at a time that is not known yet.
+    Before,
 }
 
 /// The offset between two clocks.
@@ -47,7 +65,10 @@ impl Bin {
             arrival_ns: 0,
             segment_start: false,
             undescribed: false,
+            sent_ns: 0,
             clock: None,
+            clock_jumped: false,
+            due: Due::Unknown,
             implausible: Implausible::NONE,
             channels: 0,
             valid: 0,

@@ -83,8 +83,12 @@ impl Reasons {
     pub const IMPLAUSIBLE_COUNTS: Reasons = Reasons(1 << 17);
     /// No channel has had a spike for a second or more, in which the bundle's mean counts let expect at least 30 spikes.
     pub const NO_SPIKES: Reasons = Reasons(1 << 18);
+    /// Too few channels have a count.
+    pub const TOO_FEW_CHANNELS: Reasons = Reasons(1 << 19);
+    /// The bin arrived, or its result was there, when it was older than is allowed.
+    pub const OLD_BIN: Reasons = Reasons(1 << 20);
 
-    const NAMES: [&'static str; 19] = [
+    const NAMES: [&'static str; 21] = [
         "segment-start",
         "short-history",
         "missing-bin",
@@ -104,6 +108,8 @@ impl Reasons {
         "refused",
         "implausible-counts",
         "no-spikes",
+        "too-few-channels",
+        "old-bin",
     ];
 
     /// Returns the bits of both sets.
@@ -145,7 +151,8 @@ pub struct Estimate {
     pub clock_uncertainty_ns: u64,
     /// Time from the bin's end to the publication of the estimate, ns: `published_ns - (source_ns + clock_offset_ns)`, as far as
     /// the source's clock is known. It may be wrong by [`Estimate::clock_uncertainty_ns`]. [`Estimate::AGE_UNKNOWN`] when
-    /// the source's clock is not known or does not run at the rate of ours.
+    /// the source's clock is not known or does not run at the rate of ours. Before publication, 0 stands for one that will be
+    /// known.
     pub age_ns: i64,
     /// Instant that the velocity is for, by the source's clock, ns.
     pub velocity_for_ns: i64,
@@ -222,6 +229,15 @@ impl Estimate {
         self.reasons = other.reasons;
         self.lag_bins = other.lag_bins;
         self.bundle = other.bundle;
+    }
+
+    /// Notes that the estimate is handed to the transport at `now_ns`, and how old it is then.
+    pub fn published_at(&mut self, now_ns: u64) {
+        self.published_ns = now_ns;
+        if self.age_ns != Self::AGE_UNKNOWN {
+            let end_ns = self.source_ns.saturating_add(self.clock_offset_ns);
+            self.age_ns = i64::try_from(now_ns).unwrap_or(i64::MAX).saturating_sub(end_ns);
+        }
     }
 
     /// Age in nanoseconds; `None` when it is not known.

@@ -171,6 +171,7 @@ pub fn read_bin(
     bin.stream = stamp.stream;
     bin.source_ns = stamp.source_ns;
     bin.arrival_ns = arrival_ns;
+    bin.sent_ns = stamp.sent_ns;
     bin.segment_start = stamp.segment_start;
     Ok(stamp)
 }

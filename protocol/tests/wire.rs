@@ -60,8 +60,8 @@ fn a_bin_has_the_golden_bytes() {
     let mut bin = Bin::empty();
     assert_eq!(wire::read_bin(&frames, 4, CountRange::new(50, 20.0), 99, &mut bin), Ok(stamp()));
     assert_eq!(
-        (bin.seq, bin.stream, bin.source_ns, bin.arrival_ns),
-        (stamp().seq, stamp().stream, -5_000_000, 99)
+        (bin.seq, bin.stream, bin.source_ns, bin.arrival_ns, bin.sent_ns),
+        (stamp().seq, stamp().stream, -5_000_000, 99, stamp().sent_ns)
     );
     assert_eq!(bin.counts(), [0.0, 2.0, 0.0, 1.0]);
     assert!(bin.segment_start && !bin.is_valid(2) && bin.invalid_channels() == 1);

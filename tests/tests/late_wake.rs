@@ -4,6 +4,7 @@
 use ndt_daemon::guard::policy::{Fade, Policy, VelocityLimits};
 use ndt_daemon::guard::{Guard, GuardSettings};
 use ndt_daemon::input::Arrival;
+use ndt_daemon::input::deadline::TimeLimits;
 use ndt_daemon::pipeline::counters::Counters;
 use ndt_daemon::pipeline::loops::{PublishLoop, SourceEvent};
 use ndt_daemon::queue::Queue;
@@ -18,7 +19,7 @@ fn results_that_wait_when_the_publish_thread_wakes_late_are_published_and_not_an
     let mut bundle = weights_only(Shape { channels: 2, units: 1, dims: 2, architecture: SMALL }, 1);
     bundle.manifest.bin_width_ms = 20.0;
     let settings = GuardSettings {
-        deadline_ns: 20 * MS,
+        time: TimeLimits::deadline(20 * MS),
         stale_after_bins: 10,
         fade: Fade { policy: Policy::Hold, time_constant_bins: 2.5 },
         limits: VelocityLimits::default(),

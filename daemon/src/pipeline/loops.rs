@@ -51,12 +51,13 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
     /// Makes the loop of a source thread.
     pub fn new(
         source: S,
+        intake: Intake,
         fallback: F,
         events: Queue<SourceEvent>,
         bins: Queue<Bin>,
         counters: Arc<Counters>,
     ) -> Self {
-        let (intake, bin, silence) = (Intake::default(), Bin::empty(), None);
+        let (bin, silence) = (Bin::empty(), None);
         SourceLoop { source, fallback, intake, bin, silence, events, bins, counters }
     }
 
@@ -243,10 +244,11 @@ impl<P: Publisher> PublishLoop<P> {
     /// Hands a result to the guard, after the arrival of its bin, which is in the queue of events before the result is in its own.
     fn publish(&mut self, result: &Estimate, clock: &mut impl FnMut() -> u64) {
         self.take_events();
-        let publisher = &mut self.publisher;
-        self.guard.decoded(result, &mut |estimate| {
+        let (now_ns, publisher) = (clock(), &mut self.publisher);
+        self.guard.decoded(result, now_ns, &mut |estimate| {
             stamp_and_publish(publisher, estimate, clock());
         });
+        self.counters.published(&self.guard.counters());
     }
 
     fn take_events(&mut self) {
@@ -260,10 +262,6 @@ impl<P: Publisher> PublishLoop<P> {
 }
 
 fn stamp_and_publish(publisher: &mut impl Publisher, estimate: &mut Estimate, now_ns: u64) {
-    estimate.published_ns = now_ns;
-    estimate.age_ns = match estimate.clock_uncertainty_ns {
-        Estimate::CLOCK_UNKNOWN => Estimate::AGE_UNKNOWN,
-        _ => (now_ns as i64).saturating_sub(estimate.source_ns.saturating_add(estimate.clock_offset_ns)),
-    };
+    estimate.published_at(now_ns);
     publisher.publish(estimate);
 }
