@@ -122,7 +122,7 @@ pub fn start_with(
     // run close behind them.
     let realtime = &config.realtime;
     pipeline.spawn("ndt-publish", realtime, first_sleeps.0, move || publish.run(monotonic_ns))?;
-    pipeline.spawn("ndt-decode", realtime, first_sleeps.1, move || {
+    pipeline.spawn("ndt-decode", &realtime.of_decode_thread(), first_sleeps.1, move || {
         decode.run(monotonic_ns)
     })?;
     pipeline.spawn("ndt-source", realtime, || (), move || source.run())?;
