@@ -186,7 +186,7 @@ impl Decoder {
 
     fn stamp_clock(&mut self, bin: &Bin) {
         let unknown = ClockOffset { offset_ns: 0, uncertainty_ns: Estimate::CLOCK_UNKNOWN };
-        let ClockOffset { offset_ns, uncertainty_ns } = bin.clock.unwrap_or(unknown);
+        let ClockOffset { offset_ns, uncertainty_ns } = bin.offset.unwrap_or(unknown);
         self.estimate.clock_offset_ns = offset_ns;
         self.estimate.clock_uncertainty_ns = uncertainty_ns;
         self.estimate.age_ns = if matches!(bin.due, Due::At(_)) { 0 } else { Estimate::AGE_UNKNOWN };

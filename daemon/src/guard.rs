@@ -299,7 +299,7 @@ impl Guard {
             Due::At(due_ns) => Due::At(due_ns.saturating_add_signed(shift_ns)),
             other => other,
         };
-        Arrival { seq, stream, source_ns, arrival_ns, due, clock: known.clock, velocity: None }
+        Arrival { seq, stream, source_ns, arrival_ns, due, offset: known.offset, velocity: None }
     }
 
     /// Follows a source that turns out to have been paused ([`Paused`]), and returns whether it did. Numbering then continues
@@ -333,7 +333,7 @@ impl Guard {
         self.last.velocity_for_ns = bin.source_ns.saturating_add(self.velocity_offset_ns);
         self.last.arrival_ns = bin.arrival_ns;
         self.last.decoded_ns = 0;
-        if let Some(ClockOffset { offset_ns, uncertainty_ns }) = bin.clock {
+        if let Some(ClockOffset { offset_ns, uncertainty_ns }) = bin.offset {
             (self.last.clock_offset_ns, self.last.clock_uncertainty_ns) = (offset_ns, uncertainty_ns);
         }
         self.last.age_ns = if matches!(bin.due, Due::At(_)) { 0 } else { Estimate::AGE_UNKNOWN };

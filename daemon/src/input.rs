@@ -126,7 +126,7 @@ pub struct Arrival {
     /// When the bin was due.
     pub due: Due,
     /// Offset of the source's clock; `None` while nothing is known about it.
-    pub clock: Option<ClockOffset>,
+    pub offset: Option<ClockOffset>,
     /// Velocity that the fallback decoder has for the bin; `None` without a fallback decoder or without enough history.
     pub velocity: Option<Velocity>,
 }
@@ -155,10 +155,10 @@ impl Intake {
         }
         self.runs.assign(bin);
         let Reading { offset_ns, uncertainty_ns, jumped, due } = self.clock.read(bin);
-        (bin.clock, bin.clock_jumped) = (Some(ClockOffset { offset_ns, uncertainty_ns }), jumped);
-        bin.due = due;
-        let Bin { seq, stream, source_ns, arrival_ns, clock, .. } = *bin;
-        Some(Arrival { seq, stream, source_ns, arrival_ns, due, clock, velocity: None })
+        (bin.due, bin.clock_jumped) = (due, jumped);
+        bin.offset = Some(ClockOffset { offset_ns, uncertainty_ns });
+        let Bin { seq, stream, source_ns, arrival_ns, offset, .. } = *bin;
+        Some(Arrival { seq, stream, source_ns, arrival_ns, due, offset, velocity: None })
     }
 }
 
@@ -192,6 +192,24 @@ mod tests {
         assert!(found[..19].iter().all(|stream| *stream == 5) && found[19] != 5);
         // One that repeats a bin for ever has not begun again.
         assert_eq!(streams(&[(7, 5); 40]), [5; 40]);
+    }
+
+    #[test]
+    fn the_offset_of_the_clock_is_told_anew_with_each_bin_in_the_same_place() {
+        let mut intake = Intake::new(20_000_000);
+        let mut bin = Bin::empty();
+        bin.fill([0.0].into_iter(), CountRange::new(1, 20.0));
+        let mut offset_ns = |seq: u64, delay_ns: u64| {
+            (bin.seq, bin.source_ns) = (seq, 20_000_000 * seq as i64);
+            bin.arrival_ns = 20_000_000 * seq + delay_ns;
+            let offset = intake.take(&mut bin).unwrap().offset.unwrap();
+            assert_eq!(bin.offset, Some(offset));
+            offset.offset_ns
+        };
+        assert_eq!(
+            [(0, 500), (1, 300), (2, 400)].map(|(seq, delay_ns)| offset_ns(seq, delay_ns)),
+            [500, 300, 300]
+        );
     }
 
     #[test]

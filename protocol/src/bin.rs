@@ -20,8 +20,10 @@ pub struct Bin {
     pub undescribed: bool,
     /// When the bin was sent, ns by the monotonic clock of its sender; 0 if unknown.
     pub sent_ns: u64,
-    /// Offset of the source's clock from this machine's, as the transport measures it or as the daemon finds it.
+    /// Offset of the source's clock from this machine's, if the transport measures it.
     pub clock: Option<ClockOffset>,
+    /// Offset of the source's clock from this machine's, as the daemon knows it; `None` before it has looked.
+    pub offset: Option<ClockOffset>,
     /// Whether the source's clock moved by more or less than the bins since the last one.
     pub clock_jumped: bool,
     /// When the bin was due, by what is known of the source's clock.
@@ -67,6 +69,7 @@ impl Bin {
             undescribed: false,
             sent_ns: 0,
             clock: None,
+            offset: None,
             clock_jumped: false,
             due: Due::Unknown,
             implausible: Implausible::NONE,

@@ -138,9 +138,9 @@ fn a_bin_that_is_too_old_is_answered_at_once_and_its_result_is_not_published() {
     let velocity = Some([0.5, 0.0, 0.0]);
     for seq in 3..7 {
         let (source_ns, due) = (20 * MS as i64 * (seq as i64 + 1), Due::At(20 * MS * (seq + 1)));
-        let clock = Some(ClockOffset { offset_ns: 0, uncertainty_ns: 5 });
+        let offset = Some(ClockOffset { offset_ns: 0, uncertainty_ns: 5 });
         let arrival_ns = bench.now_ms * MS;
-        bench.guard.arrived(Arrival { seq, stream: 1, source_ns, arrival_ns, due, clock, velocity });
+        bench.guard.arrived(Arrival { seq, stream: 1, source_ns, arrival_ns, due, offset, velocity });
     }
     bench.published();
     // The decoder gives results for the two that are not too old, and one more by mistake.

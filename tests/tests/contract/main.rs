@@ -278,6 +278,13 @@ fn young(plan: &Plan, bin: &Came, estimate: &Estimate, breach: &mut Breach) {
     let block_ns = if plan.parts > 1 && plan.block > 1 { plan.period_ns } else { 0 };
     let young_ns = bin.ended_ns + max_age_ns + plan.jitter_ns / 4 + block_ns;
     breach(estimate.published_ns <= young_ns, estimate, "older than its age");
+    let older_ns = (young_ns as i64 - max_age_ns as i64).saturating_add(age_ns);
+    breach(estimate.published_ns as i64 <= older_ns, estimate, "an age that is too low");
+    breach(
+        age_ns >= 0 && bin.ended_ns as i64 + age_ns <= estimate.published_ns as i64,
+        estimate,
+        "an age that is too high",
+    );
 }
 
 /// Whether the fallback decoder's velocity is given of a bin that came and has no result, where it has one, and of no other.
