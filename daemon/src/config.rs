@@ -10,6 +10,7 @@ use crate::engine::{self, EngineKind};
 use crate::guard::GuardSettings;
 use crate::guard::policy::{Fade, Policy, VelocityLimits};
 use crate::host::realtime;
+use crate::input::deadline::TimeLimits;
 use crate::transport::lsl::LslSettings;
 use crate::transport::zeromq::ipc::IpcSettings;
 use crate::transport::zeromq::settings::ZeromqSettings;
@@ -51,8 +52,10 @@ pub struct Config {
     /// Linear bundle whose velocity is published for a bin that arrived but that the model did not answer in time. Default:
     /// none, the policy applies.
     pub fallback_bundle: Option<PathBuf>,
-    /// Longest time from a bin's arrival to its estimate, ms. Default: the width of a bin.
+    /// Longest time from when a bin was due to its estimate, ms. Default: the width of a bin.
     pub deadline_ms: Option<f64>,
+    /// Age above which an estimate of a bin is not published, ms. Default: two bin widths, or the deadline if that is longer.
+    pub max_age_ms: Option<f64>,
     /// Silence after which the decode thread runs a step whose result is discarded, ms, and again after as much silence. 0
     /// means never.
     pub keep_warm_ms: u64,
@@ -134,6 +137,7 @@ impl Default for Config {
             velocity_lag_ms: None,
             fallback_bundle: None,
             deadline_ms: None,
+            max_age_ms: None,
             keep_warm_ms: 2,
             policy: Policy::Decay,
             decay_time_constant_ms: 50.0,
@@ -193,6 +197,7 @@ impl Config {
             }
         };
         expect("deadline-ms", self.deadline_ms.unwrap_or(1.0), 0.1, 10_000.0);
+        expect("max-age-ms", self.max_age_ms.unwrap_or(1.0), 0.1, 60_000.0);
         expect("keep-warm-ms", self.keep_warm_ms as f64, 0.0, KEEP_WARM_MS_MAX);
         expect("decay-time-constant-ms", self.decay_time_constant_ms, 0.1, 60_000.0);
         expect("stale-after-bins", self.stale_after_bins as f64, 1.0, DEADLINE_BINS_MAX as f64);
@@ -288,8 +293,8 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Check`] when `mask-channels` holds an id that the bundle does not have, or more of its ids than
-    /// `max-masked-share` allows, or all of them, or when the
-    /// deadline is too long for the bin width, or when limits in m/s are set for a velocity in another unit.
+    /// `max-masked-share` allows, or all of them, or when the deadline is too long for the bin width or longer than the highest age, or
+    /// when limits in m/s are set for a velocity in another unit.
     pub fn guard(&self, manifest: &Manifest) -> Result<GuardSettings, ConfigError> {
         let unknown = self.mask_channels.iter().filter(|id| !manifest.channel_ids.contains(id));
         let mut problems: Vec<String> =
@@ -315,6 +320,12 @@ impl Config {
                 "expected deadline-ms of at most {most_ms} for this bundle, found {deadline_ms}"
             ));
         }
+        let max_age_ms = self.max_age_ms.unwrap_or_else(|| (2.0 * width_ms).max(deadline_ms));
+        if max_age_ms < deadline_ms {
+            problems.push(format!(
+                "expected max-age-ms of at least the deadline of {deadline_ms} ms, found {max_age_ms}"
+            ));
+        }
         let limits = [
             ("speed-max-m-per-s", self.speed_max_m_per_s),
             ("acceleration-max-m-per-s2", self.acceleration_max_m_per_s2),
@@ -329,7 +340,10 @@ impl Config {
             return Err(ConfigError::Check(problems));
         }
         Ok(GuardSettings {
-            deadline_ns: (deadline_ms * 1e6).round() as u64,
+            time: TimeLimits {
+                deadline_ns: (deadline_ms * 1e6).round() as u64,
+                max_age_ns: (max_age_ms * 1e6).round() as u64,
+            },
             stale_after_bins: self.stale_after_bins,
             fade: Fade { policy: self.policy, time_constant_bins: self.decay_time_constant_ms / width_ms },
             limits: VelocityLimits {

@@ -1,14 +1,15 @@
 //! Decodes bins to estimates: order of bins, gaps, warm-up, the model's step, finite numbers. No I/O and no clock.
 //!
 //! **Invariant:** each bin gives at most one estimate, in the order of `seq`, and so does each missing bin of a gap that is no
-//! longer than the bundle allows. A bin whose deadline has passed while newer bins wait gives none: it enters the state of the
-//! model only, and the guard has answered it. Every published number is finite.
+//! longer than the bundle allows. A bin that is too old, or whose deadline has passed while newer bins wait, gives none: it
+//! enters the state of the model only, and the guard has answered it. Every published number is finite.
 
 mod oddities;
 mod silence;
 
 use crate::engine::{Engine, Input, Output};
-use crate::input::clock::SourceClock;
+use crate::input::deadline::TimeLimits;
+use ndt_protocol::bin::{ClockOffset, Due};
 use ndt_protocol::bundle::folded;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
@@ -22,7 +23,7 @@ pub struct DecoderCounters {
     pub duplicates: u64,
     /// Bins dropped because they came after a later one, when their number had been treated as missing.
     pub reordered: u64,
-    /// Bins that only entered the state, because their estimate would have come too late.
+    /// Bins that only entered the state, because they were too old or their estimate would have come too late.
     pub observed: u64,
     /// Missing bins that were not decoded as missing, because the gap was longer than the bundle's limit.
     pub unbridged: u64,
@@ -53,7 +54,6 @@ pub struct Decoder {
     engine: Box<dyn Engine>,
     output: Output,
     estimate: Estimate,
-    clock: SourceClock,
     silence: Silence,
     oddities: Oddities,
     /// 0 for each masked channel and 1 for each other; empty if no channel is masked.
@@ -66,7 +66,7 @@ pub struct Decoder {
     absent: Vec<f32>,
     /// Counts of the present bin after masking.
     masked: Vec<f32>,
-    deadline_ns: u64,
+    limits: TimeLimits,
     bin_width_ns: i64,
     velocity_offset_ns: i64,
     warmup_bins: usize,
@@ -109,8 +109,8 @@ pub fn masked_max(channels: usize, share_max: f64) -> usize {
 impl Decoder {
     /// Makes a decoder for `bundle` that computes with `engine`, and resets the engine. The channels in `masked_ids`, and the
     /// channels of a bin that carry no count, are replaced: for a transformer by silence, as training has shown it dead
-    /// channels; for a linear decoder by their mean count. An estimate is too late `deadline_ns` after its bin's arrival.
-    pub fn new(bundle: &Bundle, mut engine: Box<dyn Engine>, masked_ids: &[i64], deadline_ns: u64) -> Self {
+    /// channels; for a linear decoder by their mean count. `limits` say when a bin is too late to be decoded.
+    pub fn new(bundle: &Bundle, mut engine: Box<dyn Engine>, masked_ids: &[i64], limits: TimeLimits) -> Self {
         engine.reset();
         let manifest = &bundle.manifest;
         let mut estimate = Estimate::zero(manifest.units(), manifest.velocity_dims());
@@ -129,7 +129,6 @@ impl Decoder {
             engine,
             output: Output::for_bundle(bundle),
             estimate,
-            clock: SourceClock::new(bin_width_ns),
             silence: Silence::new(bundle),
             oddities,
             masked_always,
@@ -137,7 +136,7 @@ impl Decoder {
             masked: vec![0.0; manifest.channels()],
             mask,
             absent,
-            deadline_ns,
+            limits,
             bin_width_ns,
             velocity_offset_ns: manifest.velocity_offset_ns(),
             warmup_bins: manifest.warmup_bins,
@@ -165,9 +164,11 @@ impl Decoder {
     ///
     /// Runs on the decode thread, once a bin. Must not allocate, block, lock or log.
     pub fn decode(&mut self, bin: &Bin, waiting: usize, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
-        let too_late = waiting > 0 && now_ns > bin.arrival_ns.saturating_add(self.deadline_ns);
+        let is_answered = now_ns > self.limits.answer_by_ns(bin.due, bin.arrival_ns);
+        let too_late = self.limits.is_too_old(bin.due, now_ns) || (waiting > 0 && is_answered);
         let mut reasons = Reasons::default();
         self.estimate.lag_bins = u16::try_from(waiting).unwrap_or(u16::MAX);
+        self.stamp_clock(bin);
         match self.expected {
             Some((stream, next)) if stream == bin.stream => {
                 if bin.seq < next {
@@ -179,7 +180,6 @@ impl Decoder {
                 self.counters.restarts += 1;
                 reasons = Reasons::SOURCE_RESTART;
                 self.reset();
-                self.clock.forget();
                 self.silence.forget();
                 self.oddities.forget();
             }
@@ -188,7 +188,6 @@ impl Decoder {
         if bin.segment_start {
             reasons = reasons.with(Reasons::SEGMENT_START);
             self.reset();
-            self.clock.forget();
         }
         let rise = match self.expected {
             Some((stream, next)) if stream == bin.stream => (bin.seq - next).saturating_add(1),
@@ -196,7 +195,11 @@ impl Decoder {
         };
         self.came = u32::try_from(rise).ok().and_then(|rise| self.came.checked_shl(rise)).unwrap_or(0) | 1;
         self.expected = Some((bin.stream, bin.seq.saturating_add(1)));
-        reasons = reasons.with(self.read_clock(bin)).with(self.read_counts(bin));
+        if bin.clock_jumped {
+            self.counters.clock_jumps += 1;
+            reasons = reasons.with(Reasons::CLOCK_JUMP);
+        }
+        reasons = reasons.with(self.read_counts(bin));
         self.step(bin, Step { back: 0, missing: bin.is_missing(), reasons, too_late }, emit);
     }
 
@@ -217,16 +220,12 @@ impl Decoder {
         }
     }
 
-    fn read_clock(&mut self, bin: &Bin) -> Reasons {
-        let reading = self.clock.read(bin);
-        self.estimate.clock_offset_ns = reading.offset_ns;
-        self.estimate.clock_uncertainty_ns = reading.uncertainty_ns;
-        if reading.jumped {
-            self.counters.clock_jumps += 1;
-            Reasons::CLOCK_JUMP
-        } else {
-            Reasons::default()
-        }
+    fn stamp_clock(&mut self, bin: &Bin) {
+        let unknown = ClockOffset { offset_ns: 0, uncertainty_ns: Estimate::CLOCK_UNKNOWN };
+        let ClockOffset { offset_ns, uncertainty_ns } = bin.offset.unwrap_or(unknown);
+        self.estimate.clock_offset_ns = offset_ns;
+        self.estimate.clock_uncertainty_ns = uncertainty_ns;
+        self.estimate.age_ns = if matches!(bin.due, Due::At(_)) { 0 } else { Estimate::AGE_UNKNOWN };
     }
 
     /// Returns what is to be said of the counts of a bin, and counts it.

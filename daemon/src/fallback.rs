@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::engine::{self, EngineError};
 use crate::input::Velocity;
+use crate::input::deadline::TimeLimits;
 use ndt_protocol::bundle::BundleError;
 use ndt_protocol::bundle::manifest::{Manifest, Readout};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
@@ -87,7 +88,7 @@ impl FallbackDecoder {
         let engine =
             engine::load(&Config::default().engine(), &bundle).map_err(|error| refuse(error.into()))?;
         // It decodes each bin as it comes, and the guard keeps the deadline: no bin is too late for it.
-        let decoder = Decoder::new(&bundle, engine, masked_ids, u64::MAX);
+        let decoder = Decoder::new(&bundle, engine, masked_ids, TimeLimits::NONE);
         Ok(FallbackDecoder { decoder: decoder.limiting_masked(masked_share_max) })
     }
 

@@ -20,8 +20,16 @@ pub struct Bin {
     pub undescribed: bool,
     /// Whether another source has sent to the same input in the last second; its bins were refused.
     pub second_source: bool,
+    /// When the bin was sent, ns by the monotonic clock of its sender; 0 if unknown.
+    pub sent_ns: u64,
     /// Offset of the source's clock from this machine's, if the transport measures it.
     pub clock: Option<ClockOffset>,
+    /// Offset of the source's clock from this machine's, as the daemon knows it; `None` before it has looked.
+    pub offset: Option<ClockOffset>,
+    /// Whether the source's clock moved by more or less than the bins since the last one.
+    pub clock_jumped: bool,
+    /// When the bin was due, by what is known of the source's clock.
+    pub due: Due,
     /// Channels whose value no spike count can be. They are among those without a valid count.
     pub implausible: RefusedChannels,
     /// Channels with more spikes than the bundle accepts. They are among those without a valid count.
@@ -30,6 +38,18 @@ pub struct Bin {
     valid: u32,
     counts: [f32; CHANNELS_MAX],
     validity: [u64; CHANNELS_MAX / 64],
+}
+
+/// When a bin was due: when it would have arrived, had it come as quickly as the quickest bins of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Due {
+    /// Not known, or the source's clock does not run at the rate of ours.
+    #[default]
+    Unknown,
+    /// At this time, `CLOCK_MONOTONIC` ns of this machine.
+    At(u64),
+    /// So long before it arrived that others came in the meantime, at a time that is not known yet.
+    Before,
 }
 
 /// The offset between two clocks.
@@ -52,7 +72,11 @@ impl Bin {
             segment_start: false,
             undescribed: false,
             second_source: false,
+            sent_ns: 0,
             clock: None,
+            offset: None,
+            clock_jumped: false,
+            due: Due::Unknown,
             implausible: RefusedChannels::NONE,
             too_high: RefusedChannels::NONE,
             channels: 0,

@@ -120,6 +120,11 @@ impl Running {
         assert!(sent.is_ok_and(|status| status.success()), "expected the program to be there");
     }
 
+    /// Its number among the processes.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end; whether it ended well.
     ///
     /// # Panics

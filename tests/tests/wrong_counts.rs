@@ -33,10 +33,10 @@ impl Bench {
         assert_eq!(first.frames[0], wire::TOPIC_DESCRIPTION);
         let mut sender = Sender::open(&format!("connect:{}", pipeline.input()).parse().unwrap()).unwrap();
         sender.wait_for_subscriber(SOON).unwrap();
-        sender.describe(&Description::Bins {
-            bin_width_us: width_us,
-            channel_ids: bundle.manifest.channel_ids,
-        });
+        sender.describe(
+            0,
+            &Description::Bins { bin_width_us: width_us, channel_ids: bundle.manifest.channel_ids },
+        );
         Bench { pipeline, sender, receiver, seq: 0 }
     }
 

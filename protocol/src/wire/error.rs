@@ -77,7 +77,7 @@ pub enum WireError {
         found: [u8; 4],
     },
     /// The message has a wire version other than [`VERSION`].
-    #[error("expected wire version {VERSION}, found {found}")]
+    #[error("expected wire version {VERSION}, found {found}{}", about(*found))]
     Version {
         /// Version of the message.
         found: u16,
@@ -116,6 +116,20 @@ pub enum WireError {
         /// Value of the number.
         found: usize,
     },
+}
+
+/// What is known of another version, and what to do about it, as the end of a sentence.
+fn about(version: u16) -> &'static str {
+    match version {
+        1 => {
+            ", which ndtd 0.1 used before bins could be narrower than the model's; update the program that sent it (WIRE.md)"
+        }
+        2 => {
+            ", which ndtd 0.1 used before estimates carried their age; update the program that sent it (WIRE.md)"
+        }
+        _ if version > VERSION => ", which a newer program has sent; update this one",
+        _ => "",
+    }
 }
 
 /// Says which topic a message should have, and which one its descriptions have.
