@@ -212,7 +212,7 @@ fn a_graph_of_another_shape_is_refused_with_a_sentence() {
         assert_eq!(error, format!("expected ONNX Runtime to take step.onnx, found {expected}"));
         // The graph of a batch names its last dimension too; what it computes is compared where it runs.
         let mut window = OnnxWindow::new(&mixed, Some(&onnxruntime_library())).unwrap();
-        let run = window.run(&vec![0.0; 3 * CHANNELS], &[0.0; 3], 1, 3);
+        let run = window.run(&[0.0; 3 * CHANNELS], &[0.0; 3], 1, 3);
         assert_eq!(run.is_err(), !expected.contains("lags"), "{expected}: {run:?}");
     }
 }
@@ -293,7 +293,6 @@ fn varint(mut number: u64) -> Vec<u8> {
 
 #[test]
 fn a_graph_that_somebody_made_up_is_refused_with_a_sentence() {
-    let channels = CHANNELS as i64;
     let architecture = bundle(Positions::LagBias, 0).manifest.architecture;
     let manifest = manifest(Shape { channels: CHANNELS, units: CHANNELS, dims: 0, architecture });
     let weights = random_weights(&manifest, 7);
@@ -313,13 +312,14 @@ fn a_graph_that_somebody_made_up_is_refused_with_a_sentence() {
         change(&mut made);
         load(&made).err().unwrap()
     };
-    let cases: [(&dyn Fn(&mut Made), &str); 9] = [
+    type Change = dyn Fn(&mut Made);
+    let cases: [(&Change, &str); 9] = [
         (
             &|made| made.inputs[0].2 = vec![1, -1],
             "the input counts of Tensor<f32>(1, any) in place of f32 [1, 11]",
         ),
         (
-            &|made| made.inputs[0].2 = vec![channels],
+            &|made| made.inputs[0].2 = vec![CHANNELS as i64],
             "the input counts of Tensor<f32>(11) in place of f32 [1, 11]",
         ),
         (&|made| made.inputs[1].1 = Made::FLOAT, "the input missing of Tensor<f32>(1) in place of bool [1]"),
