@@ -65,6 +65,7 @@ fn series(group: &Group, name: String) -> Result<Option<Series>, ReadProblem> {
     if !matches!(stored.kind(), Kind::Float | Kind::Int) {
         return Ok(None);
     }
+    stored.elements_stored()?;
     let timestamps = timestamps(group, samples)?;
     let Scale { unit, converted_from, factor, offset } = scale(&stored)?;
     let data = stored.numbers::<f64>()?.into_iter().map(|value| value * factor + offset).collect();

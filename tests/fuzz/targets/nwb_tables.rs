@@ -66,6 +66,7 @@ fn write(path: &Path, bytes: &mut Bytes) -> Result<(), H5Error> {
     let root = h5::create(path)?;
     let version = if bytes.next() == 255 { bytes.text() } else { "2.6.0".to_owned() };
     root.set_text("nwb_version", &version)?;
+    root.write_text("identifier", "x")?;
     columns(&root.create_group("units")?, bytes)?;
     if bytes.next() & 1 == 0 {
         columns(&root.create_group("intervals")?.create_group("trials")?, bytes)?;
