@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod decode;
 mod doctor;
+mod keygen;
 mod overwrite;
 mod run;
 
@@ -37,6 +38,9 @@ enum Command {
     /// Measure the latency of the pipeline on this computer, from the instant that a bin is due to its estimate.
     #[command(after_help = bench::HELP)]
     Bench(bench::Bench),
+    /// Make the keys of encrypted ZeroMQ connections.
+    #[command(after_help = keygen::HELP)]
+    Keygen(keygen::Keygen),
     /// Decode whole trials from a file, offline, on all CPUs.
     #[command(after_help = decode::HELP)]
     Decode(decode::Decode),
@@ -52,6 +56,7 @@ pub fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Bench(command) => command.execute(),
+        Command::Keygen(command) => command.execute(),
         Command::Decode(command) => command.execute(),
     };
     match done {

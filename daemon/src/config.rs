@@ -9,10 +9,11 @@ use crate::guard::policy::{Fade, Policy, VelocityLimits};
 use crate::host::realtime;
 use crate::transport::lsl::LslSettings;
 use crate::transport::zeromq::ipc::IpcSettings;
+use crate::transport::zeromq::settings::ZeromqSettings;
 use ndt_protocol::bundle::BundleError;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::bundle::readouts::ReadoutError;
-use ndt_protocol::endpoint::{Endpoint, Input, Output, SocketAddress};
+use ndt_protocol::endpoint::{Endpoint, Input, Output, Role, SocketAddress};
 use ndt_protocol::{Bundle, Manifest};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -70,6 +71,8 @@ pub struct Config {
     pub onnx: engine::onnx::OnnxSettings,
     /// Mode and group of the `ipc://` sockets that the daemon binds.
     pub ipc: IpcSettings,
+    /// What ZeroMQ peers may do, and how they are known.
+    pub zeromq: ZeromqSettings,
     /// Settings of Lab Streaming Layer, for endpoints that begin with `lsl`.
     pub lsl: LslSettings,
     /// Settings that the real-time threads ask the system for.
@@ -136,6 +139,7 @@ impl Default for Config {
             onnxruntime_library: None,
             onnx: engine::onnx::OnnxSettings::default(),
             ipc: IpcSettings::default(),
+            zeromq: ZeromqSettings::default(),
             lsl: LslSettings::default(),
             realtime: realtime::RealtimeSettings::default(),
             log: "info".to_owned(),
@@ -195,6 +199,7 @@ impl Config {
             problems.push(format!("expected a log filter such as \"info\", found \"{}\": {error}", self.log));
         }
         problems.extend(self.onnx.problems());
+        problems.extend(self.zeromq.problems(&self.endpoints_with_roles()));
         problems.extend(self.ipc.problems());
         problems.extend(self.lsl.problems());
         problems.extend(self.realtime.problems());
@@ -224,6 +229,16 @@ impl Config {
     pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
         let outputs = self.outputs.iter().cloned().map(Endpoint::from);
         std::iter::once(Endpoint::from(self.input.clone())).chain(outputs)
+    }
+
+    /// Returns the endpoints with the role that each has: the input connects unless it is told to bind, and outputs bind.
+    pub fn endpoints_with_roles(&self) -> Vec<(Endpoint, Role)> {
+        let defaults = std::iter::once(Role::Connect).chain(std::iter::repeat(Role::Bind));
+        let role = |(endpoint, default): (Endpoint, Role)| match &endpoint {
+            Endpoint::Zeromq(socket) => (endpoint.clone(), socket.role_or(default)),
+            Endpoint::Lsl(_) => (endpoint, default),
+        };
+        self.endpoints().zip(defaults).map(role).collect()
     }
 
     /// Whether any endpoint is a stream of Lab Streaming Layer.

@@ -1,9 +1,10 @@
 //! Bins on their way in: what a [`Source`] delivers, and what happens to a bin before anybody else sees it.
 //!
-//! [`runs`] recognises a source that started to count again, [`rebin`] joins narrow bins to the model's, and [`clock`] follows
+//! [`one_source`] keeps to one of several sources, [`runs`] recognises a source that started to count again, [`rebin`] joins narrow bins to the model's, and [`clock`] follows
 //! the source's clock.
 
 pub mod clock;
+pub mod one_source;
 pub mod rebin;
 pub mod runs;
 
@@ -55,6 +56,11 @@ pub enum Refusal {
     /// The bytes are no bin for this model.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// Another source sends to the same input.
+    #[error(
+        "expected one source, found another one beside it; its messages are not used while bins of the first one come"
+    )]
+    SecondSource,
     /// The source describes itself, but not its bins.
     #[error(
         "expected a description of bins with bin-width-us and channel-ids, a list of integers, found none of them"

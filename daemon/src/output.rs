@@ -11,6 +11,11 @@ pub trait Publisher: Send {
     /// Publishes what estimates consist of, for subscribers that have just come. Runs on the publish thread, once a second. A
     /// transport that describes itself when it is found has nothing to do here.
     fn describe(&mut self) {}
+
+    /// How often a subscriber fell so far behind that it lost estimates. Runs on the publish thread, once a second.
+    fn behind(&self) -> u64 {
+        0
+    }
 }
 
 /// Publishes to a function, for tests and measurements within one process.
@@ -52,5 +57,9 @@ impl Publisher for Outputs {
 
     fn describe(&mut self) {
         self.publishers.iter_mut().for_each(|publisher| publisher.describe());
+    }
+
+    fn behind(&self) -> u64 {
+        self.publishers.iter().map(|publisher| publisher.behind()).sum()
     }
 }

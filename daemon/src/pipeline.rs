@@ -76,7 +76,7 @@ pub enum PipelineError {
 /// # Errors
 /// [`PipelineError`]; nothing is left running then.
 pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Result<Pipeline, PipelineError> {
-    let mut transports = Transports::new(&config.realtime, &config.lsl, &config.ipc);
+    let mut transports = Transports::new(config);
     let (source, input) = transports.open_input(&config.input, bundle, config.stale_after_bins)?;
     let name = engine.name();
     let opened = config.outputs.iter().map(|output| transports.open_output(output, bundle, &name));

@@ -10,26 +10,29 @@ pub mod zeromq;
 use self::lsl::LslSettings;
 use self::lsl::publisher::LslPublisher;
 use self::lsl::source::LslSource;
-use self::zeromq::ZeromqError;
 use self::zeromq::ipc::IpcSettings;
 use self::zeromq::publisher::ZeromqPublisher;
+use self::zeromq::settings::ZeromqSettings;
 use self::zeromq::source::ZeromqSource;
+use self::zeromq::{SocketError, Sockets};
+use crate::config::Config;
 use crate::host::realtime::RealtimeSettings;
 use crate::input::Source;
 use crate::output::Opened;
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use ndt_protocol::lsl::{Library, LslError};
+use ndt_protocol::zeromq::admission::TurnedAway;
 use std::io;
-use tokio::runtime::Runtime;
 
-/// What the transports share between endpoints: ZeroMQ's threads and the library of Lab Streaming Layer, each made when the
+/// What the transports share between endpoints: ZeroMQ's sockets and the library of Lab Streaming Layer, each made when the
 /// first endpoint asks for it. Must be kept as long as any source or publisher that it opened.
 pub struct Transports {
     realtime: RealtimeSettings,
     lsl: LslSettings,
     ipc: IpcSettings,
-    runtime: Option<Runtime>,
+    zeromq: ZeromqSettings,
+    sockets: Option<Sockets>,
     library: Option<Library>,
 }
 
@@ -38,7 +41,7 @@ pub struct Transports {
 pub enum TransportError {
     /// A ZeroMQ socket cannot be opened.
     #[error(transparent)]
-    Zeromq(#[from] ZeromqError),
+    Zeromq(#[from] SocketError),
     /// The library of Lab Streaming Layer is missing, or refuses a stream.
     #[error(transparent)]
     Lsl(#[from] LslError),
@@ -52,37 +55,47 @@ pub enum TransportError {
     },
 }
 
-/// The ZeroMQ sockets that must open before the daemon runs: the outputs, and an input that is bound. An input that connects waits
-/// for its source however long, and streams of Lab Streaming Layer need their library alone.
-pub fn sockets<'a>(input: &'a Input, outputs: &'a [Output]) -> Vec<(&'a SocketAddress, Role)> {
+/// The ZeroMQ sockets that must open before the daemon runs: those that are bound. A socket that connects waits for its peer however
+/// long, and streams of Lab Streaming Layer need their library alone.
+pub fn bound_sockets<'a>(input: &'a Input, outputs: &'a [Output]) -> Vec<&'a SocketAddress> {
     let input = match input {
-        Input::Zeromq(socket) if socket.role_or(Role::Connect) == Role::Bind => Some((socket, Role::Bind)),
-        Input::Zeromq(_) | Input::Lsl(_) => None,
+        Input::Zeromq(socket) => Some((socket, socket.role_or(Role::Connect))),
+        Input::Lsl(_) => None,
     };
     let outputs = outputs.iter().filter_map(|output| match output {
         Output::Zeromq(socket) => Some((socket, socket.role_or(Role::Bind))),
         Output::Lsl { .. } => None,
     });
-    input.into_iter().chain(outputs).collect()
+    let is_bound = |(socket, role)| (role == Role::Bind).then_some(socket);
+    input.into_iter().chain(outputs).filter_map(is_bound).collect()
 }
 
-/// Opens a ZeroMQ socket as the daemon would, and closes it again.
+/// Binds a ZeroMQ socket as the daemon would, and closes it again.
 ///
 /// # Errors
 /// [`TransportError`] when the socket cannot be opened.
-pub fn try_open(socket: &SocketAddress, role: Role, ipc: &IpcSettings) -> Result<(), TransportError> {
-    Ok(self::zeromq::try_open(socket, role, ipc)?)
+pub fn try_bind(
+    socket: &SocketAddress,
+    zeromq: &ZeromqSettings,
+    ipc: &IpcSettings,
+) -> Result<(), TransportError> {
+    Ok(self::zeromq::try_bind(socket, zeromq, ipc)?)
 }
 
 impl Transports {
     /// Keeps the settings for the endpoints that are opened later. Opens and loads nothing.
-    pub fn new(realtime: &RealtimeSettings, lsl: &LslSettings, ipc: &IpcSettings) -> Transports {
-        let (realtime, lsl, ipc) = (realtime.clone(), lsl.clone(), ipc.clone());
-        Transports { realtime, lsl, ipc, runtime: None, library: None }
+    pub fn new(config: &Config) -> Transports {
+        let Config { realtime, lsl, ipc, zeromq, .. } = config.clone();
+        Transports { realtime, lsl, ipc, zeromq, sockets: None, library: None }
     }
 
-    /// Opens the source of the bins of `bundle`, and returns its address as bound or as it will be connected. A stream of Lab
-    /// Streaming Layer is searched again after `silent_bins` bins of silence.
+    /// ZeroMQ peers that were turned away since the start.
+    pub fn turned_away(&self) -> TurnedAway {
+        self.sockets.as_ref().map_or_else(TurnedAway::default, Sockets::turned_away)
+    }
+
+    /// Opens the source of the bins of `bundle`, and returns its address as bound or as it will be connected. After `silent_bins` bins of
+    /// silence, another source is taken, or a stream of Lab Streaming Layer is searched again.
     ///
     /// # Errors
     /// [`TransportError`] when the endpoint cannot be opened. A peer that is not there yet is no error.
@@ -94,8 +107,7 @@ impl Transports {
     ) -> Result<(Box<dyn Source>, String), TransportError> {
         match input {
             Input::Zeromq(socket) => {
-                let ipc = self.ipc.clone();
-                let (source, address) = ZeromqSource::open(self.runtime()?, socket, &ipc, bundle)?;
+                let (source, address) = ZeromqSource::open(self.sockets()?, socket, bundle, silent_bins)?;
                 Ok((Box::new(source), address))
             }
             Input::Lsl(query) => {
@@ -119,9 +131,9 @@ impl Transports {
     ) -> Result<Opened, TransportError> {
         match output {
             Output::Zeromq(socket) => {
-                let ipc = self.ipc.clone();
+                let settings = self.zeromq.clone();
                 let (publisher, address) =
-                    ZeromqPublisher::open(self.runtime()?, socket, &ipc, bundle, engine)?;
+                    ZeromqPublisher::open(self.sockets()?, socket, &settings, bundle, engine)?;
                 Ok(Opened { publisher: Box::new(publisher), address, turn: 0 })
             }
             Output::Lsl { name } => {
@@ -132,10 +144,10 @@ impl Transports {
         }
     }
 
-    fn runtime(&mut self) -> Result<&Runtime, ZeromqError> {
-        match &mut self.runtime {
-            Some(runtime) => Ok(runtime),
-            none => Ok(none.insert(self::zeromq::runtime(&self.realtime)?)),
+    fn sockets(&mut self) -> Result<&mut Sockets, SocketError> {
+        match &mut self.sockets {
+            Some(sockets) => Ok(sockets),
+            none => Ok(none.insert(Sockets::start(&self.zeromq, &self.ipc, &self.realtime)?)),
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Bin {
     pub segment_start: bool,
     /// Whether the source has not described its channels yet, although its transport asks it to.
     pub undescribed: bool,
+    /// Whether another source has sent to the same input in the last second; its bins were refused.
+    pub second_source: bool,
     /// Offset of the source's clock from this machine's, if the transport measures it.
     pub clock: Option<ClockOffset>,
     /// Channels whose value no spike count can be. They are among those without a valid count.
@@ -47,6 +49,7 @@ impl Bin {
             arrival_ns: 0,
             segment_start: false,
             undescribed: false,
+            second_source: false,
             clock: None,
             implausible: Implausible::NONE,
             channels: 0,

@@ -33,6 +33,7 @@ pub mod limits;
 pub mod lsl;
 pub mod terminal;
 pub mod wire;
+pub mod zeromq;
 
 pub use bin::Bin;
 pub use bundle::Bundle;

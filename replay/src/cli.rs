@@ -1,6 +1,7 @@
 //! The commands of `ndt-replay`, one file each, and what they share: printing, and durations in options.
 
 pub mod inspect;
+mod keys;
 pub mod listen;
 mod overwrite;
 pub mod play;

@@ -1,6 +1,5 @@
 //! A play with faults sends its plan over a real socket, bit for bit, and a listener checks estimates against the plan.
 
-use bytes::Bytes;
 use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire::{self, BinStamp};
 use ndt_protocol::{Estimate, Quality};
@@ -134,9 +133,8 @@ fn judged(left_out: u64) -> Tally {
                 estimate.rates_mut()[0] = sending.bin as f32;
                 let mut rates = Vec::new();
                 wire::put_f32(estimate.rates(), &mut rates);
-                let header = Bytes::copy_from_slice(&wire::estimate_header(&estimate));
-                let frames = [header, Bytes::from(rates), Bytes::new()];
-                sender.send_frames(Bytes::from_static(wire::TOPIC_ESTIMATE), &frames).unwrap();
+                let header = wire::estimate_header(&estimate);
+                sender.send_frames(&[wire::TOPIC_ESTIMATE, &header, &rates, &[]]).unwrap();
             }
             // The socket stays open until nobody listens any more.
             assert!(end.recv().is_err());

@@ -1,6 +1,5 @@
 //! `play` and `listen` over real sockets: every bin once and in order, every estimate counted and scored.
 
-use bytes::Bytes;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::SocketAddress;
 use ndt_protocol::wire::{self, Description};
@@ -38,7 +37,7 @@ fn played(speed: Speed, bin_ms: f64) {
         let (mut next, mut stream, mut described) = (0, None, false);
         let mut bin = Bin::empty();
         while next < plan.bins() {
-            let message = receiver.receive(SOON).unwrap();
+            let message = receiver.receive(SOON).unwrap_or_else(|| panic!("bin {next} of {}", plan.bins()));
             let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
             if frames[0] == wire::TOPIC_DESCRIPTION {
                 let Some(Description::Bins { bin_width_us, channel_ids }) =
@@ -122,9 +121,8 @@ fn publish(sender: &mut Sender, estimate: &Estimate) {
     let (mut rates, mut velocity) = (Vec::new(), Vec::new());
     wire::put_f32(estimate.rates(), &mut rates);
     wire::put_f32(estimate.velocity(), &mut velocity);
-    let header = Bytes::copy_from_slice(&wire::estimate_header(estimate));
-    let frames = [header, Bytes::from(rates), Bytes::from(velocity)];
-    sender.send_frames(Bytes::from_static(wire::TOPIC_ESTIMATE), &frames).unwrap();
+    let header = wire::estimate_header(estimate);
+    sender.send_frames(&[wire::TOPIC_ESTIMATE, &header, &rates, &velocity]).unwrap();
 }
 
 /// Listens to what `daemon` publishes; returns the tally and how the listening ended.
@@ -182,7 +180,7 @@ fn estimates_are_counted_and_scored_and_wrong_frames_do_not_end_it() {
             match seq {
                 // Neither a bin nor a lone topic is an estimate.
                 10 => sender.send(&plan.bin(0).0, &[1.0]).unwrap(),
-                11 => sender.send_frames(Bytes::from_static(wire::TOPIC_ESTIMATE), &[]).unwrap(),
+                11 => sender.send_frames(&[wire::TOPIC_ESTIMATE]).unwrap(),
                 20 | 21 => {}
                 30 => (0..2).for_each(|_| publish(sender, &estimate(plan, session, seq, quality))),
                 _ => publish(sender, &estimate(plan, session, seq, quality)),

@@ -45,7 +45,6 @@ fn next(receiver: &mut Receiver) -> Estimate {
         let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
         if frames[0] == wire::TOPIC_ESTIMATE {
             let estimate = wire::read_estimate(&frames).unwrap();
-            assert!(!estimate.reasons.contains(Reasons::PEER_GONE), "the player has ended");
             return estimate;
         }
     }
@@ -101,10 +100,10 @@ fn stopped_for_two_seconds(bin_ms: f64) {
     let longest = during.windows(2).map(|pair| pair[1].published_ns - pair[0].published_ns).max();
     println!("at most {} us between two stale estimates", longest.unwrap_or(0) / 1_000);
     assert_eq!(during.last().unwrap().velocity(), [0.0, 0.0], "it has faded to zero");
-    // What was sent meanwhile comes at once and enters the state, which is kept.
-    let is_cut = |estimate: &Estimate| estimate.reasons.contains(Reasons::LONG_GAP);
-    assert!(!estimates[back..].iter().any(is_cut) && stats.decoder.unbridged == 0, "{stats:?}");
-    assert!(stats.guard.behind > 0 && stats.overflowed == 0 && stats.guard.skipped == 0, "{stats:?}");
+    // A program that stands still answers no heartbeat: its connection is cut, and made again when it goes on. Until then, its bins
+    // reach nobody, and those that do come late are counted and not answered again.
+    assert!(estimates[60..back].iter().any(|estimate| estimate.reasons.contains(Reasons::PEER_GONE)));
+    assert!(stats.overflowed == 0 && stats.guard.skipped == 0, "{stats:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ndt_daemon::host::realtime::{self, granted};
 use ndt_daemon::host::service;
 use ndt_daemon::pipeline;
 use ndt_protocol::bundle::precision::Precision;
-use ndt_protocol::endpoint::{Input, Output, Role};
+use ndt_protocol::endpoint::{Endpoint, Input, Output};
 use std::path::PathBuf;
 use tracing::{info, warn};
 
@@ -105,10 +105,9 @@ impl Run {
 }
 
 fn warn_of_other_machines(config: &Config) {
-    // The input comes first, and connects unless it is told to bind; outputs bind.
-    let defaults = std::iter::once(Role::Connect).chain(std::iter::repeat(Role::Bind));
-    for (endpoint, default) in config.endpoints().zip(defaults) {
-        if let Some(reached) = endpoint.reach_from_other_machines(default) {
+    for (endpoint, role) in config.endpoints_with_roles() {
+        let is_encrypted = matches!(endpoint, Endpoint::Zeromq(_)) && config.zeromq.is_encrypted();
+        if let Some(reached) = endpoint.reach_from_other_machines(role).filter(|_| !is_encrypted) {
             warn!("{endpoint} {reached}, and nothing on it is authenticated or encrypted");
         }
     }

@@ -24,8 +24,7 @@ impl Log {
     /// Starts the log. When the journal reads it, each line starts with its priority and has neither time nor colour, which the
     /// journal adds itself; otherwise lines are formatted for a person.
     pub fn start(filter: &str) -> Log {
-        // The ZeroMQ client logs every reconnection; our own lines already report those that matter.
-        let filter = tracing_subscriber::EnvFilter::new(format!("zeromq=error,{filter}"));
+        let filter = tracing_subscriber::EnvFilter::new(filter);
         let (lines, log) = Log::writing_to(std::io::stderr());
         // The library's own message about a line that was not written would panic on a closed standard error.
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);

@@ -62,9 +62,9 @@ fn endpoint_problems(config: &Config, unit: Option<&Unit>) -> Vec<String> {
             !folder.exists() && unit.is_some_and(|unit| unit.runtime_folders.iter().any(|of| of == folder))
         })
     };
-    let sockets = transport::sockets(&config.input, &config.outputs);
-    let tried = sockets.into_iter().filter(|(socket, _)| !of_service(socket));
-    let tried = tried.filter_map(|(socket, role)| transport::try_open(socket, role, &config.ipc).err());
+    let sockets = transport::bound_sockets(&config.input, &config.outputs);
+    let tried = sockets.into_iter().filter(|socket| !of_service(socket));
+    let tried = tried.filter_map(|socket| transport::try_bind(socket, &config.zeromq, &config.ipc).err());
     tried.map(|error| error.to_string()).collect()
 }
 

@@ -1,49 +1,41 @@
-//! ZeroMQ: bins in ([`source`]), estimates out ([`publisher`]). [`ipc`] says who can reach the sockets that are files.
+//! ZeroMQ: bins in ([`source`]), estimates out ([`publisher`]). [`settings`] says what peers may do, and [`ipc`] who can reach the sockets
+//! that are files.
 //!
-//! The sockets live on a small tokio runtime of two threads that moves bytes; the source thread and the publish thread stay
-//! plain threads that block on it. The library allocates for every message; our own code here reuses what it can.
+//! The source thread receives and the publish thread sends, without a runtime between them and the sockets. libzmq moves the bytes on two
+//! threads of its own, one for the input and one for the outputs, and `zeromq-admit` answers it who may come in. libzmq allocates for
+//! messages of more than 33 bytes; our own code allocates nothing.
 
+mod host_name;
 pub mod ipc;
 pub mod publisher;
+pub mod settings;
 pub mod source;
 
 use self::ipc::IpcSettings;
+use self::settings::ZeromqSettings;
 use crate::host::realtime::{self, RealtimeSettings};
-use ndt_protocol::endpoint::socket_file::{self, Occupant};
 use ndt_protocol::endpoint::{Role, SocketAddress};
+use ndt_protocol::zeromq::admission::{Admission, Rules, TurnedAway};
+use ndt_protocol::zeromq::curve::KeyError;
+use ndt_protocol::zeromq::{Context, Keys, Kind, Library, Monitor, Options, ZeromqError};
 use std::io;
-use std::time::Duration;
-use tokio::runtime::Runtime;
-use zeromq::{PubSocket, Socket, SocketOptions};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
-/// Longest wait for a message or a connection, after which the thread can be asked to stop.
-const PATIENCE: Duration = Duration::from_millis(100);
-
-/// Longest wait for a peer while it is tried whether a socket can be opened.
-const TRY_FOR: Duration = Duration::from_secs(1);
+/// I/O thread of libzmq that serves the input.
+const INPUT_THREAD: u32 = 0;
+/// I/O thread of libzmq that serves the outputs, so that what happens at the input delays no estimate.
+const OUTPUT_THREAD: u32 = 1;
 
 /// Why a socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum ZeromqError {
-    /// The runtime's threads cannot be started.
-    #[error("expected two threads for ZeroMQ, found {0}")]
-    Runtime(io::Error),
-    /// The address is in use, or does not belong to this machine.
-    #[error("expected to bind {address}, found {error}")]
-    Bind {
-        /// Address as the configuration gives it.
-        address: String,
-        /// Error of the library.
-        error: zeromq::ZmqError,
-    },
-    /// Something that must stay is at the path of an `ipc://` socket.
-    #[error("expected to bind {address}, found {found}")]
-    Occupied {
-        /// Address as the configuration gives it.
-        address: String,
-        /// What is there.
-        found: &'static str,
-    },
+pub enum SocketError {
+    /// The library is missing, or refuses.
+    #[error(transparent)]
+    Zeromq(#[from] ZeromqError),
+    /// A key cannot be read.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The file of a socket does not get the configured mode or group.
     #[error(
         "expected to give {address} the mode and the group of [ipc], found {error}; a service is made a member by SupplementaryGroups="
@@ -56,60 +48,111 @@ pub enum ZeromqError {
     },
 }
 
-/// Binds a socket, and returns its address as bound. A file that a killed program left at the path of an `ipc://` socket is
-/// removed before; the new one gets the mode and the group of `settings`.
-///
-/// # Errors
-/// [`ZeromqError`] when the address is not bound, or not as it is configured.
-fn bind(
-    runtime: &Runtime,
-    socket: &mut impl Socket,
-    endpoint: &SocketAddress,
-    settings: &IpcSettings,
-) -> Result<String, ZeromqError> {
-    let address = || endpoint.address.clone();
-    let occupied = |found: Occupant| ZeromqError::Occupied { address: address(), found: found.words() };
-    socket_file::make_way(endpoint).map_err(occupied)?;
-    let bound = runtime.block_on(socket.bind(&endpoint.address));
-    let bound = bound.map_err(|error| ZeromqError::Bind { address: address(), error })?.to_string();
-    if let Some(file) = endpoint.file() {
-        settings.apply(file).map_err(|error| ZeromqError::Access { address: address(), error })?;
-    }
-    Ok(bound)
+/// What the sockets of a daemon share. Must be kept as long as any of them.
+pub struct Sockets {
+    context: Context,
+    ipc: IpcSettings,
+    keys: Option<Keys>,
+    admission: Admission,
 }
 
-/// Binds or connects a socket and lets go of it.
-///
-/// # Errors
-/// [`ZeromqError`] when the socket cannot be opened.
-pub fn try_open(endpoint: &SocketAddress, role: Role, settings: &IpcSettings) -> Result<(), ZeromqError> {
-    let runtime = runtime(&RealtimeSettings::default())?;
-    let _on_runtime = runtime.enter();
-    let mut options = SocketOptions::default();
-    options.connect_timeout(TRY_FOR);
-    let mut socket = PubSocket::with_options(options);
-    match role {
-        Role::Bind => drop(bind(&runtime, &mut socket, endpoint, settings)?),
-        Role::Connect => {
-            let connected = runtime.block_on(socket.connect(&endpoint.address));
-            connected.map_err(|error| ZeromqError::Bind { address: endpoint.address.clone(), error })?;
+impl Sockets {
+    /// Loads the library, and starts its threads with the same real-time settings as the pipeline's own, because every bin and every
+    /// estimate passes through them. What the system refuses them it refuses those too, which report it.
+    ///
+    /// # Errors
+    /// [`SocketError`] when the library or a key cannot be used.
+    pub fn start(
+        settings: &ZeromqSettings,
+        ipc: &IpcSettings,
+        realtime: &RealtimeSettings,
+    ) -> Result<Sockets, SocketError> {
+        let keys = settings.keys()?;
+        let permitted = settings.permitted()?;
+        raise_open_files_limit();
+        let context = Context::new(&Library::load(settings.library.as_deref())?, 2)?;
+        start_io_threads(&context, realtime)?;
+        let rules = Rules { connections_max: settings.connections_max, permitted };
+        let admission = Admission::start(&context, rules)?;
+        Ok(Sockets { context, ipc: ipc.clone(), keys, admission })
+    }
+
+    /// Peers that were turned away.
+    pub fn turned_away(&self) -> TurnedAway {
+        self.admission.turned_away()
+    }
+
+    fn options(&mut self, io_thread: u32, endpoint: &SocketAddress, role: Role) -> Options {
+        let is_bound = endpoint.role_or(role) == Role::Bind;
+        Options {
+            io_thread,
+            domain: is_bound.then(|| self.admission.next_domain()),
+            // A socket that is a file is protected by the file's permissions.
+            keys: self.keys.clone().filter(|_| endpoint.file().is_none()),
+            ..Options::default()
         }
     }
-    // Removes the file of an `ipc://` socket; what is left of it would be removed at the next start.
-    drop(runtime.block_on(socket.unbind_all()));
-    Ok(())
+
+    /// Counts the connections of a socket that was opened with `options`.
+    fn watch(&self, options: &Options, connections: Arc<AtomicI64>, monitor: Option<Monitor>) {
+        if let Some(domain) = &options.domain {
+            self.admission.watch(domain.clone(), connections, monitor);
+        }
+    }
+
+    /// Gives the file of a socket that was bound its mode and its group.
+    fn grant(&self, endpoint: &SocketAddress, role: Role) -> Result<(), SocketError> {
+        match endpoint.file().filter(|_| role == Role::Bind) {
+            None => Ok(()),
+            Some(file) => self.ipc.apply(file).map_err(|error| {
+                // What was bound for nobody is not left there.
+                drop(std::fs::remove_file(file));
+                SocketError::Access { address: endpoint.address.clone(), error }
+            }),
+        }
+    }
 }
 
-/// Starts the runtime on which the sockets live. Every bin and every estimate passes through its threads, so they ask the
-/// system for the same real-time settings as the pipeline's own threads. What the system refuses them it refuses those too,
-/// which report it.
+/// Binds a socket as the daemon would, and lets go of it.
 ///
 /// # Errors
-/// [`ZeromqError::Runtime`] when the system gives no threads.
-pub fn runtime(settings: &RealtimeSettings) -> Result<Runtime, ZeromqError> {
-    let settings = settings.clone();
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).thread_name("zeromq").enable_all();
-    builder.on_thread_start(move || drop(realtime::enter(&settings)));
-    builder.build().map_err(ZeromqError::Runtime)
+/// [`SocketError`] when the socket cannot be opened.
+pub fn try_bind(
+    endpoint: &SocketAddress,
+    settings: &ZeromqSettings,
+    ipc: &IpcSettings,
+) -> Result<(), SocketError> {
+    let mut sockets = Sockets::start(settings, ipc, &RealtimeSettings::default())?;
+    let options = sockets.options(OUTPUT_THREAD, endpoint, Role::Bind);
+    let opened = ndt_protocol::zeromq::Publisher::open(&sockets.context, endpoint, Kind::Pub, &options)?;
+    let granted = sockets.grant(endpoint, Role::Bind);
+    drop(opened);
+    granted
+}
+
+/// Opens the first socket of `context` on a thread that has the real-time settings: libzmq starts its own threads then, and they inherit
+/// them.
+fn start_io_threads(context: &Context, settings: &RealtimeSettings) -> Result<(), ZeromqError> {
+    let opened = std::thread::scope(|scope| {
+        let open = || {
+            drop(realtime::enter(settings));
+            context.socket(Kind::Pair, &Options::default()).map(drop)
+        };
+        scope.spawn(open).join()
+    });
+    let panicked = |_| ZeromqError::Refused { what: "start its threads", found: "a panic".to_owned() };
+    opened.map_err(panicked)?
+}
+
+/// Lets the process have as many open files as the system allows it. At the limit, libzmq's thread would try to accept a connection
+/// again and again; the usual limit of 1,024 is within reach of any peer, and the highest is not.
+fn raise_open_files_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `ndt-replay listen`: counts, scores, checks and draws what a daemon publishes.
 
+use super::keys::Keys;
 use super::overwrite::Overwrite;
 use super::{print, seconds};
 use anyhow::{Context, bail};
@@ -33,6 +34,8 @@ pub struct Listen {
     /// Recording that holds the true hand velocity. For streams: lsl:NAME, the name of the player.
     #[arg(long)]
     truth: Option<PathBuf>,
+    #[command(flatten)]
+    keys: Keys,
     /// Path of liblsl's shared library [default: beside the executable, or the system's].
     #[arg(long)]
     lsl_library: Option<PathBuf>,
@@ -109,7 +112,9 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
             transport::lsl::listen(&library, &sources, &mut tally, until, &stop, &mut ready, &mut each)?;
         }
         ListenSource::Zeromq(socket) => {
-            transport::zeromq::listen(socket, &mut tally, until, &stop, &mut || {}, &mut each)?;
+            let security = options.keys.read()?;
+            let from = (socket, &security);
+            transport::zeromq::listen_with(from, &mut tally, until, &stop, &mut || {}, &mut each)?;
         }
     }
     status.end();

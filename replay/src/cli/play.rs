@@ -1,5 +1,6 @@
 //! `ndt-replay play`: sends the bins of a recording to a socket or as a stream.
 
+use super::keys::Keys;
 use super::overwrite::Overwrite;
 use super::{print, seconds};
 use anyhow::{Context, bail};
@@ -68,6 +69,8 @@ pub struct Play {
     /// Also offer this behaviour series as the stream NAME-behavior. Needs a stream in --to.
     #[arg(long, value_name = "SERIES", num_args = 0..=1, default_missing_value = TRUTH_SERIES)]
     behavior: Option<String>,
+    #[command(flatten)]
+    keys: Keys,
     /// Path of liblsl's shared library [default: beside the executable, or the system's].
     #[arg(long)]
     lsl_library: Option<PathBuf>,
@@ -150,6 +153,7 @@ fn play_to_socket(
     if options.behavior.is_some() {
         bail!("expected a stream for --behavior, such as --to lsl:rig, found {}", options.to);
     }
+    let security = options.keys.read()?;
     let faults = options.faults.as_ref().map(|faults| FaultPlan::new(plan, faults, options.seed));
     if let Some(faults) = &faults {
         if let Some(path) = &options.fault_plan {
@@ -176,7 +180,14 @@ fn play_to_socket(
         }
         bar.set_position(progress.sent as u64);
     };
-    let report = transport::zeromq::play(plan, faults.as_ref(), socket, options.speed, wait, &mut progress);
+    let report = transport::zeromq::play_with(
+        plan,
+        faults.as_ref(),
+        (socket, &security),
+        options.speed,
+        wait,
+        &mut progress,
+    );
     bar.finish_and_clear();
     Ok(report?)
 }

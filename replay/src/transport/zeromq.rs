@@ -1,50 +1,37 @@
-//! ZeroMQ: a player publishes bins on a socket, a listener subscribes to a daemon's estimates. Only this module names the
-//! library.
-//!
-//! The library notices subscriptions only while it is asked to receive, and each socket needs an async runtime. So each
-//! socket belongs to a task, with a bounded queue between it and the caller: [`Sender`] and [`Receiver`] have plain, blocking
-//! methods.
+//! ZeroMQ: a player publishes bins on a socket, a listener subscribes to a daemon's estimates.
 
 mod listen;
 mod play;
 mod receiver;
 mod sender;
 
-pub use listen::{ListenError, listen};
-pub use play::{PlayError, play};
+pub use listen::{ListenError, listen, listen_with};
+pub use play::{PlayError, play, play_with};
 pub use receiver::{Message, Receiver};
 pub use sender::Sender;
 
-use ndt_protocol::endpoint::socket_file::{self, Occupant};
 use ndt_protocol::endpoint::{Role, SocketAddress};
-use tokio::runtime::Runtime;
-use zeromq::Socket;
+use ndt_protocol::zeromq::admission::{Admission, Rules};
+use ndt_protocol::zeromq::curve::{KeyError, KeyPair, PublicKey};
+use ndt_protocol::zeromq::{Context, Keys, Library, Options};
+use std::collections::BTreeSet;
+use std::path::Path;
 
-/// Number of messages that wait between a caller and its socket: five seconds of 5 ms bins.
+/// Number of messages that wait for each subscriber, or for a listener: five seconds of 5 ms bins.
 const QUEUE_MESSAGES: usize = 1024;
+
+/// Most connections to a socket of a player or listener that binds.
+const CONNECTIONS_MAX: u32 = 256;
 
 /// Why a socket cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ZeromqError {
-    /// The threads of the async runtime cannot be started.
+    /// The library is missing, or the address is in use or not on this machine.
+    #[error(transparent)]
+    Zeromq(#[from] ndt_protocol::zeromq::ZeromqError),
+    /// The system gives no thread.
     #[error("expected a thread for ZeroMQ, found {0}")]
-    Runtime(std::io::Error),
-    /// The address is in use or not on this machine, or no peer is there.
-    #[error("expected to open {address}, found {error}")]
-    Open {
-        /// Address of the socket.
-        address: String,
-        /// The library's error.
-        error: zeromq::ZmqError,
-    },
-    /// Something that must stay is at the path of the socket.
-    #[error("expected to open {address}, found {found}")]
-    Occupied {
-        /// Address of the socket.
-        address: String,
-        /// What is there.
-        found: &'static str,
-    },
+    Thread(std::io::Error),
     /// Nobody subscribes in time.
     #[error("expected a subscriber on {address} within {seconds} s, found none")]
     NoSubscriber {
@@ -63,24 +50,48 @@ pub enum ZeromqError {
     },
 }
 
-fn runtime() -> Result<Runtime, ZeromqError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(1).thread_name("zeromq").enable_all().build().map_err(ZeromqError::Runtime)
+/// Keys of encrypted connections; without any, connections are not encrypted.
+#[derive(Debug, Clone, Default)]
+pub struct Security {
+    keys: Option<Keys>,
+    permitted: Option<BTreeSet<PublicKey>>,
 }
 
-/// Binds or connects a socket, and returns the address as bound or connected to.
-async fn open(socket: &mut impl Socket, endpoint: &SocketAddress, role: Role) -> Result<String, ZeromqError> {
-    let address = endpoint.address.clone();
-    let opened = match role {
-        Role::Bind => {
-            let occupied =
-                |found: Occupant| ZeromqError::Occupied { address: address.clone(), found: found.words() };
-            socket_file::make_way(endpoint).map_err(occupied)?;
-            socket.bind(&address).await.map(|bound| bound.to_string())
-        }
-        Role::Connect => socket.connect(&address).await.map(|()| address.clone()),
-    };
-    opened.map_err(|error| ZeromqError::Open { address, error })
+impl Security {
+    /// Reads this end's secret certificate, the public certificate of the end that it connects to, and the folder with those of the
+    /// peers that may connect to it. Without such a folder, an end that binds lets in everybody who knows its public key.
+    ///
+    /// # Errors
+    /// [`KeyError`] when a file cannot be read, or others may read the secret one.
+    pub fn read(
+        secret: Option<&Path>,
+        server: Option<&Path>,
+        permitted: Option<&Path>,
+    ) -> Result<Security, KeyError> {
+        let Some(secret) = secret else { return Ok(Security::default()) };
+        let server = server.map(PublicKey::read).transpose()?;
+        let permitted = permitted.map(PublicKey::read_all).transpose()?;
+        let keys = Keys { own: KeyPair::read(secret)?, server };
+        Ok(Security { keys: Some(keys), permitted: permitted.map(|keys| keys.into_iter().collect()) })
+    }
+}
+
+/// A context for one socket, what admits its peers, and the options of the socket.
+fn context(
+    endpoint: &SocketAddress,
+    default: Role,
+    security: &Security,
+) -> Result<(Context, Option<Admission>, Options), ZeromqError> {
+    let context = Context::new(&Library::load(None)?, 1)?;
+    let mut options =
+        Options { queue_messages: QUEUE_MESSAGES, keys: security.keys.clone(), ..Options::default() };
+    let mut admission = None;
+    if let Some(permitted) = security.permitted.clone().filter(|_| endpoint.role_or(default) == Role::Bind) {
+        let rules = Rules { connections_max: CONNECTIONS_MAX, permitted: Some(permitted) };
+        let started = admission.insert(Admission::start(&context, rules)?);
+        options.domain = Some(started.next_domain());
+    }
+    Ok((context, admission, options))
 }
 
 #[cfg(test)]

@@ -1,83 +1,95 @@
 //! Estimates to ZeroMQ subscribers.
 
-use super::ipc::IpcSettings;
-use super::{ZeromqError, bind};
+use super::settings::ZeromqSettings;
+use super::{OUTPUT_THREAD, SocketError, Sockets};
 use crate::output::Publisher;
-use bytes::Bytes;
+use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::{Role, SocketAddress};
 use ndt_protocol::wire::{self, Description};
+use ndt_protocol::zeromq::{self, Kind, Options, Sent};
 use ndt_protocol::{Bundle, Estimate};
-use tokio::runtime::Runtime;
-use zeromq::{PubSocket, Socket, SocketSend, ZmqMessage};
+
+/// Longest frame that a subscriber may send: a subscription.
+const SUBSCRIPTION_BYTES_MAX: usize = 256;
+
+/// Estimates that the system's buffer for each subscriber holds.
+const SEND_BUFFER_BINS: usize = 16;
+
+/// Bytes of frame headers, heads and book-keeping of the system for one message.
+const OVERHEAD_BYTES: usize = 1024;
 
 /// Publishes estimates, and once a second their description. Owned by the publish thread.
 pub struct ZeromqPublisher {
-    runtime: tokio::runtime::Handle,
-    socket: PubSocket,
-    description: (Bytes, Bytes),
+    publisher: zeromq::Publisher,
+    description: (Vec<u8>, Vec<u8>),
+    /// Payloads of the last estimate, whose memory is used again.
+    rates: Vec<u8>,
+    velocity: Vec<u8>,
+    behind: u64,
 }
 
 impl ZeromqPublisher {
-    /// Opens the socket and returns its address as bound. Binds by default.
+    /// Opens the socket and returns its address as bound or connected to. Binds by default. A peer that is not there is no error.
     ///
     /// # Errors
-    /// [`ZeromqError`] when the address cannot be bound or reached.
+    /// [`SocketError`] when the address cannot be bound.
     pub fn open(
-        runtime: &Runtime,
+        sockets: &mut Sockets,
         endpoint: &SocketAddress,
-        settings: &IpcSettings,
+        settings: &ZeromqSettings,
         bundle: &Bundle,
         engine: &str,
-    ) -> Result<(Self, String), ZeromqError> {
-        // The library starts a task for each socket on the runtime of this thread.
-        let _on_runtime = runtime.enter();
-        let mut socket = PubSocket::new();
-        let address = match endpoint.role_or(Role::Bind) {
-            Role::Bind => bind(runtime, &mut socket, endpoint, settings)?,
-            Role::Connect => {
-                let address = endpoint.address.clone();
-                let connected = runtime.block_on(socket.connect(&address));
-                connected.map_err(|error| ZeromqError::Bind { address, error })?;
-                endpoint.address.clone()
-            }
+    ) -> Result<(Self, String), SocketError> {
+        let manifest = &bundle.manifest;
+        let estimate_bytes = 4 * (manifest.units() + manifest.velocity_dims()) + OVERHEAD_BYTES;
+        let options = Options {
+            frame_bytes_max: SUBSCRIPTION_BYTES_MAX,
+            queue_messages: settings.queue_bins,
+            // What waits in the system is never thrown away, so that it is kept short.
+            send_buffer_bytes: Some(SEND_BUFFER_BINS * estimate_bytes),
+            ..sockets.options(OUTPUT_THREAD, endpoint, Role::Bind)
         };
-        let (header, json) = wire::description_frames(&Description::Estimates {
-            bundle: bundle.manifest.id.clone(),
-            engine: engine.to_owned(),
-            bin_width_us: bundle.manifest.bin_width_us(),
-            unit_ids: bundle.manifest.unit_ids.clone(),
-            velocity_dims: bundle.manifest.velocity_dims() as u32,
-            velocity_offset_ns: bundle.manifest.velocity_offset_ns(),
-        });
-        let description = (Bytes::from(header), Bytes::from(json));
-        Ok((ZeromqPublisher { runtime: runtime.handle().clone(), socket, description }, address))
-    }
-
-    fn send(&mut self, topic: &'static [u8], frames: impl IntoIterator<Item = Bytes>) {
-        let mut message = ZmqMessage::from(Bytes::from_static(topic));
-        for frame in frames {
-            message.push_back(frame);
+        let opened = zeromq::Publisher::open(&sockets.context, endpoint, Kind::Pub, &options)?;
+        let (mut publisher, address) = opened;
+        sockets.grant(endpoint, endpoint.role_or(Role::Bind))?;
+        if let Some((monitor, connections)) = publisher.watched() {
+            sockets.watch(&options, connections, Some(monitor));
         }
-        // A publisher without a subscriber drops the message; no error here is one that the caller could mend.
-        drop(self.runtime.block_on(self.socket.send(message)));
+        let description = wire::description_frames(&Description::Estimates {
+            bundle: manifest.id.clone(),
+            engine: engine.to_owned(),
+            bin_width_us: manifest.bin_width_us(),
+            unit_ids: manifest.unit_ids.clone(),
+            velocity_dims: manifest.velocity_dims() as u32,
+            velocity_offset_ns: manifest.velocity_offset_ns(),
+        });
+        let rates = Vec::with_capacity(4 * manifest.units());
+        let velocity = Vec::with_capacity(4 * manifest.velocity_dims());
+        Ok((ZeromqPublisher { publisher, description, rates, velocity, behind: 0 }, address))
     }
 }
 
 impl Publisher for ZeromqPublisher {
-    /// Hands the estimate to the library, which takes over its frames. A subscriber that does not keep up loses messages (the
-    /// library queues 100,000 for each) and delays nobody.
+    /// Hands the estimate to libzmq, which copies it. A subscriber that does not keep up loses estimates and delays nobody: the queue of each
+    /// holds `queue-bins`, and it loses what finds no room.
     fn publish(&mut self, estimate: &Estimate) {
-        let mut rates = Vec::with_capacity(4 * estimate.rates().len());
-        wire::put_f32(estimate.rates(), &mut rates);
-        let mut velocity = Vec::with_capacity(4 * estimate.velocity().len());
-        wire::put_f32(estimate.velocity(), &mut velocity);
+        let ZeromqPublisher { publisher, rates, velocity, behind, .. } = self;
+        rates.clear();
+        wire::put_f32(estimate.rates(), rates);
+        velocity.clear();
+        wire::put_f32(estimate.velocity(), velocity);
         let header = wire::estimate_header(estimate);
-        let frames = [Bytes::copy_from_slice(&header), Bytes::from(rates), Bytes::from(velocity)];
-        self.send(wire::TOPIC_ESTIMATE, frames);
+        let sent = publisher.send(&[wire::TOPIC_ESTIMATE, &header, rates, velocity]);
+        *behind += u64::from(sent == Sent::NotToAll);
     }
 
     fn describe(&mut self) {
-        let (header, json) = self.description.clone();
-        self.send(wire::TOPIC_DESCRIPTION, [header, json]);
+        let (header, json) = &self.description;
+        self.publisher.send(&[wire::TOPIC_DESCRIPTION, header, json]);
+        self.publisher.mend(monotonic_ns());
+    }
+
+    fn behind(&self) -> u64 {
+        self.behind
     }
 }

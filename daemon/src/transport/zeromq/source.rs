@@ -1,24 +1,26 @@
 //! Bins from a ZeroMQ publisher.
 
-use super::ipc::IpcSettings;
-use super::{PATIENCE, ZeromqError, bind};
+use super::host_name::HostName;
+use super::{INPUT_THREAD, SocketError, Sockets};
+use crate::input::one_source::OneSource;
 use crate::input::rebin::Rebin;
 use crate::input::{Absence, Received, Refusal, Source};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::{Role, SocketAddress};
+use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::wire::{self, Description};
+use ndt_protocol::zeromq::{Event, Frames, Heard, Link, Options, Subscriber};
 use ndt_protocol::{Bin, Bundle, CountRange};
-use tokio::runtime::Runtime;
-use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket, ZmqMessage};
 
 /// Frames of the longest message of this project.
 const FRAMES_MAX: usize = 4;
 
-/// A socket, and the events of its connections.
-struct Connection {
-    socket: SubSocket,
-    events: futures_channel::mpsc::Receiver<SocketEvent>,
-}
+/// Memory for messages that are not received yet. While the queue is full, libzmq does not read, and where the peer ends then, it throws
+/// away what the peer had sent.
+const QUEUE_BYTES: usize = 8 << 20;
+
+/// Bytes of JSON that a description of no channels takes, generously, and each channel id at most.
+const DESCRIPTION_BYTES: (usize, usize) = (4096, 24);
 
 /// What the last description of a stream says of its channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +35,15 @@ enum Described {
 
 /// Subscribes to bins. Owned by the source thread.
 pub struct ZeromqSource {
-    runtime: tokio::runtime::Handle,
-    endpoint: SocketAddress,
+    subscriber: Subscriber,
+    frames: Frames<FRAMES_MAX>,
+    reader: Reader,
+    /// Name of the source's computer, for a source that is connected to.
+    host: Option<HostName>,
+}
+
+/// What a source makes of the messages.
+struct Reader {
     channels: usize,
     range: CountRange,
     rebin: Rebin,
@@ -42,91 +51,94 @@ pub struct ZeromqSource {
     /// The last description of the stream, as JSON.
     description: Vec<u8>,
     described: Described,
-    /// Connection to the source; `None` while no peer is connected.
-    connection: Option<Connection>,
-    /// Whether the endpoint is bound; peers then come and go by themselves.
-    bound: bool,
+    one_source: OneSource,
+    /// Whether the connection by which bins came is lost, and the caller does not know it yet.
+    is_lost: bool,
 }
 
 impl ZeromqSource {
-    /// Opens a source for the channels of `bundle`, and returns its address too. An endpoint that binds is bound at once; one
-    /// that connects is connected by `receive`, again and again until the peer is there. Connects by default.
+    /// Opens a source for the channels of `bundle`, and returns its address too. Connects by default, whenever the peer is there. While
+    /// bins come, those of another connection are refused; after `silent_bins` bins of silence, they are taken.
     ///
     /// # Errors
-    /// [`ZeromqError`] when the address cannot be bound.
+    /// [`SocketError`] when the address cannot be bound.
     pub fn open(
-        runtime: &Runtime,
+        sockets: &mut Sockets,
         endpoint: &SocketAddress,
-        settings: &IpcSettings,
         bundle: &Bundle,
-    ) -> Result<(Self, String), ZeromqError> {
-        let (channels, range) = (bundle.manifest.channels(), bundle.manifest.count_range());
-        let mut source = ZeromqSource {
-            runtime: runtime.handle().clone(),
-            endpoint: endpoint.clone(),
+        silent_bins: u64,
+    ) -> Result<(Self, String), SocketError> {
+        let manifest = &bundle.manifest;
+        let (channels, range) = (manifest.channels(), manifest.count_range());
+        let (fixed, each) = DESCRIPTION_BYTES;
+        let options = Options {
+            // The longest frame is the description, with as many channels as another rig may have.
+            frame_bytes_max: fixed + each * (2 * channels).max(1024),
+            queue_messages: (QUEUE_BYTES / (4 * channels + 256)).max(QUEUE_BINS),
+            ..sockets.options(INPUT_THREAD, endpoint, Role::Connect)
+        };
+        let (subscriber, address) = Subscriber::open(&sockets.context, endpoint, "ndt.", &options)?;
+        sockets.grant(endpoint, endpoint.role_or(Role::Connect))?;
+        sockets.watch(&options, subscriber.connections().clone(), None);
+        let reader = Reader {
             channels,
             range,
-            rebin: Rebin::new(bundle.manifest.bin_width_us(), channels, range),
-            channel_ids: bundle.manifest.channel_ids.clone(),
+            rebin: Rebin::new(manifest.bin_width_us(), channels, range),
+            channel_ids: manifest.channel_ids.clone(),
             description: Vec::new(),
-            connection: None,
-            bound: endpoint.role_or(Role::Connect) == Role::Bind,
             described: Described::NotYet,
+            one_source: OneSource::new(silent_bins.saturating_mul(manifest.bin_width_ns())),
+            is_lost: false,
         };
-        let mut address = endpoint.address.clone();
-        if source.bound {
-            let mut socket = SubSocket::new();
-            let events = socket.monitor();
-            let bound = bind(runtime, &mut socket, endpoint, settings)?;
-            let subscribed = runtime.block_on(socket.subscribe("ndt."));
-            subscribed.map_err(|error| ZeromqError::Bind { address, error })?;
-            address = bound;
-            source.connection = Some(Connection { socket, events });
+        let frames = Frames::new(sockets.context.library());
+        let host = (endpoint.role_or(Role::Connect) == Role::Connect).then(|| HostName::of(endpoint));
+        Ok((ZeromqSource { subscriber, frames, reader, host }, address))
+    }
+}
+
+impl Reader {
+    /// Notes what happened to a connection.
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Lost(connection) if self.one_source.lose(connection) => {
+                self.is_lost = true;
+                self.forget_description();
+            }
+            _ => {}
         }
-        Ok((source, address))
     }
 
-    /// Connects anew, or returns why not. Left alone, the library would retry at growing intervals of up to 30 s; a rig that restarts wants its
-    /// decoder back at once, so a lost connection is dropped and made again here.
-    fn connect(&mut self) -> Result<(), Absence> {
-        let mut options = SocketOptions::default();
-        options.connect_timeout(PATIENCE);
-        let mut socket = SubSocket::with_options(options);
-        let events = socket.monitor();
-        let connected = self.runtime.block_on(async {
-            socket.subscribe("ndt.").await?;
-            socket.connect(&self.endpoint.address).await
-        });
-        match connected {
-            Ok(()) => {
-                self.connection = Some(Connection { socket, events });
-                Ok(())
-            }
-            Err(error) => {
-                // Some errors (an unknown host, a link that is down) come at once; without a pause they would spin.
-                std::thread::sleep(PATIENCE);
-                // The standard library has no kind for a name that is not resolved.
-                let is_unknown = error.to_string().contains("lookup address");
-                Err(if is_unknown { Absence::UnknownHost } else { Absence::NoAnswer })
-            }
-        }
+    /// The next peer describes its own stream.
+    fn forget_description(&mut self) {
+        self.described = Described::NotYet;
+        self.description.clear();
     }
 
     /// Reads a message into `bin`, and returns what it was.
-    fn read(&mut self, message: &ZmqMessage, arrival_ns: u64, bin: &mut Bin) -> Received {
-        let mut frames = [&[][..]; FRAMES_MAX];
-        for (frame, bytes) in frames.iter_mut().zip(message.iter()) {
-            *frame = bytes;
-        }
-        let frames = &frames[..message.len().min(FRAMES_MAX)];
+    fn read(&mut self, frames: &[&[u8]], connection: i32, arrival_ns: u64, bin: &mut Bin) -> Received {
         if frames.first() == Some(&wire::TOPIC_DESCRIPTION) {
+            if !self.one_source.may_describe(connection, arrival_ns) {
+                return Received::Refused(Refusal::SecondSource);
+            }
             return self.read_description(frames);
+        }
+        let stream = match wire::split_bin(frames) {
+            Ok((stamp, ..)) => stamp.stream,
+            Err(error) => return Received::Refused(error.into()),
+        };
+        let before = self.one_source.connection();
+        if !self.one_source.takes(connection, stream, arrival_ns) {
+            return Received::Refused(Refusal::SecondSource);
+        }
+        if before.is_some_and(|before| before != connection) {
+            self.forget_description();
         }
         if let Described::Otherwise(refusal) = self.described {
             return Received::Refused(refusal);
         }
         let read = wire::read_bin(frames, self.channels, self.range, arrival_ns, bin);
         bin.undescribed = self.described == Described::NotYet;
+        bin.second_source = self.one_source.has_seen_another(arrival_ns);
         match read.and_then(|stamp| self.rebin.push(bin, stamp.bin_width_us)) {
             Ok(true) => Received::Bin,
             Ok(false) => Received::Nothing,
@@ -157,38 +169,29 @@ impl ZeromqSource {
 
 impl Source for ZeromqSource {
     fn receive(&mut self, bin: &mut Bin) -> Received {
-        if self.connection.is_none()
-            && let Err(absence) = self.connect()
-        {
-            return Received::Gone(absence);
+        let ZeromqSource { subscriber, frames, reader, host } = self;
+        let heard = subscriber.receive(frames, &mut |event| reader.note(event));
+        if heard == Heard::Message {
+            let arrival_ns = monotonic_ns();
+            let parts = frames.get();
+            let count = frames.count();
+            if count > FRAMES_MAX {
+                let error = wire::WireError::Frames { expected: 3, found: count };
+                return Received::Refused(error.into());
+            }
+            return reader.read(&parts[..count], frames.connection(), arrival_ns, bin);
         }
-        let Some(Connection { socket, events }) = &mut self.connection else {
-            return Received::Gone(Absence::NoAnswer);
-        };
-        // Messages are received before the event of a lost connection, so that none is lost. The event is handled at once: the
-        // library would soon reconnect by itself, and what came on that connection would be dropped with the socket.
-        let received = self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                message = socket.recv() => message.ok(),
-                Ok(SocketEvent::Disconnected(_)) = events.recv() => None,
-                () = tokio::time::sleep(PATIENCE) => return Err(Received::Nothing),
-            }
-            .ok_or(Received::Gone(Absence::Lost))
-        });
-        let arrival_ns = monotonic_ns();
-        match received {
-            Ok(message) => self.read(&message, arrival_ns, bin),
-            Err(Received::Gone(absence)) => {
-                // The next peer describes its own stream.
-                self.described = Described::NotYet;
-                self.description.clear();
-                if !self.bound {
-                    self.connection = None;
-                }
-                Received::Gone(absence)
-            }
-            Err(other) => other,
+        let is_lost = std::mem::take(&mut reader.is_lost);
+        match subscriber.link() {
+            Link::Met if is_lost => Received::Gone(Absence::Lost),
+            Link::Met => Received::Nothing,
+            Link::Lost => Received::Gone(Absence::Lost),
+            Link::NoAnswer => match host {
+                // Peers come to a bound socket by themselves.
+                None => Received::Nothing,
+                Some(host) if host.is_unknown() => Received::Gone(Absence::UnknownHost),
+                Some(_) => Received::Gone(Absence::NoAnswer),
+            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Listens to a daemon's ZeroMQ socket.
 
-use super::{Receiver, ZeromqError};
+use super::{Receiver, Security, ZeromqError};
 use crate::listen::{Silence, Tally, Until};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::SocketAddress;
@@ -39,7 +39,22 @@ pub fn listen(
     ready: &mut dyn FnMut(),
     each: &mut dyn FnMut(&Tally, &Estimate) -> bool,
 ) -> Result<(), ListenError> {
-    let mut receiver = Receiver::open(endpoint)?;
+    listen_with((endpoint, &Security::default()), tally, until, stop, ready, each)
+}
+
+/// Like [`listen`], to an endpoint with keys.
+///
+/// # Errors
+/// Those of [`listen`].
+pub fn listen_with(
+    (endpoint, security): (&SocketAddress, &Security),
+    tally: &mut Tally,
+    until: Until,
+    stop: &AtomicBool,
+    ready: &mut dyn FnMut(),
+    each: &mut dyn FnMut(&Tally, &Estimate) -> bool,
+) -> Result<(), ListenError> {
+    let mut receiver = Receiver::open_with(endpoint, security)?;
     // Arrival of the last estimate that is not stale; before the first one, the start.
     let mut last_ns = monotonic_ns();
     let mut is_ready = false;

@@ -1,6 +1,6 @@
 //! Plays a plan to a ZeroMQ socket.
 
-use super::{Sender, ZeromqError};
+use super::{Security, Sender, ZeromqError};
 use crate::play::faults::{FaultPlan, Faults, OtherPlan};
 use crate::play::{Pace, Plan, PlayReport, Progress, Speed};
 use crate::transport::wait_until_due;
@@ -28,8 +28,7 @@ pub enum PlayError {
 /// Bin `k` is sent at `start + (k + 1) * bin width / speed`: absolute instants, so that a late bin delays no other and nothing
 /// drifts. Like a rig, the player waits for nobody: bins that a subscriber does not read are dropped and counted. At
 /// [`Speed::Max`] the subscriber sets the pace, nothing is dropped, and of the faults only the order matters, not the
-/// instants. Each run of the source is a stream of its own. Runs on the caller's thread, which must not belong to an async
-/// runtime.
+/// instants. Each run of the source is a stream of its own. Runs on the caller's thread.
 ///
 /// # Errors
 /// [`PlayError::Socket`] if the endpoint cannot be opened, nobody subscribes in time, or the subscriber is stuck;
@@ -42,12 +41,27 @@ pub fn play(
     wait: Duration,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PlayReport, PlayError> {
+    play_with(plan, faults, (endpoint, &Security::default()), speed, wait, progress)
+}
+
+/// Like [`play`], to an endpoint with keys.
+///
+/// # Errors
+/// Those of [`play`].
+pub fn play_with(
+    plan: &Plan,
+    faults: Option<&FaultPlan>,
+    (endpoint, security): (&SocketAddress, &Security),
+    speed: Speed,
+    wait: Duration,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<PlayReport, PlayError> {
     let schedule = match faults {
         Some(faults) => faults,
         None => &FaultPlan::new(plan, &Faults::default(), 0),
     };
     schedule.check_is_for(plan)?;
-    let mut sender = Sender::open(endpoint)?;
+    let mut sender = Sender::open_with(endpoint, security)?;
     sender.wait_for_subscriber(wait)?;
     let start_ns = monotonic_ns();
     let mut pace = Pace::new(start_ns, speed);

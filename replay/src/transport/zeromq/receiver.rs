@@ -1,59 +1,69 @@
 //! Receives what a daemon publishes.
-//!
-//! A SUB socket of the library tries to reach an absent peer after 50, 150 and 250 ms and then ever more rarely, up to every
-//! 30 s, and likewise after a loss. [`Receiver`] gives up a lost connection at once and makes a new socket, so that its
-//! attempts are at most 100 ms apart.
 
-use super::{QUEUE_MESSAGES, ZeromqError, open, runtime};
-use bytes::Bytes;
+use super::{QUEUE_MESSAGES, Security, ZeromqError, context};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::{Role, SocketAddress};
+use ndt_protocol::zeromq::admission::Admission;
+use ndt_protocol::zeromq::{Frames, Heard, Options, Subscriber};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
-use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket};
 
-/// How long a receiver tries to reach its peer before it makes a new socket.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// Frames of a message that are kept: more than any message of this project has.
+const FRAMES_MAX: usize = 8;
 
-/// Receives messages from a peer, whenever the peer is there.
+/// Messages that libzmq keeps until they are received.
+const UNREAD_MESSAGES: usize = 16 * QUEUE_MESSAGES;
+
+/// Receives messages from a peer, whenever the peer is there. A thread of its own stamps each message when it arrives.
 pub struct Receiver {
-    runtime: Runtime,
     address: String,
     queue: mpsc::Receiver<Message>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    _admission: Option<Admission>,
 }
 
 /// A message that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Frames of the message; the first one is the topic.
-    pub frames: Vec<Bytes>,
+    pub frames: Vec<Vec<u8>>,
     /// Time of arrival, `CLOCK_MONOTONIC` in ns.
     pub received_ns: u64,
 }
 
 impl Receiver {
-    /// Subscribes to all topics of the project. The socket connects unless the endpoint says `bind:`. The peer need not be there
-    /// yet, and may come and go; what it sends before a connection is made is lost.
+    /// Subscribes to all topics of the project, without encryption. The socket connects unless the endpoint says `bind:`. The peer need
+    /// not be there yet, and may come and go; what it sends before a connection is made is lost.
     ///
     /// # Errors
-    /// [`ZeromqError::Open`] if the address cannot be bound.
+    /// [`ZeromqError`] if the library is missing or the address cannot be bound.
     pub fn open(endpoint: &SocketAddress) -> Result<Receiver, ZeromqError> {
-        let runtime = runtime()?;
-        let (sender, queue) = mpsc::channel(QUEUE_MESSAGES);
-        let mut address = endpoint.address.clone();
-        if endpoint.role_or(Role::Connect) == Role::Bind {
-            let mut socket = subscriber();
-            address = runtime.block_on(async {
-                drop(socket.subscribe("ndt.").await);
-                open(&mut socket, endpoint, Role::Bind).await
-            })?;
-            runtime.spawn(async move { forward(socket, &sender, false).await });
-        } else {
-            runtime.spawn(reconnecting(endpoint.clone(), sender));
+        Receiver::open_with(endpoint, &Security::default())
+    }
+
+    /// Like [`Receiver::open`], with keys.
+    ///
+    /// # Errors
+    /// Those of [`Receiver::open`], and an end that connects without the other's key.
+    pub fn open_with(endpoint: &SocketAddress, security: &Security) -> Result<Receiver, ZeromqError> {
+        let (context, admission, options) = context(endpoint, Role::Connect, security)?;
+        // While its queue is full, libzmq does not read, and where the peer ends then, it throws away what the peer had sent.
+        let options = Options { queue_messages: UNREAD_MESSAGES, ..options };
+        let (subscriber, address) = Subscriber::open(&context, endpoint, "ndt.", &options)?;
+        if let (Some(admission), Some(domain)) = (&admission, options.domain) {
+            admission.watch(domain, subscriber.connections().clone(), None);
         }
-        Ok(Receiver { runtime, address, queue })
+        let (sender, queue) = mpsc::sync_channel(QUEUE_MESSAGES);
+        let stop = Arc::<AtomicBool>::default();
+        let stopping = stop.clone();
+        let forward = move || forward(subscriber, &sender, &stopping);
+        let thread = std::thread::Builder::new().name("zeromq-hear".to_owned()).spawn(forward);
+        let thread = Some(thread.map_err(ZeromqError::Thread)?);
+        Ok(Receiver { address, queue, stop, thread, _admission: admission })
     }
 
     /// The address as bound, or the address to connect to.
@@ -61,50 +71,38 @@ impl Receiver {
         &self.address
     }
 
-    /// Returns the next message, or `None` after `wait`. Blocks the calling thread, which must not belong to an async runtime.
+    /// Returns the next message, or `None` after `wait`.
     pub fn receive(&mut self, wait: Duration) -> Option<Message> {
-        self.runtime.block_on(async { timeout(wait, self.queue.recv()).await }).ok().flatten()
+        self.queue.recv_timeout(wait).ok()
     }
 }
 
-/// A socket that gives up an attempt to connect after [`PATIENCE`].
-fn subscriber() -> SubSocket {
-    let mut options = SocketOptions::default();
-    options.connect_timeout(PATIENCE);
-    SubSocket::with_options(options)
-}
-
-/// Task that receives from one peer after the other.
-async fn reconnecting(endpoint: SocketAddress, queue: mpsc::Sender<Message>) {
-    while !queue.is_closed() {
-        let mut socket = subscriber();
-        // Without a peer this only stores the prefix, which is sent to each peer that is connected later.
-        drop(socket.subscribe("ndt.").await);
-        match socket.connect(&endpoint.address).await {
-            Ok(()) => forward(socket, &queue, true).await,
-            // Some errors, such as an unknown host, are immediate.
-            Err(_) => sleep(PATIENCE).await,
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        // A thread that waits for room in the queue goes on when the queue is gone.
+        let (_, nothing) = mpsc::sync_channel(0);
+        self.queue = nothing;
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has already printed why.
+            drop(thread.join());
         }
     }
 }
 
-/// Forwards messages to the queue until nobody takes them any more or, with `one_peer`, the peer is lost.
-///
-/// A loss ends the loop as soon as it is noticed, after the last message of the peer: 100 ms later the library would connect
-/// again by itself, and what arrived on that connection would be lost with the socket.
-async fn forward(mut socket: SubSocket, queue: &mpsc::Sender<Message>, one_peer: bool) {
-    let mut events = socket.monitor();
-    loop {
-        tokio::select! {
-            biased;
-            // An error means that the peer broke off in the middle of a message; its loss is an event.
-            message = socket.recv() => if let Ok(message) = message {
-                let message = Message { frames: message.into_vec(), received_ns: monotonic_ns() };
-                // If the queue is full, the peer's own queue fills next, and the peer drops what this program does not read.
-                drop(queue.send(message).await);
-            },
-            Ok(SocketEvent::Disconnected(_)) = events.recv(), if one_peer => return,
-            () = queue.closed() => return,
+/// Forwards messages to the queue until `stop` is set or nobody takes them any more.
+fn forward(mut subscriber: Subscriber, queue: &SyncSender<Message>, stop: &AtomicBool) {
+    let mut frames = Frames::<FRAMES_MAX>::new(subscriber.library());
+    while !stop.load(Relaxed) {
+        if subscriber.receive(&mut frames, &mut |_| {}) != Heard::Message {
+            continue;
+        }
+        let received_ns = monotonic_ns();
+        let count = frames.count().min(FRAMES_MAX);
+        let frames = frames.get()[..count].iter().map(|frame| frame.to_vec()).collect();
+        // If the queue is full, the peer's own queue fills next, and the peer drops what this program does not read.
+        if queue.send(Message { frames, received_ns }).is_err() {
+            return;
         }
     }
 }

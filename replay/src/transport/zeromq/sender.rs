@@ -1,57 +1,61 @@
 //! Publishes bins to subscribers.
 //!
-//! Bins are sent on an XPUB socket, which receives subscriptions: a player can wait for its first subscriber. The library's
-//! XPUB waits for a subscriber that does not read (its PUB would drop), so [`Sender::offer`] drops bins that find no room in
-//! the queue, and **only [`Sender::send`] makes the caller wait**. One stuck subscriber starves the others of the same
-//! player.
+//! Bins are sent on an XPUB socket, which receives subscriptions: a player can wait for its first subscriber. A bin goes to every
+//! subscriber or, while the queue of one is full, to none: [`Sender::offer`] then drops the bin, and **only [`Sender::send`] makes the
+//! caller wait**. So one subscriber that reads too slowly starves the others of the same player; one that has stopped is cut off after a
+//! second.
 
-use super::{QUEUE_MESSAGES, ZeromqError, open, runtime};
-use bytes::Bytes;
+use super::{Security, ZeromqError, context};
 use ndt_protocol::endpoint::{Role, SocketAddress};
 use ndt_protocol::wire::{self, BinStamp, Description};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use zeromq::{Socket, SocketOptions, SocketRecv, SocketSend, XPubSocket, ZmqMessage};
-
-/// How long a player that connects tries to reach its peer.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+use ndt_protocol::zeromq::admission::Admission;
+use ndt_protocol::zeromq::{Kind, Options, Publisher};
+use std::time::{Duration, Instant};
 
 /// How long a subscriber may read nothing before a player that waits for it gives up.
 const STUCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Publishes bins. Methods that wait block the calling thread, which must not belong to an async runtime.
+/// Interval between two looks whether there is a subscriber, or room in its queue.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Publishes bins.
 pub struct Sender {
-    runtime: Runtime,
+    publisher: Publisher,
     address: String,
-    queue: mpsc::Sender<ZmqMessage>,
     /// Whether anybody has subscribed to bins.
-    subscribed: watch::Receiver<bool>,
-    /// Number of messages handed to the operating system.
-    written: Arc<AtomicU64>,
-    task: JoinHandle<()>,
+    is_subscribed: bool,
+    /// The last description, for subscribers that come later.
+    description: Option<(Vec<u8>, Vec<u8>)>,
+    payload: Vec<u8>,
+    admission: Option<Admission>,
 }
 
 impl Sender {
-    /// Opens the socket. It binds unless the endpoint says `connect:`.
+    /// Opens the socket, without encryption. It binds unless the endpoint says `connect:`.
     ///
     /// # Errors
-    /// [`ZeromqError::Open`] if the address cannot be bound, or no peer is reached within 10 s.
+    /// [`ZeromqError`] if the library is missing or the address cannot be bound.
     pub fn open(endpoint: &SocketAddress) -> Result<Sender, ZeromqError> {
-        let runtime = runtime()?;
-        let mut options = SocketOptions::default();
-        options.connect_timeout(CONNECT_PATIENCE);
-        let mut socket = XPubSocket::with_options(options);
-        let address = runtime.block_on(open(&mut socket, endpoint, endpoint.role_or(Role::Bind)))?;
-        let (queue, messages) = mpsc::channel(QUEUE_MESSAGES);
-        let (tell, subscribed) = watch::channel(false);
-        let written = Arc::new(AtomicU64::new(0));
-        let task = runtime.spawn(publish(socket, messages, tell, Arc::clone(&written)));
-        Ok(Sender { runtime, address, queue, subscribed, written, task })
+        Sender::open_with(endpoint, &Security::default())
+    }
+
+    /// Like [`Sender::open`], with keys.
+    ///
+    /// # Errors
+    /// Those of [`Sender::open`], and an end that connects without the other's key.
+    pub fn open_with(endpoint: &SocketAddress, security: &Security) -> Result<Sender, ZeromqError> {
+        let (context, admission, options) = context(endpoint, Role::Bind, security)?;
+        // What was sent is delivered even after the socket is closed.
+        let linger_ms = STUCK_PATIENCE.as_millis() as i32;
+        let options = Options { linger_ms, ..options };
+        let (mut publisher, address) = Publisher::open(&context, endpoint, Kind::XPub, &options)?;
+        if let (Some(admission), Some(domain)) = (&admission, options.domain)
+            && let Some((monitor, connections)) = publisher.watched()
+        {
+            admission.watch(domain, connections, Some(monitor));
+        }
+        let (is_subscribed, description, payload) = (false, None, Vec::new());
+        Ok(Sender { publisher, address, is_subscribed, description, payload, admission })
     }
 
     /// The address as bound.
@@ -64,11 +68,19 @@ impl Sender {
     /// # Errors
     /// [`ZeromqError::NoSubscriber`] after `wait`.
     pub fn wait_for_subscriber(&mut self, wait: Duration) -> Result<(), ZeromqError> {
-        let subscribed = self.subscribed.wait_for(|subscribed| *subscribed);
-        let is_subscribed = self.runtime.block_on(async { timeout(wait, subscribed).await.is_ok() });
-        let nobody =
-            || ZeromqError::NoSubscriber { address: self.address.clone(), seconds: wait.as_secs_f64() };
-        if is_subscribed { Ok(()) } else { Err(nobody()) }
+        let started = Instant::now();
+        loop {
+            self.welcome();
+            if self.is_subscribed {
+                return Ok(());
+            }
+            if started.elapsed() >= wait {
+                let (address, seconds) = (self.address.clone(), wait.as_secs_f64());
+                return Err(ZeromqError::NoSubscriber { address, seconds });
+            }
+            self.publisher.mend(ndt_protocol::clock::monotonic_ns());
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// Sends one bin. Waits while the queue is full because a subscriber reads too slowly.
@@ -76,102 +88,81 @@ impl Sender {
     /// # Errors
     /// [`ZeromqError::Stuck`] if the queue stays full for 10 s.
     pub fn send(&mut self, stamp: &BinStamp, counts: &[f32]) -> Result<(), ZeromqError> {
-        self.wait_for_room(bin(stamp, counts))
+        let started = Instant::now();
+        while !self.offer(stamp, counts) {
+            self.wait_for_room(started)?;
+        }
+        Ok(())
     }
 
-    /// Sends arbitrary frames after a topic, as [`Sender::send`] does; for tests of receivers.
+    /// Sends arbitrary frames, of which the first is the topic, as [`Sender::send`] does; for tests of receivers.
     ///
     /// # Errors
     /// [`ZeromqError::Stuck`] if the queue stays full for 10 s.
-    pub fn send_frames(&mut self, topic: Bytes, frames: &[Bytes]) -> Result<(), ZeromqError> {
-        let mut message = ZmqMessage::from(topic);
-        frames.iter().for_each(|frame| message.push_back(frame.clone()));
-        self.wait_for_room(message)
+    pub fn send_frames(&mut self, frames: &[&[u8]]) -> Result<(), ZeromqError> {
+        let started = Instant::now();
+        self.welcome();
+        while !self.publisher.offer(frames) {
+            self.wait_for_room(started)?;
+        }
+        Ok(())
     }
 
-    fn wait_for_room(&self, message: ZmqMessage) -> Result<(), ZeromqError> {
-        let sent = self.runtime.block_on(self.queue.send_timeout(message, STUCK_PATIENCE));
-        let seconds = STUCK_PATIENCE.as_secs_f64();
-        sent.map_err(|_| ZeromqError::Stuck { address: self.address.clone(), seconds })
+    fn wait_for_room(&self, started: Instant) -> Result<(), ZeromqError> {
+        if started.elapsed() > STUCK_PATIENCE {
+            let (address, seconds) = (self.address.clone(), STUCK_PATIENCE.as_secs_f64());
+            return Err(ZeromqError::Stuck { address, seconds });
+        }
+        std::thread::sleep(LOOK_EVERY);
+        Ok(())
     }
 
-    /// Sends one bin without waiting. Returns `false` if the bin was dropped because the queue is full.
+    /// Sends one bin without waiting. Returns `false` if the bin was dropped because the queue of a subscriber is full.
     pub fn offer(&mut self, stamp: &BinStamp, counts: &[f32]) -> bool {
-        self.queue.try_send(bin(stamp, counts)).is_ok()
+        self.welcome();
+        self.payload.clear();
+        wire::put_f32(counts, &mut self.payload);
+        let header = wire::bin_header(stamp, counts.len());
+        self.publisher.offer(&[wire::TOPIC_BIN, &header, &self.payload])
     }
 
     /// Sends the description of the bins. It is dropped if the queue is full: the player sends it every second.
     pub fn describe(&mut self, description: &Description) {
-        let (header, json) = wire::description_frames(description);
-        drop(self.queue.try_send(message(wire::TOPIC_DESCRIPTION, header.into(), json.into())));
+        self.welcome();
+        self.description = Some(wire::description_frames(description));
+        self.send_description();
+        self.publisher.mend(ndt_protocol::clock::monotonic_ns());
+    }
+
+    fn send_description(&mut self) {
+        if let Some((header, json)) = &self.description {
+            self.publisher.offer(&[wire::TOPIC_DESCRIPTION, header, json]);
+        }
+    }
+
+    /// Looks for new subscribers. Each gets the description of the bins before the next bin: a daemon does not trust bins that nobody
+    /// described.
+    fn welcome(&mut self) {
+        while let Some((is_new, prefix)) = self.publisher.subscription() {
+            if is_new && wire::TOPIC_BIN.starts_with(&prefix) {
+                self.is_subscribed = true;
+                self.send_description();
+            }
+        }
     }
 
     /// Waits until everything is handed to the operating system, which delivers it even after this program has ended.
     ///
     /// # Errors
-    /// [`ZeromqError::Stuck`] if a subscriber reads nothing for 10 s.
+    /// [`ZeromqError::Stuck`] if a subscriber does not take it within 10 s.
     pub fn finish(self) -> Result<(), ZeromqError> {
-        let Sender { runtime, address, queue, written, mut task, .. } = self;
-        // The task ends when it has written everything that is in the closed queue.
-        drop(queue);
-        let mut before = None;
-        while before != Some(written.load(Ordering::Relaxed)) {
-            before = Some(written.load(Ordering::Relaxed));
-            if runtime.block_on(async { timeout(STUCK_PATIENCE, &mut task).await.is_ok() }) {
-                return Ok(());
-            }
-        }
-        Err(ZeromqError::Stuck { address, seconds: STUCK_PATIENCE.as_secs_f64() })
-    }
-}
-
-fn bin(stamp: &BinStamp, counts: &[f32]) -> ZmqMessage {
-    let mut payload = Vec::with_capacity(4 * counts.len());
-    wire::put_f32(counts, &mut payload);
-    let header = Bytes::copy_from_slice(&wire::bin_header(stamp, counts.len()));
-    message(wire::TOPIC_BIN, header, payload.into())
-}
-
-fn message(topic: &'static [u8], header: Bytes, payload: Bytes) -> ZmqMessage {
-    let mut message = ZmqMessage::from(Bytes::from_static(topic));
-    message.push_back(header);
-    message.push_back(payload);
-    message
-}
-
-/// Task that owns the publishing socket until the queue is closed and empty. Subscriptions are handled first, so that a new
-/// subscriber gets the next bin, and before it the description of the bins: a daemon does not trust bins that nobody described.
-async fn publish(
-    mut socket: XPubSocket,
-    mut messages: mpsc::Receiver<ZmqMessage>,
-    tell: watch::Sender<bool>,
-    written: Arc<AtomicU64>,
-) {
-    let mut description = None;
-    loop {
-        tokio::select! {
-            biased;
-            // An error means that a subscriber has disconnected; the library has removed it by then.
-            message = socket.recv() => if message.is_ok_and(|message| subscribes(&message, wire::TOPIC_BIN)) {
-                tell.send_replace(true);
-                if let Some(description) = description.clone() {
-                    drop(socket.send(description).await);
-                }
-            },
-            message = messages.recv() => {
-                let Some(message) = message else { return };
-                if message.get(0).is_some_and(|topic| topic == wire::TOPIC_DESCRIPTION) {
-                    description = Some(message.clone());
-                }
-                // No error of a send is one that the caller could repair: without a subscriber, the socket drops.
-                drop(socket.send(message).await);
-                written.fetch_add(1, Ordering::Relaxed);
-            }
+        let Sender { publisher, address, admission, .. } = self;
+        let started = Instant::now();
+        // Closes the socket and with it the context, which waits for what is still to be sent.
+        drop((publisher, admission));
+        match started.elapsed() < STUCK_PATIENCE {
+            true => Ok(()),
+            false => Err(ZeromqError::Stuck { address, seconds: STUCK_PATIENCE.as_secs_f64() }),
         }
     }
-}
-
-/// Whether a message from a subscriber subscribes to `topic`: a byte 1 and a prefix of the topic.
-fn subscribes(message: &ZmqMessage, topic: &[u8]) -> bool {
-    matches!(message.get(0).map(|frame| &frame[..]), Some([1, prefix @ ..]) if topic.starts_with(prefix))
 }
