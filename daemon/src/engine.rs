@@ -184,6 +184,9 @@ pub enum EngineError {
         /// Bin of the golden stream with the largest difference.
         bin: usize,
     },
+    /// The bundle has no golden bins, so that nothing shows whether the engine computes what the trainer did.
+    #[error("expected golden vectors of at least one bin in the bundle, found none")]
+    NoGolden,
     /// The engine failed on a golden bin.
     #[error(transparent)]
     Step(#[from] StepFailed),

@@ -112,7 +112,7 @@ impl Transports {
             }
             Input::Lsl(query) => {
                 let library = self.library()?;
-                let source = LslSource::open(&library, query, &self.lsl, bundle, silent_bins);
+                let source = LslSource::open(&library, query, &self.lsl, &self.realtime, bundle, silent_bins);
                 let source = source.map_err(|error| TransportError::Thread { name: "lsl-search", error })?;
                 Ok((Box::new(source), input.to_string()))
             }
@@ -154,7 +154,7 @@ impl Transports {
     fn library(&mut self) -> Result<Library, LslError> {
         match &self.library {
             Some(library) => Ok(library.clone()),
-            None => Ok(self.library.insert(Library::load(self.lsl.library.as_deref())?).clone()),
+            None => Ok(self.library.insert(lsl::load(&self.lsl)?).clone()),
         }
     }
 }

@@ -24,6 +24,12 @@ use std::path::Path;
 /// A damaged header can claim any size, and the claim must not become an allocation.
 const ELEMENTS_MAX: usize = 1 << 31;
 
+/// Most bytes that one stored byte can stand for: no more than gzip, the densest of the usual filters, makes of one.
+const BYTES_OF_ONE_MAX: usize = 1100;
+
+/// Size up to which a dataset may be read that stores next to nothing, bytes: one of a single repeated value.
+const BYTES_OF_NONE_MAX: usize = 64 << 20;
+
 /// Why an HDF5 operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum H5Error {
@@ -55,6 +61,22 @@ pub enum H5Error {
         /// Number of elements that the object's header claims.
         found: usize,
     },
+    /// The dataset claims far more elements than the bytes that it stores can hold.
+    #[error("expected {object} to store its {claimed} elements, found {stored} bytes for them")]
+    Hollow {
+        /// Path of the object in the file.
+        object: String,
+        /// Number of elements that the object's header claims.
+        claimed: usize,
+        /// Bytes that the file stores for the object.
+        stored: u64,
+    },
+}
+
+/// Makes a dataset of numbers that claims a shape and stores nothing, as a damaged file can.
+#[cfg(test)]
+pub(crate) fn claim(within: &Group, name: &str, shape: &[usize]) {
+    within.claim(name, shape).unwrap();
 }
 
 /// Kind of the elements of a dataset.

@@ -6,6 +6,7 @@ mod reading;
 mod tables;
 mod writing;
 
+pub use behavior::si;
 pub use problem::ReadProblem;
 pub use reading::{RECORDING, ReadError, read};
 pub use tables::{Column, Tables, tables};

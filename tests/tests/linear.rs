@@ -11,7 +11,7 @@ use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality};
 use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_tests::{on_loopback, rig};
+use ndt_tests::{SMALL, Shape, on_loopback, rig, weights_only};
 use ndt_trainer::baselines::linear::LinearFilter;
 use ndt_trainer::baselines::runs::{Runs, Units};
 use ndt_trainer::baselines::table::{Method, Row, rows};
@@ -195,4 +195,26 @@ fn what_is_heard_scores_as_the_table_says() {
     assert!(scored > 0.2, "{scored}");
     assert!((heard - scored).abs() < 1e-4, "heard {heard}, scored {scored}");
     assert_eq!((summary.estimates, summary.missing), (plan.bins() as u64, 0));
+}
+
+#[test]
+fn a_bundle_without_golden_bins_is_refused_whatever_it_holds() {
+    let (_, linear) = fitted(&data(&session()));
+    let shape = Shape { channels: 7, units: 9, dims: 2, architecture: SMALL };
+    for bundle in [linear, weights_only(shape, 3)] {
+        let empty = |(name, (mut dims, _)): (String, (Vec<usize>, Vec<f32>))| {
+            dims[0] = 0;
+            (name, (dims, Vec::new()))
+        };
+        // Without the arrays, and with arrays of no bins, which agree with the manifest.
+        let golden = [Tensors::new(), bundle.golden.clone().into_iter().map(empty).collect()];
+        for golden in golden {
+            let bundle = Bundle { golden, ..bundle.clone() };
+            let refused = engine::load(&choice(EngineKind::Native, None), &bundle).err().unwrap();
+            assert_eq!(
+                refused.to_string(),
+                "expected golden vectors of at least one bin in the bundle, found none"
+            );
+        }
+    }
 }

@@ -81,7 +81,8 @@ fn start(
     let name = format!("ndt-bench-{}-{}", std::process::id(), monotonic_ns());
     let engine = engine::load(&config.engine(), bundle)?;
     let query = Query { source_id: Some(name.clone()), ..Query::default() };
-    let source = LslSource::open(&library, &query, &config.lsl, bundle, config.stale_after_bins);
+    let source =
+        LslSource::open(&library, &query, &config.lsl, &config.realtime, bundle, config.stale_after_bins);
     let source = source.map_err(|error| TransportError::Thread { name: "lsl-search", error })?;
     let publisher = LslPublisher::open(&library, &name, bundle, &engine.name(), &config.realtime);
     let mut publisher = publisher.map_err(TransportError::from)?;

@@ -43,7 +43,8 @@ pub fn tolerance(precision: Precision, bundle: &Bundle) -> Result<Difference, En
 /// engine reset.
 ///
 /// # Errors
-/// [`EngineError::Golden`] when a difference is above `tolerance`, [`EngineError::Step`] when the engine fails.
+/// [`EngineError::NoGolden`] without golden bins, [`EngineError::Golden`] when a difference is above `tolerance`,
+/// [`EngineError::Step`] when the engine fails.
 pub fn reproduce_golden(
     engine: &mut dyn Engine,
     bundle: &Bundle,
@@ -51,6 +52,9 @@ pub fn reproduce_golden(
 ) -> Result<Difference, EngineError> {
     let (channels, units, dims) =
         (bundle.manifest.channels(), bundle.manifest.units(), bundle.manifest.velocity_dims());
+    if bundle.golden_bins() == 0 {
+        return Err(EngineError::NoGolden);
+    }
     let golden = |name: &str| bundle.golden.get(name).map_or(&[][..], |(_, values)| values.as_slice());
     let golden_velocity = bundle.golden_velocity();
     let mut output = Output::for_bundle(bundle);

@@ -4,10 +4,12 @@
 //! | module | what it does |
 //! |---|---|
 //! | `settings` | the table `[onnx]` of the configuration |
+//! | `contract` | what `step.onnx` must take and give |
 //! | `session` | loads the shared library and a graph |
 //! | `step` | [`OnnxStep`]: feeds `step.onnx` one bin and its own cache; the engine |
 //! | `window` | [`OnnxWindow`]: runs `window.onnx` over whole trials, for offline use and the parity tests |
 
+mod contract;
 mod session;
 mod settings;
 mod step;

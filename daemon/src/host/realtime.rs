@@ -35,8 +35,6 @@ pub struct RealtimeSettings {
     pub lock_memory: bool,
     /// How much of each thread's stack is touched before the first bin, KB.
     pub prefault_stack_kb: usize,
-    /// Whether numbers too small for full precision count as 0: some CPUs take 100 times as long for them.
-    pub flush_to_zero: bool,
     /// How late the kernel may end a sleep to save power, ns; 0 keeps the system's 50 microseconds.
     pub timer_slack_ns: u64,
 }
@@ -95,7 +93,6 @@ impl Default for RealtimeSettings {
             cpus: Vec::new(),
             lock_memory: false,
             prefault_stack_kb: 256,
-            flush_to_zero: true,
             timer_slack_ns: 1,
         }
     }
@@ -162,9 +159,6 @@ pub fn lock_memory(settings: &RealtimeSettings) -> Vec<Refused> {
 /// Returns what the system refused, which the caller must report before the first bin.
 pub fn enter(settings: &RealtimeSettings) -> Vec<Refused> {
     prefault_stack(settings.prefault_stack_kb);
-    if settings.flush_to_zero {
-        flush_to_zero();
-    }
     // The priority comes last, so that the other settings do not hold up other threads.
     let done =
         [set_timer_slack(settings.timer_slack_ns), pin(&settings.cpus), set_priority(settings.priority)];
@@ -228,40 +222,6 @@ fn prefault_stack(kilobytes: usize) -> usize {
     }
     touch(kilobytes.div_ceil(PAGE / 1024))
 }
-
-/// Sets the CPU to treat subnormal results and operands as 0, on this thread and on threads that it starts.
-#[cfg(target_arch = "x86_64")]
-fn flush_to_zero() {
-    use std::arch::asm;
-    const FLUSH_TO_ZERO: u32 = 1 << 15;
-    const DENORMALS_ARE_ZERO: u32 = 1 << 6;
-    let mut mxcsr = 0u32;
-    // SAFETY: reads and writes the thread's SSE control register through a valid u32; the two bits exist on
-    // every x86_64 CPU. The compiler may compute constants without them, which differs below 1.2e-38 alone.
-    unsafe {
-        asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags));
-        mxcsr |= FLUSH_TO_ZERO | DENORMALS_ARE_ZERO;
-        asm!("ldmxcsr [{}]", in(reg) &raw const mxcsr, options(nostack, preserves_flags, readonly));
-    }
-}
-
-/// Sets the CPU to treat subnormal results and operands as 0, on this thread and on threads that it starts.
-#[cfg(target_arch = "aarch64")]
-fn flush_to_zero() {
-    use std::arch::asm;
-    const FLUSH_TO_ZERO: u64 = 1 << 24;
-    let mut fpcr: u64;
-    // SAFETY: reads and writes the thread's floating-point control register, with bit 24 on every ARMv8 CPU.
-    // The compiler may compute constants without it, which differs below 1.2e-38 alone.
-    unsafe {
-        asm!("mrs {}, fpcr", out(reg) fpcr, options(nomem, nostack, preserves_flags));
-        fpcr |= FLUSH_TO_ZERO;
-        asm!("msr fpcr, {}", in(reg) fpcr, options(nomem, nostack, preserves_flags));
-    }
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn flush_to_zero() {}
 
 fn set_timer_slack(nanoseconds: u64) -> Result<(), Refused> {
     if nanoseconds == 0 {

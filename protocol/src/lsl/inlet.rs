@@ -87,6 +87,12 @@ impl Inlet {
         unsafe { (self.library.functions().lsl_inlet_flush)(self.handle) }
     }
 
+    /// Number of samples that were received and not pulled. Takes no lock, so that real-time threads may ask.
+    pub fn waiting(&self) -> usize {
+        // SAFETY: the handle is an inlet's.
+        unsafe { (self.library.functions().lsl_samples_available)(self.handle) as usize }
+    }
+
     /// Pulls the next sample into `values`, one value for each channel, whatever the stream's number format. Returns
     /// its time stamp by the sender's clock, s; `None` when no sample comes within `wait_s`. Does not allocate.
     ///

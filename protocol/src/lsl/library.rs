@@ -65,6 +65,7 @@ functions! {
     lsl_pull_sample_f: fn(Handle, *mut c_float, c_int, c_double, *mut c_int) -> c_double;
     lsl_pull_sample_d: fn(Handle, *mut c_double, c_int, c_double, *mut c_int) -> c_double;
     lsl_inlet_flush: fn(Handle) -> u32;
+    lsl_samples_available: fn(Handle) -> u32;
     lsl_create_outlet_ex: fn(Handle, c_int, c_int, c_int) -> Handle;
     lsl_destroy_outlet: fn(Handle);
     lsl_push_sample_ftp: fn(Handle, *const c_float, c_double, c_int) -> c_int;

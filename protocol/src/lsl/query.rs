@@ -71,7 +71,8 @@ impl FromStr for Query {
         let mut rest = text;
         while !rest.is_empty() {
             if let Some(condition) = rest.strip_prefix("predicate=") {
-                query.condition = Some(condition.to_owned()).filter(|condition| !condition.is_empty());
+                let is_usable = !condition.is_empty() && !condition.contains('\0');
+                query.condition = Some(condition.to_owned()).filter(|_| is_usable);
                 return query.condition.is_some().then_some(query).ok_or_else(error);
             }
             let (part, after) = rest.split_once(',').unwrap_or((rest, ""));
@@ -138,9 +139,17 @@ mod tests {
 
     #[test]
     fn what_is_no_query_is_refused_with_a_sentence() {
-        for text in
-            ["name=", "nam=rig", "rig,type=x", "type=x,", "name=a,name=b", "predicate=", "name='\"", "="]
-        {
+        for text in [
+            "name=",
+            "nam=rig",
+            "rig,type=x",
+            "type=x,",
+            "name=a,name=b",
+            "predicate=",
+            "predicate=a\0b",
+            "name='\"",
+            "=",
+        ] {
             let refused = text.parse::<Query>().unwrap_err().to_string();
             assert!(refused.ends_with(&format!("found \"lsl:{text}\"")), "{refused}");
         }

@@ -1,6 +1,9 @@
 //! A dataset of an HDF5 file: reading its elements as what the caller needs, and its attributes.
 
-use super::{ELEMENTS_MAX, H5Error, Kind, Truth, kind, library, text, write_attribute};
+use super::{
+    BYTES_OF_NONE_MAX, BYTES_OF_ONE_MAX, ELEMENTS_MAX, H5Error, Kind, Truth, kind, library, text,
+    write_attribute,
+};
 use hdf5::types::{TypeDescriptor, VarLenArray};
 use hdf5::{H5Type, ObjectReference1};
 
@@ -31,6 +34,26 @@ impl Dataset {
         self.0.shape()
     }
 
+    /// Number of elements, if the file can hold so many.
+    ///
+    /// # Errors
+    /// [`H5Error::Size`] or [`H5Error::Hollow`] if it cannot: nothing of that size must be allocated then.
+    pub fn elements_stored(&self) -> Result<usize, H5Error> {
+        // The product of a damaged header's lengths may not even fit a usize.
+        let claimed = self.shape().iter().try_fold(1usize, |product, &length| product.checked_mul(length));
+        let claimed = claimed.unwrap_or(usize::MAX);
+        if claimed > ELEMENTS_MAX {
+            return Err(H5Error::Size { object: self.name(), found: claimed });
+        }
+        let element_bytes = self.0.dtype().map_or(1, |stored| stored.size());
+        let stored = self.0.storage_size();
+        let most = (stored as usize).saturating_mul(BYTES_OF_ONE_MAX).max(BYTES_OF_NONE_MAX);
+        match claimed.saturating_mul(element_bytes) <= most {
+            true => Ok(claimed),
+            false => Err(H5Error::Hollow { object: self.name(), claimed, stored }),
+        }
+    }
+
     /// Kind of the elements.
     pub fn kind(&self) -> Kind {
         self.descriptor().map_or(Kind::Other, |descriptor| kind(&descriptor))
@@ -40,8 +63,8 @@ impl Dataset {
     /// never read as integers.
     ///
     /// # Errors
-    /// [`H5Error::Kind`] if the dataset stores no such numbers, [`H5Error::Size`] and [`H5Error::Library`] if it is
-    /// damaged.
+    /// [`H5Error::Kind`] if the dataset stores no such numbers, [`H5Error::Size`], [`H5Error::Hollow`] and
+    /// [`H5Error::Library`] if it is damaged.
     pub fn numbers<T: Number>(&self) -> Result<Vec<T>, H5Error> {
         let stored = self.kind();
         let wants_float = matches!(T::type_descriptor(), TypeDescriptor::Float(_));
@@ -82,7 +105,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::numbers`].
     pub fn texts(&self) -> Result<Vec<String>, H5Error> {
-        self.bounded()?;
+        self.elements_stored()?;
         text::read(&self.0).ok_or_else(|| self.other_kind("text"))?.map_err(library("read", self.name()))
     }
 
@@ -128,17 +151,8 @@ impl Dataset {
     }
 
     fn elements<T: H5Type>(&self) -> Result<Vec<T>, H5Error> {
-        self.bounded()?;
+        self.elements_stored()?;
         self.0.read_raw::<T>().map_err(library("read", self.name()))
-    }
-
-    fn bounded(&self) -> Result<(), H5Error> {
-        // The product of a damaged header's lengths may not even fit a usize.
-        let claimed = self.shape().iter().try_fold(1usize, |product, &length| product.checked_mul(length));
-        match claimed {
-            Some(elements) if elements <= ELEMENTS_MAX => Ok(()),
-            _ => Err(H5Error::Size { object: self.name(), found: claimed.unwrap_or(usize::MAX) }),
-        }
     }
 
     fn descriptor(&self) -> Option<TypeDescriptor> {

@@ -90,6 +90,14 @@ impl Group {
         builder.with_data(view).create(name).map(Dataset::new).map_err(failed)
     }
 
+    /// Makes a dataset of numbers that stores nothing.
+    #[cfg(test)]
+    pub(super) fn claim(&self, name: &str, shape: &[usize]) -> hdf5::Result<()> {
+        let chunk: Vec<usize> = shape.iter().map(|_| 16).collect();
+        let builder = self.0.new_dataset_builder().empty::<f64>().chunk(chunk).shape(shape);
+        builder.create(name).map(drop)
+    }
+
     /// Writes a column of lists of integers. The lists may differ in length.
     ///
     /// # Errors

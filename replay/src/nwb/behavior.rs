@@ -65,6 +65,7 @@ fn series(group: &Group, name: String) -> Result<Option<Series>, ReadProblem> {
     if !matches!(stored.kind(), Kind::Float | Kind::Int) {
         return Ok(None);
     }
+    stored.elements_stored()?;
     let timestamps = timestamps(group, samples)?;
     let Scale { unit, converted_from, factor, offset } = scale(&stored)?;
     let data = stored.numbers::<f64>()?.into_iter().map(|value| value * factor + offset).collect();
@@ -104,9 +105,9 @@ const UNITS: [(&str, f64, &[&str]); 5] = [
     ("N", 1e-3, &["mn", "millinewton", "millinewtons"]),
 ];
 
-/// Returns the SI unit for one of [`UNITS`], or for its rate of change, and the conversion factor. Other units are returned as
-/// they are.
-fn si(recorded: &str) -> (String, f64) {
+/// Returns the SI unit for the unit of a recorded series (a length, a force, or a rate of change of one), and the factor that
+/// converts values into it. Any other unit is returned as it is, with a factor of 1.
+pub fn si(recorded: &str) -> (String, f64) {
     let plain = recorded.trim().to_lowercase();
     let (name, per) = match plain.split_once('/').or_else(|| plain.split_once(" per ")) {
         Some((name, time)) => (name.trim(), per_time(time.trim())),

@@ -92,7 +92,7 @@ fn units(table: &Group) -> Result<Vec<Unit>, ReadProblem> {
         return Err(content("a column spike_times", table.name(), "none"));
     }
     let times = table.dataset("spike_times")?;
-    let rows = ragged(table, "spike_times", ids.len(), times.shape().iter().product())?;
+    let rows = ragged(table, "spike_times", ids.len(), times.elements_stored()?)?;
     let times = times.numbers::<f64>()?;
     if let Some(bad) = times.iter().position(|time| !time.is_finite()) {
         let found = format!("{} at row {bad}", times[bad]);
@@ -265,6 +265,42 @@ fn same_length<T>(table: &Group, column: &str, cells: Vec<T>, rows: usize) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dataset_that_claims_more_than_it_stores_is_refused_and_not_allocated() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |shape: &[usize], claims: &dyn Fn(&Group, &[usize])| {
+            let path = folder.path().join("claims.nwb");
+            let root = h5::create(&path).unwrap();
+            root.set_text("nwb_version", "2.6.0").unwrap();
+            root.write_text("identifier", "x").unwrap();
+            let units = root.create_group("units").unwrap();
+            units.write("id", &[7i64], &[1]).unwrap();
+            units.write("spike_times_index", &[2u64], &[1]).unwrap();
+            claims(&root, shape);
+            if !units.has("spike_times") {
+                units.write("spike_times", &[0.1, 0.2], &[2]).unwrap();
+            }
+            drop((root, units));
+            read(&path).unwrap_err().problem.to_string()
+        };
+        let times =
+            |root: &Group, shape: &[usize]| h5::claim(&root.group("units").unwrap(), "spike_times", shape);
+        let series = |root: &Group, shape: &[usize]| {
+            let behavior = root.create_group("processing").unwrap().create_group("behavior").unwrap();
+            let series = behavior.create_group("hand_vel").unwrap();
+            h5::claim(&series, "data", shape);
+            series.write("starting_time", &[0.0], &[]).unwrap().set_number("rate", 1000.0).unwrap();
+        };
+        for (shape, expected) in [
+            (&[1usize << 40][..], "expected at most 2147483648 elements in "),
+            (&[1 << 40, 4], "expected at most 2147483648 elements in "),
+            (&[1 << 30], "to store its 1073741824 elements, found 0 bytes for them"),
+        ] {
+            let found = [refused(shape, &times), refused(shape, &series)];
+            assert!(found.iter().all(|sentence| sentence.contains(expected)), "{found:?}");
+        }
+    }
 
     #[test]
     fn observation_is_in_order_disjoint_and_never_empty() {

@@ -71,8 +71,7 @@ fn the_keys_of_the_json_are_a_format() {
             "version"
         ]
     );
-    let settings =
-        ["cpus", "flush-to-zero", "lock-memory", "prefault-stack-kb", "priority", "timer-slack-ns"];
+    let settings = ["cpus", "lock-memory", "prefault-stack-kb", "priority", "timer-slack-ns"];
     assert_eq!(keys(&json["realtime"]), settings);
     assert_eq!((&json["engine"], &json["load"]), (&"native f32 avx2".into(), &"idle-gap".into()));
     let measured = &json["measured"][1];

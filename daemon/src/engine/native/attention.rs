@@ -7,7 +7,7 @@
 use super::aligned::Aligned;
 use super::gemm::{Begin, Product, Right, panel_registers};
 use super::gemv::Epilogue;
-use super::simd::{Compute, InstructionSet, Simd, with_instructions};
+use super::simd::{Compute, InstructionSet, NO_WEIGHT, Simd, with_instructions};
 use ndt_protocol::bundle::transformer::MASKED_SCORE;
 use std::ops::Range;
 
@@ -231,8 +231,6 @@ struct Softmax<'a> {
 impl Compute for Softmax<'_> {
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S) {
-        // Above what the exponential gives for a masked score, and far below what a sum of at least 1 can resolve.
-        const NOTHING: f32 = 2e-38;
         assert!(self.registers * S::LANES <= self.stride);
         for row in self.scores.chunks_exact_mut(self.stride) {
             let at = |register: usize| register * S::LANES;
@@ -247,7 +245,7 @@ impl Compute for Softmax<'_> {
                 let mut sum = simd.splat(0.0);
                 for register in 0..self.registers {
                     let weight = simd.exp(simd.sub(simd.load(row.add(at(register))), highest));
-                    let weight = simd.max(simd.sub(weight, simd.splat(NOTHING)), simd.splat(0.0));
+                    let weight = simd.max(simd.sub(weight, simd.splat(NO_WEIGHT)), simd.splat(0.0));
                     sum = simd.add(sum, weight);
                     simd.store(row.add(at(register)), weight);
                 }

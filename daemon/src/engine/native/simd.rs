@@ -236,6 +236,11 @@ pub trait Simd: Copy {
     }
 }
 
+/// Weights of attention that are below this are 0, instead of the numbers too small for full precision that they would become, for which
+/// some CPUs take a hundred times as long. It is above what the exponential gives for a masked score, and far below what a sum
+/// of at least 1 can resolve, so that no result depends on it.
+pub const NO_WEIGHT: f32 = 1e-30;
+
 /// A computation that can be done with any instruction set.
 pub trait Compute {
     /// Computes with the registers of `simd`. Must be `#[inline(always)]`, and so must everything that it calls;

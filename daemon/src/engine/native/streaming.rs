@@ -12,7 +12,7 @@ use super::format::Format;
 use super::gemv::{Dense, Epilogue, Layout, PackedMatrix, product};
 use super::norm::Norm;
 use super::read_in::ReadIn;
-use super::simd::{Compute, InstructionSet, Simd, with_instructions};
+use super::simd::{Compute, InstructionSet, NO_WEIGHT, Simd, with_instructions};
 use crate::engine::{Engine, Input, Output, StepFailed};
 use ndt_protocol::bundle::Bundle;
 use ndt_protocol::bundle::folded::{self, Affine, EncoderLayer, values};
@@ -373,6 +373,7 @@ unsafe fn softmax<S: Simd>(simd: S, registers: usize, unseen: *const f32, scores
         for register in 0..registers {
             let at = scores.add(register * S::LANES);
             let weight = simd.exp(simd.sub(simd.load(at), highest));
+            let weight = simd.max(simd.sub(weight, simd.splat(NO_WEIGHT)), simd.splat(0.0));
             sum = simd.add(sum, weight);
             simd.store(at, weight);
         }

@@ -1,5 +1,6 @@
 //! The engine on ONNX Runtime: `step.onnx`, one bin at a time with its own cache.
 
+use super::contract::{self, NEXT, OWN_INPUTS};
 use super::session::{OnnxError, one_line, session};
 use super::settings::{OnnxSettings, Provider};
 use crate::engine::{Engine, Input, Output, StepFailed};
@@ -13,9 +14,6 @@ use std::path::PathBuf;
 
 /// The inputs of a run in the graph's order: [`OWN_INPUTS`], then the cache.
 struct Feed(Vec<SessionInputValue<'static>>);
-
-/// Names of the inputs that are new with each bin.
-const OWN_INPUTS: [&str; 4] = ["counts", "missing", "slot", "lags"];
 
 impl Feed {
     fn write<T: PrimitiveTensorElementType + Debug + Copy>(
@@ -108,10 +106,7 @@ impl OnnxStep {
     }
 
     fn of(bundle: &Bundle, mut session: Session, settings: &OnnxSettings) -> ort::Result<Self> {
-        let names: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
-        if !names.starts_with(&OWN_INPUTS) {
-            return Err(ort::Error::new(format!("the inputs {}", names.join(", "))));
-        }
+        contract::check(&session, &bundle.manifest).map_err(ort::Error::new)?;
         let on_host = Allocator::default();
         let memory = match settings.provider {
             Provider::Cpu => Allocator::default(),
@@ -174,9 +169,6 @@ impl OnnxStep {
 
 const STEP: &str = "step.onnx";
 
-/// Suffix of the name of a cache tensor where it is an output.
-const NEXT: &str = "_next";
-
 fn refused_step(error: ort::Error) -> OnnxError {
     OnnxError::Graph { graph: STEP, found: one_line(&error.to_string()) }
 }
@@ -211,14 +203,25 @@ fn inputs(session: &Session, count: usize) -> ort::Result<Vec<SessionInputValue<
     tensors.map(|tensor| Ok(SessionInputValue::Owned(tensor?.into_dyn()))).collect()
 }
 
+/// Copies an output of the graph, whose shape has been checked when the graph was loaded.
+fn read(results: &SessionOutputs<'_>, name: &str, to: &mut [f32]) -> ort::Result<()> {
+    let found = results.get(name).ok_or_else(|| ort::Error::new("a missing output"))?;
+    let values = found.try_extract_tensor::<f32>()?.1;
+    if values.len() != to.len() {
+        return Err(ort::Error::new("an output of another length"));
+    }
+    to.copy_from_slice(values);
+    Ok(())
+}
+
 impl Engine for OnnxStep {
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
         let has_velocity = self.has_velocity;
         let mut step = || {
             let results = self.take((!input.missing).then_some(input.counts))?;
-            output.log_rates.copy_from_slice(results["log_rates"].try_extract_tensor::<f32>()?.1);
+            read(&results, "log_rates", &mut output.log_rates)?;
             if has_velocity {
-                output.velocity.copy_from_slice(results["velocity"].try_extract_tensor::<f32>()?.1);
+                read(&results, "velocity", &mut output.velocity)?;
             }
             Ok::<(), ort::Error>(())
         };

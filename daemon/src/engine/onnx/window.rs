@@ -11,7 +11,8 @@ use std::path::PathBuf;
 pub struct OnnxWindow {
     session: Session,
     channels: usize,
-    has_velocity: bool,
+    units: usize,
+    dims: usize,
 }
 
 impl OnnxWindow {
@@ -22,14 +23,15 @@ impl OnnxWindow {
     pub fn new(bundle: &Bundle, library: Option<&PathBuf>) -> Result<Self, OnnxError> {
         let session = session("window.onnx", &bundle.window_onnx, library, &OnnxSettings::default())?;
         let manifest = &bundle.manifest;
-        Ok(OnnxWindow { session, channels: manifest.channels(), has_velocity: manifest.velocity_dims() > 0 })
+        let (channels, units, dims) = (manifest.channels(), manifest.units(), manifest.velocity_dims());
+        Ok(OnnxWindow { session, channels, units, dims })
     }
 
     /// Computes log rates `[batch, bins, units]` and velocity `[batch, bins, dims]` (empty without a velocity head)
     /// from `counts [batch, bins, channels]` and `missing [batch, bins]`.
     ///
     /// # Errors
-    /// [`OnnxError::Graph`] with the message of the library.
+    /// [`OnnxError::Graph`] with the message of the library, or for outputs of another shape than the bundle's.
     pub fn run(
         &mut self,
         counts: &[f32],
@@ -46,13 +48,19 @@ impl OnnxWindow {
                 "counts" => TensorRef::from_array_view(([batch, bins, self.channels], counts))?,
                 "missing" => TensorRef::from_array_view(([batch, bins], missing))?,
             ])?;
-            let log_rates = results["log_rates"].try_extract_tensor::<f32>()?.1.to_vec();
-            let velocity = if self.has_velocity {
-                results["velocity"].try_extract_tensor::<f32>()?.1.to_vec()
-            } else {
-                Vec::new()
+            let read = |name: &str, of: usize| {
+                let output = results.get(name).ok_or_else(|| ort::Error::new(format!("no output {name}")))?;
+                let (shape, values) = output.try_extract_tensor::<f32>()?;
+                if shape[..] != [batch as i64, bins as i64, of as i64] {
+                    return Err(ort::Error::new(format!(
+                        "the output {name} of {shape} in place of {:?}",
+                        [batch, bins, of]
+                    )));
+                }
+                Ok(values.to_vec())
             };
-            Ok((log_rates, velocity))
+            let velocity = if self.dims > 0 { read("velocity", self.dims)? } else { Vec::new() };
+            Ok((read("log_rates", self.units)?, velocity))
         };
         run().map_err(failed)
     }

@@ -8,13 +8,15 @@
 use crate::host::realtime::{self, RealtimeSettings};
 use crate::output::Publisher;
 use crate::queue::Queue;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::lsl::{self, Channel, Description, Format, Kind, Library, LslError, Outlet, StreamInfo};
 use ndt_protocol::{Bundle, Estimate, Quality};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tracing::warn;
 
 /// Capacity of the buffer of each receiver, in samples: ten seconds of 20 ms bins. A receiver that does not read loses the oldest.
@@ -24,20 +26,23 @@ const BUFFER_SAMPLES: usize = 512;
 /// oldest estimate is dropped.
 const QUEUE_ESTIMATES: usize = 64;
 
-/// Shortest interval between two warnings that estimates were dropped.
-const WARN_EVERY: Duration = Duration::from_secs(1);
+/// Interval between two looks at how many estimates were dropped.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Hands estimates to the thread that pushes them. Owned by the publish thread.
 pub struct LslPublisher {
     /// Queue to the thread `lsl-out`; `None` while the publisher is being dropped.
     queue: Option<Queue<Estimate>>,
-    /// Signals to the thread, which may log, that the queue has dropped an estimate.
-    dropped: Sender<()>,
-    thread: Option<JoinHandle<()>>,
+    /// Estimates that the queue has dropped.
+    dropped: Arc<AtomicU64>,
+    /// Keeps the thread `lsl-out-log` running; `None` while the publisher is being dropped.
+    logging: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl LslPublisher {
-    /// Offers the stream `NAME-velocity` and, if the bundle has units, the stream `NAME-rates`, and starts the thread `lsl-out`.
+    /// Offers the stream `NAME-velocity` and, if the bundle has units, the stream `NAME-rates`, and starts the threads `lsl-out` and
+    /// `lsl-out-log`.
     ///
     /// # Errors
     /// [`LslError`] when the library refuses a stream or the system gives no thread.
@@ -50,7 +55,6 @@ impl LslPublisher {
     ) -> Result<LslPublisher, LslError> {
         let infos = infos(library, name, bundle, engine)?;
         let (queue, estimates) = Queue::with_places(&Estimate::zero(0, 0), QUEUE_ESTIMATES);
-        let (dropped, was_dropped) = bounded(1);
         let (open, opened) = bounded(1);
         let (settings, ahead_ns) = (settings.clone(), library.ahead_of_monotonic_ns());
         let push = move || {
@@ -64,13 +68,22 @@ impl LslPublisher {
             };
             drop(open.send(done));
             if let Some(streams) = streams {
-                push_all(streams, &estimates, &was_dropped);
+                push_all(streams, &estimates);
             }
         };
         let no_thread = |found: String| LslError::Refused { what: "have a thread", found };
-        let thread = std::thread::Builder::new().name("lsl-out".to_owned()).spawn(push);
-        let thread = Some(thread.map_err(|error| no_thread(error.to_string()))?);
-        let publisher = LslPublisher { queue: Some(queue), dropped, thread };
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+            thread.map_err(|error| no_thread(error.to_string()))
+        };
+        let dropped = Arc::new(AtomicU64::new(0));
+        let (logging, end) = bounded(0);
+        let mut log = DropLog { dropped: dropped.clone(), logged: 0 };
+        let threads = vec![
+            spawn("lsl-out", Box::new(push))?,
+            spawn("lsl-out-log", Box::new(move || log.write_until(&end)))?,
+        ];
+        let publisher = LslPublisher { queue: Some(queue), dropped, logging: Some(logging), threads };
         opened.recv().map_err(|_| no_thread("a panic".to_owned()))??;
         Ok(publisher)
     }
@@ -81,30 +94,53 @@ impl Publisher for LslPublisher {
     /// oldest estimate is dropped.
     fn publish(&mut self, estimate: &Estimate) {
         if self.queue.as_ref().is_some_and(|queue| queue.push(estimate.clone())) {
-            _ = self.dropped.try_send(());
+            self.dropped.fetch_add(1, Relaxed);
         }
     }
 }
 
 impl Drop for LslPublisher {
-    /// Waits until the pushing thread has pushed the queued estimates.
+    /// Waits until the pushing thread has pushed the queued estimates, but not for ever.
     fn drop(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        (self.queue, self.logging) = (None, None);
+        self.threads.drain(..).for_each(|thread| super::wait_for(Some(thread)));
     }
 }
 
-/// Pushes each queued estimate to the streams. Runs on the pushing thread until the publisher is dropped.
-fn push_all(mut streams: Streams, estimates: &Receiver<Estimate>, was_dropped: &Receiver<()>) {
-    let mut warned = Instant::now();
+/// Pushes each queued estimate to the streams. Runs on the thread `lsl-out`, which has the real-time settings and must not log, until
+/// the publisher is dropped.
+fn push_all(mut streams: Streams, estimates: &Receiver<Estimate>) {
     while let Ok(estimate) = estimates.recv() {
         streams.push(&estimate);
-        if warned.elapsed() > WARN_EVERY && was_dropped.try_recv().is_ok() {
-            warn!("expected lsl-out to keep up, found estimates dropped from its full queue");
-            warned = Instant::now();
+    }
+}
+
+/// Logs how many estimates the queue has dropped, each of them once.
+struct DropLog {
+    dropped: Arc<AtomicU64>,
+    logged: u64,
+}
+
+impl DropLog {
+    /// Logs once a second, on the thread `lsl-out-log`, until the publisher is dropped.
+    fn write_until(&mut self, end: &Receiver<()>) {
+        loop {
+            let looked = end.recv_timeout(LOOK_EVERY);
+            if let Some(sentence) = self.sentence() {
+                warn!("{sentence}");
+            }
+            if looked != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
         }
+    }
+
+    fn sentence(&mut self) -> Option<String> {
+        let dropped = self.dropped.load(Relaxed);
+        let more = dropped - std::mem::replace(&mut self.logged, dropped);
+        (more > 0).then(|| {
+            format!("expected lsl-out to keep up, found {more} estimates dropped from its full queue")
+        })
     }
 }
 
@@ -218,6 +254,22 @@ fn source_id(bundle: &str, name: &str) -> String {
 mod tests {
     use super::*;
     use ndt_protocol::Reasons;
+
+    #[test]
+    fn dropped_estimates_are_counted_and_logged_once() {
+        let dropped = Arc::new(AtomicU64::new(0));
+        let mut log = DropLog { dropped: dropped.clone(), logged: 0 };
+        assert_eq!(log.sentence(), None);
+        dropped.fetch_add(3, Relaxed);
+        let sentence = "expected lsl-out to keep up, found 3 estimates dropped from its full queue";
+        assert_eq!([log.sentence().as_deref(), log.sentence().as_deref()], [Some(sentence), None]);
+        // The last ones are logged when the publisher is dropped.
+        dropped.fetch_add(1, Relaxed);
+        let (logging, end) = bounded(0);
+        drop(logging);
+        log.write_until(&end);
+        assert_eq!(log.logged, 4);
+    }
 
     #[test]
     fn a_sample_is_stamped_with_the_end_of_its_bin_by_our_clock() {

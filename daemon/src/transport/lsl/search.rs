@@ -144,14 +144,12 @@ impl Search {
 }
 
 impl Drop for Search {
-    /// Waits for the thread: the library must not be in use when the process ends.
+    /// Waits for the thread, but not for ever: the library should not be in use when the process ends.
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         self.asks = None;
         while self.found.try_recv().is_ok() {}
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        super::wait_for(self.thread.take());
     }
 }
 

@@ -2,11 +2,13 @@
 
 use super::LslSettings;
 use super::clock::{self, Clock};
-use super::events::EventBins;
+use super::events::{EventBins, Lost, buffer_spikes};
 use super::grid::Grid;
+use super::inlets::{Inlets, Opened};
 use super::labels::Layout;
 use super::lost_spikes::LostSpikes;
 use super::search::{Ask, Found, Samples, Search};
+use crate::host::realtime::RealtimeSettings;
 use crate::input::rebin::Rebin;
 use crate::input::{Absence, Received, Source};
 use crossbeam_channel::RecvTimeoutError;
@@ -22,19 +24,19 @@ use std::time::Duration;
 /// Longest wait for a sample or for a stream, after which the thread can be asked to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Longest time that a stream's host may take to begin sending, s.
-const OPEN_WAIT_S: f64 = 0.5;
-
 /// Interval between two searches for another outlet of a silent stream.
 const ASK_EVERY_NS: u64 = 500_000_000;
 
-/// Receives a stream of counts or of spikes. Owned by the source thread, which opens the inlet, so that the library's
-/// receiving thread inherits the priority of the source thread.
+/// Receives a stream of counts or of spikes. Owned by the source thread, which pulls and asks for nothing else: streams are searched,
+/// described, opened and closed on other threads.
 ///
 /// Samples are pulled into one buffer that is reused: the source thread does not allocate while the stream is there.
 pub struct LslSource {
     /// Handle to the searching thread; `None` while the source is being dropped.
     search: Option<Search>,
+    inlets: Inlets,
+    /// Whether a stream is being opened.
+    is_opening: bool,
     clock: Arc<Clock>,
     lost: Arc<LostSpikes>,
     measuring: Option<JoinHandle<()>>,
@@ -58,6 +60,8 @@ pub struct LslSource {
 /// An open stream.
 struct Connection {
     inlet: Inlet,
+    /// Samples for which the inlet has room.
+    room: usize,
     stream: u64,
     layout: Layout,
     sample: Vec<f32>,
@@ -89,6 +93,7 @@ impl LslSource {
         library: &Library,
         query: &Query,
         settings: &LslSettings,
+        realtime: &RealtimeSettings,
         bundle: &Bundle,
         silent_bins: u64,
     ) -> io::Result<LslSource> {
@@ -102,6 +107,8 @@ impl LslSource {
         let model_us = manifest.bin_width_us();
         Ok(LslSource {
             search: Some(Search::start(library, query, settings, bundle, to_measure)?),
+            inlets: Inlets::start(realtime)?,
+            is_opening: false,
             clock,
             lost,
             measuring: Some(measuring),
@@ -120,8 +127,14 @@ impl LslSource {
         })
     }
 
-    /// Waits a moment for the stream, and opens it when it is found. The search is asked for once.
+    /// Waits a moment for the stream to be found, or to be opened after that. The search is asked for once.
     fn connect(&mut self) -> Received {
+        if self.is_opening {
+            let Ok(opened) = self.inlets.opened.recv_timeout(PATIENCE) else {
+                return Received::Gone(Absence::Searching);
+            };
+            return self.take(opened);
+        }
         let Some(search) = &self.search else { return Received::Ended };
         if !self.is_asked {
             search.ask(Ask::Any);
@@ -130,27 +143,31 @@ impl LslSource {
         match search.found.recv_timeout(PATIENCE) {
             Ok(found) => {
                 self.is_asked = false;
-                self.open_stream(found)
+                self.open_stream(found);
             }
-            Err(RecvTimeoutError::Timeout) => Received::Gone(Absence::Searching),
-            Err(RecvTimeoutError::Disconnected) => {
-                std::thread::sleep(PATIENCE);
-                Received::Gone(Absence::Searching)
-            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PATIENCE),
         }
+        Received::Gone(Absence::Searching)
     }
 
-    fn open_stream(&mut self, found: Found) -> Received {
-        let parts = match found.samples {
-            Samples::Counts { width_us } => (self.model_us / width_us) as usize,
-            // Room for a population that fires a hundred spikes in a bin.
-            Samples::Events => 100,
+    /// Asks for the stream to be opened.
+    fn open_stream(&mut self, found: Found) {
+        let room = match found.samples {
+            Samples::Counts { width_us } => (self.model_us / width_us) as usize * self.buffer_bins,
+            Samples::Events => buffer_spikes(self.channels, seconds(self.model_us), self.buffer_bins),
         };
-        let opened = Inlet::new(&found.info, parts * self.buffer_bins)
-            .and_then(|inlet| inlet.open(OPEN_WAIT_S).map(|()| inlet));
-        let Ok(inlet) = opened else { return Received::Gone(Absence::Searching) };
-        // Samples that came while the stream was being opened are too old to be decoded.
-        inlet.flush();
+        self.is_opening = self.inlets.open(found, room);
+    }
+
+    /// Switches to the stream that has been opened; `None` if it could not be, and must be searched again.
+    fn take(&mut self, opened: Option<Box<Opened>>) -> Received {
+        self.is_opening = false;
+        let Some(opened) = opened else { return Received::Gone(Absence::Searching) };
+        if self.connection.is_some() {
+            self.lose();
+        }
+        let Opened { inlet, found, room, sample } = *opened;
         let now_ns = monotonic_ns();
         let numbering = match self.kept.take() {
             Some((stream, kept)) if stream == found.stream => kept,
@@ -158,8 +175,9 @@ impl LslSource {
         };
         self.connection = Some(Connection {
             inlet,
+            room,
             stream: found.stream,
-            sample: vec![0.0; found.info.channels()],
+            sample,
             layout: found.layout,
             numbering,
             last_sample_ns: now_ns,
@@ -170,7 +188,6 @@ impl LslSource {
     }
 
     fn new_numbering(&self, samples: Samples) -> Numbering {
-        let seconds = |width_us: u32| f64::from(width_us) * 1e-6;
         match samples {
             Samples::Counts { width_us } => {
                 Numbering::Counts { width_us, grid: Grid::new(seconds(width_us)) }
@@ -181,9 +198,10 @@ impl LslSource {
         }
     }
 
-    /// Drops the lost connection and keeps its numbering for the return of the stream.
+    /// Has the lost connection closed, and keeps its numbering for the return of the stream.
     fn lose(&mut self) -> Received {
-        if let Some(Connection { stream, mut numbering, .. }) = self.connection.take() {
+        if let Some(Connection { inlet, stream, mut numbering, .. }) = self.connection.take() {
+            self.inlets.close(inlet);
             if let Numbering::Events(bins) = &mut numbering {
                 bins.interrupt();
             }
@@ -195,14 +213,17 @@ impl LslSource {
     /// Searches for another outlet of a silent stream, and switches to it when it is found. A program that was killed and started
     /// again offers a new outlet, and nothing reports the end of the old one.
     fn search_other(&mut self) -> Received {
+        if let Ok(opened) = self.inlets.opened.try_recv() {
+            return self.take(opened);
+        }
         let (Some(connection), Some(search)) = (&mut self.connection, &self.search) else {
             return Received::Gone(Absence::Searching);
         };
         if let Ok(found) = search.found.try_recv()
             && found.stream != connection.stream
         {
-            self.lose();
-            return self.open_stream(found);
+            self.open_stream(found);
+            return Received::Nothing;
         }
         let now_ns = monotonic_ns();
         if now_ns - connection.last_sample_ns > self.silence_ns && now_ns - connection.asked_ns > ASK_EVERY_NS
@@ -218,9 +239,7 @@ impl Drop for LslSource {
     /// Ends the searching thread first: it holds the sender that keeps the measuring thread running.
     fn drop(&mut self) {
         self.search = None;
-        if let Some(measuring) = self.measuring.take() {
-            drop(measuring.join());
-        }
+        super::wait_for(self.measuring.take());
     }
 }
 
@@ -231,18 +250,10 @@ impl Connection {
     }
 
     /// Fills `bin` with the bin of spikes that is complete by now, and returns whether there is one.
-    fn close(
-        &mut self,
-        bin: &mut Bin,
-        range: CountRange,
-        clock: &Clock,
-        lost: &LostSpikes,
-        now_s: f64,
-    ) -> bool {
+    fn close(&mut self, bin: &mut Bin, range: CountRange, clock: &Clock, now_s: f64) -> bool {
         let Numbering::Events(bins) = &mut self.numbering else { return false };
         let closed = bins.close(now_s, &mut |counts| bin.fill(counts.iter().copied(), range));
         let Some(closed) = closed else { return false };
-        lost.set(bins.lost());
         (bin.seq, bin.stream, bin.segment_start) = (closed.index, self.stream, false);
         bin.undescribed = !self.layout.is_described();
         (bin.source_ns, bin.arrival_ns) = (nanoseconds(closed.end_s), monotonic_ns());
@@ -254,9 +265,10 @@ impl Connection {
 impl Source for LslSource {
     fn receive(&mut self, bin: &mut Bin) -> Received {
         let Some(connection) = &mut self.connection else { return self.connect() };
-        // A bin of spikes is complete when its time has passed, and must be closed before a later spike is counted.
-        let now_s = self.library.clock_s();
-        if connection.close(bin, self.range, &self.clock, &self.lost, now_s) {
+        // A bin of spikes is complete when its time has passed and no spike waits to be read, or by a later spike, before which it must
+        // be closed.
+        let now_s = if connection.inlet.waiting() == 0 { self.library.clock_s() } else { f64::NEG_INFINITY };
+        if connection.close(bin, self.range, &self.clock, now_s) {
             return Received::Bin;
         }
         let patience_s = PATIENCE.as_secs_f64();
@@ -277,7 +289,13 @@ impl Source for LslSource {
         connection.last_sample_ns = arrival_ns;
         match &mut connection.numbering {
             Numbering::Events(bins) => {
+                // The oldest spikes are dropped from a full buffer: the spikes of a bin would then lack some.
+                if connection.inlet.waiting() + 1 >= connection.room {
+                    bins.interrupt();
+                    self.lost.was_full();
+                }
                 bins.push(stamp_s, connection.sample[0], arrival_s);
+                self.lost.set(bins.lost());
                 Received::Nothing
             }
             Numbering::Counts { width_us, grid } => {
@@ -285,11 +303,12 @@ impl Source for LslSource {
                 if place.jumped {
                     connection.before_jump = self.clock.of(connection.stream);
                 }
+                self.lost.set(Lost { off: grid.unused(), ..Lost::default() });
                 bin.fill(connection.layout.counts(&connection.sample), self.range);
                 bin.segment_start = connection.layout.starts_segment(&connection.sample);
                 bin.undescribed = !connection.layout.is_described();
                 (bin.seq, bin.stream) = (place.index, connection.stream);
-                (bin.source_ns, bin.arrival_ns) = (nanoseconds(stamp_s), arrival_ns);
+                (bin.source_ns, bin.arrival_ns) = (nanoseconds(place.time_s), arrival_ns);
                 bin.clock = connection.clock(&self.clock);
                 match self.rebin.push(bin, width_us) {
                     Ok(true) => Received::Bin,
@@ -299,6 +318,10 @@ impl Source for LslSource {
             }
         }
     }
+}
+
+fn seconds(microseconds: u32) -> f64 {
+    f64::from(microseconds) * 1e-6
 }
 
 fn nanoseconds(seconds: f64) -> i64 {
