@@ -87,8 +87,8 @@ class Target:
 def bin_of(target, seq, stream, counts=None, **changed):
     counts = np.ones(target.channels) if counts is None else counts
     source_ns = min(BIN_NS * (seq + 1), 2**63 - 1)
-    fields = {"stream": stream, "source_ns": source_ns, "bin_width_us": BIN_NS // 1000} | changed
-    return bin_frames(seq, counts, **fields)
+    fields = {"seq": seq, "stream": stream, "source_ns": source_ns, "bin_width_us": BIN_NS // 1000, "flags": int(seq == 0)}
+    return bin_frames(0, counts, **fields | changed)
 
 
 def paced(target, messages, period_s=BIN_NS * 1e-9):
@@ -96,7 +96,7 @@ def paced(target, messages, period_s=BIN_NS * 1e-9):
     due = time.monotonic()
     for message in messages:
         due += period_s
-        if due > target.end:
+        if max(due, time.monotonic()) > target.end:
             return
         time.sleep(max(0.0, due - time.monotonic()))
         yield message
@@ -116,11 +116,9 @@ def as_second_rig(target, messages, described=True, period_s=BIN_NS * 1e-9):
 
 
 def peers(target, count, address, act):
-    """Opens so many connections, does `act` with each, and keeps them until the time is over."""
+    """Opens so many connections, however long that takes, does `act` with each, and keeps them until the time is over."""
     kept = []
     for _ in range(count):
-        if target.left() == 0:
-            break
         try:
             peer = Peer(address())
         except OSError:
@@ -569,10 +567,10 @@ def not_a_number(target):
 
 @behaviour
 def absurd_stamps(target):
-    """A second rig whose stamps are the smallest and largest that the header can hold, and nanoseconds taken for seconds."""
-    stamps = (-(2**63), 2**63 - 1, 0, -1, time.time_ns() * 1_000_000)
+    """A second rig whose stamps are the smallest and largest that the header can hold, and zero."""
+    stamps = (-(2**63), 2**63 - 1, 0, -1, time.time_ns() * 5)
     stream = target.random.getrandbits(60)
-    stamp = lambda: {"source_ns": target.random.choice(stamps) % 2**63, "sent_ns": target.random.choice((0, 1, 2**64 - 1))}
+    stamp = lambda: {"source_ns": target.random.choice(stamps), "sent_ns": target.random.choice((0, 1, 2**64 - 1))}
     as_second_rig(target, (bin_of(target, seq, stream, **stamp()) for seq in range(10**9)))
 
 

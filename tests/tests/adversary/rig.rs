@@ -52,7 +52,8 @@ impl Rig {
         if start == Start::Lsl {
             let script = workspace().join("tests/python/lsl_stream.py");
             let mut command: Command = daemon.session.command(python());
-            command.arg(script).args(["rig", "rig-id", &CHANNELS.to_string(), "--rate", "200"]);
+            command.arg(script).args(["rig", "rig-id", &CHANNELS.to_string()]);
+            command.args(["--rate", "200", "--period-ms", "5"]);
             rig.program = Some(command.stdout(Stdio::null()).spawn().unwrap());
             return rig;
         }
