@@ -4,7 +4,7 @@
 //! * `NDT_ADVERSARY_SECONDS=10` lets each behaviour last so long, instead of one second.
 //! * `NDT_ADVERSARY_ONLY=http,tls` runs these behaviours alone; `NDT_ADVERSARY_SEED=7` draws what they do from another seed.
 //! * `NDT_ADVERSARY_HOUR=1` makes `behaviours_in_turn_for_an_hour` run, for so many hours (`0.01` is 36 seconds): behaviours drawn
-//!   at random, one daemon, at `SCHED_FIFO` where that is permitted, with a busy loop for each core at normal priority.
+//!   at random, one daemon, at `SCHED_FIFO` where that is permitted, with a busy loop for each core at normal priority. Prints the totals once a minute.
 //!
 //! A machine may be busy, so that estimates may be late: they are counted and not judged. Judged are the order and the number of
 //! the estimates, bins that were lost, whether the daemon lives and serves newcomers, and its memory.
@@ -97,6 +97,7 @@ fn behaviours_in_turn_for_an_hour() {
     let _load = bench::Load::on_every_core();
     let mut bench = Bench::start(Start::RealTime);
     let (begin, mut draw, mut total) = (Instant::now(), seed(), Row::default());
+    let mut told = None;
     println!("{}", table::HOUR_HEADER);
     while begin.elapsed() < time {
         // A multiplicative generator is random enough to choose a name and a duration.
@@ -105,9 +106,10 @@ fn behaviours_in_turn_for_an_hour() {
         let lasts = Duration::from_secs_f64((1.0 + (draw >> 20 & 0x7) as f64).min(time.as_secs_f64()));
         let row = bench.bother(name, draw >> 40, lasts);
         total.add(&row);
-        println!("{}", table::hour(begin.elapsed(), &row, &total));
-        if !row.faults.is_empty() {
-            println!("    {}", row.faults.join("; "));
+        let minute = begin.elapsed().as_secs() / 60;
+        if told != Some(minute) || !row.faults.is_empty() {
+            println!("{}  {}", table::hour(begin.elapsed(), &row, &total), row.faults.join("; "));
+            told = Some(minute);
         }
         if !bench.is_alive() {
             break;
