@@ -369,6 +369,32 @@ def unknown_commands(target):
             peer.send(zmtp.command(name, target.random.randbytes(target.random.randint(0, 300))))
 
 
+def flood_and_hang_up(target, address, kind, messages):
+    """Sends messages with heartbeats between them until the daemon reads no more, and is then switched off."""
+    with Peer(address, timeout=min(0.3, target.left() + 0.01)) as peer:
+        peer.shake_hands(kind)
+        ping = zmtp.command(b"PING", b"\0\0" + bytes(8))
+        try:
+            for _ in range(100):
+                peer.send((messages * 7 + ping) * 1000)
+        except TimeoutError:
+            target.count("full")
+        peer.reset()
+        target.count("resets")
+
+
+@behaviour
+def flood_and_reset(target):
+    """Subscriptions and heartbeats until the daemon reads no more, and then a reset: libzmq aborts if it has stopped reading."""
+    flood_and_hang_up(target, target.output, b"SUB", zmtp.frame(zmtp.SUBSCRIBE + b"ndt.%d" % target.random.randrange(100)))
+
+
+@behaviour
+def flood_and_reset_on_input(target):
+    """The same with bins of one frame, to the bound input."""
+    flood_and_hang_up(target, target.input, b"PUB", zmtp.frame(b"ndt.bin"))
+
+
 # ---- Subscribers.
 
 
