@@ -18,7 +18,7 @@ BIN = np.dtype(HEAD + [
 ])
 
 
-def bin_frames(seq, counts, **changed):
+def bin_frames(seq, counts, /, **changed):
     header = np.zeros((), BIN)
     header["magic"], header["version"], header["kind"] = b"NDTW", 3, 1
     header["seq"], header["stream"], header["source_ns"] = seq, 7, 20_000_000 * (seq + 1)
