@@ -73,7 +73,10 @@ impl Rig {
                 late_ns.fetch_max(due.elapsed().as_nanos() as u64, Relaxed);
                 if seq % DESCRIBE_BINS == 0 {
                     let channel_ids = (0..CHANNELS as i64).collect();
-                    sender.describe(&Description::Bins { bin_width_us: BIN.as_micros() as u32, channel_ids });
+                    sender.describe(
+                        0,
+                        &Description::Bins { bin_width_us: BIN.as_micros() as u32, channel_ids },
+                    );
                 }
                 let mut stamp = BinStamp { seq, stream: STREAM, ..BinStamp::default() };
                 stamp.source_ns = BIN.as_nanos() as i64 * (seq as i64 + 1);
