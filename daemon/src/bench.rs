@@ -129,7 +129,7 @@ pub fn measure(
     let width_ns = bundle.manifest.bin_width_ns();
     let schedule = Schedule::new(width_ns, settings.load, settings.length);
     let counts = GoldenCounts::of(bundle)?;
-    let deadline_ns = config.guard(&bundle.manifest).map_err(PipelineError::from)?.deadline_ns;
+    let deadline_ns = config.guard(&bundle.manifest).map_err(PipelineError::from)?.time.deadline_ns;
     let _stress = (settings.load == Load::Stress).then(Stress::start).transpose()?;
     let mut measured = Vec::new();
     let mut refused = Vec::new();

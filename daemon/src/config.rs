@@ -2,11 +2,15 @@
 //!
 //! Unknown keys are refused. All problems of a configuration are reported at once.
 
+mod entries;
+
+use crate::decoder::masked_max;
 use crate::engine::native::simd::InstructionSet;
 use crate::engine::{self, EngineKind};
 use crate::guard::GuardSettings;
 use crate::guard::policy::{Fade, Policy, VelocityLimits};
 use crate::host::realtime;
+use crate::input::deadline::TimeLimits;
 use crate::transport::lsl::LslSettings;
 use crate::transport::zeromq::ipc::IpcSettings;
 use crate::transport::zeromq::settings::ZeromqSettings;
@@ -48,8 +52,10 @@ pub struct Config {
     /// Linear bundle whose velocity is published for a bin that arrived but that the model did not answer in time. Default:
     /// none, the policy applies.
     pub fallback_bundle: Option<PathBuf>,
-    /// Longest time from a bin's arrival to its estimate, ms. Default: the width of a bin.
+    /// Longest time from when a bin was due to its estimate, ms. Default: the width of a bin.
     pub deadline_ms: Option<f64>,
+    /// Age above which an estimate of a bin is not published, ms. Default: two bin widths, or the deadline if that is longer.
+    pub max_age_ms: Option<f64>,
     /// Silence after which the decode thread runs a step whose result is discarded, ms, and again after as much silence. 0
     /// means never.
     pub keep_warm_ms: u64,
@@ -65,6 +71,8 @@ pub struct Config {
     pub acceleration_max_m_per_s2: Option<f32>,
     /// Ids of channels that are treated as silent.
     pub mask_channels: Vec<i64>,
+    /// Highest share of the channels that may be masked or have no count, from 0 to 1. The estimate of a bin with more is a fault.
+    pub max_masked_share: f64,
     /// Shared library of ONNX Runtime. Default: the one beside the executable, or else the system's.
     pub onnxruntime_library: Option<PathBuf>,
     /// Settings of ONNX Runtime.
@@ -129,6 +137,7 @@ impl Default for Config {
             velocity_lag_ms: None,
             fallback_bundle: None,
             deadline_ms: None,
+            max_age_ms: None,
             keep_warm_ms: 2,
             policy: Policy::Decay,
             decay_time_constant_ms: 50.0,
@@ -136,6 +145,7 @@ impl Default for Config {
             speed_max_m_per_s: None,
             acceleration_max_m_per_s2: None,
             mask_channels: Vec::new(),
+            max_masked_share: 0.5,
             onnxruntime_library: None,
             onnx: engine::onnx::OnnxSettings::default(),
             ipc: IpcSettings::default(),
@@ -151,16 +161,24 @@ impl Config {
     /// Reads a configuration file. The caller checks it with [`Config::check`] once the command line has overridden it.
     ///
     /// # Errors
-    /// [`ConfigError::Io`] or [`ConfigError::Format`] with the line and the key.
+    /// [`ConfigError::Io`], or [`ConfigError::Format`] with the line of every key that cannot be read.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let (config, problems) = Config::read_all(path)?;
+        match problems.is_empty() {
+            true => Ok(config),
+            false => Err(ConfigError::Format { path: path.to_owned(), found: problems.join("; ") }),
+        }
+    }
+
+    /// Reads what can be read of a configuration file, and returns one phrase for each key that cannot: what was found, and in
+    /// which line.
+    ///
+    /// # Errors
+    /// [`ConfigError::Io`], or [`ConfigError::Format`] when the text is no TOML.
+    pub fn read_all(path: &Path) -> Result<(Config, Vec<String>), ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Io { path: path.to_owned(), error })?;
-        toml::from_str(&text).map_err(|error| {
-            let before = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = 1 + text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count();
-            let found = format!("{} in line {line}", error.message().replace('\n', " "));
-            ConfigError::Format { path: path.to_owned(), found }
-        })
+        entries::read(&text).map_err(|found| ConfigError::Format { path: path.to_owned(), found })
     }
 
     /// Checks the values.
@@ -179,9 +197,11 @@ impl Config {
             }
         };
         expect("deadline-ms", self.deadline_ms.unwrap_or(1.0), 0.1, 10_000.0);
+        expect("max-age-ms", self.max_age_ms.unwrap_or(1.0), 0.1, 60_000.0);
         expect("keep-warm-ms", self.keep_warm_ms as f64, 0.0, KEEP_WARM_MS_MAX);
         expect("decay-time-constant-ms", self.decay_time_constant_ms, 0.1, 60_000.0);
         expect("stale-after-bins", self.stale_after_bins as f64, 1.0, DEADLINE_BINS_MAX as f64);
+        expect("max-masked-share", self.max_masked_share, 0.0, 1.0);
         expect("speed-max-m-per-s", self.speed_max_m_per_s.unwrap_or(1.0).into(), 1e-6, 1e3);
         expect("acceleration-max-m-per-s2", self.acceleration_max_m_per_s2.unwrap_or(1.0).into(), 1e-6, 1e6);
         if let Some(library) = self.onnxruntime_library.as_ref().filter(|library| !library.exists()) {
@@ -272,14 +292,25 @@ impl Config {
     /// Returns the settings of the guard for the bundle of `manifest`.
     ///
     /// # Errors
-    /// [`ConfigError::Check`] when `mask-channels` holds an id that the bundle does not have, or all of its ids, or when the
-    /// deadline is too long for the bin width, or when limits in m/s are set for a velocity in another unit.
+    /// [`ConfigError::Check`] when `mask-channels` holds an id that the bundle does not have, or more of its ids than
+    /// `max-masked-share` allows, or all of them, or when the deadline is too long for the bin width or longer than the highest age, or
+    /// when limits in m/s are set for a velocity in another unit.
     pub fn guard(&self, manifest: &Manifest) -> Result<GuardSettings, ConfigError> {
         let unknown = self.mask_channels.iter().filter(|id| !manifest.channel_ids.contains(id));
         let mut problems: Vec<String> =
             unknown.map(|id| format!("expected mask-channels of the bundle, found channel {id}")).collect();
         if manifest.channel_ids.iter().all(|id| self.mask_channels.contains(id)) {
             problems.push("expected a channel that is not in mask-channels, found none".to_owned());
+        } else {
+            let masked = manifest.channel_ids.iter().filter(|id| self.mask_channels.contains(id)).count();
+            let (channels, share) = (manifest.channels(), self.max_masked_share);
+            let most = masked_max(channels, share);
+            if masked > most {
+                problems.push(format!(
+                    "expected at most {most} of the bundle's {channels} channels in mask-channels, because max-masked-share is \
+                     {share}, found {masked}"
+                ));
+            }
         }
         let width_ms = manifest.bin_width_ms;
         let deadline_ms = self.deadline_ms.unwrap_or(width_ms);
@@ -287,6 +318,12 @@ impl Config {
             let most_ms = DEADLINE_BINS_MAX as f64 * width_ms;
             problems.push(format!(
                 "expected deadline-ms of at most {most_ms} for this bundle, found {deadline_ms}"
+            ));
+        }
+        let max_age_ms = self.max_age_ms.unwrap_or_else(|| (2.0 * width_ms).max(deadline_ms));
+        if max_age_ms < deadline_ms {
+            problems.push(format!(
+                "expected max-age-ms of at least the deadline of {deadline_ms} ms, found {max_age_ms}"
             ));
         }
         let limits = [
@@ -303,7 +340,10 @@ impl Config {
             return Err(ConfigError::Check(problems));
         }
         Ok(GuardSettings {
-            deadline_ns: (deadline_ms * 1e6).round() as u64,
+            time: TimeLimits {
+                deadline_ns: (deadline_ms * 1e6).round() as u64,
+                max_age_ns: (max_age_ms * 1e6).round() as u64,
+            },
             stale_after_bins: self.stale_after_bins,
             fade: Fade { policy: self.policy, time_constant_bins: self.decay_time_constant_ms / width_ms },
             limits: VelocityLimits {
@@ -342,136 +382,4 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Outp
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Config, ConfigError> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ndtd.toml");
-        std::fs::write(&path, text).unwrap();
-        Config::read(&path)
-    }
-
-    fn sentence(text: &str) -> String {
-        let error = read(text).unwrap_err().to_string();
-        error.split_once("ndtd.toml: ").unwrap().1.to_owned()
-    }
-
-    #[test]
-    fn the_shipped_example_documents_the_defaults() {
-        let text = include_str!("../ndtd.example.toml");
-        let expected = Config { bundle: "/var/lib/ndtd/model".into(), ..Config::default() };
-        assert_eq!(read(text).unwrap(), expected);
-        expected.check().unwrap();
-        // Keys without a default are shown too, commented out.
-        let is_key = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        let shown = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| is_key(key));
-        let lines = text.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
-        let all: Vec<&str> = lines.filter(|line| line.starts_with('[') || shown(line)).collect();
-        let all = read(&all.join("\n")).unwrap();
-        assert_eq!((all.deadline_ms, all.speed_max_m_per_s), (Some(20.0), Some(1.5)));
-        assert!(all.acceleration_max_m_per_s2.is_some() && all.onnxruntime_library.is_some());
-        assert_eq!(all.fallback_bundle, Some("/var/lib/ndtd/linear".into()));
-    }
-
-    /// The keys of a table of the configuration, as the parser lists them when it finds another one.
-    fn keys(table: &str) -> Vec<String> {
-        let error = sentence(&format!("{table}\nnone-of-them = 0\n"));
-        error.split('`').skip(3).step_by(2).map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn every_key_stands_in_the_shipped_example_even_one_without_a_default() {
-        let text = include_str!("../ndtd.example.toml");
-        let mut sections = text.split("\n[");
-        let mut missing = Vec::new();
-        let mut expect = |table: &str, section: &str| {
-            let shown = |key: &str| {
-                section.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")))
-            };
-            let is_table = |key: &str| text.contains(&format!("\n[{key}]\n"));
-            let keys = keys(table);
-            assert!(!keys.is_empty(), "no keys of \"{table}\"");
-            missing.extend(
-                keys.into_iter()
-                    .filter(|key| !shown(key) && !is_table(key))
-                    .map(|key| format!("{table}{key}")),
-            );
-        };
-        expect("", sections.next().unwrap());
-        for section in sections {
-            expect(&format!("[{}]", section.split(']').next().unwrap()), section);
-        }
-        assert!(missing.is_empty(), "keys that ndtd.example.toml does not show: {}", missing.join(", "));
-    }
-
-    #[test]
-    fn an_unknown_key_or_a_wrong_value_is_told_with_its_line() {
-        let found = sentence("engine = \"native\"\nengin = \"native\"\n");
-        assert!(
-            found
-                .starts_with("expected a configuration as in ndtd.example.toml, found unknown field `engin`")
-        );
-        assert!(found.ends_with(" in line 2"), "{found}");
-        let found = sentence("\ninput = \"pigeon://rig:1\"\n");
-        assert!(found.contains("expected an endpoint such as") && found.ends_with(" in line 2"), "{found}");
-        assert!(sentence("[realtime]\nprio = 3\n").contains("unknown field `prio`"));
-        assert!(sentence("[onnx]\nthreads = 3\n").contains("unknown field `threads`"));
-        let found = sentence("[onnx]\nprovider = \"tensorrt\"\n");
-        assert!(found.contains("unknown variant `tensorrt`") && found.ends_with(" in line 2"), "{found}");
-    }
-
-    #[test]
-    fn one_output_or_several_are_read_and_a_stream_among_them_has_only_a_name() {
-        let outputs =
-            |text: &str| read(text).unwrap().outputs.iter().map(Output::to_string).collect::<Vec<_>>();
-        assert_eq!(outputs("output = \"tcp://a:1\"\n"), ["tcp://a:1"]);
-        assert_eq!(outputs("output = [\"tcp://a:1\", \"lsl:arm\"]\n"), ["tcp://a:1", "lsl:arm"]);
-        assert!(sentence("output = 3\n").contains("expected an endpoint or a list of them"));
-        assert!(
-            sentence("output = \"lsl:type=x\"\n")
-                .contains("expected lsl:NAME as an output, found lsl:type=x")
-        );
-        let config = read("output = [\"lsl\", \"lsl\"]\n[lsl]\nbuffer-bins = 0\n").unwrap();
-        let problems = config.check().unwrap_err().to_string();
-        for expected in ["found lsl:ndtd twice", "buffer-bins in [lsl]"] {
-            assert!(problems.contains(expected), "{expected} in {problems}");
-        }
-    }
-
-    #[test]
-    fn a_mistyped_log_level_is_refused_and_not_taken_for_a_module() {
-        let problems = |log: &str| {
-            let config = Config { bundle: "model".into(), log: log.to_owned(), ..Config::default() };
-            config.check().err().map(|error| error.to_string())
-        };
-        for log in ["info", "WARN", "warn,ndt_daemon=debug", "off"] {
-            assert_eq!(problems(log), None, "{log}");
-        }
-        for (log, found) in [("warning", "warning"), ("info, loud", "loud")] {
-            assert!(problems(log).unwrap().ends_with(&format!("found \"{found}\"")), "{log}");
-        }
-    }
-
-    #[test]
-    fn every_problem_is_told_at_once() {
-        let config = read(
-            "output = \"tcp://127.0.0.1:5570\"\nstale-after-bins = 0\ndeadline-ms = -1.0\nlog = \"=\"\n",
-        );
-        let mut config = config.unwrap();
-        config.onnx.intra_op_threads = 0;
-        config.keep_warm_ms = 3_600_000;
-        let problems = config.check().unwrap_err().to_string();
-        for expected in [
-            "a bundle",
-            "different addresses",
-            "stale-after-bins",
-            "deadline-ms",
-            "keep-warm-ms",
-            "a log filter",
-            "onnx.intra-op-threads",
-        ] {
-            assert!(problems.contains(&format!("expected {expected}")), "{expected} in {problems}");
-        }
-    }
-}
+mod tests;

@@ -1,16 +1,19 @@
 //! Decodes bins to estimates: order of bins, gaps, warm-up, the model's step, finite numbers. No I/O and no clock.
 //!
 //! **Invariant:** each bin gives at most one estimate, in the order of `seq`, and so does each missing bin of a gap that is no
-//! longer than the bundle allows. A bin whose deadline has passed while newer bins wait gives none: it enters the state of the
-//! model only, and the guard has answered it. Every published number is finite.
+//! longer than the bundle allows. A bin that is too old, or whose deadline has passed while newer bins wait, gives none: it
+//! enters the state of the model only, and the guard has answered it. Every published number is finite.
 
+mod oddities;
 mod silence;
 
 use crate::engine::{Engine, Input, Output};
-use crate::input::clock::SourceClock;
+use crate::input::deadline::TimeLimits;
+use ndt_protocol::bin::{ClockOffset, Due};
 use ndt_protocol::bundle::folded;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
+use oddities::Oddities;
 use silence::Silence;
 
 /// What the decoder has counted since its start.
@@ -20,7 +23,7 @@ pub struct DecoderCounters {
     pub duplicates: u64,
     /// Bins dropped because they came after a later one, when their number had been treated as missing.
     pub reordered: u64,
-    /// Bins that only entered the state, because their estimate would have come too late.
+    /// Bins that only entered the state, because they were too old or their estimate would have come too late.
     pub observed: u64,
     /// Missing bins that were not decoded as missing, because the gap was longer than the bundle's limit.
     pub unbridged: u64,
@@ -34,6 +37,16 @@ pub struct DecoderCounters {
     pub implausible: u64,
     /// Bins within a silence of all channels, from its first second on.
     pub no_spikes: u64,
+    /// Bins of which more channels than allowed are masked or have no count.
+    pub too_few_channels: u64,
+    /// Bins in which most of the counts above 0 are no whole numbers.
+    pub fractional: u64,
+    /// Bins of a second and more in which counts rise and none ever falls.
+    pub rising: u64,
+    /// Number of channels of the newest bin that have been silent for longer than the bundle lets expect.
+    pub silent_channels: u64,
+    /// Number of channels of the bundle that the model sees and that have spikes in the bundle.
+    pub watched_channels: u64,
 }
 
 /// A model and its position in the stream of bins. Owned by the decode thread.
@@ -41,15 +54,19 @@ pub struct Decoder {
     engine: Box<dyn Engine>,
     output: Output,
     estimate: Estimate,
-    clock: SourceClock,
     silence: Silence,
+    oddities: Oddities,
     /// 0 for each masked channel and 1 for each other; empty if no channel is masked.
     mask: Vec<f32>,
+    /// Number of channels that are masked in every bin.
+    masked_always: usize,
+    /// Highest number of channels that may be masked or have no count.
+    masked_max: usize,
     /// Value that replaces the count of a channel without one; empty if that is 0 for all channels.
     absent: Vec<f32>,
     /// Counts of the present bin after masking.
     masked: Vec<f32>,
-    deadline_ns: u64,
+    limits: TimeLimits,
     bin_width_ns: i64,
     velocity_offset_ns: i64,
     warmup_bins: usize,
@@ -83,11 +100,17 @@ pub fn absent(bundle: &Bundle) -> &[f32] {
     }
 }
 
+/// Highest number of `channels` that may be masked or have no count, for a share from 0 to 1.
+pub fn masked_max(channels: usize, share_max: f64) -> usize {
+    // A share such as 0.3 is not exact: 30 of 100 channels are not more than it.
+    (channels as f64 * share_max + 1e-9).floor() as usize
+}
+
 impl Decoder {
     /// Makes a decoder for `bundle` that computes with `engine`, and resets the engine. The channels in `masked_ids`, and the
     /// channels of a bin that carry no count, are replaced: for a transformer by silence, as training has shown it dead
-    /// channels; for a linear decoder by their mean count. An estimate is too late `deadline_ns` after its bin's arrival.
-    pub fn new(bundle: &Bundle, mut engine: Box<dyn Engine>, masked_ids: &[i64], deadline_ns: u64) -> Self {
+    /// channels; for a linear decoder by their mean count. `limits` say when a bin is too late to be decoded.
+    pub fn new(bundle: &Bundle, mut engine: Box<dyn Engine>, masked_ids: &[i64], limits: TimeLimits) -> Self {
         engine.reset();
         let manifest = &bundle.manifest;
         let mut estimate = Estimate::zero(manifest.units(), manifest.velocity_dims());
@@ -97,18 +120,23 @@ impl Decoder {
             true => manifest.channel_ids.iter().map(|id| f32::from(!is_masked(id))).collect(),
             false => Vec::new(),
         };
+        let masked_always = mask.iter().filter(|kept| **kept == 0.0).count();
+        let oddities = Oddities::new(bundle, |channel| mask.get(channel) != Some(&0.0));
         let absent = absent(bundle).to_vec();
+        let counters = DecoderCounters { watched_channels: oddities.watched(), ..DecoderCounters::default() };
         let bin_width_ns = manifest.bin_width_ns() as i64;
         Decoder {
             engine,
             output: Output::for_bundle(bundle),
             estimate,
-            clock: SourceClock::new(bin_width_ns),
             silence: Silence::new(bundle),
+            oddities,
+            masked_always,
+            masked_max: manifest.channels(),
             masked: vec![0.0; manifest.channels()],
             mask,
             absent,
-            deadline_ns,
+            limits,
             bin_width_ns,
             velocity_offset_ns: manifest.velocity_offset_ns(),
             warmup_bins: manifest.warmup_bins,
@@ -116,8 +144,14 @@ impl Decoder {
             expected: None,
             came: 0,
             history: 0,
-            counters: DecoderCounters::default(),
+            counters,
         }
+    }
+
+    /// Makes a fault of each bin of which more than this share of the channels is masked or has no count, from 0 to 1. Such a bin
+    /// enters the state of the model like any other. A new decoder answers however few channels there are.
+    pub fn limiting_masked(self, share_max: f64) -> Decoder {
+        Decoder { masked_max: masked_max(self.masked.len(), share_max), ..self }
     }
 
     /// Returns the counters.
@@ -130,9 +164,11 @@ impl Decoder {
     ///
     /// Runs on the decode thread, once a bin. Must not allocate, block, lock or log.
     pub fn decode(&mut self, bin: &Bin, waiting: usize, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
-        let too_late = waiting > 0 && now_ns > bin.arrival_ns.saturating_add(self.deadline_ns);
+        let is_answered = now_ns > self.limits.answer_by_ns(bin.due, bin.arrival_ns);
+        let too_late = self.limits.is_too_old(bin.due, now_ns) || (waiting > 0 && is_answered);
         let mut reasons = Reasons::default();
         self.estimate.lag_bins = u16::try_from(waiting).unwrap_or(u16::MAX);
+        self.stamp_clock(bin);
         match self.expected {
             Some((stream, next)) if stream == bin.stream => {
                 if bin.seq < next {
@@ -144,15 +180,14 @@ impl Decoder {
                 self.counters.restarts += 1;
                 reasons = Reasons::SOURCE_RESTART;
                 self.reset();
-                self.clock.forget();
                 self.silence.forget();
+                self.oddities.forget();
             }
             None => {}
         }
         if bin.segment_start {
             reasons = reasons.with(Reasons::SEGMENT_START);
             self.reset();
-            self.clock.forget();
         }
         let rise = match self.expected {
             Some((stream, next)) if stream == bin.stream => (bin.seq - next).saturating_add(1),
@@ -160,7 +195,11 @@ impl Decoder {
         };
         self.came = u32::try_from(rise).ok().and_then(|rise| self.came.checked_shl(rise)).unwrap_or(0) | 1;
         self.expected = Some((bin.stream, bin.seq.saturating_add(1)));
-        reasons = reasons.with(self.read_clock(bin)).with(self.read_counts(bin));
+        if bin.clock_jumped {
+            self.counters.clock_jumps += 1;
+            reasons = reasons.with(Reasons::CLOCK_JUMP);
+        }
+        reasons = reasons.with(self.read_counts(bin));
         self.step(bin, Step { back: 0, missing: bin.is_missing(), reasons, too_late }, emit);
     }
 
@@ -181,16 +220,12 @@ impl Decoder {
         }
     }
 
-    fn read_clock(&mut self, bin: &Bin) -> Reasons {
-        let reading = self.clock.read(bin);
-        self.estimate.clock_offset_ns = reading.offset_ns;
-        self.estimate.clock_uncertainty_ns = reading.uncertainty_ns;
-        if reading.jumped {
-            self.counters.clock_jumps += 1;
-            Reasons::CLOCK_JUMP
-        } else {
-            Reasons::default()
-        }
+    fn stamp_clock(&mut self, bin: &Bin) {
+        let unknown = ClockOffset { offset_ns: 0, uncertainty_ns: Estimate::CLOCK_UNKNOWN };
+        let ClockOffset { offset_ns, uncertainty_ns } = bin.offset.unwrap_or(unknown);
+        self.estimate.clock_offset_ns = offset_ns;
+        self.estimate.clock_uncertainty_ns = uncertainty_ns;
+        self.estimate.age_ns = if matches!(bin.due, Due::At(_)) { 0 } else { Estimate::AGE_UNKNOWN };
     }
 
     /// Returns what is to be said of the counts of a bin, and counts it.
@@ -203,6 +238,10 @@ impl Decoder {
             self.counters.undescribed += 1;
             reasons = reasons.with(Reasons::UNDESCRIBED);
         }
+        if self.lacks_channels(bin) {
+            self.counters.too_few_channels += 1;
+            reasons = reasons.with(Reasons::TOO_FEW_CHANNELS);
+        }
         let is_used = |channel: usize| self.mask.get(channel) != Some(&0.0);
         if !bin.implausible.is_none()
             && (0..bin.channels()).any(|channel| bin.implausible.has(channel) && is_used(channel))
@@ -210,13 +249,28 @@ impl Decoder {
             self.counters.implausible += 1;
             // Whether there are spikes in such bytes is not known.
             self.silence.forget();
+            self.oddities.forget();
             return reasons.with(Reasons::IMPLAUSIBLE_COUNTS);
         }
+        let odd = self.oddities.take_in(bin);
+        self.counters.fractional += u64::from(odd.fractional);
+        self.counters.rising += u64::from(odd.rising);
+        self.counters.silent_channels = odd.silent_channels;
         if self.silence.takes_in(bin, is_used) {
             self.counters.no_spikes += 1;
             reasons = reasons.with(Reasons::NO_SPIKES);
         }
         reasons
+    }
+
+    /// Whether more channels of a bin than allowed are masked or have no count.
+    fn lacks_channels(&self, bin: &Bin) -> bool {
+        if bin.invalid_channels() + self.masked_always <= self.masked_max {
+            return false;
+        }
+        // A channel may be masked and have no count either.
+        let lacks = |channel: &usize| !bin.is_valid(*channel) || self.mask.get(*channel) == Some(&0.0);
+        (0..bin.channels()).filter(lacks).count() > self.masked_max
     }
 
     /// Decodes the `missing` bins before `bin` as masked bins, or resets the state if they are too many.
@@ -280,8 +334,9 @@ impl Decoder {
             if is_short {
                 reasons = reasons.with(Reasons::SHORT_HISTORY);
             }
-            // Its channels may be others, or its bytes no counts: nothing that is computed from it may move anything.
-            let is_unusable = is_implausible || reasons.contains(Reasons::UNDESCRIBED);
+            // Its channels may be others or hardly any, or its bytes no counts: nothing that is computed from it may move anything.
+            let is_unusable = [Reasons::UNDESCRIBED, Reasons::TOO_FEW_CHANNELS];
+            let is_unusable = is_implausible || is_unusable.iter().any(|reason| reasons.contains(*reason));
             match (step.missing, is_short) {
                 _ if is_unusable => Quality::Fault,
                 (true, _) => Quality::Gap,

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::engine::{self, EngineError};
 use crate::input::Velocity;
+use crate::input::deadline::TimeLimits;
 use ndt_protocol::bundle::BundleError;
 use ndt_protocol::bundle::manifest::{Manifest, Readout};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
@@ -69,11 +70,17 @@ pub enum Problem {
 
 impl FallbackDecoder {
     /// Reads the bundle at `path` as the fallback of `model`, whose velocity is published, and checks that it reproduces its
-    /// golden vectors. The channels of `masked_ids` are replaced by their mean count. Not for real-time threads.
+    /// golden vectors. The channels of `masked_ids` are replaced by their mean count, and a bin of which more than `masked_share_max`
+    /// of the channels is masked or has no count has no velocity. Not for real-time threads.
     ///
     /// # Errors
     /// [`FallbackError`] when the bundle is no linear decoder of the model's bins and of its published velocity.
-    pub fn load(path: &Path, model: &Bundle, masked_ids: &[i64]) -> Result<FallbackDecoder, FallbackError> {
+    pub fn load(
+        path: &Path,
+        model: &Bundle,
+        masked_ids: &[i64],
+        masked_share_max: f64,
+    ) -> Result<FallbackDecoder, FallbackError> {
         let refuse = |problem: Problem| FallbackError { path: path.to_owned(), problem };
         let bundle = Bundle::read(path).map_err(|error| refuse(error.into()))?;
         fits(&bundle.manifest, &model.manifest).map_err(refuse)?;
@@ -81,7 +88,8 @@ impl FallbackDecoder {
         let engine =
             engine::load(&Config::default().engine(), &bundle).map_err(|error| refuse(error.into()))?;
         // It decodes each bin as it comes, and the guard keeps the deadline: no bin is too late for it.
-        Ok(FallbackDecoder { decoder: Decoder::new(&bundle, engine, masked_ids, u64::MAX) })
+        let decoder = Decoder::new(&bundle, engine, masked_ids, TimeLimits::NONE);
+        Ok(FallbackDecoder { decoder: decoder.limiting_masked(masked_share_max) })
     }
 
     /// Takes in a bin and returns its velocity, m/s; `None` for a bin whose number has passed, and while there is less history

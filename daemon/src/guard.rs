@@ -5,8 +5,9 @@
 //! runs live, in replay and in the simulation of `tests/`.
 //!
 //! * A result in time is published as it is. One that comes later is not: its bin has been answered.
-//! * A bin without a result at `arrival + deadline` is answered with the velocity that the fallback decoder has for it,
+//! * A bin without a result at its deadline, which counts from when the bin was due, is answered with the velocity that the fallback decoder has for it,
 //!   where it has one (`degraded`), else by the policy; either way flagged `late`.
+//! * A bin that is older than is allowed is answered in the same way at once (`old-bin`), whether there is a result or not.
 //! * A bin that never came is answered when a later one is (`gap`), or once the source has been silent for
 //!   `stale-after-bins`: from then on each period of the source's grid is answered at its own deadline, flagged
 //!   `stale`, and numbered as the source would have numbered it.
@@ -16,7 +17,9 @@
 pub mod paused;
 pub mod policy;
 
+use crate::input::deadline::TimeLimits;
 use crate::input::{Arrival, Velocity};
+use ndt_protocol::bin::{ClockOffset, Due};
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::{Bundle, Estimate, Quality, Reasons};
 use paused::{BEHIND_PERIODS_MAX, Paused};
@@ -26,8 +29,8 @@ use std::collections::VecDeque;
 /// Settings of a guard.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GuardSettings {
-    /// Longest time from a bin's arrival to its answer, ns.
-    pub deadline_ns: u64,
+    /// Deadline of a bin, and the age above which its result is not published.
+    pub time: TimeLimits,
     /// Silent bin periods after which the source is stale; at least 1.
     pub stale_after_bins: u64,
     /// How the velocity fades while nothing new is computed.
@@ -138,35 +141,39 @@ impl Guard {
         self.silence = reason;
     }
 
-    /// Publishes a result, if its bin is not answered yet, after answers for those before it that never had one.
+    /// Publishes a result at `now_ns`, if its bin is not answered yet, after answers for those before it that never had one.
     /// Runs on the publish thread, once a result.
-    pub fn decoded(&mut self, result: &Estimate, emit: &mut dyn FnMut(&mut Estimate)) {
+    pub fn decoded(&mut self, result: &Estimate, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
         let Some((stream, next)) = self.next else { return };
         let is_waited_for = || self.waiting.iter().any(|arrival| arrival.stream == result.stream);
         if (result.stream == stream && result.seq < next) || (result.stream != stream && !is_waited_for()) {
             self.counters.late_results += 1;
             return;
         }
-        while let Some(arrival) = self.waiting.front().copied().filter(|first| first.stream != result.stream)
-        {
-            self.answer_late(arrival, emit);
-        }
         if result.stream != stream {
+            let is_other = |first: &Arrival| first.stream != result.stream;
+            while let Some(arrival) = self.waiting.front().copied().filter(is_other) {
+                self.answer_late(arrival, now_ns, emit);
+            }
             let first = self.waiting.front().map_or(result.seq, |first| first.seq.min(result.seq));
             self.begin(result.stream, first);
         }
-        self.fill_to(result.seq, emit);
+        self.fill_to(result.seq, now_ns, emit);
         let is_its = |bin: &&Arrival| bin.stream == result.stream && bin.seq == result.seq;
-        let degraded = self.waiting.iter().find(is_its).and_then(|bin| bin.velocity);
+        let bin = self.waiting.iter().find(is_its).copied();
         self.waiting.retain(|arrival| arrival.stream != result.stream || arrival.seq > result.seq);
-        self.publish(result, degraded, emit);
+        let is_too_old = |bin: &Arrival| self.settings.time.is_too_old(bin.due, now_ns);
+        match bin.filter(is_too_old) {
+            Some(old) => self.answer(old, Quality::Late, Reasons::OLD_BIN, emit),
+            None => self.publish(result, bin.and_then(|bin| bin.velocity), emit),
+        }
     }
 
     /// When `tick` has something to do if nothing comes before, `CLOCK_MONOTONIC` ns; `None` before the first bin.
     pub fn wake_ns(&self) -> Option<u64> {
         let (_, next) = self.next?;
         match self.waiting.front() {
-            Some(first) => Some(first.arrival_ns.saturating_add(self.settings.deadline_ns)),
+            Some(first) => Some(self.settings.time.answer_by_ns(first.due, first.arrival_ns)),
             None => Some(self.stale_ns(next)),
         }
     }
@@ -174,17 +181,17 @@ impl Guard {
     /// Answers what is due at `now_ns`. Runs on the publish thread, at the instants of [`Guard::wake_ns`].
     pub fn tick(&mut self, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
         while let Some(first) = self.waiting.front().copied() {
-            if now_ns < first.arrival_ns.saturating_add(self.settings.deadline_ns) {
+            if now_ns < self.settings.time.answer_by_ns(first.due, first.arrival_ns) {
                 return;
             }
-            self.answer_late(first, emit);
+            self.answer_late(first, now_ns, emit);
         }
         let Some((stream, next)) = self.next else { return };
         if now_ns < self.stale_ns(next) {
             return;
         }
         // One has been due since `stale_ns`, and one more for each width that has passed since its own deadline.
-        let due_ns = self.due_ns(next).saturating_add(self.settings.deadline_ns);
+        let due_ns = self.due_ns(next).saturating_add(self.settings.time.deadline_ns);
         let due = 1 + now_ns.saturating_sub(due_ns) / self.bin_width_ns;
         if due > QUEUE_BINS as u64 {
             // This thread itself was stopped, for longer than any source's burst.
@@ -209,17 +216,25 @@ impl Guard {
     fn stale_ns(&self, seq: u64) -> u64 {
         let silence_ns = self.settings.stale_after_bins.saturating_mul(self.bin_width_ns);
         let from_ns = self.grid.arrival_ns.saturating_add(silence_ns);
-        from_ns.max(self.due_ns(seq).saturating_add(self.settings.deadline_ns))
+        from_ns.max(self.due_ns(seq).saturating_add(self.settings.time.deadline_ns))
     }
 
     /// Answers the bin that came first: it has missed its deadline, or its stream has ended before its result came.
-    fn answer_late(&mut self, arrival: Arrival, emit: &mut dyn FnMut(&mut Estimate)) {
+    fn answer_late(&mut self, arrival: Arrival, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
         if self.next.is_none_or(|(stream, _)| stream != arrival.stream) {
             self.begin(arrival.stream, arrival.seq);
         }
-        self.fill_to(arrival.seq, emit);
+        self.fill_to(arrival.seq, now_ns, emit);
         self.waiting.pop_front();
-        self.answer(arrival, Quality::Late, Reasons::DEADLINE_MISSED, emit);
+        self.answer(arrival, Quality::Late, self.lateness(arrival, now_ns), emit);
+    }
+
+    /// Why a bin that came has no result to publish.
+    fn lateness(&self, arrival: Arrival, now_ns: u64) -> Reasons {
+        match self.settings.time.is_too_old(arrival.due, now_ns) {
+            true => Reasons::OLD_BIN,
+            false => Reasons::DEADLINE_MISSED,
+        }
     }
 
     fn answer_stale(&mut self, emit: &mut dyn FnMut(&mut Estimate)) {
@@ -228,13 +243,13 @@ impl Guard {
     }
 
     /// Answers every number before `seq` that is not answered: late where the bin came, a gap where it did not.
-    fn fill_to(&mut self, seq: u64, emit: &mut dyn FnMut(&mut Estimate)) {
+    fn fill_to(&mut self, seq: u64, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
         let Some((stream, next)) = self.next else { return };
         let is_before = |first: &Arrival| first.stream == stream && (next..seq).contains(&first.seq);
         while let Some(first) = self.waiting.front().copied().filter(is_before) {
             self.waiting.pop_front();
             self.answer_gap_to(first.seq, emit);
-            self.answer(first, Quality::Late, Reasons::DEADLINE_MISSED, emit);
+            self.answer(first, Quality::Late, self.lateness(first, now_ns), emit);
         }
         self.answer_gap_to(seq, emit);
     }
@@ -259,6 +274,7 @@ impl Guard {
         self.carried = self.carried.with(Reasons::SOURCE_RESTART);
         self.last.clock_offset_ns = 0;
         self.last.clock_uncertainty_ns = Estimate::CLOCK_UNKNOWN;
+        self.last.age_ns = Estimate::AGE_UNKNOWN;
     }
 
     fn skip_to(&mut self, stream: u64, seq: u64, skipped: u64) {
@@ -273,13 +289,17 @@ impl Guard {
         let Estimate { seq: last_seq, source_ns, arrival_ns, .. } = self.last;
         let known = match self.grid.stream == stream {
             true => self.grid,
-            false => Arrival { seq: last_seq, stream, source_ns, arrival_ns, velocity: None },
+            false => Arrival { seq: last_seq, stream, source_ns, arrival_ns, ..Arrival::default() },
         };
         let bins = i64::try_from(i128::from(seq) - i128::from(known.seq)).unwrap_or(0);
         let shift_ns = bins.saturating_mul(self.bin_width_ns as i64);
         let source_ns = known.source_ns.saturating_add(shift_ns);
         let arrival_ns = known.arrival_ns.saturating_add_signed(shift_ns);
-        Arrival { seq, stream, source_ns, arrival_ns, velocity: None }
+        let due = match known.due {
+            Due::At(due_ns) => Due::At(due_ns.saturating_add_signed(shift_ns)),
+            other => other,
+        };
+        Arrival { seq, stream, source_ns, arrival_ns, due, offset: known.offset, velocity: None }
     }
 
     /// Follows a source that turns out to have been paused ([`Paused`]), and returns whether it did. Numbering then continues
@@ -313,6 +333,10 @@ impl Guard {
         self.last.velocity_for_ns = bin.source_ns.saturating_add(self.velocity_offset_ns);
         self.last.arrival_ns = bin.arrival_ns;
         self.last.decoded_ns = 0;
+        if let Some(ClockOffset { offset_ns, uncertainty_ns }) = bin.offset {
+            (self.last.clock_offset_ns, self.last.clock_uncertainty_ns) = (offset_ns, uncertainty_ns);
+        }
+        self.last.age_ns = if matches!(bin.due, Due::At(_)) { 0 } else { Estimate::AGE_UNKNOWN };
         self.last.lag_bins = u16::try_from(self.waiting.len()).unwrap_or(u16::MAX);
         let why = self.stand_in(bin.velocity);
         self.emit(quality, reasons.with(why), emit);

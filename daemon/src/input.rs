@@ -1,14 +1,17 @@
 //! Bins on their way in: what a [`Source`] delivers, and what happens to a bin before anybody else sees it.
 //!
-//! [`one_source`] keeps to one of several sources, [`runs`] recognises a source that started to count again, [`rebin`] joins narrow bins to the model's, and [`clock`] follows
-//! the source's clock.
+//! [`one_source`] keeps to one of several sources, [`runs`] recognises a source that started to count again, [`rebin`] joins narrow bins
+//! to the model's, [`clock`] follows the source's clock, and [`deadline`] says by when a bin must be answered.
 
 pub mod clock;
+pub mod deadline;
 pub mod one_source;
 pub mod rebin;
 pub mod runs;
 
+use clock::{Reading, SourceClock};
 use ndt_protocol::Bin;
+use ndt_protocol::bin::{ClockOffset, Due};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::wire::WireError;
 use runs::Runs;
@@ -63,7 +66,7 @@ pub enum Refusal {
     SecondSource,
     /// The source describes itself, but not its bins.
     #[error(
-        "expected a description of bins with bin-width-us and channel-ids, a list of integers, found none of them"
+        "expected a description {{\"bins\": {{\"bin-width-us\": ..., \"channel-ids\": [...]}}}}, found something else than bins"
     )]
     Description,
     /// The source describes another number of channels than the bundle has.
@@ -126,18 +129,28 @@ pub struct Arrival {
     pub source_ns: i64,
     /// When the bin was complete on this machine, `CLOCK_MONOTONIC` ns.
     pub arrival_ns: u64,
+    /// When the bin was due.
+    pub due: Due,
+    /// Offset of the source's clock; `None` while nothing is known about it.
+    pub offset: Option<ClockOffset>,
     /// Velocity that the fallback decoder has for the bin; `None` without a fallback decoder or without enough history.
     pub velocity: Option<Velocity>,
 }
 
 /// Takes a bin in before any other part sees it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Intake {
     runs: Runs,
+    clock: SourceClock,
 }
 
 impl Intake {
-    /// Takes a bin in and gives it the stream of its run. Returns `None` for a bin without a count in any channel: it is
+    /// Takes in bins of `bin_width_ns`, the model's.
+    pub fn new(bin_width_ns: u64) -> Intake {
+        Intake { runs: Runs::default(), clock: SourceClock::new(bin_width_ns) }
+    }
+
+    /// Takes a bin in, gives it the stream of its run, and notes when it was due. Returns `None` for a bin without a count in any channel: it is
     /// treated as if it had not come, so that it cannot keep the stale timer quiet. A bin of values that no spike count can be
     /// has come, and is answered as a fault.
     ///
@@ -147,8 +160,11 @@ impl Intake {
             return None;
         }
         self.runs.assign(bin);
-        let Bin { seq, stream, source_ns, arrival_ns, .. } = *bin;
-        Some(Arrival { seq, stream, source_ns, arrival_ns, velocity: None })
+        let Reading { offset_ns, uncertainty_ns, jumped, due } = self.clock.read(bin);
+        (bin.due, bin.clock_jumped) = (due, jumped);
+        bin.offset = Some(ClockOffset { offset_ns, uncertainty_ns });
+        let Bin { seq, stream, source_ns, arrival_ns, offset, .. } = *bin;
+        Some(Arrival { seq, stream, source_ns, arrival_ns, due, offset, velocity: None })
     }
 }
 
@@ -158,7 +174,7 @@ mod tests {
     use ndt_protocol::CountRange;
 
     fn streams(bins: &[(u64, u64)]) -> Vec<u64> {
-        let mut intake = Intake::default();
+        let mut intake = Intake::new(20_000_000);
         let mut bin = Bin::empty();
         bin.fill([0.0].into_iter(), CountRange::new(1, 20.0));
         let mut stream = |&(seq, stream): &(u64, u64)| {
@@ -185,11 +201,29 @@ mod tests {
     }
 
     #[test]
+    fn the_offset_of_the_clock_is_told_anew_with_each_bin_in_the_same_place() {
+        let mut intake = Intake::new(20_000_000);
+        let mut bin = Bin::empty();
+        bin.fill([0.0].into_iter(), CountRange::new(1, 20.0));
+        let mut offset_ns = |seq: u64, delay_ns: u64| {
+            (bin.seq, bin.source_ns) = (seq, 20_000_000 * seq as i64);
+            bin.arrival_ns = 20_000_000 * seq + delay_ns;
+            let offset = intake.take(&mut bin).unwrap().offset.unwrap();
+            assert_eq!(bin.offset, Some(offset));
+            offset.offset_ns
+        };
+        assert_eq!(
+            [(0, 500), (1, 300), (2, 400)].map(|(seq, delay_ns)| offset_ns(seq, delay_ns)),
+            [500, 300, 300]
+        );
+    }
+
+    #[test]
     fn a_bin_without_any_count_is_not_taken_in() {
         let mut bin = Bin::empty();
         bin.fill([f32::NAN, 11.0].into_iter(), CountRange::new(10, 20.0));
-        assert_eq!(Intake::default().take(&mut bin), None);
+        assert_eq!(Intake::new(20_000_000).take(&mut bin), None);
         bin.fill([f32::NAN, 1e-40].into_iter(), CountRange::new(10, 20.0));
-        assert!(Intake::default().take(&mut bin).is_some());
+        assert!(Intake::new(20_000_000).take(&mut bin).is_some());
     }
 }

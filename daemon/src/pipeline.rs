@@ -19,7 +19,7 @@ use crate::fallback::{FallbackDecoder, FallbackError};
 use crate::guard::Guard;
 use crate::host::realtime::granted::Granted;
 use crate::host::realtime::{self, RealtimeSettings, Refused};
-use crate::input::{Source, Velocity};
+use crate::input::{Intake, Source, Velocity};
 use crate::output::{Outputs, Publisher};
 use crate::queue::Queue;
 use crate::transport::{TransportError, Transports};
@@ -99,20 +99,23 @@ pub fn start_with(
 ) -> Result<Pipeline, PipelineError> {
     let settings = config.guard(&bundle.manifest)?;
     let fallback = config.fallback_bundle.as_deref();
+    let (masked, masked_share_max) = (&config.mask_channels, config.max_masked_share);
     let fallback =
-        fallback.map(|path| FallbackDecoder::load(path, bundle, &config.mask_channels)).transpose()?;
+        fallback.map(|path| FallbackDecoder::load(path, bundle, masked, masked_share_max)).transpose()?;
     let counters = Arc::new(Counters::default());
     let (bins, queued_bins) = Queue::new(&Bin::empty());
     let (estimates, queued_estimates) = Queue::new(&Estimate::zero(0, 0));
     let (events, queued_events) = Queue::new(&SourceEvent::Silent(Reasons::PEER_GONE));
     let first_sleeps = (sleep_once(&queued_estimates), sleep_once(&queued_bins));
-    let (guard, look_every_ns) = (Guard::new(bundle, settings), settings.deadline_ns / 2);
+    let (guard, look_every_ns) = (Guard::new(bundle, settings), settings.time.deadline_ns / 2);
     let publish =
         PublishLoop::new(guard, look_every_ns, publisher, queued_events, queued_estimates, counters.clone());
-    let decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
+    let decoder = Decoder::new(bundle, engine, masked, settings.time);
+    let decoder = decoder.limiting_masked(masked_share_max);
     let warmth = KeepWarm::new(config.keep_warm_ms, monotonic_ns());
     let decode = DecodeLoop::new(decoder, warmth, queued_bins, estimates, counters.clone());
-    let source = SourceLoop::new(source, velocity_of(fallback), events, bins, counters.clone());
+    let intake = Intake::new(bundle.manifest.bin_width_ns());
+    let source = SourceLoop::new(source, intake, velocity_of(fallback), events, bins, counters.clone());
     let refused =
         realtime::lock_memory(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let (threads, granted, input, outputs) = (Vec::new(), Vec::new(), String::new(), Vec::new());
@@ -121,7 +124,9 @@ pub fn start_with(
     // run close behind them.
     let realtime = &config.realtime;
     pipeline.spawn("ndt-publish", realtime, first_sleeps.0, move || publish.run(monotonic_ns))?;
-    pipeline.spawn("ndt-decode", realtime, first_sleeps.1, move || decode.run(monotonic_ns))?;
+    pipeline.spawn("ndt-decode", &realtime.of_decode_thread(), first_sleeps.1, move || {
+        decode.run(monotonic_ns)
+    })?;
     pipeline.spawn("ndt-source", realtime, || (), move || source.run())?;
     Ok(pipeline)
 }

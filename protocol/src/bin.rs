@@ -1,6 +1,6 @@
 //! One bin of spike counts, on its way from a source to the decoder.
 
-use crate::count::{CountRange, Implausible};
+use crate::count::{CountRange, RefusedChannels};
 use crate::limits::CHANNELS_MAX;
 
 /// The counts of all channels in one bin. Stored inline, so that passing one on never allocates.
@@ -20,14 +20,36 @@ pub struct Bin {
     pub undescribed: bool,
     /// Whether another source has sent to the same input in the last second; its bins were refused.
     pub second_source: bool,
+    /// When the bin was sent, ns by the monotonic clock of its sender; 0 if unknown.
+    pub sent_ns: u64,
     /// Offset of the source's clock from this machine's, if the transport measures it.
     pub clock: Option<ClockOffset>,
+    /// Offset of the source's clock from this machine's, as the daemon knows it; `None` before it has looked.
+    pub offset: Option<ClockOffset>,
+    /// Whether the source's clock moved by more or less than the bins since the last one.
+    pub clock_jumped: bool,
+    /// When the bin was due, by what is known of the source's clock.
+    pub due: Due,
     /// Channels whose value no spike count can be. They are among those without a valid count.
-    pub implausible: Implausible,
+    pub implausible: RefusedChannels,
+    /// Channels with more spikes than the bundle accepts. They are among those without a valid count.
+    pub too_high: RefusedChannels,
     channels: u32,
     valid: u32,
     counts: [f32; CHANNELS_MAX],
     validity: [u64; CHANNELS_MAX / 64],
+}
+
+/// When a bin was due: when it would have arrived, had it come as quickly as the quickest bins of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Due {
+    /// Not known, or the source's clock does not run at the rate of ours.
+    #[default]
+    Unknown,
+    /// At this time, `CLOCK_MONOTONIC` ns of this machine.
+    At(u64),
+    /// So long before it arrived that others came in the meantime, at a time that is not known yet.
+    Before,
 }
 
 /// The offset between two clocks.
@@ -50,8 +72,13 @@ impl Bin {
             segment_start: false,
             undescribed: false,
             second_source: false,
+            sent_ns: 0,
             clock: None,
-            implausible: Implausible::NONE,
+            offset: None,
+            clock_jumped: false,
+            due: Due::Unknown,
+            implausible: RefusedChannels::NONE,
+            too_high: RefusedChannels::NONE,
             channels: 0,
             valid: 0,
             counts: [0.0; CHANNELS_MAX],
@@ -63,11 +90,13 @@ impl Bin {
     ///
     /// A value that `range` does not accept makes its channel invalid. The channel's count is then stored as zero, which is
     /// what the model saw in training for a dropped channel. A value that no spike count can be is noted in
-    /// [`Bin::implausible`].
+    /// [`Bin::implausible`], and one that is only too high for the bundle in [`Bin::too_high`].
     pub fn fill(&mut self, counts: impl Iterator<Item = f32>, range: CountRange) {
         self.validity = [0; CHANNELS_MAX / 64];
-        if !self.implausible.is_none() {
-            self.implausible = Implausible::NONE;
+        for refused in
+            [&mut self.implausible, &mut self.too_high].into_iter().filter(|refused| !refused.is_none())
+        {
+            *refused = RefusedChannels::NONE;
         }
         self.channels = 0;
         self.valid = 0;
@@ -75,6 +104,8 @@ impl Bin {
             let is_count = range.accepts(count);
             if !is_count && range.is_implausible(count) {
                 self.implausible.note(channel, count);
+            } else if !is_count && !count.is_nan() {
+                self.too_high.note(channel, count);
             }
             self.counts[channel] = if is_count { count } else { 0.0 };
             self.validity[channel / 64] |= u64::from(is_count) << (channel % 64);
@@ -107,6 +138,16 @@ impl Bin {
     /// Number of channels without a valid count.
     pub fn invalid_channels(&self) -> usize {
         (self.channels - self.valid) as usize
+    }
+
+    /// Whether a channel carries no value at all, which is sent as NaN.
+    pub fn lacks_a_value(&self) -> bool {
+        let invalid = self.invalid_channels();
+        // A sum of narrow bins may have a channel that was refused for both reasons.
+        let is_refused = |channel| self.implausible.has(channel) || self.too_high.has(channel);
+        invalid > self.implausible.count() + self.too_high.count()
+            || (invalid > 0
+                && (0..self.channels()).any(|channel| !self.is_valid(channel) && !is_refused(channel)))
     }
 
     /// Whether no channel has a valid count. To the model, this is a missing bin.
@@ -142,6 +183,10 @@ mod tests {
         assert_eq!(bin.invalid_channels(), 4);
         assert!(!bin.is_missing());
         assert_eq!((bin.implausible.count(), bin.implausible.example()), (2, Some((2, -1.0))));
+        assert_eq!((bin.too_high.count(), bin.too_high.example()), (1, Some((4, 21.0))));
+        assert!(bin.lacks_a_value());
+        bin.fill([2.0, 21.0, -1.0].into_iter(), CountRange::new(20, 20.0));
+        assert!(!bin.lacks_a_value() && bin.invalid_channels() == 2, "both are said apart");
     }
 
     #[test]

@@ -41,31 +41,31 @@ fn is_between(value: f32, max_bits: u32) -> bool {
     is_zero || (COUNT_POSITIVE_MIN.to_bits()..=max_bits).contains(&bits)
 }
 
-/// The channels of a bin whose value no spike count can be. Stored inline.
+/// The channels of a bin that were refused a count for one reason, such as a value that no spike count can be. Stored inline.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Implausible {
+pub struct RefusedChannels {
     channels: [u64; CHANNELS_MAX / 64],
     count: u32,
     /// Index of a channel, and its value.
     example: (u32, f32),
 }
 
-impl Implausible {
+impl RefusedChannels {
     /// No channel.
-    pub const NONE: Implausible =
-        Implausible { channels: [0; CHANNELS_MAX / 64], count: 0, example: (0, 0.0) };
+    pub const NONE: RefusedChannels =
+        RefusedChannels { channels: [0; CHANNELS_MAX / 64], count: 0, example: (0, 0.0) };
 
-    /// Whether no channel has such a value.
+    /// Whether no channel was refused a count.
     pub fn is_none(&self) -> bool {
         self.count == 0
     }
 
-    /// Number of channels with such a value.
+    /// Number of channels that were refused a count.
     pub fn count(&self) -> usize {
         self.count as usize
     }
 
-    /// Whether `channel` has such a value.
+    /// Whether `channel` was refused its count.
     pub fn has(&self, channel: usize) -> bool {
         channel < CHANNELS_MAX && self.channels[channel / 64] >> (channel % 64) & 1 == 1
     }
@@ -86,7 +86,7 @@ impl Implausible {
     }
 
     /// Takes in the channels of another bin, for a bin that is a sum of several.
-    pub fn merge(&mut self, other: &Implausible) {
+    pub fn merge(&mut self, other: &RefusedChannels) {
         let Some(example) = other.example() else { return };
         if self.is_none() {
             self.example = (example.0 as u32, example.1);
@@ -135,13 +135,13 @@ mod tests {
 
     #[test]
     fn the_channels_of_a_sum_are_those_of_all_its_parts() {
-        let (mut sum, mut part) = (Implausible::NONE, Implausible::NONE);
+        let (mut sum, mut part) = (RefusedChannels::NONE, RefusedChannels::NONE);
         assert_eq!((sum.is_none(), sum.example()), (true, None));
         part.note(70, -1.0);
         part.note(3, -2.0);
         part.note(70, -3.0);
         sum.merge(&part);
-        sum.merge(&Implausible::NONE);
+        sum.merge(&RefusedChannels::NONE);
         assert_eq!((sum.count(), sum.example()), (2, Some((70, -1.0))));
         assert_eq!([3, 4, 70, CHANNELS_MAX].map(|channel| sum.has(channel)), [true, false, true, false]);
     }

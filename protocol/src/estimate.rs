@@ -18,8 +18,8 @@ pub enum Quality {
     Late = 3,
     /// The source is silent, or all that it sends is refused. The policy's answer.
     Stale = 4,
-    /// The model's answer is not usable: it is not finite, the source has not described its channels, or the bin holds values
-    /// that no spike count can be. The velocity is the fallback decoder's, or the policy's answer.
+    /// The model's answer is not usable: it is not finite, the source has not described its channels, too few channels have a
+    /// count, or the bin holds values that no spike count can be. The velocity is the fallback decoder's, or the policy's answer.
     Fault = 5,
 }
 
@@ -83,8 +83,14 @@ impl Reasons {
     pub const IMPLAUSIBLE_COUNTS: Reasons = Reasons(1 << 17);
     /// No channel has had a spike for a second or more, in which the bundle's mean counts let expect at least 30 spikes.
     pub const NO_SPIKES: Reasons = Reasons(1 << 18);
+    /// More channels than the configuration allows have no count or are masked: too little is left to decode from.
+    pub const TOO_FEW_CHANNELS: Reasons = Reasons(1 << 19);
+    /// The bin arrived, or its result was there, when it was older than is allowed.
+    pub const OLD_BIN: Reasons = Reasons(1 << 20);
+    /// Another source sends to the same input. Its bins are refused while bins of the first one come.
+    pub const SECOND_SOURCE: Reasons = Reasons(1 << 21);
 
-    const NAMES: [&'static str; 19] = [
+    const NAMES: [&'static str; 22] = [
         "segment-start",
         "short-history",
         "missing-bin",
@@ -104,6 +110,9 @@ impl Reasons {
         "refused",
         "implausible-counts",
         "no-spikes",
+        "too-few-channels",
+        "old-bin",
+        "second-source",
     ];
 
     /// Returns the bits of both sets.
@@ -143,6 +152,11 @@ pub struct Estimate {
     pub clock_offset_ns: i64,
     /// How far the offset may be wrong, ns; [`Estimate::CLOCK_UNKNOWN`] when nothing is known about it.
     pub clock_uncertainty_ns: u64,
+    /// Time from the bin's end to the publication of the estimate, ns: `published_ns - (source_ns + clock_offset_ns)`, as far as
+    /// the source's clock is known. It may be wrong by [`Estimate::clock_uncertainty_ns`]. [`Estimate::AGE_UNKNOWN`] when
+    /// the source's clock is not known or does not run at the rate of ours. Before publication, 0 stands for one that will be
+    /// known.
+    pub age_ns: i64,
     /// Instant that the velocity is for, by the source's clock, ns.
     pub velocity_for_ns: i64,
     /// Kind of answer.
@@ -163,6 +177,9 @@ impl Estimate {
     /// Uncertainty of a clock offset about which nothing is known.
     pub const CLOCK_UNKNOWN: u64 = u64::MAX;
 
+    /// Age of an estimate about whose source time nothing is known.
+    pub const AGE_UNKNOWN: i64 = i64::MIN;
+
     /// Makes an estimate of zeros for `units` units and `dims` velocity components (0 without a velocity head).
     ///
     /// # Panics
@@ -178,6 +195,7 @@ impl Estimate {
             published_ns: 0,
             clock_offset_ns: 0,
             clock_uncertainty_ns: Self::CLOCK_UNKNOWN,
+            age_ns: Self::AGE_UNKNOWN,
             velocity_for_ns: 0,
             quality: Quality::Warmup,
             reasons: Reasons(0),
@@ -208,11 +226,26 @@ impl Estimate {
         self.published_ns = other.published_ns;
         self.clock_offset_ns = other.clock_offset_ns;
         self.clock_uncertainty_ns = other.clock_uncertainty_ns;
+        self.age_ns = other.age_ns;
         self.velocity_for_ns = other.velocity_for_ns;
         self.quality = other.quality;
         self.reasons = other.reasons;
         self.lag_bins = other.lag_bins;
         self.bundle = other.bundle;
+    }
+
+    /// Notes that the estimate is handed to the transport at `now_ns`, and how old it is then.
+    pub fn published_at(&mut self, now_ns: u64) {
+        self.published_ns = now_ns;
+        if self.age_ns != Self::AGE_UNKNOWN {
+            let end_ns = self.source_ns.saturating_add(self.clock_offset_ns);
+            self.age_ns = i64::try_from(now_ns).unwrap_or(i64::MAX).saturating_sub(end_ns);
+        }
+    }
+
+    /// Age in nanoseconds; `None` when it is not known.
+    pub fn age(&self) -> Option<i64> {
+        (self.age_ns != Self::AGE_UNKNOWN).then_some(self.age_ns)
     }
 
     /// Firing rates, spikes/s, in the unit order of the bundle.

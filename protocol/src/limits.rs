@@ -40,6 +40,9 @@ pub const COUNTS_PER_MS_MAX: f64 = 10.0;
 /// Most components of a velocity, and of any other readout: x, y and z.
 pub const VELOCITY_DIMS_MAX: usize = 3;
 
+/// Most outputs of an estimate: the components of the velocity, and what later models read out beside it.
+pub const OUTPUTS_MAX: usize = 32;
+
 /// Most readouts of a model: quantities times lags.
 pub const READOUTS_MAX: usize = 16;
 
@@ -70,6 +73,7 @@ pub fn range_problem<T: PartialOrd + Display>(what: &str, found: T, low: T, high
 }
 
 const _: () = assert!(UNITS_MAX >= CHANNELS_MAX, "every channel can be a unit");
+const _: () = assert!(OUTPUTS_MAX >= VELOCITY_DIMS_MAX, "the velocity is the first of the outputs");
 const _: () = assert!(QUEUE_BINS.is_power_of_two());
 const _: () = assert!(
     CHANNELS_MAX <= u32::MAX as usize && UNITS_MAX <= u32::MAX as usize,

@@ -4,15 +4,16 @@
 //! message that it does not fully understand, with a sentence; a refused message changes nothing. A channel without a
 //! count is NaN.
 
+mod description;
 mod error;
 
-pub use error::WireError;
+pub use description::{Description, OutputDescription, description_frames, read_description};
+pub use error::{FoundTopic, WireError};
 
 use crate::bin::Bin;
 use crate::count::CountRange;
 use crate::estimate::{Estimate, Quality, Reasons};
-use crate::limits::{CHANNELS_MAX, SEQ_MAX, UNITS_MAX, VELOCITY_DIMS_MAX};
-use serde::{Deserialize, Serialize};
+use crate::limits::{CHANNELS_MAX, OUTPUTS_MAX, SEQ_MAX, UNITS_MAX, VELOCITY_DIMS_MAX};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -24,7 +25,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// **What must be done then:** add a row to the table of versions in `WIRE.md`; write new golden files, whose names carry
 /// the version (`UPDATE_GOLDEN=1 cargo test -p ndt-protocol`), and list their digests in `tests/golden/check.rs`. Tests
 /// fail until all of this is done, and when a golden file changes without a new version.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// The first four bytes of every header.
 pub const MAGIC: [u8; 4] = *b"NDTW";
 /// Topic of bins.
@@ -78,8 +79,10 @@ struct EstimateHeader {
     velocity_for_ns: I64,
     clock_offset_ns: I64,
     clock_uncertainty_ns: U64,
+    age_ns: I64,
     units: U32,
-    dims: U32,
+    dims: U16,
+    outputs: U16,
     reasons: U32,
     lag_bins: U16,
     quality: u8,
@@ -87,8 +90,16 @@ struct EstimateHeader {
     bundle: [u8; 32],
 }
 
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct DescriptionHeader {
+    head: Head,
+    stream: U64,
+}
+
 const _: () = assert!(size_of::<BinHeader>() == 56);
-const _: () = assert!(size_of::<EstimateHeader>() == 128);
+const _: () = assert!(size_of::<EstimateHeader>() == 136);
+const _: () = assert!(size_of::<DescriptionHeader>() == 16);
 
 /// Length of a bin's header, bytes.
 pub const BIN_HEADER_BYTES: usize = size_of::<BinHeader>();
@@ -160,6 +171,7 @@ pub fn read_bin(
     bin.stream = stamp.stream;
     bin.source_ns = stamp.source_ns;
     bin.arrival_ns = arrival_ns;
+    bin.sent_ns = stamp.sent_ns;
     bin.segment_start = stamp.segment_start;
     Ok(stamp)
 }
@@ -193,7 +205,7 @@ pub fn split_bin<'a>(frames: &[&'a [u8]]) -> Result<(BinStamp, usize, &'a [u8]),
     Ok((stamp, channels, payload))
 }
 
-/// Makes the header frame of an estimate.
+/// Makes the header frame of an estimate. Its outputs are the components of the velocity.
 pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
     let header = EstimateHeader {
         head: head(KIND_ESTIMATE),
@@ -206,8 +218,10 @@ pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
         velocity_for_ns: estimate.velocity_for_ns.into(),
         clock_offset_ns: estimate.clock_offset_ns.into(),
         clock_uncertainty_ns: estimate.clock_uncertainty_ns.into(),
+        age_ns: estimate.age_ns.into(),
         units: (estimate.rates().len() as u32).into(),
-        dims: (estimate.velocity().len() as u32).into(),
+        dims: (estimate.velocity().len() as u16).into(),
+        outputs: (estimate.velocity().len() as u16).into(),
         reasons: estimate.reasons.0.into(),
         lag_bins: estimate.lag_bins.into(),
         quality: estimate.quality as u8,
@@ -217,12 +231,13 @@ pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
     zerocopy::transmute!(header)
 }
 
-/// Reads an estimate (topic, header, rates, velocity).
+/// Reads an estimate (topic, header, rates, outputs). Of the outputs, the velocity is kept; a later version of the daemon may
+/// send more of them, which its description names.
 ///
 /// # Errors
 /// [`WireError`] when the frames are not an estimate of this version.
 pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
-    let [topic, header, rates, velocity] = frames else {
+    let [topic, header, rates, outputs] = frames else {
         return Err(WireError::Frames { expected: 4, found: frames.len() });
     };
     check_topic(topic, TOPIC_ESTIMATE)?;
@@ -233,14 +248,15 @@ pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
         found: header.len(),
     })?;
     let units = limit("units", header.units.get() as usize, UNITS_MAX)?;
-    let dims = limit("velocity components", header.dims.get() as usize, VELOCITY_DIMS_MAX)?;
+    let found = limit("outputs", header.outputs.get().into(), OUTPUTS_MAX)?;
+    let dims = limit("velocity components", header.dims.get().into(), found.min(VELOCITY_DIMS_MAX))?;
     let quality = Quality::from_number(header.quality).ok_or(WireError::Limit {
         what: "a quality",
         max: Quality::ALL.len() - 1,
         found: header.quality.into(),
     })?;
     check_length("rates frame", rates, 4 * units)?;
-    check_length("velocity frame", velocity, 4 * dims)?;
+    check_length("outputs frame", outputs, 4 * found)?;
     let mut estimate = Estimate::zero(units, dims);
     estimate.seq = header.seq.get();
     estimate.stream = header.stream.get();
@@ -251,67 +267,38 @@ pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
     estimate.velocity_for_ns = header.velocity_for_ns.get();
     estimate.clock_offset_ns = header.clock_offset_ns.get();
     estimate.clock_uncertainty_ns = header.clock_uncertainty_ns.get();
+    estimate.age_ns = header.age_ns.get();
     estimate.quality = quality;
     estimate.reasons = Reasons(header.reasons.get());
     estimate.lag_bins = header.lag_bins.get();
     estimate.bundle = header.bundle;
     estimate.rates_mut().iter_mut().zip(f32s(rates)).for_each(|(rate, value)| *rate = value);
-    estimate.velocity_mut().iter_mut().zip(f32s(velocity)).for_each(|(part, value)| *part = value);
+    estimate.velocity_mut().iter_mut().zip(f32s(outputs)).for_each(|(part, value)| *part = value);
     Ok(estimate)
 }
 
-/// What a stream consists of: JSON in the payload of a description message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum Description {
-    /// The bins of a source.
-    Bins {
-        /// Width of a bin, us.
-        bin_width_us: u32,
-        /// Channel ids in the order of the counts.
-        channel_ids: Vec<i64>,
-    },
-    /// The estimates of the daemon.
-    Estimates {
-        /// Id of the bundle.
-        bundle: String,
-        /// Name of the engine, such as `native avx512`: two engines of the same name give the same bits.
-        engine: String,
-        /// Width of a bin, us.
-        bin_width_us: u32,
-        /// Unit ids in the order of the rates (spikes/s).
-        unit_ids: Vec<i64>,
-        /// Number of velocity components (m/s).
-        velocity_dims: u32,
-        /// Time from a bin's end to the instant that its velocity is for, ns.
-        velocity_offset_ns: i64,
-    },
+fn description_header(stream: u64) -> [u8; size_of::<DescriptionHeader>()] {
+    zerocopy::transmute!(DescriptionHeader { head: head(KIND_DESCRIPTION), stream: stream.into() })
 }
 
-/// Makes the header and payload frames of a description.
-pub fn description_frames(description: &Description) -> (Vec<u8>, Vec<u8>) {
-    let json =
-        serde_json::to_vec(description).unwrap_or_else(|e| panic!("plain data always serialises: {e}"));
-    (head(KIND_DESCRIPTION).as_bytes().to_vec(), json)
-}
-
-/// Reads a description (topic, header, JSON). Returns `None` for JSON that this version does not know: a description
-/// informs, and a stream is not refused for it.
-///
-/// # Errors
-/// [`WireError`] when the frames are not a description of this version.
-pub fn read_description(frames: &[&[u8]]) -> Result<Option<Description>, WireError> {
+/// Splits the message of a description into the stream that it describes and its JSON.
+fn split_description<'a>(frames: &[&'a [u8]]) -> Result<(u64, &'a [u8]), WireError> {
     let [topic, header, json] = frames else {
         return Err(WireError::Frames { expected: 3, found: frames.len() });
     };
     check_topic(topic, TOPIC_DESCRIPTION)?;
     check_head(header, KIND_DESCRIPTION)?;
-    check_length("description header", header, size_of::<Head>())?;
-    Ok(serde_json::from_slice(json).ok())
+    let header = DescriptionHeader::ref_from_bytes(header).map_err(|_| WireError::Length {
+        frame: "description header",
+        expected: size_of::<DescriptionHeader>(),
+        found: header.len(),
+    })?;
+    Ok((header.stream.get(), json))
 }
 
 fn check_topic(topic: &[u8], expected: &'static [u8]) -> Result<(), WireError> {
-    if topic == expected { Ok(()) } else { Err(WireError::Topic { expected }) }
+    let found = || FoundTopic::of(topic);
+    if topic == expected { Ok(()) } else { Err(WireError::Topic { expected, found: found() }) }
 }
 
 fn check_head(header: &[u8], kind: u16) -> Result<(), WireError> {

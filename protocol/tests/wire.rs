@@ -3,7 +3,7 @@
 #[path = "golden/check.rs"]
 mod golden;
 
-use ndt_protocol::wire::{self, BinStamp, Description, WireError};
+use ndt_protocol::wire::{self, BinStamp, Description, OutputDescription, WireError};
 use ndt_protocol::{Bin, CountRange, Estimate, Quality, Reasons};
 use proptest::prelude::*;
 
@@ -39,6 +39,7 @@ fn estimate() -> Estimate {
     estimate.velocity_for_ns = 1_490_000_000;
     estimate.clock_offset_ns = -499_000;
     estimate.clock_uncertainty_ns = 1_250;
+    estimate.age_ns = -1_499_498_000;
     estimate.quality = Quality::Gap;
     estimate.reasons = Reasons::MISSING_BIN.with(Reasons::SHORT_HISTORY);
     estimate.lag_bins = 258;
@@ -59,8 +60,8 @@ fn a_bin_has_the_golden_bytes() {
     let mut bin = Bin::empty();
     assert_eq!(wire::read_bin(&frames, 4, CountRange::new(50, 20.0), 99, &mut bin), Ok(stamp()));
     assert_eq!(
-        (bin.seq, bin.stream, bin.source_ns, bin.arrival_ns),
-        (stamp().seq, stamp().stream, -5_000_000, 99)
+        (bin.seq, bin.stream, bin.source_ns, bin.arrival_ns, bin.sent_ns),
+        (stamp().seq, stamp().stream, -5_000_000, 99, stamp().sent_ns)
     );
     assert_eq!(bin.counts(), [0.0, 2.0, 0.0, 1.0]);
     assert!(bin.segment_start && !bin.is_valid(2) && bin.invalid_channels() == 1);
@@ -82,6 +83,11 @@ fn an_estimate_has_the_golden_bytes() {
 
 #[test]
 fn descriptions_have_the_golden_bytes() {
+    let velocity = |name: &str| OutputDescription {
+        name: name.to_owned(),
+        unit: "m/s".to_owned(),
+        offset_ns: -10_000_000,
+    };
     let estimates = Description::Estimates {
         bundle: "ab".repeat(32),
         engine: "native avx2".to_owned(),
@@ -89,21 +95,52 @@ fn descriptions_have_the_golden_bytes() {
         unit_ids: vec![1012, 2003],
         velocity_dims: 2,
         velocity_offset_ns: -10_000_000,
+        outputs: ["vx", "vy"].map(velocity).to_vec(),
     };
     let bins = Description::Bins { bin_width_us: 5_000, channel_ids: vec![7, -3] };
-    for (name, described) in [("description", estimates), ("description-bins", bins)] {
-        let (header, json) = wire::description_frames(&described);
+    for (name, stream, described) in
+        [("description", 0, estimates), ("description-bins", 0x1112_1314_1516_1718, bins)]
+    {
+        let (header, json) = wire::description_frames(stream, &described);
         let frames: [&[u8]; 3] = [wire::TOPIC_DESCRIPTION, &header, &json];
         check_golden(name, &frames);
-        assert_eq!(wire::read_description(&frames), Ok(Some(described)));
+        assert_eq!(wire::read_description(&frames), Ok((stream, Some(described))));
     }
 }
 
 #[test]
 fn a_description_of_an_unknown_kind_informs_nobody_and_breaks_nothing() {
     let (header, _) =
-        wire::description_frames(&Description::Bins { bin_width_us: 1, channel_ids: Vec::new() });
-    assert_eq!(wire::read_description(&[wire::TOPIC_DESCRIPTION, &header, b"{\"new\":{}}"]), Ok(None));
+        wire::description_frames(9, &Description::Bins { bin_width_us: 1, channel_ids: Vec::new() });
+    let frames: [&[u8]; 3] = [wire::TOPIC_DESCRIPTION, &header, b"{\"new\":{}}"];
+    assert_eq!(wire::read_description(&frames), Ok((9, None)));
+    let found = |json: &str| {
+        let frames = [wire::TOPIC_DESCRIPTION, &header, json.as_bytes()];
+        wire::read_description(&frames).map_err(|error| error.to_string())
+    };
+    assert_eq!(found("no JSON"), Ok((9, None)));
+    let ids = "expected channel-ids of the description to be a list of integers, found ";
+    let width = "expected bin-width-us of the description to be an integer, found ";
+    for (json, sentence) in [
+        (
+            r#"{"bins": {"bin-width-us": 20000, "channel-ids": ["1", "2"]}}"#,
+            format!("{ids}strings in the list"),
+        ),
+        (
+            r#"{"bins": {"bin-width-us": 20000, "channel-ids": [1, 2.5]}}"#,
+            format!("{ids}a number that is no integer in the list"),
+        ),
+        (
+            r#"{"bins": {"bin-width-us": 20000, "channel-ids": [1, null]}}"#,
+            format!("{ids}other values in the list"),
+        ),
+        (r#"{"bins": {"bin-width-us": 20000, "channel-ids": "1,2"}}"#, format!("{ids}a string")),
+        (r#"{"bins": {"bin-width-us": 20000}}"#, format!("{ids}none")),
+        (r#"{"bins": {"channel-ids": [1]}}"#, format!("{width}none")),
+        (r#"{"bins": {"bin-width-us": 20.5, "channel-ids": [1]}}"#, format!("{width}a number that is none")),
+    ] {
+        assert_eq!(found(json), Err(sentence), "{json}");
+    }
 }
 
 #[test]
@@ -131,8 +168,11 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
         header[at] = value;
         header
     };
-    let cases: [(&[&[u8]], &str); 11] = [
-        (&[b"ndt.bins", &good, &counts], "expected the topic ndt.bin, found another"),
+    let cases: [(&[&[u8]], &str); 12] = [
+        (
+            &[b"ndt.bins", &good, &counts],
+            "expected the topic ndt.bin of a bin or ndt.description of a description, found \"ndt.bins\"",
+        ),
         (&[wire::TOPIC_BIN, &good], "expected 3 frames, found 2"),
         (&[wire::TOPIC_BIN, &good, &counts, b""], "expected 3 frames, found 4"),
         (&[wire::TOPIC_BIN, b"NDT", &counts], "expected a header of 8 bytes, found 3"),
@@ -141,7 +181,15 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
             &[wire::TOPIC_BIN, &changed(0, b'X'), &counts],
             "expected magic \"NDTW\", found bytes [58, 44, 54, 57]",
         ),
-        (&[wire::TOPIC_BIN, &changed(4, 1), &counts], "expected wire version 2, found 1"),
+        (
+            &[wire::TOPIC_BIN, &changed(4, 2), &counts],
+            "expected wire version 3, found 2, which ndtd 0.1 used before estimates carried their age; \
+             update the program that sent it (WIRE.md)",
+        ),
+        (
+            &[wire::TOPIC_BIN, &changed(4, 4), &counts],
+            "expected wire version 3, found 4, which a newer program has sent; update this one",
+        ),
         (&[wire::TOPIC_BIN, &changed(6, 2), &counts], "expected message kind 1, found 2"),
         (
             &[wire::TOPIC_BIN, &changed(15, 0x7f), &counts],
@@ -162,12 +210,35 @@ fn what_is_not_understood_is_refused_with_expected_and_found() {
     assert_eq!(error, WireError::Channels { expected: 5, found: 4 });
     let header = wire::estimate_header(&estimate());
     let mut unknown = header;
-    unknown[94] = 9;
+    unknown[102] = 9;
     let frames: [&[u8]; 4] = [wire::TOPIC_ESTIMATE, &unknown, &[0; 12], &[0; 8]];
     assert_eq!(
         wire::read_estimate(&frames).unwrap_err().to_string(),
         "expected a quality of at most 5, found 9"
     );
+}
+
+#[test]
+fn outputs_beside_the_velocity_are_passed_over_and_too_many_are_refused() {
+    let with = |dims: u8, outputs: u8| {
+        let mut header = wire::estimate_header(&estimate());
+        (header[92], header[94]) = (dims, outputs);
+        let values = vec![0.5f32; outputs.into()];
+        let mut frame = Vec::new();
+        wire::put_f32(&values, &mut frame);
+        wire::read_estimate(&[wire::TOPIC_ESTIMATE, &header, &[0; 12], &frame])
+    };
+    let read = with(2, 32).unwrap();
+    assert_eq!((read.velocity(), read.rates().len()), (&[0.5, 0.5][..], 3));
+    assert_eq!(with(0, 5).unwrap().velocity(), [0f32; 0]);
+    let refused = [
+        ((2, 33), "expected outputs of at most 32, found 33"),
+        ((3, 2), "expected velocity components of at most 2, found 3"),
+        ((4, 32), "expected velocity components of at most 3, found 4"),
+    ];
+    for ((dims, outputs), sentence) in refused {
+        assert_eq!(with(dims, outputs).unwrap_err().to_string(), sentence);
+    }
 }
 
 #[test]

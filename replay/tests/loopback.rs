@@ -40,11 +40,12 @@ fn played(speed: Speed, bin_ms: f64) {
             let message = receiver.receive(SOON).unwrap_or_else(|| panic!("bin {next} of {}", plan.bins()));
             let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
             if frames[0] == wire::TOPIC_DESCRIPTION {
-                let Some(Description::Bins { bin_width_us, channel_ids }) =
+                let (of, Some(Description::Bins { bin_width_us, channel_ids })) =
                     wire::read_description(&frames).unwrap()
                 else {
                     panic!("a player describes bins")
                 };
+                assert_eq!(*stream.get_or_insert(of), of, "the stream of the bins");
                 assert_eq!((bin_width_us, &channel_ids[..]), ((bin_ms * 1e3) as u32, plan.channel_ids()));
                 described = true;
                 continue;

@@ -25,10 +25,10 @@ def spikes_of_last_bin(random, channels):
     return random.poisson(0.12, channels)
 
 
-def description(channel_ids):
-    """What the bins consist of. The daemon refuses a stream whose channel ids are not its model's, in order, and does not
+def description(stream, channel_ids):
+    """What the bins of a stream consist of. The daemon refuses a stream whose channel ids are not its model's, in order, and does not
     call an estimate good before it has read this."""
-    header = np.array((b"NDTW", 2, 3), HEAD)
+    header = np.array((b"NDTW", 3, 3, stream), HEAD + [("stream", "<u8")])
     bins = {"bin-width-us": WIDTH_NS // 1000, "channel-ids": channel_ids}
     return [b"ndt.description", header.tobytes(), json.dumps({"bins": bins}).encode()]
 
@@ -61,10 +61,10 @@ def main():
         end_ns = start_ns + (seq + 1) * WIDTH_NS  # on a fixed grid, so that the rate does not drift
         time.sleep(max(0, end_ns - time.monotonic_ns()) * 1e-9)
         if has_new_subscriber(publisher) or seq % 50 == 0:
-            publisher.send_multipart(description(channel_ids))
+            publisher.send_multipart(description(stream, channel_ids))
         counts = spikes_of_last_bin(random, len(channel_ids))
         header = np.zeros((), BIN_HEADER)
-        header["magic"], header["version"], header["kind"] = b"NDTW", 2, 1
+        header["magic"], header["version"], header["kind"] = b"NDTW", 3, 1
         header["seq"], header["stream"] = seq, stream
         header["source_ns"], header["sent_ns"] = end_ns, time.monotonic_ns()
         header["bin_width_us"], header["channels"] = WIDTH_NS // 1000, len(counts)

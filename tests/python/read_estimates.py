@@ -11,8 +11,8 @@ import zmq
 ESTIMATE_HEADER = np.dtype([
     ("magic", "S4"), ("version", "<u2"), ("kind", "<u2"), ("seq", "<u8"), ("stream", "<u8"), ("source_ns", "<i8"),
     ("arrival_ns", "<u8"), ("decoded_ns", "<u8"), ("published_ns", "<u8"), ("velocity_for_ns", "<i8"),
-    ("clock_offset_ns", "<i8"), ("clock_uncertainty_ns", "<u8"), ("units", "<u4"), ("dims", "<u4"),
-    ("reasons", "<u4"), ("lag_bins", "<u2"), ("quality", "u1"), ("reserved", "u1"), ("bundle", "V32"),
+    ("clock_offset_ns", "<i8"), ("clock_uncertainty_ns", "<u8"), ("age_ns", "<i8"), ("units", "<u4"), ("dims", "<u2"),
+    ("outputs", "<u2"), ("reasons", "<u4"), ("lag_bins", "<u2"), ("quality", "u1"), ("reserved", "u1"), ("bundle", "V32"),
 ])
 GOOD, WARMUP, GAP, LATE, STALE, FAULT = range(6)
 WIDTH_S = 0.02
@@ -29,11 +29,11 @@ def main():
     subscriber.connect(arguments.endpoint)
     cursor, expected, qualities = np.zeros(2), None, [0] * 6
     for _ in range(arguments.count):
-        topic, header, rates, velocity = subscriber.recv_multipart()
+        topic, header, rates, outputs = subscriber.recv_multipart()
         header = np.frombuffer(header, ESTIMATE_HEADER)[0]
-        if header["magic"] != b"NDTW" or header["version"] != 2 or header["kind"] != 2:
-            raise SystemExit(f"expected an estimate of wire version 2, found version {header['version']}")
-        rates, velocity = np.frombuffer(rates, "<f4"), np.frombuffer(velocity, "<f4")
+        if header["magic"] != b"NDTW" or header["version"] != 3 or header["kind"] != 2:
+            raise SystemExit(f"expected an estimate of wire version 3, found version {header['version']}")
+        rates, velocity = np.frombuffer(rates, "<f4"), np.frombuffer(outputs, "<f4")[: header["dims"]]
         run = (header["stream"], header["seq"])
         if expected is not None and run[0] == expected[0] and run[1] > expected[1]:
             print(f"lost {run[1] - expected[1]} estimates: this program does not keep up")

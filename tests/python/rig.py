@@ -18,9 +18,9 @@ BIN = np.dtype(HEAD + [
 ])
 
 
-def bin_frames(seq, counts, **changed):
+def bin_frames(seq, counts, /, **changed):
     header = np.zeros((), BIN)
-    header["magic"], header["version"], header["kind"] = b"NDTW", 2, 1
+    header["magic"], header["version"], header["kind"] = b"NDTW", 3, 1
     header["seq"], header["stream"], header["source_ns"] = seq, 7, 20_000_000 * (seq + 1)
     header["bin_width_us"], header["channels"], header["flags"] = 20_000, len(counts), int(seq == 0)
     for field, value in changed.items():
@@ -29,7 +29,7 @@ def bin_frames(seq, counts, **changed):
 
 
 def description(channel_ids):
-    header = np.array((b"NDTW", 2, 3), HEAD)
+    header = np.array((b"NDTW", 3, 3, 7), HEAD + [("stream", "<u8")])
     bins = {"bin-width-us": 20_000, "channel-ids": channel_ids}
     return [b"ndt.description", header.tobytes(), json.dumps({"bins": bins}).encode()]
 
@@ -43,7 +43,7 @@ def bad_messages(channels):
         [good[0], good[1] + b"\0", good[2]],
         [good[0], good[1], good[2][:-1]],
         bin_frames(0, np.zeros(channels), magic=b"XXXX"),
-        bin_frames(0, np.zeros(channels), version=1),
+        bin_frames(0, np.zeros(channels), version=2),
         bin_frames(0, np.zeros(channels), kind=9),
         bin_frames(0, np.zeros(channels), bin_width_us=3_000),
         bin_frames(0, np.zeros(channels + 1)),

@@ -14,7 +14,8 @@ HEAD = [("magic", "S4"), ("version", "<u2"), ("kind", "<u2")]
 ESTIMATE = np.dtype(HEAD + [
     ("seq", "<u8"), ("stream", "<u8"), ("source_ns", "<i8"), ("arrival_ns", "<u8"), ("decoded_ns", "<u8"),
     ("published_ns", "<u8"), ("velocity_for_ns", "<i8"), ("clock_offset_ns", "<i8"), ("clock_uncertainty_ns", "<u8"),
-    ("units", "<u4"), ("dims", "<u4"), ("reasons", "<u4"), ("lag_bins", "<u2"), ("quality", "u1"), ("reserved", "u1"), ("bundle", "V32"),
+    ("age_ns", "<i8"), ("units", "<u4"), ("dims", "<u2"), ("outputs", "<u2"), ("reasons", "<u4"), ("lag_bins", "<u2"), ("quality", "u1"),
+    ("reserved", "u1"), ("bundle", "V32"),
 ])
 QUALITY = ["good", "warmup", "gap", "late", "stale", "fault"]
 
@@ -39,16 +40,19 @@ def main():
             if not headers:
                 print("ready", flush=True)
             continue
-        topic, header, rates, velocity = frames
+        topic, header, rates, outputs = frames
         assert topic == b"ndt.estimate" and len(header) == ESTIMATE.itemsize
         header = np.frombuffer(header, ESTIMATE)[0]
-        assert header["magic"] == b"NDTW" and header["version"] == 2 and header["kind"] == 2
-        rates, velocity = np.frombuffer(rates, "<f4"), np.frombuffer(velocity, "<f4")
-        assert len(rates) == header["units"] and len(velocity) == header["dims"]
+        assert header["magic"] == b"NDTW" and header["version"] == 3 and header["kind"] == 2
+        rates, outputs = np.frombuffer(rates, "<f4"), np.frombuffer(outputs, "<f4")
+        velocity = outputs[: header["dims"]]
+        assert len(rates) == header["units"] and len(outputs) == header["outputs"] and len(velocity) == header["dims"]
         assert np.isfinite(rates).all() and np.isfinite(velocity).all() and (rates >= 0).all()
         assert header["arrival_ns"] <= header["decoded_ns"] <= header["published_ns"]
         headers.append(header)
 
+    if description:
+        assert [output["name"] for output in description["outputs"]] == ["vx", "vy", "vz"][: len(outputs)]
     headers = np.array(headers)
     qualities = [QUALITY[number] for number in headers["quality"]]
     print(json.dumps({

@@ -120,6 +120,11 @@ impl Running {
         assert!(sent.is_ok_and(|status| status.success()), "expected the program to be there");
     }
 
+    /// Its number among the processes.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end; whether it ended well.
     ///
     /// # Panics
@@ -173,12 +178,23 @@ pub fn written(session: &Session, bundle: &Bundle) -> PathBuf {
 
 /// `ndtd run` with a deadline that a busy machine does not miss; waits until it runs.
 pub fn daemon(session: &Session, model: &Path, stale_after_bins: u64, endpoints: &[&str]) -> Running {
+    daemon_with(session, model, stale_after_bins, "", endpoints)
+}
+
+/// The same with further lines in `[lsl]`.
+pub fn daemon_with(
+    session: &Session,
+    model: &Path,
+    stale_after_bins: u64,
+    lsl: &str,
+    endpoints: &[&str],
+) -> Running {
     let config = session.folder().join("ndtd.toml");
     // A daemon without streams never looks for the library.
     let library = liblsl_if_there().map_or_else(String::new, |path| format!("library = {path:?}\n"));
     let text = format!(
         "deadline-ms = 5000.0\nstale-after-bins = {stale_after_bins}\n[lsl]\n{library}resolve-timeout-s = 1.0\n\
-         event-wait-ms = 100.0\n"
+         event-wait-ms = 100.0\n{lsl}\n"
     );
     std::fs::write(&config, text).unwrap();
     let mut command = session.command(program("ndtd"));

@@ -6,6 +6,7 @@ use ndt_daemon::engine::Engine;
 use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::native::simd::InstructionSet;
+use ndt_daemon::input::deadline::TimeLimits;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::bundle::tensors::{self, Tensors};
@@ -195,7 +196,7 @@ fn bad_input_is_one_sentence_and_leaves_what_was_there() {
 
 /// Rates and velocity that the daemon's decoder gives for trials with these counts, each a segment.
 fn as_the_daemon(bundle: &Bundle, engine: Box<dyn Engine>, counts: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let mut decoder = Decoder::new(bundle, engine, &[], 20_000_000);
+    let mut decoder = Decoder::new(bundle, engine, &[], TimeLimits::deadline(20_000_000));
     let (mut rates, mut velocity) = (Vec::new(), Vec::new());
     for (row, counts) in counts.chunks_exact(bundle.manifest.channels()).enumerate() {
         let mut bin = Bin::empty();

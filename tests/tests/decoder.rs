@@ -3,6 +3,9 @@
 use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
+use ndt_daemon::input::Intake;
+use ndt_daemon::input::deadline::TimeLimits;
+use ndt_protocol::bin::Due;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality, Reasons};
 use ndt_tests::{Positions, Shape, weights_only};
@@ -23,6 +26,7 @@ const SHAPE: Shape = Shape {
 };
 
 const DEADLINE_NS: u64 = 20_000_000;
+const LIMITS: TimeLimits = TimeLimits { deadline_ns: DEADLINE_NS, max_age_ns: 2 * DEADLINE_NS };
 
 /// Writes down what it is asked, and answers with the number of bins since the last reset;
 /// a count of 9 makes it answer NaN, a count of 8 makes it fail.
@@ -77,7 +81,7 @@ impl Bench {
         let script = Script::default();
         let log = script.log.clone();
         let bundle: Bundle = weights_only(SHAPE, 1);
-        let decoder = Decoder::new(&bundle, Box::new(script), channel_ids, DEADLINE_NS);
+        let decoder = Decoder::new(&bundle, Box::new(script), channel_ids, LIMITS);
         log.lock().unwrap().clear();
         Bench { decoder, log }
     }
@@ -270,11 +274,54 @@ fn a_value_that_no_spike_count_can_be_makes_its_bin_a_fault_and_spoils_no_other(
 }
 
 #[test]
+fn a_bin_of_too_few_channels_is_a_fault_that_enters_the_state() {
+    let of = |seq, counts: [f32; 3]| {
+        let mut bin = bin(seq, 0.0);
+        bin.fill(counts.into_iter(), CountRange::new(50, 20.0));
+        bin
+    };
+    let none = f32::NAN;
+    // Of three channels, one may be masked or have no count: NaN, too high, or no count at all.
+    let mut bench = Bench::new();
+    bench.decoder = bench.decoder.limiting_masked(0.5);
+    (0..5).for_each(|seq| drop(bench.decode(&of(seq, [1.0, 0.0, 1.0]))));
+    bench.asked();
+    let good = (Quality::Good, vec!["invalid-channels"]);
+    let fault = (Quality::Fault, vec!["invalid-channels", "too-few-channels"]);
+    for (seq, counts, expected) in [
+        (5, [1.0, none, 1.0], &good),
+        (6, [2.0, none, none], &fault),
+        (7, [3.0, none, 51.0], &fault),
+        (8, [4.0, 60.0, 1.0], &good),
+        (9, [none, 5.0, none], &fault),
+    ] {
+        let found = told(&bench.decode(&of(seq, counts)));
+        assert_eq!(found, [(seq, expected.0, expected.1.clone())], "{counts:?}");
+    }
+    assert_eq!(bench.asked(), ["1", "2", "3", "4", "0"], "all of them enter the state");
+    assert_eq!(told(&bench.decode(&of(10, [1.0; 3]))), [(10, Quality::Good, vec![])]);
+    assert_eq!(bench.decoder.counters().too_few_channels, 3);
+    // The channels that the configuration masks count, and one that is both counts once.
+    let mut masked = Bench::masked(&[0]);
+    masked.decoder = masked.decoder.limiting_masked(0.5);
+    let quality = |bench: &mut Bench, seq, counts| bench.decode(&of(seq, counts))[0].quality;
+    assert_eq!(quality(&mut masked, 0, [none, 1.0, 1.0]), Quality::Warmup);
+    assert_eq!(quality(&mut masked, 1, [1.0, none, 1.0]), Quality::Fault);
+    // No channel at all may lack its count, or all but one.
+    for (share, expected) in [(0.0, Quality::Fault), (1.0, Quality::Warmup)] {
+        let mut bench = Bench::new();
+        bench.decoder = bench.decoder.limiting_masked(share);
+        assert_eq!(quality(&mut bench, 0, [1.0; 3]), Quality::Warmup);
+        assert_eq!(quality(&mut bench, 1, [none, 1.0, none]), expected, "{share}");
+    }
+}
+
+#[test]
 fn a_second_without_a_spike_is_flagged_where_the_bundle_expects_spikes() {
     let mut bundle = weights_only(SHAPE, 1);
     bundle.golden.insert("counts".to_owned(), (vec![2, 3], vec![1.0, 0.0, 0.0, 9.0, 9.0, 9.0]));
     bundle.golden.insert("missing".to_owned(), (vec![2], vec![0.0, 1.0]));
-    let mut decoder = Decoder::new(&bundle, Box::new(Script::default()), &[], DEADLINE_NS);
+    let mut decoder = Decoder::new(&bundle, Box::new(Script::default()), &[], LIMITS);
     let mut flagged = Vec::new();
     for seq in 0..200 {
         let mut bin = bin(seq, 0.0);
@@ -323,13 +370,36 @@ fn a_bin_that_is_too_late_enters_the_state_alone_while_newer_ones_wait() {
 }
 
 #[test]
+fn a_bin_that_is_too_old_enters_the_state_alone_even_if_none_waits_behind_it() {
+    let mut bench = Bench::new();
+    let mut decode = |seq, due, age_ns| {
+        let mut given = Vec::new();
+        let mut bin = bin(seq, 1.0);
+        bin.due = due;
+        let now_ns = bin.arrival_ns + age_ns;
+        bench
+            .decoder
+            .decode(&bin, 0, now_ns, &mut |estimate| given.push((estimate.seq, estimate.age().is_some())));
+        given
+    };
+    let due = |seq: u64| Due::At(1_000 + seq);
+    assert_eq!(decode(0, due(0), 40_000_000), [(0, true)], "as old as it may be");
+    assert_eq!(decode(1, due(1), 40_000_001), []);
+    assert_eq!(decode(3, Due::Before, 0), [], "nor the bin missing before it");
+    assert_eq!(decode(4, Due::Unknown, u64::MAX / 2), [(4, false)], "of no age");
+    assert_eq!(bench.asked(), ["1", "observe 1", "observe missing", "observe 1", "1"]);
+}
+
+#[test]
 fn the_sources_clock_is_told_beside_its_time_and_its_jumps_are_flagged() {
     let mut bench = Bench::new();
+    let mut intake = Intake::new(20_000_000);
     let mut last = None;
     for seq in 0..40 {
         let mut bin = bin(seq, 1.0);
         bin.source_ns += if seq >= 20 { 5_000_000_000 } else { 0 };
         bin.arrival_ns = 20_000_000 * (seq + 1) + 300_000;
+        intake.take(&mut bin).unwrap();
         let estimate = bench.decode(&bin).remove(0);
         assert_eq!(estimate.reasons.contains(Reasons::CLOCK_JUMP), seq == 20, "{seq}");
         assert_eq!(estimate.source_ns, bin.source_ns, "the source's own time, never mended");
@@ -344,7 +414,7 @@ fn the_sources_clock_is_told_beside_its_time_and_its_jumps_are_flagged() {
 fn one_estimate_for_each_bin_on_a_real_engine_and_equal_from_run_to_run() {
     let bundle = weights_only(SHAPE, 7);
     let run = || {
-        let mut decoder = Decoder::new(&bundle, Box::new(Native::new(&bundle)), &[], DEADLINE_NS);
+        let mut decoder = Decoder::new(&bundle, Box::new(Native::new(&bundle)), &[], LIMITS);
         let mut estimates = Vec::new();
         let counts = ndt_tests::random_counts(200, 3, 9);
         for (seq, counts) in counts.chunks(3).enumerate().filter(|(seq, _)| seq % 17 != 3) {

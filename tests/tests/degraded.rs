@@ -234,7 +234,7 @@ fn late_and_faulty_bins_carry_what_the_linear_decoder_says_of_them() {
 fn the_decoder_says_the_velocity_of_a_new_bin_with_history_enough_and_of_no_other() {
     let (_folder, path, bundle) = written();
     let means = &bundle.weights["missing"].1;
-    let mut degraded = FallbackDecoder::load(&path, &model(), &[MASKED as i64]).unwrap();
+    let mut degraded = FallbackDecoder::load(&path, &model(), &[MASKED as i64], 0.5).unwrap();
     let mut alone = LinearDecoder::new(&bundle).unwrap();
     let mut history = 0;
     let mut check = |stream: u64, seq: u64, segment_start: bool, missing: Option<u64>| {
@@ -284,6 +284,15 @@ fn the_decoder_says_the_velocity_of_a_new_bin_with_history_enough_and_of_no_othe
         degraded.velocity(&bin).is_some()
     };
     assert_eq!([says(9, 0), says(10, MASKED)], [false, true]);
+    // Nor of a bin in which, with the masked channel, four of six lack a count: three may.
+    let mut of_channels = |seq: u64, lost: usize| {
+        let (mut bin, mut counts) = (Bin::empty(), vec![1.0; CHANNELS]);
+        counts[..lost].fill(f32::NAN);
+        bin.fill(counts.into_iter(), CountRange::new(50, 20.0));
+        (bin.seq, bin.stream) = (seq, 2);
+        degraded.velocity(&bin).is_some()
+    };
+    assert_eq!([of_channels(11, 3), of_channels(12, 4)], [true, false]);
 }
 
 #[test]

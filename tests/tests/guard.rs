@@ -3,6 +3,8 @@
 use ndt_daemon::guard::policy::{Fade, Policy, VelocityLimits};
 use ndt_daemon::guard::{Guard, GuardSettings};
 use ndt_daemon::input::Arrival;
+use ndt_daemon::input::deadline::TimeLimits;
+use ndt_protocol::bin::{ClockOffset, Due};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::{Estimate, Quality, Reasons};
@@ -25,7 +27,7 @@ const SHAPE: Shape = Shape {
 /// One bin is 20 ms; times in these tests are ms.
 const MS: u64 = 1_000_000;
 const SETTINGS: GuardSettings = GuardSettings {
-    deadline_ns: 20 * MS,
+    time: TimeLimits { deadline_ns: 20 * MS, max_age_ns: 40 * MS },
     stale_after_bins: 3,
     fade: Fade { policy: Policy::Hold, time_constant_bins: 2.5 },
     limits: VelocityLimits { speed_max: None, change_max: None },
@@ -73,7 +75,7 @@ impl Bench {
 
     fn arrive_with(&mut self, stream: u64, seq: u64, velocity: Option<[f32; VELOCITY_DIMS_MAX]>) {
         let (source_ns, arrival_ns) = (20 * MS as i64 * (seq as i64 + 1), self.now_ms * MS);
-        self.guard.arrived(Arrival { seq, stream, source_ns, arrival_ns, velocity });
+        self.guard.arrived(Arrival { seq, stream, source_ns, arrival_ns, velocity, ..Arrival::default() });
     }
 
     /// The result of bin `seq` comes now; its velocity is `seq + 1` m/s.
@@ -87,7 +89,8 @@ impl Bench {
         result.source_ns = 20 * MS as i64 * (seq as i64 + 1);
         result.velocity_mut().copy_from_slice(&[seq as f32 + 1.0, 0.0]);
         let (at_ms, published, last) = (self.now_ms, &mut self.published, &mut self.last);
-        self.guard.decoded(&result, &mut |estimate| take(at_ms, estimate, published, last));
+        let now_ns = self.now_ms * MS;
+        self.guard.decoded(&result, now_ns, &mut |estimate| take(at_ms, estimate, published, last));
     }
 
     /// Bin `seq` comes at its instant, and its result 1 ms later.
@@ -109,7 +112,9 @@ impl Bench {
 
 fn take(at_ms: u64, estimate: &Estimate, published: &mut Vec<Published>, last: &mut Option<Estimate>) {
     published.push((at_ms, estimate.seq, estimate.quality, estimate.velocity()[0]));
-    *last = Some(estimate.clone());
+    let mut estimate = estimate.clone();
+    estimate.published_at(at_ms * MS);
+    *last = Some(estimate);
 }
 
 use Quality::{Fault, Gap, Good, Late, Stale};
@@ -122,6 +127,34 @@ fn nothing_is_said_before_the_first_bin_and_each_result_in_time_as_it_is() {
     let mut bench = Bench::new(SETTINGS);
     (0..3).for_each(|seq| bench.bin(seq));
     assert_eq!(bench.published(), [(21, 0, Good, 1.0), (41, 1, Good, 2.0), (61, 2, Good, 3.0)]);
+}
+
+#[test]
+fn a_bin_that_is_too_old_is_answered_at_once_and_its_result_is_not_published() {
+    let mut bench = Bench::new(SETTINGS);
+    (0..3).for_each(|seq| bench.bin(seq));
+    // Bins 3 to 6 were due at 80, 100, 120 and 140 ms, and come at 141 ms.
+    bench.now_ms = 141;
+    let velocity = Some([0.5, 0.0, 0.0]);
+    for seq in 3..7 {
+        let (source_ns, due) = (20 * MS as i64 * (seq as i64 + 1), Due::At(20 * MS * (seq + 1)));
+        let offset = Some(ClockOffset { offset_ns: 0, uncertainty_ns: 5 });
+        let arrival_ns = bench.now_ms * MS;
+        bench.guard.arrived(Arrival { seq, stream: 1, source_ns, arrival_ns, due, offset, velocity });
+    }
+    bench.published();
+    // The decoder gives results for the two that are not too old, and one more by mistake.
+    bench.result(4);
+    assert_eq!(bench.published(), [(141, 3, Late, 0.5), (141, 4, Late, 0.5)]);
+    assert_eq!(bench.reasons(), ["degraded", "old-bin"]);
+    let last = bench.last.clone().unwrap();
+    assert_eq!((last.age(), last.clock_uncertainty_ns, last.decoded_ns), (Some(41 * MS as i64), 5, 0));
+    bench.result(5);
+    assert_eq!(bench.published(), [(141, 5, Good, 6.0)]);
+    // The newest has its deadline from when it was due.
+    bench.until(160);
+    assert_eq!(bench.published(), [(160, 6, Late, 0.5)]);
+    assert_eq!(bench.reasons(), ["deadline-missed", "degraded"]);
 }
 
 #[test]

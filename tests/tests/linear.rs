@@ -3,6 +3,7 @@
 use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::{self, Choice, Engine, EngineKind, Input, Output};
+use ndt_daemon::input::deadline::TimeLimits;
 use ndt_daemon::offline;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::precision::Precision;
@@ -107,7 +108,8 @@ fn a_channel_without_a_count_counts_for_its_mean() {
     let channels = data.channels();
     let decoded = |masked_ids: &[i64], lost: Option<usize>| {
         let engine = LinearDecoder::new(&bundle).unwrap();
-        let mut decoder = Decoder::new(&bundle, Box::new(engine), masked_ids, 20_000_000);
+        let mut decoder =
+            Decoder::new(&bundle, Box::new(engine), masked_ids, TimeLimits::deadline(20_000_000));
         let mut velocity = Vec::new();
         for (seq, counts) in run.counts.chunks_exact(channels).enumerate() {
             let mut bin = Bin::empty();

@@ -68,7 +68,7 @@ impl Bench {
         let mut sender = Sender::open(&format!("connect:{}", self.input).parse().unwrap()).unwrap();
         sender.wait_for_subscriber(SOON).unwrap();
         let ids = (0..CHANNELS as i64).collect();
-        sender.describe(&Description::Bins { bin_width_us: BIN.as_micros() as u32, channel_ids: ids });
+        sender.describe(0, &Description::Bins { bin_width_us: BIN.as_micros() as u32, channel_ids: ids });
         let (start, mut when_half) = (Instant::now(), Some(when_half));
         for seq in 0..bins() {
             std::thread::sleep((start + BIN * seq as u32).saturating_duration_since(Instant::now()));

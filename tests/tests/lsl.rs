@@ -2,7 +2,7 @@
 
 use ndt_protocol::{Bundle, Estimate, Quality, Reasons, wire};
 use ndt_replay::transport::zeromq::Receiver;
-use ndt_tests::lsl::{Running, Session, bundle, daemon, json, script, usual_ids, written};
+use ndt_tests::lsl::{Running, Session, bundle, daemon, daemon_with, json, script, usual_ids, written};
 use ndt_tests::{program, python, workspace};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -16,10 +16,12 @@ fn through_pylsl(mode: &str) -> (Value, Bundle) {
     let model = written(&session, &bundle);
     let ids: Vec<String> = usual_ids().iter().map(i64::to_string).collect();
     let mut rig = script(&session, "lsl_rig.py", &["rig", "arm", "--mode", mode, "--ids", &ids.join(",")]);
-    let mut daemon = daemon(
+    let allowed = if mode == "unlabelled" { "allow-unlabelled-channels = true" } else { "" };
+    let mut daemon = daemon_with(
         &session,
         &model,
         200,
+        allowed,
         &["--input", "lsl:rig", "--output", "lsl:arm", "--output", "tcp://127.0.0.1:0"],
     );
     daemon.wait_for("bins from \"rig\"");
@@ -173,8 +175,9 @@ fn next(receiver: &mut Receiver) -> Estimate {
 fn taken_up_again(end: fn(Running) -> Option<Running>, why: Reasons, again_id: &str) {
     let session = Session::new();
     let model = written(&session, &bundle(usual_ids()));
+    let labels = usual_ids().iter().map(i64::to_string).collect::<Vec<_>>().join(",");
     let rig = |source_id: &str| {
-        let mut rig = script(&session, "lsl_stream.py", &["rig", source_id, "12"]);
+        let mut rig = script(&session, "lsl_stream.py", &["rig", source_id, "12", "--labels", &labels]);
         rig.wait_for("offered");
         rig
     };
@@ -264,7 +267,31 @@ fn a_pinned_source_id_is_not_replaced_by_another() {
     let mut other = script(&session, "lsl_stream.py", &["rig", "array-2", "12"]);
     other.wait_for("offered");
     // The search for the first one alone goes on, with the other on offer.
-    (0..2).for_each(|_| drop(daemon.wait_for("and source_id='array-1', found none yet")));
+    for _ in 0..2 {
+        let line = daemon.wait_for(
+            "and source_id='array-1', found none yet; still searching; pin-source-id in [lsl] forbids",
+        );
+        assert!(line.contains("source id \"array-2\""), "{line}");
+    }
+}
+
+#[test]
+fn a_stream_without_labels_is_a_fault_and_the_log_says_why() {
+    let session = Session::new();
+    let model = written(&session, &bundle(usual_ids()));
+    let mut rig = script(&session, "lsl_stream.py", &["rig", "array-1", "12"]);
+    rig.wait_for("offered");
+    let mut daemon = daemon(&session, &model, 200, &["--input", "lsl:rig", "--output", "tcp://127.0.0.1:0"]);
+    let address = daemon.heard().last().unwrap().rsplit_once("estimates on ").unwrap().1.to_owned();
+    let line = daemon.wait_for("bins from \"rig\"");
+    assert!(line.contains("WARN") && line.contains("allow-unlabelled-channels in [lsl]"), "{line}");
+    let mut receiver = Receiver::open(&address.parse().unwrap()).unwrap();
+    for _ in 0..20 {
+        let estimate = next(&mut receiver);
+        assert_eq!(estimate.quality, Quality::Fault, "{estimate:?}");
+        assert!(estimate.reasons.contains(Reasons::UNDESCRIBED), "{estimate:?}");
+    }
+    daemon.wait_for("bins of a source that has not described its channels");
 }
 
 #[test]

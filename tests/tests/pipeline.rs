@@ -3,14 +3,17 @@
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
+use ndt_daemon::host::realtime::RealtimeSettings;
 use ndt_daemon::input::{Absence, Received, Refusal, Source};
 use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 use ndt_protocol::{Bin, CountRange, Estimate, Quality};
 use ndt_tests::{Positions, Shape, weights_only};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SHAPE: Shape = Shape {
     channels: 3,
@@ -95,6 +98,46 @@ impl Hanging {
 }
 
 impl Engine for Hanging {
+    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
+        self.see();
+        self.native.step(input, output)
+    }
+
+    fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
+        self.see();
+        self.native.observe(input)
+    }
+
+    fn reset(&mut self) {
+        self.native.reset();
+    }
+}
+
+/// Our kernel, which spins at a count of bins until it is told to go on, and says whether it does.
+struct Spinning {
+    native: Native,
+    at: u64,
+    seen: u64,
+    spins: Arc<AtomicBool>,
+    go_on: Arc<AtomicBool>,
+}
+
+impl Spinning {
+    fn see(&mut self) {
+        self.seen += 1;
+        if self.seen == self.at {
+            let started = Instant::now();
+            self.spins.store(true, Relaxed);
+            // It ends by itself where nobody can tell it to, so that the test fails and does not hang.
+            while !self.go_on.load(Relaxed) && started.elapsed() < SOON / 3 {
+                std::hint::spin_loop();
+            }
+            self.spins.store(false, Relaxed);
+        }
+    }
+}
+
+impl Engine for Spinning {
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
         self.see();
         self.native.step(input, output)
@@ -210,6 +253,39 @@ fn an_engine_that_hangs_is_answered_for_and_found_again_with_its_state() {
     assert!(estimates[hangs..].iter().all(|estimate| estimate.quality != Quality::Warmup));
     let stats = bench.pipeline.stats();
     assert!(stats.decoder.observed > 0 && stats.guard.late_results > 0, "{stats:?}");
+}
+
+/// A CPU that this process may use, the last one.
+fn last_cpu() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    allowed.rsplit([',', '-']).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_engine_that_spins_on_the_only_cpu_is_answered_for() {
+    let (spins, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let engine = {
+        let (spins, go_on) = (spins.clone(), go_on.clone());
+        |native| Spinning { native, at: 10, seen: 0, spins, go_on }
+    };
+    let realtime = RealtimeSettings { priority: 20, cpus: vec![last_cpu()], ..RealtimeSettings::default() };
+    let config = Config { realtime, stale_after_bins: 200, keep_warm_ms: 0, ..Config::default() };
+    let (pipeline, rig, estimates) = start(engine, config);
+    if !pipeline.refused().is_empty() {
+        println!("skipped: the system grants no real-time priority here: {:?}", pipeline.refused());
+        return;
+    }
+    rig.send(Order::Bins(1_000)).unwrap();
+    let mut late = 0;
+    while late < 10 {
+        let estimate = estimates.recv_timeout(SOON).expect("an estimate although the engine spins");
+        late += u32::from(estimate.quality == Quality::Late && spins.load(Relaxed));
+        assert!(estimate.seq < 500, "no answer while the engine spins: {estimate:?}");
+    }
+    go_on.store(true, Relaxed);
+    // Soon it is as before.
+    while estimates.recv_timeout(SOON).unwrap().quality != Quality::Good {}
 }
 
 #[test]

@@ -71,6 +71,68 @@ fn every_problem_of_a_configuration_is_told_at_once() {
 }
 
 #[test]
+fn keys_that_cannot_be_read_are_told_together_with_the_problems_of_the_others() {
+    let session = Session::new();
+    let text = "engin = \"native\"\nstale-after-bins = 0\nbundle = \"/nowhere/model\"\n[realtime]\npriority = \"high\"\n\
+                [ipc]\nmode = \"999\"\n";
+    let (is_ready, problems) = checked(&session, text);
+    assert!(!is_ready);
+    let unread = ["unknown field `engin` in line 1", "expected i32 in line 5"];
+    expect(&problems, &[unread[0], unread[1], "stale-after-bins", "mode in [ipc]", "bundle /nowhere/model"]);
+}
+
+#[test]
+fn a_wrong_group_is_told_once_and_no_socket_is_left() {
+    let session = Session::new();
+    let model = written(&session, &bundle(usual_ids()));
+    let socket = session.folder().join("estimates");
+    let text = |group: &str| {
+        format!(
+            "bundle = {model:?}\noutput = \"ipc://{}\"\ninput = \"{}\"\n[ipc]\ngroup = \"{group}\"\n",
+            socket.display(),
+            free_address()
+        )
+    };
+    let (_, problems) = checked(&session, &text("no-such-group"));
+    expect(&problems, &["expected a group of this computer in [ipc], found \"no-such-group\""]);
+    assert!(socket.symlink_metadata().is_err());
+}
+
+#[test]
+fn more_masked_channels_than_the_share_allows_are_refused() {
+    let session = Session::new();
+    let model = written(&session, &bundle(usual_ids()));
+    let text = |masked: usize, more: &str| {
+        format!(
+            "bundle = {model:?}\ninput = \"{}\"\noutput = \"{}\"\nmask-channels = {:?}\n{more}",
+            free_address(),
+            free_address(),
+            &usual_ids()[..masked],
+        )
+    };
+    assert_eq!(checked(&session, &text(6, "")), (true, Vec::new()));
+    let (is_ready, problems) = checked(&session, &text(7, ""));
+    assert!(!is_ready);
+    expect(
+        &problems,
+        &[
+            "expected at most 6 of the bundle's 12 channels in mask-channels, because max-masked-share is 0.5, found 7",
+        ],
+    );
+    assert_eq!(checked(&session, &text(7, "max-masked-share = 0.75\n")), (true, Vec::new()));
+    let (_, problems) = checked(&session, &text(0, "max-masked-share = 50\n"));
+    expect(&problems, &["expected max-masked-share from 0 to 1, found 50"]);
+    // The doctor says what to change, which is not the bundle.
+    std::fs::write(session.folder().join("ndtd.toml"), text(7, "")).unwrap();
+    let mut doctor = session.command(program("ndtd"));
+    let done = doctor.args(["doctor", "--json", "--config"]).arg(session.folder().join("ndtd.toml")).output();
+    let report: Value = serde_json::from_slice(&done.unwrap().stdout).unwrap();
+    let bundle = report["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == "bundle");
+    let mend = bundle.unwrap()["mend"].as_str().unwrap();
+    assert!(mend.starts_with("change the key in ndtd.toml"), "{mend}");
+}
+
+#[test]
 fn what_depends_on_the_bundle_is_checked_with_it() {
     let session = Session::new();
     let model = written(&session, &bundle(usual_ids()));
@@ -113,11 +175,16 @@ fn the_log_says_what_the_real_time_threads_were_granted() {
     );
     std::fs::write(&config, text).unwrap();
     let mut daemon = Running::start(start(&session, &config).args(["--log", "info"]));
-    let line = daemon.wait_for("ndt-publish, ndt-decode, ndt-source: ");
+    let line = daemon.wait_for("memory not locked");
     // Whether this machine grants a priority is its affair; the log says which it is.
     let is_granted = !daemon.heard().iter().any(|line| line.contains("expected SCHED_FIFO priority 3"));
-    let class = if is_granted { "SCHED_FIFO priority 3" } else { "normal scheduling" };
-    assert!(line.ends_with(&format!("{class} on CPUs {first}; memory not locked")), "{:#?}", daemon.heard());
+    let granted = match is_granted {
+        true => format!(
+            "ndt-publish, ndt-source: SCHED_FIFO priority 3 on CPUs {first}; ndt-decode: SCHED_FIFO priority 2 on CPUs {first}"
+        ),
+        false => format!("ndt-publish, ndt-decode, ndt-source: normal scheduling on CPUs {first}"),
+    };
+    assert!(line.ends_with(&format!("{granted}; memory not locked")), "{:#?}", daemon.heard());
     daemon.wait_for("estimates on");
 }
 

@@ -90,7 +90,7 @@ fn a_rig_whose_cable_is_pulled_is_missed_and_found_again() {
     let mut ndtd = Running::start(run.args(["run", "--config"]).arg(config));
     ndtd.wait_for("estimates on");
     let first = start_rig(rig, &model);
-    ndtd.wait_for("bins from stream");
+    ndtd.wait_for("channels, stream");
     // No word of the end of the first rig reaches the daemon.
     assert!(rig.ip("link set cable down"));
     first.signal(SIGKILL);

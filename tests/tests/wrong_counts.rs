@@ -33,10 +33,10 @@ impl Bench {
         assert_eq!(first.frames[0], wire::TOPIC_DESCRIPTION);
         let mut sender = Sender::open(&format!("connect:{}", pipeline.input()).parse().unwrap()).unwrap();
         sender.wait_for_subscriber(SOON).unwrap();
-        sender.describe(&Description::Bins {
-            bin_width_us: width_us,
-            channel_ids: bundle.manifest.channel_ids,
-        });
+        sender.describe(
+            0,
+            &Description::Bins { bin_width_us: width_us, channel_ids: bundle.manifest.channel_ids },
+        );
         Bench { pipeline, sender, receiver, seq: 0 }
     }
 
@@ -110,4 +110,43 @@ fn zeros_for_a_second_are_flagged_and_one_spike_ends_it() {
     one[5] = 1.0;
     assert!(!has(&bench.answer(1, one), "no-spikes"));
     assert_eq!(bench.pipeline.stats().decoder.no_spikes, 11);
+}
+
+#[test]
+fn a_bin_with_most_channels_masked_is_a_fault_through_the_pipeline() {
+    let mut bench = Bench::start(20_000);
+    let mut masked = [f32::NAN; CHANNELS];
+    for (lacking, is_fault) in [(4, false), (5, true), (7, true)] {
+        masked[..CHANNELS - lacking].fill(1.0);
+        masked[CHANNELS - lacking..].fill(f32::NAN);
+        let estimate = bench.answer(1, masked);
+        assert_eq!(has(&estimate, "too-few-channels"), is_fault, "{lacking}: {estimate:?}");
+        assert_eq!(estimate.quality == Quality::Fault, is_fault, "{lacking}: {estimate:?}");
+    }
+    let mut too_high = [60.0; CHANNELS];
+    too_high[0] = 1.0;
+    assert!(has(&bench.answer(1, too_high), "too-few-channels"));
+    // The counters of a bin are there once the next one is answered.
+    assert!(bench.answer(1, [1.0; CHANNELS]).quality <= Quality::Warmup);
+    let stats = bench.pipeline.stats();
+    assert_eq!((stats.decoder.too_few_channels, stats.invalid_bins, stats.too_high), (3, 3, 1));
+    assert_eq!(stats.last_too_high, Some((1, 60.0)));
+}
+
+#[test]
+fn values_that_could_be_counts_and_are_none_are_counted_and_decoded() {
+    let mut bench = Bench::start(20_000);
+    for bin in 0..60u32 {
+        let estimate = bench.answer(1, std::array::from_fn(|at| (bin / 3) as f32 + at as f32 * 0.25));
+        assert!(estimate.quality <= Quality::Warmup, "{estimate:?}");
+    }
+    let one: [f32; CHANNELS] = std::array::from_fn(|at| f32::from(u8::from(at < 3)));
+    for _ in 0..80 {
+        bench.answer(1, one);
+    }
+    let found = bench.pipeline.stats().decoder;
+    // Sums since the start, of which most have a fraction; after a second they are known as such. Constant counts are counts.
+    assert_eq!((found.fractional, found.rising), (60, 11));
+    // 30 spikes are expected in 60 bins, as far as the golden counts are their means.
+    assert!(found.silent_channels > 0 && found.watched_channels == 8, "{found:?}");
 }

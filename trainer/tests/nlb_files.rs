@@ -14,7 +14,15 @@ const GROUP: &str = "mc_maze_small_20";
 
 fn tensors() -> Tensors {
     let session = simulate(&Recipe { trials: 40, units: 12, heldout: 4, seed: 2 });
-    Tensors::new(&[session], &Variant::named("mc_maze_small"), 20, Phase::Val).unwrap()
+    let (mut seen, mut of) = (Vec::new(), 0);
+    let mut watch = |done, all| {
+        seen.push(done);
+        of = all;
+    };
+    let variant = Variant::named("mc_maze_small");
+    let tensors = Tensors::watched(&[session], &variant, 20, Phase::Val, &mut watch).unwrap();
+    assert!(of > 0 && seen.iter().copied().eq(1..=of), "each window is told once, and all of them");
+    tensors
 }
 
 /// A submission whose rates are the recorded counts.

@@ -31,9 +31,10 @@ pub fn take_steps(config: &Config, bundle: &Bundle, steps: u64) -> Result<Steps,
     let settings = config.guard(&bundle.manifest).map_err(PipelineError::from)?;
     let engine = engine::load(&config.engine(), bundle)?;
     let name = engine.name();
-    let mut decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.deadline_ns);
+    let decoder = Decoder::new(bundle, engine, &config.mask_channels, settings.time);
+    let mut decoder = decoder.limiting_masked(config.max_masked_share);
     let mut guard = Guard::new(bundle, settings);
-    let mut intake = Intake::default();
+    let mut intake = Intake::new(bundle.manifest.bin_width_ns());
     let (counts, width_ns) = (GoldenCounts::of(bundle)?, bundle.manifest.bin_width_ns());
     let mut bin = Bin::empty();
     let mut done = Steps { estimates: 0, checksum: 0, engine: name };
@@ -44,7 +45,7 @@ pub fn take_steps(config: &Config, bundle: &Bundle, steps: u64) -> Result<Steps,
         guard.arrived(arrival);
         decoder.decode(&bin, 0, now_ns, &mut |estimate| {
             estimate.decoded_ns = now_ns;
-            guard.decoded(estimate, &mut |estimate| done.add(estimate));
+            guard.decoded(estimate, now_ns, &mut |estimate| done.add(estimate));
         });
     }
     Ok(done)

@@ -40,8 +40,8 @@ pub struct Check {
 impl Check {
     pub fn execute(self) -> anyhow::Result<()> {
         if let Some(path) = &self.config {
-            let config = Config::read(path)?;
-            return self.check_configuration(config);
+            let (config, unread) = Config::read_all(path)?;
+            return self.check_configuration(config, unread);
         }
         let bundle = read_bundle(&self.bundle.unwrap_or_default())?;
         let choice = Choice {
@@ -54,13 +54,13 @@ impl Check {
         print(&check::examine(&choice, &bundle)?, self.json)
     }
 
-    /// Checks a configuration with the options over it.
-    fn check_configuration(self, mut config: Config) -> anyhow::Result<()> {
+    /// Checks a configuration with the options over it. `unread` says what could not be read of its file.
+    fn check_configuration(self, mut config: Config, unread: Vec<String>) -> anyhow::Result<()> {
         config.bundle = self.bundle.unwrap_or(config.bundle);
         config.engine = self.engine.unwrap_or(config.engine);
         config.instruction_set = self.instruction_set.or(config.instruction_set);
         config.onnxruntime_library = self.onnxruntime_library.or(config.onnxruntime_library);
-        let readiness = readiness::examine(&config);
+        let readiness = readiness::examine(&config, unread);
         print(&readiness, self.json)?;
         match readiness.problems.len() {
             0 => Ok(()),

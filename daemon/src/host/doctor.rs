@@ -119,21 +119,23 @@ fn bundle(config: &Config) -> Option<Finding> {
     if config.bundle.as_os_str().is_empty() {
         return None;
     }
-    let read = || -> Result<String, String> {
-        let bundle = Bundle::read(&config.bundle).map_err(|error| error.to_string())?;
-        config.guard(&bundle.manifest).map_err(|error| error.to_string())?;
+    // What was found, and what to do about it.
+    let read = || -> Result<String, (String, String)> {
+        let fit = || format!("ndt-train fit --out {}", config.bundle.display());
+        let change = |key: &str| {
+            format!("change {key} in ndtd.toml to what is expected; ndtd check prints what the bundle has")
+        };
+        let bundle = Bundle::read(&config.bundle).map_err(|error| (error.to_string(), fit()))?;
+        config.guard(&bundle.manifest).map_err(|error| (error.to_string(), change("the key")))?;
         let found = format!("{}: {} channels", &bundle.manifest.id[..12], bundle.manifest.channels());
         if let Some(lag_ms) = config.velocity_lag_ms {
-            bundle.reading(lag_ms).map_err(|error| error.to_string())?;
+            bundle.reading(lag_ms).map_err(|error| (error.to_string(), change("velocity-lag-ms")))?;
         }
         Ok(found)
     };
     let (severity, found, mend) = match read() {
         Ok(found) => (Severity::Ok, found, None),
-        Err(found) => {
-            let mend = format!("ndt-train fit --out {}", config.bundle.display());
-            (Severity::Problem, found, Some(mend))
-        }
+        Err((found, mend)) => (Severity::Problem, found, Some(mend)),
     };
     Some(Finding { name: "bundle", severity, found, why: "ndtd run does not start without it", mend })
 }

@@ -23,10 +23,15 @@ pub struct Readiness {
     pub problems: Vec<String>,
 }
 
-/// Examines `config` on this computer. Reads the bundles, runs their golden streams, binds the endpoints and lets go of them, and loads
+/// Examines `config` on this computer, of whose file the entries of `unread` could not be read. Reads the bundles, runs their golden streams, binds the endpoints and lets go of them, and loads
 /// the libraries. A daemon that runs with the same configuration holds its endpoints.
-pub fn examine(config: &Config) -> Readiness {
-    let mut problems = config.check().err().map_or_else(Vec::new, sentences);
+pub fn examine(config: &Config, unread: Vec<String>) -> Readiness {
+    let is_whole = unread.is_empty();
+    let mut problems: Vec<String> = unread
+        .into_iter()
+        .map(|found| format!("expected keys as in ndtd.example.toml, found {found}"))
+        .collect();
+    problems.extend(config.check().err().into_iter().flat_map(sentences));
     let read = (!config.bundle.as_os_str().is_empty()).then(|| config.read_bundle());
     let is_engine_tried = matches!(read, Some(Ok(_)));
     for Finding { name, found, mend, .. } in doctor::problems(config) {
@@ -42,7 +47,10 @@ pub fn examine(config: &Config) -> Readiness {
             problems.push(format!("{name}: {found}; {}", mend.unwrap_or_default()));
         }
     }
-    problems.extend(endpoint_problems(config, Unit::installed(Path::new("/")).as_ref()));
+    // Where an entry could not be read, the endpoints may be others than are meant.
+    if is_whole {
+        problems.extend(endpoint_problems(config, Unit::installed(Path::new("/")).as_ref()));
+    }
     let bundle = match read {
         Some(Ok(bundle)) => examine_bundle(config, &bundle, &mut problems),
         Some(Err(error)) => {
@@ -54,7 +62,8 @@ pub fn examine(config: &Config) -> Readiness {
     Readiness { bundle, problems }
 }
 
-/// Tries the endpoints, except for those in a folder that is there only while the service of `unit` runs.
+/// Tries the endpoints, except for those in a folder that is there only while the service of `unit` runs, and for files whose mode
+/// or group is known to be wrong. Leaves no file that was not there before.
 fn endpoint_problems(config: &Config, unit: Option<&Unit>) -> Vec<String> {
     let of_service = |socket: &SocketAddress| {
         let folder = socket.file().and_then(Path::parent);
@@ -63,7 +72,9 @@ fn endpoint_problems(config: &Config, unit: Option<&Unit>) -> Vec<String> {
         })
     };
     let sockets = transport::bound_sockets(&config.input, &config.outputs);
+    let is_ipc_wrong = !config.ipc.problems().is_empty();
     let tried = sockets.into_iter().filter(|socket| !of_service(socket));
+    let tried = tried.filter(|socket| !(is_ipc_wrong && socket.file().is_some()));
     let tried = tried.filter_map(|socket| transport::try_bind(socket, &config.zeromq, &config.ipc).err());
     tried.map(|error| error.to_string()).collect()
 }
@@ -72,7 +83,7 @@ fn endpoint_problems(config: &Config, unit: Option<&Unit>) -> Vec<String> {
 fn examine_bundle(config: &Config, bundle: &Bundle, problems: &mut Vec<String>) -> Option<Report> {
     problems.extend(config.guard(&bundle.manifest).err().into_iter().flat_map(sentences));
     if let Some(path) = &config.fallback_bundle {
-        let loaded = FallbackDecoder::load(path, bundle, &config.mask_channels);
+        let loaded = FallbackDecoder::load(path, bundle, &config.mask_channels, config.max_masked_share);
         problems.extend(loaded.err().map(|error| error.to_string()));
     }
     match check::examine(&config.engine(), bundle) {

@@ -26,7 +26,8 @@ const TIMER_SLACK_NS_MAX: u64 = 1_000_000_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RealtimeSettings {
-    /// `SCHED_FIFO` priority of the source, decode and publish threads; 0 leaves them in the normal class.
+    /// `SCHED_FIFO` priority of the source and publish threads, and one more than that of the decode thread; 0 leaves all of
+    /// them in the normal class.
     pub priority: i32,
     /// CPUs on which these threads may run; empty for all.
     pub cpus: Vec<usize>,
@@ -98,6 +99,13 @@ impl Default for RealtimeSettings {
 }
 
 impl RealtimeSettings {
+    /// Settings of the decode thread, whose priority is lower by one: a thread at a `SCHED_FIFO` priority is preempted by higher
+    /// ones alone, so that an engine that never returns would otherwise keep the guard from answering in its place, on a CPU that
+    /// they share. With a priority of 1 the decode thread stays in the normal class.
+    pub fn of_decode_thread(&self) -> RealtimeSettings {
+        RealtimeSettings { priority: (self.priority - 1).max(0), ..self.clone() }
+    }
+
     /// Returns a sentence for each value that cannot be used on this machine.
     pub fn problems(&self) -> Vec<String> {
         self.problems_on(&machine::online_cpus(Path::new("/")))

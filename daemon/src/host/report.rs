@@ -2,9 +2,12 @@
 //!
 //! Pure: counters in, text out.
 
+mod suspicions;
+
 use crate::input::Absence;
 use crate::pipeline::counters::Stats;
 use ndt_protocol::Quality;
+use suspicions::Suspicions;
 
 /// Number of looks before a warning of the same kind is repeated for the first time, and for each later time.
 const REPEAT_LOOKS: [u32; 2] = [10, 60];
@@ -12,6 +15,9 @@ const REPEAT_LOOKS: [u32; 2] = [10, 60];
 /// Number of looks after which it is said that nothing comes from a source that is there: what it sends may have another topic,
 /// and is then not even received.
 const QUIET_LOOKS: u32 = 5;
+
+/// Changes of the stream from one look to the next that no restarts explain.
+const ALTERNATIONS: u64 = 3;
 
 /// Compares the counters with those of the previous look, so that each event is reported once. A fault that goes on is reported
 /// at once, after ten looks, and then every sixty.
@@ -28,6 +34,11 @@ pub struct Reporter {
     silent_since: Option<u64>,
     /// Looks in which a source was there, as far as is known, and had sent nothing yet.
     quiet_looks: u32,
+    /// Changes of the stream in looks with several of them.
+    alternations: u64,
+    alternating: Repeat,
+    /// What has been said of the stream's values.
+    suspicions: Suspicions,
 }
 
 /// Limits how often a warning of one kind is given while its events go on.
@@ -74,18 +85,31 @@ pub enum Message {
 }
 
 /// Number of kinds of warnings.
-const EVENTS: usize = 14;
+const EVENTS: usize = 16;
 
 /// What can go wrong again and again: its count since the start, and what a warning says behind the number of times.
 fn events(stats: &Stats) -> [(u64, String); EVENTS] {
     let of = |quality: Quality| stats.guard.estimates[quality as usize];
     let refused = stats.last_refused.map_or_else(String::new, |last| last.to_string());
-    let example = stats
-        .last_implausible
-        .map_or_else(String::new, |(position, value)| format!(", the last {value:e} at position {position}"));
+    let shown = |position, value: String| format!(", the last {value} at position {position}");
+    let example =
+        stats.last_implausible.map_or_else(String::new, |(at, value)| shown(at, format!("{value:e}")));
+    let too_high = stats.last_too_high.map_or_else(String::new, |(at, count)| shown(at, count.to_string()));
     [
         (stats.refused, format!("messages refused, the last: {refused}")),
-        (stats.invalid_bins, "bins with channels that carried no count: taken as silent".to_owned()),
+        (stats.invalid_bins, "bins with channels that carried no value (NaN): taken as silent".to_owned()),
+        (
+            stats.too_high,
+            format!(
+                "bins with more spikes in a channel than the bundle's count-max allows{too_high}: taken as silent"
+            ),
+        ),
+        (
+            stats.decoder.too_few_channels,
+            "bins of which more channels than max-masked-share allows are masked or have no count: their estimates are \
+             faults"
+                .to_owned(),
+        ),
         (
             stats.decoder.implausible,
             format!(
@@ -99,10 +123,15 @@ fn events(stats: &Stats) -> [(u64, String); EVENTS] {
                 .to_owned(),
         ),
         (stats.guard.skipped, "periods without an estimate: the source's numbers jumped".to_owned()),
-        (stats.empty, "bins without a count in any channel: taken as missing".to_owned()),
+        (
+            stats.empty,
+            format!(
+                "bins without a count in any channel, all NaN or above the bundle's count-max{too_high}: taken as missing"
+            ),
+        ),
         (stats.overflowed, "bins or estimates dropped from full queues".to_owned()),
         (of(Quality::Late), "estimates missed their deadline".to_owned()),
-        (of(Quality::Fault), "bins that the model could not answer: fault".to_owned()),
+        (of(Quality::Fault), "estimates with the quality fault".to_owned()),
         (
             stats.decoder.undescribed,
             "bins of a source that has not described its channels: their estimates are faults".to_owned(),
@@ -117,9 +146,17 @@ fn events(stats: &Stats) -> [(u64, String); EVENTS] {
 impl Reporter {
     /// Makes a reporter of a source at `input`.
     pub fn new(input: &str) -> Reporter {
-        let (last, repeats) = (Stats::default(), Default::default());
-        let (said_of_absence, silent_since, quiet_looks) = (None, None, 0);
-        Reporter { input: input.to_owned(), last, repeats, said_of_absence, silent_since, quiet_looks }
+        Reporter {
+            input: input.to_owned(),
+            last: Stats::default(),
+            repeats: Default::default(),
+            said_of_absence: None,
+            silent_since: None,
+            quiet_looks: 0,
+            alternations: 0,
+            alternating: Repeat::default(),
+            suspicions: Suspicions::default(),
+        }
     }
 
     /// Returns a message for each kind of event since the previous look. Called about once a second.
@@ -130,6 +167,7 @@ impl Reporter {
         for (repeat, (count, what)) in self.repeats.iter_mut().zip(events(now)) {
             messages.extend(repeat.look(count).map(|more| Message::Warning(format!("{more} {what}"))));
         }
+        messages.extend(self.suspicions.messages(now));
         messages.extend(self.silence(now, &before));
         messages.extend(self.quiet(now));
         messages
@@ -160,9 +198,21 @@ impl Reporter {
             )));
         }
         let restarts = now.decoder.restarts - before.decoder.restarts;
+        if restarts < ALTERNATIONS {
+            // Looks again, so that the warning comes at once when it begins anew.
+            self.alternating.look(self.alternations);
+        } else {
+            self.alternations += restarts;
+            let changes = self.alternating.look(self.alternations)?;
+            let (one, other, input) = (now.stream_before, now.stream, &self.input);
+            return Some(Message::Warning(format!(
+                "two sources send to {input} in turn, streams {one} and {other}: {changes} changes, each of which resets the \
+                 model; stop one of them"
+            )));
+        }
         if restarts > 0 {
-            let (was, is) = (before.stream, now.stream);
-            let times = if restarts == 1 { String::new() } else { format!(" {restarts} times") };
+            let (was, is) = (now.stream_before, now.stream);
+            let times = if restarts == 1 { "" } else { " twice" };
             return Some(Message::Warning(format!(
                 "the source was restarted{times}: stream {was}, now {is}"
             )));
@@ -189,9 +239,15 @@ impl Reporter {
         match (self.silent_since, stale > stale_before) {
             (None, true) => {
                 self.silent_since = Some(stale_before);
-                let why = match now.refused > before.refused {
-                    true => "the source sends, and all that it sends is refused",
-                    false => "the source is silent",
+                let dropped = |stats: &Stats| stats.decoder.duplicates + stats.decoder.reordered;
+                let (bins, dropped) = (now.bins - before.bins, dropped(now) - dropped(before));
+                let why = if now.refused > before.refused {
+                    "the source sends, and all that it sends is refused"
+                } else if 2 * dropped > bins {
+                    "the source sends, and its bins have numbers (seq) that had come before: seq must rise by one in each \
+                     bin period"
+                } else {
+                    "the source is silent"
                 };
                 Some(Message::Warning(format!("{why}: each bin period is answered as stale")))
             }
@@ -224,153 +280,4 @@ pub fn summary(stats: &Stats) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::input::Refusal;
-
-    #[test]
-    fn silence_is_reported_when_it_begins_and_when_it_ends() {
-        let mut reporter = Reporter::new("tcp://rig:5570");
-        let mut stats = Stats::default();
-        let mut look = |stale: u64| {
-            stats.guard.estimates[Quality::Stale as usize] = stale;
-            reporter.messages(&stats)
-        };
-        let silent =
-            Message::Warning("the source is silent: each bin period is answered as stale".to_owned());
-        assert_eq!(look(0), []);
-        assert_eq!(look(7), std::slice::from_ref(&silent));
-        assert_eq!(look(57), []);
-        assert_eq!(look(57), [Message::Info("the source is back after 57 stale estimates".to_owned())]);
-        assert_eq!(look(58), [silent]);
-    }
-
-    #[test]
-    fn an_event_is_reported_once_with_its_count() {
-        let mut reporter = Reporter::new("tcp://rig:5570");
-        let mut stats = Stats {
-            refused: 3,
-            last_refused: Some(Refusal::Channel { position: 48, expected: 20049, found: 10049 }),
-            ..Stats::default()
-        };
-        stats.guard.estimates[Quality::Late as usize] = 2;
-        let said: Vec<Message> = reporter.messages(&stats);
-        let expected = [
-            "3 messages refused, the last: expected the bundle's channel ids in the bundle's order, found 10049 in place of \
-             20049 at position 48",
-            "2 estimates missed their deadline",
-        ];
-        assert_eq!(said, expected.map(|sentence| Message::Warning(sentence.to_owned())));
-        assert_eq!(reporter.messages(&stats), []);
-        assert_eq!(
-            summary(&stats),
-            "bins 0, estimates 2 (late 2), refused 3, duplicates 0, reordered 0, behind 0, overflowed 0"
-        );
-    }
-
-    #[test]
-    fn a_fault_that_goes_on_is_reported_at_once_and_then_ever_more_rarely() {
-        let mut reporter = Reporter::new("tcp://rig:5570");
-        let mut stats = Stats::default();
-        let mut said = Vec::new();
-        for look in 0..200 {
-            stats.empty += if look < 140 { 50 } else { 0 };
-            let messages = reporter.messages(&stats);
-            said.extend(messages.iter().map(|message| (look, format!("{message:?}"))));
-        }
-        let counts: Vec<(u32, bool)> = said
-            .iter()
-            .zip([50, 500, 3_000, 3_000, 450])
-            .map(|((look, text), count)| (*look, text.contains(&format!("\"{count} bins without"))))
-            .collect();
-        assert_eq!(counts, [(0, true), (10, true), (70, true), (130, true), (190, true)], "{said:?}");
-        stats.empty += 1;
-        (0..60).for_each(|_| drop(reporter.messages(&stats)));
-        stats.empty += 1;
-        assert_eq!(reporter.messages(&stats).len(), 1, "calm for a minute, and then at once");
-    }
-
-    #[test]
-    fn reordered_bins_and_duplicates_are_each_warned_of() {
-        let mut stats = Stats::default();
-        (stats.decoder.reordered, stats.decoder.duplicates) = (2, 3);
-        let said = Reporter::new("tcp://rig:5570").messages(&stats);
-        let expected =
-            ["2 bins that came after a later one: taken as missing", "3 bins that had come before: dropped"];
-        assert_eq!(said, expected.map(|sentence| Message::Warning(sentence.to_owned())));
-    }
-
-    #[test]
-    fn a_value_that_no_count_can_be_is_shown_with_its_place() {
-        let mut stats = Stats { last_implausible: Some((12, 4.6e-41)), ..Stats::default() };
-        (stats.decoder.implausible, stats.decoder.no_spikes) = (50, 7);
-        let said = Reporter::new("tcp://rig:5570").messages(&stats);
-        let expected = [
-            "50 bins with values that no spike count can be, the last 4.6e-41 at position 12: their estimates are faults; \
-             over ZeroMQ, counts are little-endian float32",
-            "7 bins without a spike in any channel for a second and more, in which the model expects many",
-        ];
-        assert_eq!(said, expected.map(|sentence| Message::Warning(sentence.to_owned())));
-    }
-
-    #[test]
-    fn a_source_that_is_there_and_sends_nothing_with_our_topic_is_told_once() {
-        let said = |input: &str, change: &dyn Fn(u32, &mut Stats)| {
-            let (mut reporter, mut stats) = (Reporter::new(input), Stats::default());
-            let mut look = |at| {
-                change(at, &mut stats);
-                reporter.messages(&stats)
-            };
-            (0..20).flat_map(&mut look).collect::<Vec<_>>()
-        };
-        let quiet =
-            "expected a message with the topic ndt.bin from tcp://rig:5570, found none in 5 s; still waiting";
-        assert_eq!(said("tcp://rig:5570", &|_, _| ()), [Message::Info(quiet.to_owned())]);
-        assert!(format!("{:?}", said("lsl:rig", &|_, _| ())).contains("expected a sample from lsl:rig"));
-        // It counts from the instant that the source is there.
-        let late = said("tcp://rig:5570", &|at, stats| {
-            stats.absence = (at < 10).then_some(Absence::NoAnswer);
-        });
-        assert_eq!(late.len(), 2);
-        assert_eq!(late[1], Message::Info(quiet.to_owned()));
-        let absent = said("tcp://rig:5570", &|_, stats| stats.absence = Some(Absence::NoAnswer));
-        assert_eq!(absent, [Message::Info("no source at tcp://rig:5570 yet".to_owned())]);
-    }
-
-    #[test]
-    fn every_counter_is_explained_on_the_page_and_shown_once_it_counts() {
-        let page = include_str!("../../docs/counters.md");
-        let rows: Vec<&str> =
-            page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-        let names = Stats::default().named().map(|(name, _)| name);
-        assert_eq!(rows, names, "the rows of docs/counters.md, in the order of the summary");
-        let status = "bins 0, estimates 0, refused 0, duplicates 0, reordered 0, behind 0, overflowed 0";
-        let mut stats = Stats::default();
-        assert_eq!(summary(&stats), status);
-        stats.decoder.observed = 3;
-        stats.empty = 1;
-        assert_eq!(summary(&stats), format!("{status}, empty 1, observed 3"));
-    }
-
-    #[test]
-    fn a_source_is_named_when_it_is_missing_when_it_comes_and_when_it_is_another() {
-        let mut reporter = Reporter::new("tcp://rig:5570");
-        let mut stats = Stats { absence: Some(Absence::NoAnswer), ..Stats::default() };
-        let mut look = |change: &dyn Fn(&mut Stats)| {
-            change(&mut stats);
-            reporter.messages(&stats)
-        };
-        let info = |sentence: &str| [Message::Info(sentence.to_owned())];
-        assert_eq!(look(&|_| ()), info("no source at tcp://rig:5570 yet"));
-        assert_eq!(look(&|_| ()), []);
-        let unknown = "expected a known host name in tcp://rig:5570, found none";
-        let found = look(&|stats| stats.absence = Some(Absence::UnknownHost));
-        assert_eq!(found, [Message::Warning(unknown.to_owned())]);
-        let came = look(&|stats| {
-            (stats.absence, stats.bins, stats.stream, stats.channels) = (None, 50, 7, 96);
-        });
-        assert_eq!(came, info("bins from tcp://rig:5570: 96 channels, stream 7"));
-        let again = look(&|stats| (stats.decoder.restarts, stats.stream) = (1, 9));
-        assert_eq!(again, [Message::Warning("the source was restarted: stream 7, now 9".to_owned())]);
-    }
-}
+mod tests;

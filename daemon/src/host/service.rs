@@ -39,7 +39,7 @@ pub fn supervise(pipeline: Pipeline, log: &Log) -> std::io::Result<()> {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => warn!("SIGHUP: the terminal is closed; decoding goes on"),
+                _ = hangup.recv() => warn!("SIGHUP: the terminal was closed, or somebody sent the signal; decoding goes on, and the configuration is not read again"),
                 _ = user1.recv() => info!("SIGUSR1 has no meaning here; decoding goes on"),
                 _ = user2.recv() => info!("SIGUSR2 has no meaning here; decoding goes on"),
                 _ = look.tick() => {

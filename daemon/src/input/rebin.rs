@@ -5,7 +5,7 @@
 
 use super::runs::Runs;
 use ndt_protocol::binner::{BinError, Rebinner};
-use ndt_protocol::count::Implausible;
+use ndt_protocol::count::RefusedChannels;
 use ndt_protocol::wire::WireError;
 use ndt_protocol::{Bin, CountRange};
 
@@ -26,7 +26,9 @@ struct Narrow {
     /// Counts of the present narrow bin; NaN for a channel without a count.
     counts: Vec<f32>,
     /// Channels of the open model bin with a value that no spike count can be.
-    implausible: Implausible,
+    implausible: RefusedChannels,
+    /// Channels of the open model bin that had more spikes in a part than the bundle accepts.
+    too_high: RefusedChannels,
     /// Recognises a source that begins again under its old stream id in the middle of a model bin.
     runs: Runs,
     place: Option<Place>,
@@ -82,7 +84,8 @@ impl Narrow {
             width_us,
             rebinner,
             counts: vec![0.0; channels],
-            implausible: Implausible::NONE,
+            implausible: RefusedChannels::NONE,
+            too_high: RefusedChannels::NONE,
             runs: Runs::default(),
             place: None,
         })
@@ -116,9 +119,10 @@ impl Narrow {
         let part = (bin.seq - place.from) % parts;
         let begins = part == 0;
         if begins {
-            self.implausible = Implausible::NONE;
+            (self.implausible, self.too_high) = (RefusedChannels::NONE, RefusedChannels::NONE);
         }
         self.implausible.merge(&bin.implausible);
+        self.too_high.merge(&bin.too_high);
         place.complete = begins || (place.complete && bin.seq == place.next);
         place.next = bin.seq + 1;
         self.counts.iter_mut().zip(bin.counts_or_nan()).for_each(|(count, value)| *count = value);
@@ -129,6 +133,7 @@ impl Narrow {
         if let Some(sums) = sums {
             bin.fill(sums.iter().copied(), range);
             bin.implausible.merge(&self.implausible);
+            bin.too_high.merge(&self.too_high);
             bin.seq = place.model_from + (place.next - 1 - place.from) / parts;
             bin.segment_start = place.segment_start;
             place.segment_start = false;
@@ -219,6 +224,15 @@ mod tests {
             }
         }
         assert_eq!(noted, [None, Some((1, 4.6e-41)), None]);
+        // More than the bundle accepts, in a part or in the sum alone.
+        for (most, seen) in [(60.0, Some((0, 60.0))), (20.0, Some((0, 80.0)))] {
+            let (mut rebin, mut sum) = (Rebin::new(20_000, 2, CountRange::new(50, 20.0)), Bin::empty());
+            for seq in 0..4 {
+                sum = bin(seq, [most, 1.0], false);
+                assert_eq!(rebin.push(&mut sum, 5_000), Ok(seq == 3));
+            }
+            assert_eq!((sum.too_high.example(), sum.lacks_a_value()), (seen, false), "{most}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::decoder::DecoderCounters;
 use crate::guard::GuardCounters;
 use crate::input::{Absence, Refusal};
 use ndt_protocol::Bin;
+use ndt_protocol::count::RefusedChannels;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -12,9 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 pub struct Stats {
     /// Bins received that fit the model.
     pub bins: u64,
-    /// Received bins that fit the model and have at least one channel without a count. Channels with a value that no spike count can
-    /// be are not meant.
+    /// Received bins that fit the model and have at least one channel without a value (NaN).
     pub invalid_bins: u64,
+    /// Received bins that fit the model and have at least one channel with more spikes than the bundle accepts.
+    pub too_high: u64,
     /// Bins without a count in any channel, which are treated as missing.
     pub empty: u64,
     /// Counters of the decoder.
@@ -31,10 +33,14 @@ pub struct Stats {
     pub absence: Option<Absence>,
     /// Stream of the newest bin; 0 before the first bin.
     pub stream: u64,
+    /// Stream of the last bin that was of another stream than the newest; 0 if there was none.
+    pub stream_before: u64,
     /// Number of channels of the newest bin; 0 before the first bin.
     pub channels: u64,
     /// Position of a channel with a value that no spike count can be, and the value, as found last.
     pub last_implausible: Option<(usize, f32)>,
+    /// Position of a channel with more spikes than the bundle accepts, and the count, as found last.
+    pub last_too_high: Option<(usize, f32)>,
 }
 
 impl Stats {
@@ -44,11 +50,12 @@ impl Stats {
     }
 
     /// Every counter with its name, as the page `docs/counters.md` explains it. The first seven are those of every summary.
-    pub fn named(&self) -> [(&'static str, u64); 19] {
+    pub fn named(&self) -> [(&'static str, u64); 24] {
         // Taken apart without a rest, so that a new counter is not forgotten here.
         let Stats {
             bins,
             invalid_bins,
+            too_high,
             empty,
             decoder,
             guard: GuardCounters { estimates: _, late_results, behind, renumbered, skipped },
@@ -58,8 +65,10 @@ impl Stats {
             last_refused: _,
             absence: _,
             stream: _,
+            stream_before: _,
             channels: _,
             last_implausible: _,
+            last_too_high: _,
         } = *self;
         let DecoderCounters {
             duplicates,
@@ -71,6 +80,12 @@ impl Stats {
             undescribed,
             implausible,
             no_spikes,
+            too_few_channels,
+            fractional,
+            rising,
+            silent_channels,
+            // A property of the bundle.
+            watched_channels: _,
         } = decoder;
         [
             ("bins", bins),
@@ -81,10 +96,15 @@ impl Stats {
             ("behind", behind),
             ("overflowed", overflowed),
             ("invalid-bins", invalid_bins),
+            ("too-high", too_high),
             ("empty", empty),
             ("undescribed", undescribed),
             ("implausible", implausible),
             ("no-spikes", no_spikes),
+            ("too-few-channels", too_few_channels),
+            ("fractional", fractional),
+            ("rising", rising),
+            ("silent-channels", silent_channels),
             ("observed", observed),
             ("unbridged", unbridged),
             ("restarts", restarts),
@@ -102,16 +122,20 @@ pub struct Counters {
     stop: AtomicBool,
     bins: AtomicU64,
     invalid_bins: AtomicU64,
+    too_high: AtomicU64,
     empty: AtomicU64,
     refused: AtomicU64,
     overflowed: AtomicU64,
     absence: AtomicU8,
     stream: AtomicU64,
+    stream_before: AtomicU64,
     channels: AtomicU64,
     decoder: [AtomicU64; 6],
-    counts: [AtomicU64; 3],
+    counts: [AtomicU64; 8],
     /// Position of a channel in the upper half, bits of its value in the lower half; 0 for none.
     last_implausible: AtomicU64,
+    /// The same of a channel whose count is too high.
+    last_too_high: AtomicU64,
     estimates: [AtomicU64; 6],
     guard: [AtomicU64; 4],
     /// Reason of the last refusal. The source thread only tries to lock the mutex and never waits, so a reason may be lost.
@@ -132,13 +156,15 @@ impl Counters {
     /// Counts a bin that came.
     pub fn received(&self, bin: &Bin) {
         self.bins.fetch_add(1, Relaxed);
-        let is_invalid = bin.invalid_channels() > bin.implausible.count();
-        self.invalid_bins.fetch_add(u64::from(is_invalid), Relaxed);
-        if let Some((channel, value)) = bin.implausible.example() {
-            self.last_implausible.store((channel as u64) << 32 | u64::from(value.to_bits()), Relaxed);
-        }
+        self.invalid_bins.fetch_add(u64::from(bin.lacks_a_value()), Relaxed);
+        self.too_high.fetch_add(u64::from(!bin.too_high.is_none()), Relaxed);
+        note(&self.last_implausible, &bin.implausible);
+        note(&self.last_too_high, &bin.too_high);
         self.absence.store(0, Relaxed);
-        self.stream.store(bin.stream, Relaxed);
+        let before = self.stream.swap(bin.stream, Relaxed);
+        if before != bin.stream {
+            self.stream_before.store(before, Relaxed);
+        }
         self.channels.store(bin.channels() as u64, Relaxed);
     }
 
@@ -153,8 +179,9 @@ impl Counters {
     }
 
     /// Counts a bin without a count in any channel.
-    pub fn empty(&self) {
+    pub fn empty(&self, bin: &Bin) {
         self.empty.fetch_add(1, Relaxed);
+        note(&self.last_too_high, &bin.too_high);
     }
 
     /// Counts an item that a full queue dropped, if one was.
@@ -182,9 +209,23 @@ impl Counters {
             undescribed,
             implausible,
             no_spikes,
+            too_few_channels,
+            fractional,
+            rising,
+            silent_channels,
+            watched_channels,
         } = *counters;
         let order = [duplicates, reordered, observed, unbridged, restarts, clock_jumps];
-        let counts = [undescribed, implausible, no_spikes];
+        let counts = [
+            undescribed,
+            implausible,
+            no_spikes,
+            too_few_channels,
+            fractional,
+            rising,
+            silent_channels,
+            watched_channels,
+        ];
         store(&self.decoder, order);
         store(&self.counts, counts);
     }
@@ -199,12 +240,22 @@ impl Counters {
     /// Takes a snapshot.
     pub fn stats(&self) -> Stats {
         let [duplicates, reordered, observed, unbridged, restarts, clock_jumps] = load(&self.decoder);
-        let [undescribed, implausible, no_spikes] = load(&self.counts);
+        let [
+            undescribed,
+            implausible,
+            no_spikes,
+            too_few_channels,
+            fractional,
+            rising,
+            silent_channels,
+            watched_channels,
+        ] = load(&self.counts);
         let [late_results, behind, renumbered, skipped] = load(&self.guard);
         let estimates = load(&self.estimates);
         Stats {
             bins: self.bins.load(Relaxed),
             invalid_bins: self.invalid_bins.load(Relaxed),
+            too_high: self.too_high.load(Relaxed),
             empty: self.empty.load(Relaxed),
             decoder: DecoderCounters {
                 duplicates,
@@ -216,6 +267,11 @@ impl Counters {
                 undescribed,
                 implausible,
                 no_spikes,
+                too_few_channels,
+                fractional,
+                rising,
+                silent_channels,
+                watched_channels,
             },
             guard: GuardCounters { estimates, late_results, behind, renumbered, skipped },
             refused: self.refused.load(Relaxed),
@@ -223,12 +279,26 @@ impl Counters {
             overflowed: self.overflowed.load(Relaxed),
             absence: Absence::from_number(self.absence.load(Relaxed)),
             stream: self.stream.load(Relaxed),
+            stream_before: self.stream_before.load(Relaxed),
             channels: self.channels.load(Relaxed),
-            last_implausible: match self.last_implausible.load(Relaxed) {
-                0 => None,
-                both => Some(((both >> 32) as usize, f32::from_bits(both as u32))),
-            },
+            last_implausible: example(&self.last_implausible),
+            last_too_high: example(&self.last_too_high),
         }
+    }
+}
+
+/// Notes the position and the value of one of the channels, if there are any.
+fn note(last: &AtomicU64, refused: &RefusedChannels) {
+    if let Some((channel, value)) = refused.example() {
+        last.store((channel as u64) << 32 | u64::from(value.to_bits()), Relaxed);
+    }
+}
+
+/// The position and the value of a channel that was noted, if one was.
+fn example(last: &AtomicU64) -> Option<(usize, f32)> {
+    match last.load(Relaxed) {
+        0 => None,
+        both => Some(((both >> 32) as usize, f32::from_bits(both as u32))),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::input::{Arrival, Intake, Received, Source, Velocity};
 use crate::output::Publisher;
 use crate::queue::Queue;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::{Bin, Estimate, Reasons};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,12 +51,13 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
     /// Makes the loop of a source thread.
     pub fn new(
         source: S,
+        intake: Intake,
         fallback: F,
         events: Queue<SourceEvent>,
         bins: Queue<Bin>,
         counters: Arc<Counters>,
     ) -> Self {
-        let (intake, bin, silence) = (Intake::default(), Bin::empty(), None);
+        let (bin, silence) = (Bin::empty(), None);
         SourceLoop { source, fallback, intake, bin, silence, events, bins, counters }
     }
 
@@ -89,7 +91,9 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
     }
 
     fn take_in(&mut self) {
-        let Some(mut arrival) = self.intake.take(&mut self.bin) else { return self.counters.empty() };
+        let Some(mut arrival) = self.intake.take(&mut self.bin) else {
+            return self.counters.empty(&self.bin);
+        };
         let velocity = (self.fallback)(&self.bin);
         // Of channels that nobody has described, the fallback decoder knows as little as the model.
         arrival.velocity = velocity.filter(|_| !self.bin.undescribed);
@@ -205,11 +209,6 @@ impl<P: Publisher> PublishLoop<P> {
         }
     }
 
-    /// Removes the next result from the queue, for callers that do not wait.
-    pub fn next_result(&self) -> Option<Estimate> {
-        self.estimates.try_recv().ok()
-    }
-
     /// Describes the estimates when a description is due. Runs on the publish thread, before each turn.
     pub fn describe(&mut self, now_ns: u64) {
         if now_ns >= self.describe_ns {
@@ -223,27 +222,48 @@ impl<P: Publisher> PublishLoop<P> {
         self.guard.wake_ns().unwrap_or(u64::MAX).min(now_ns + self.look_every_ns).min(self.describe_ns)
     }
 
-    /// Takes in every event and one result, and publishes what is due. Runs on the publish thread, once a bin and at every
-    /// deadline. Must not block, lock or log; allocates only the frames that a transport takes over.
-    pub fn turn(&mut self, result: Option<&Estimate>, clock: &mut impl FnMut() -> u64) {
-        // The arrival of a bin is in the queue before its result is.
+    /// Takes in every event and every result that is there, `first` before those in the queue, and then answers what is due
+    /// without a result. Runs on the publish thread, once a bin and at every deadline. Must not block, lock or log; allocates
+    /// only the frames that a transport takes over.
+    ///
+    /// A thread that wakes late finds several results. All of them are published before a deadline is looked at, since an answer
+    /// of the policy would come no earlier than the result that is there.
+    pub fn turn(&mut self, first: Option<&Estimate>, clock: &mut impl FnMut() -> u64) {
+        if let Some(result) = first {
+            self.publish(result, clock);
+        }
+        // No more than a full queue, so that a decoder that never pauses cannot keep the deadlines waiting.
+        for _ in 0..QUEUE_BINS {
+            let Ok(result) = self.estimates.try_recv() else { break };
+            self.publish(&result, clock);
+        }
+        self.take_events();
+        let (now_ns, publisher) = (clock(), &mut self.publisher);
+        self.guard.tick(now_ns, &mut |estimate| stamp_and_publish(publisher, estimate, clock()));
+        self.counters.published(&self.guard.counters());
+    }
+
+    /// Hands a result to the guard, after the arrival of its bin, which is in the queue of events before the result is in its own.
+    fn publish(&mut self, result: &Estimate, clock: &mut impl FnMut() -> u64) {
+        self.take_events();
+        let (now_ns, publisher) = (clock(), &mut self.publisher);
+        self.guard.decoded(result, now_ns, &mut |estimate| {
+            stamp_and_publish(publisher, estimate, clock());
+        });
+        self.counters.published(&self.guard.counters());
+    }
+
+    fn take_events(&mut self) {
         for event in self.events.try_iter() {
             match event {
                 SourceEvent::Arrived(arrival) => self.guard.arrived(arrival),
                 SourceEvent::Silent(reason) => self.guard.silent_because(reason),
             }
         }
-        if let Some(result) = result {
-            let publisher = &mut self.publisher;
-            self.guard.decoded(result, &mut |estimate| stamp_and_publish(publisher, estimate, clock()));
-        }
-        let (now_ns, publisher) = (clock(), &mut self.publisher);
-        self.guard.tick(now_ns, &mut |estimate| stamp_and_publish(publisher, estimate, clock()));
-        self.counters.published(&self.guard.counters());
     }
 }
 
 fn stamp_and_publish(publisher: &mut impl Publisher, estimate: &mut Estimate, now_ns: u64) {
-    estimate.published_ns = now_ns;
+    estimate.published_at(now_ns);
     publisher.publish(estimate);
 }

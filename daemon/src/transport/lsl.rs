@@ -48,6 +48,9 @@ pub struct LslSettings {
     pub resolve_timeout_s: f64,
     /// Whether a stream may have channels that the bundle does not know. They are ignored.
     pub allow_unknown_channels: bool,
+    /// Whether a stream without labels is taken to have the bundle's channels in the bundle's order. Otherwise its estimates are
+    /// faults.
+    pub allow_unlabelled_channels: bool,
     /// Whether a stream that is gone is only replaced by one of the same source id.
     pub pin_source_id: bool,
     /// Capacity of the library's buffer, in bins of samples. A full buffer drops its oldest sample.
@@ -100,6 +103,7 @@ impl Default for LslSettings {
             library: None,
             resolve_timeout_s: 5.0,
             allow_unknown_channels: false,
+            allow_unlabelled_channels: false,
             pin_source_id: false,
             buffer_bins: 16,
             event_wait_ms: 2.0,

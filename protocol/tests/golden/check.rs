@@ -19,6 +19,10 @@ const DIGESTS: &[(&str, &str)] = &[
     ("description-bins-v2.frames", "a6607169596baf4cc15ccee69869aea55bafe75a068dbfd16321647ca12d792c"),
     ("description-v2.frames", "d43208114173987cf3ca6b0d9bb4f0aaca0f27d9b6e912873c80cabf755e1d5a"),
     ("estimate-v2.frames", "0820a5afb1ab6afb0c6d3b38f1909be35115d97b4ed8bedaa62cb6a32dbed2c6"),
+    ("bin-v3.frames", "fed0c3b94bb88b3074b700ce0c2d1ad69930fd8442ae550a5c305f0240d42725"),
+    ("description-bins-v3.frames", "9815268f094d6efb7b7e4710621a122630d61d7b39bcdf215040ee6010278a3e"),
+    ("description-v3.frames", "8f5fec882e78b84f0860f97b92a83046861672c3a9d6f8afd21b61ad4934d90f"),
+    ("estimate-v3.frames", "a584ad05e0afa2701b63f9cee321fc0a757e357f807b2bc3d3eb13a25e3fa37a"),
 ];
 
 fn folder() -> PathBuf {

@@ -11,7 +11,7 @@
 mod runs;
 
 use crate::play::faults::FaultPlan;
-use ndt_protocol::{Estimate, Quality};
+use ndt_protocol::{Estimate, Quality, Reasons};
 use runs::{Run, Sent};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ pub enum Violation {
     UnexplainedGap,
     /// The quality is `stale` although the source was not silent.
     UnexplainedStale,
-    /// The quality is `fault`, which no fault plan explains.
+    /// The quality is `fault`, which a fault plan explains for nothing but a bin of too few channels.
     Fault,
     /// A good estimate is equal, bit for bit, to the good estimate before it.
     Frozen,
@@ -267,6 +267,12 @@ impl Expectation {
                 Some(Violation::UnexplainedGap)
             }
             (Quality::Stale, _) if is_calm => Some(Violation::UnexplainedStale),
+            // A bin of too many channels without a count: how many are too many is the daemon's setting.
+            (Quality::Fault, Some(Sent { whole: false, .. }))
+                if estimate.reasons.contains(Reasons::TOO_FEW_CHANNELS) =>
+            {
+                None
+            }
             (Quality::Fault, _) => Some(Violation::Fault),
             _ => None,
         };

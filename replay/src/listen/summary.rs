@@ -59,6 +59,10 @@ pub struct Summary {
     /// carries none of the stamps that the latencies above need.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bin_end_to_received_us: Option<Latency>,
+    /// Time from the end of a bin to the publication of its estimate by the daemon's knowledge of the source's clock, in us, of
+    /// the estimates that carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_us: Option<Latency>,
     /// Number of estimates whose velocity was compared with the true one.
     pub scored: u64,
     /// Velocity R2 of each axis, not a number for one that never changes; absent if the true velocity is unknown.
@@ -105,6 +109,9 @@ impl fmt::Display for Summary {
             writeln!(f, "arrival to decoded   {}", self.arrival_to_decoded_us)?;
             writeln!(f, "arrival to published {}", self.arrival_to_published_us)?;
             write!(f, "published to here    {}", self.published_to_received_us)?;
+        }
+        if let Some(age) = self.age_us {
+            write!(f, "\nage                  {age}")?;
         }
         if let (Some(axes), Some(mean)) = (&self.velocity_r2, self.velocity_r2_mean) {
             write!(f, "\nvelocity R2          {}, mean {mean:.4}, over {} bins", by_axis(axes), self.scored)?;

@@ -38,6 +38,7 @@ pub struct Tally {
     decode: Histogram<u32>,
     published_to_received: Histogram<u32>,
     bin_end_to_received: Histogram<u32>,
+    age: Histogram<u32>,
     score: Score,
 }
 
@@ -67,6 +68,7 @@ impl Tally {
             decode: histogram(),
             published_to_received: histogram(),
             bin_end_to_received: histogram(),
+            age: histogram(),
         }
     }
 
@@ -92,6 +94,9 @@ impl Tally {
         if estimate.decoded_ns > 0 {
             self.arrival_to_published.saturating_record(us(estimate.arrival_ns, estimate.published_ns));
             self.decode.saturating_record(us(estimate.arrival_ns, estimate.decoded_ns));
+        }
+        if let Some(age_ns) = estimate.age() {
+            self.age.saturating_record(age_ns.max(0).cast_unsigned() / 1_000);
         }
         self.lag_bins_max = self.lag_bins_max.max(estimate.lag_bins);
         if estimate.published_ns > 0 {
@@ -187,6 +192,7 @@ impl Tally {
             published_to_received_us: latency(&self.published_to_received),
             bin_end_to_received_us: (!self.bin_end_to_received.is_empty())
                 .then(|| latency(&self.bin_end_to_received)),
+            age_us: (!self.age.is_empty()).then(|| latency(&self.age)),
             scored: self.score.bins(),
             velocity_r2: (!axes.is_empty()).then_some(axes),
             velocity_r2_mean: self.score.r2(),
@@ -228,6 +234,21 @@ mod tests {
         assert_eq!(summary.quality, BTreeMap::from([("good", 5), ("warmup", 1)]));
         assert_eq!((summary.arrival_to_decoded_us.p50, summary.arrival_to_published_us.max), (50, 200));
         assert_eq!((summary.published_to_received_us.max, summary.velocity_r2), (100, None));
+        assert_eq!(summary.age_us, None, "no estimate had an age");
+    }
+
+    #[test]
+    fn the_age_is_told_of_the_estimates_that_have_one() {
+        let mut tally = Tally::new(None);
+        for (seq, age_ns) in [(0, Estimate::AGE_UNKNOWN), (1, 3_000_000), (2, -20_000), (3, 1_000_000)] {
+            let mut estimate = estimate(seq, Quality::Good, [0.0; 2]);
+            estimate.age_ns = age_ns;
+            tally.push(&estimate, 1_300_000);
+        }
+        let summary = tally.summary();
+        let age = summary.age_us.unwrap();
+        assert_eq!((age.p50 / 10, age.max / 10), (100, 300));
+        assert!(summary.to_string().contains("\nage                  p50 100"), "{summary}");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub enum Fault {
     Segment,
     /// This many bins carry values that no spike count can be, in one channel or in all.
     Implausible { bins: u64, all: bool },
+    /// The whole daemon is stopped for this long, as by SIGSTOP.
+    Stopped { periods: u64 },
     /// Decoding this bin takes this many hundredths of a period.
     Slow { hundredths: u64 },
     /// The engine answers NaN for this bin, or fails.
@@ -74,6 +76,7 @@ enum Kind {
     Slow,
     Broken,
     Implausible,
+    Stopped,
 }
 
 impl Kind {
@@ -86,6 +89,7 @@ impl Kind {
             Kind::Slow,
             Kind::Broken,
             Kind::Implausible,
+            Kind::Stopped,
         ];
         FaultKind::all().map(Kind::Played).chain(own)
     }
@@ -101,6 +105,7 @@ impl Kind {
             Kind::Slow => 5,
             Kind::Broken => 6,
             Kind::Implausible => 7,
+            Kind::Stopped => 8,
         };
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         generator.set_stream(stream + if is_long { 1_000 } else { 0 });
@@ -129,6 +134,7 @@ impl Kind {
             Kind::Freeze => freeze(random.random_range(1..FAULT_BINS_MAX), random),
             Kind::Jump => Fault::Jump { bins: random.random_range(1..QUEUE_BINS as u64 / 2) },
             Kind::Segment => Fault::Segment,
+            Kind::Stopped => Fault::Stopped { periods: random.random_range(1..FAULT_BINS_MAX) },
             Kind::Slow => Fault::Slow { hundredths: random.random_range(20..900) },
             Kind::Broken => Fault::Broken { fails: random.random() },
             Kind::Implausible => {
@@ -145,6 +151,7 @@ impl Kind {
             Kind::Played(FaultKind::Stall) => Some(Fault::Stall { periods }),
             Kind::Played(FaultKind::Channels) => Some(Fault::Channels { bins: periods * parts }),
             Kind::Pause => Some(Fault::Pause { periods }),
+            Kind::Stopped => Some(Fault::Stopped { periods }),
             Kind::Freeze => Some(freeze(periods * parts, random)),
             // One more bin of the source, so that one bin of the model lacks parts.
             Kind::Jump => {

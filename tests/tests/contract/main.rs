@@ -5,6 +5,7 @@ mod faults;
 mod plan;
 mod world;
 
+use ndt_protocol::bin::Due;
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::{Estimate, Quality, Reasons};
 use plan::{Fault, Plan};
@@ -17,6 +18,7 @@ const SEEDS: u64 = 2_000;
 fn the_contract_holds_whatever_happens() {
     let only: Option<u64> = std::env::var("CONTRACT_SEED").ok().map(|seed| seed.parse().unwrap());
     let (mut qualities, mut failed) = ([0u64; 6], Vec::new());
+    let (mut aged, mut old) = (0u64, 0u64);
     let seeds = only.map_or(0..SEEDS, |seed| seed..seed + 1);
     for (seed, has_fallback) in seeds.flat_map(|seed| [(seed, false), (seed, true)]) {
         let plan = Plan::random(seed);
@@ -27,22 +29,31 @@ fn the_contract_holds_whatever_happens() {
         let broken = check(&plan, &trace);
         if !broken.is_empty() {
             let fallback = if has_fallback { "with" } else { "without" };
-            let broken = broken.join("\n");
+            let broken = broken[..broken.len().min(5)].join("\n");
             failed.push(format!("CONTRACT_SEED={seed} {fallback} a fallback, {plan:?}:\n{broken}"));
         }
-        trace.published.iter().for_each(|estimate| qualities[estimate.quality as usize] += 1);
+        for estimate in &trace.published {
+            qualities[estimate.quality as usize] += 1;
+            aged += u64::from(estimate.age().is_some());
+            old += u64::from(estimate.reasons.contains(Reasons::OLD_BIN));
+        }
     }
     let counted: BTreeMap<&str, u64> = Quality::ALL.iter().map(|q| q.name()).zip(qualities).collect();
     println!("{SEEDS} seeds, without and with a fallback decoder: {counted:?}");
+    println!("{aged} estimates of a known age, {old} answers to bins that were too old");
     assert!(
         failed.is_empty(),
         "{} seeds fail, such as\n{}",
         failed.len(),
-        failed[..failed.len().min(3)].join("\n")
+        failed[..failed.len().min(10)].join("\n")
     );
     assert!(
         only.is_some() || qualities.iter().all(|count| *count > 100),
         "a quality is hardly met: {counted:?}"
+    );
+    assert!(
+        only.is_some() || (aged > 100_000 && old > 1_000),
+        "ages are hardly known: {aged}, {old} too old"
     );
 }
 
@@ -143,11 +154,13 @@ fn check(plan: &Plan, trace: &Trace) -> Vec<String> {
         let Some((_, bin)) = known.bin(estimate) else { continue };
         // One that never came is answered with the next that does, or as stale.
         if !matches!(estimate.quality, Quality::Stale | Quality::Gap) {
-            let latest_ns = bin.arrival.arrival_ns + plan.deadline_ns + plan.wake_delay_ns;
+            let late_ns = plan.wake_delay_ns + plan.stopped_periods() * plan.period_ns;
+            let latest_ns = bin.arrival.arrival_ns + plan.time.deadline_ns + late_ns;
             breach(estimate.published_ns <= latest_ns, estimate, "after its deadline");
         }
         if matches!(estimate.quality, Quality::Good | Quality::Warmup) {
             breach(computed.insert(bin.nth), estimate, "published as new once more");
+            young(plan, bin, estimate, &mut breach);
         }
     }
     if trace.guard.skipped > 0 && !jumps(plan) {
@@ -183,7 +196,8 @@ fn order(plan: &Plan, before: &Estimate, now: &Estimate, breach: &mut Breach) {
     }
     breach(before.published_ns <= now.published_ns, now, "before its predecessor");
     // Silence: at most the periods before a source is stale, and the deadline of the first one.
-    let silent_ns = (STALE_AFTER_BINS + 1) * plan.period_ns + plan.deadline_ns + plan.wake_delay_ns;
+    let silent = STALE_AFTER_BINS + 1 + plan.stopped_periods();
+    let silent_ns = silent * plan.period_ns + plan.time.deadline_ns + plan.wake_delay_ns;
     breach(now.published_ns - before.published_ns <= silent_ns + plan.jitter_ns, now, "after a silence");
 }
 
@@ -217,7 +231,15 @@ fn explained(known: &Known<'_>, estimate: &Estimate, breach: &mut Breach) {
             breach(count < 0.0 || estimate.decoded_ns == 0, estimate, "a gap with a bin's values");
         }
         Quality::Late => {
-            let is_due = |bin: &Came| estimate.published_ns >= bin.arrival.arrival_ns + plan.deadline_ns;
+            let is_old = estimate.reasons.contains(Reasons::OLD_BIN);
+            // The deadline counts from the end of the bin at the earliest, and leaves a bin that came late half of it.
+            let is_due = |bin: &Came| match is_old {
+                true => is_too_old(plan, bin, estimate),
+                false => {
+                    let late_ns = bin.arrival.arrival_ns + plan.time.deadline_ns / 2;
+                    estimate.published_ns >= late_ns.max(bin.ended_ns + plan.time.deadline_ns)
+                }
+            };
             // The results of a stream that has ended are not waited for.
             let has_ended =
                 |at| known.until(at, estimate).iter().any(|bin| bin.arrival.stream != estimate.stream);
@@ -233,6 +255,36 @@ fn explained(known: &Known<'_>, estimate: &Estimate, breach: &mut Breach) {
             breach(is_implausible == has_come, estimate, "values that are no counts, untold or told of none");
         }
     }
+}
+
+/// Whether a bin was older than is allowed when it was answered, or came in a backlog at a time when nothing was known of the
+/// source's clock. A clock that does not run at our rate makes no bin old; in one that is wrong by a few hundredths, or whose
+/// rate the sending in blocks hides, a backlog is told all the same.
+fn is_too_old(plan: &Plan, bin: &Came, estimate: &Estimate) -> bool {
+    match bin.arrival.due {
+        Due::At(_) => plan.rate == 1.0 && estimate.published_ns > bin.ended_ns + plan.time.max_age_ns,
+        Due::Before => plan.says_sent && ((plan.rate - 1.0).abs() < 0.1 || plan.block > 1),
+        Due::Unknown => false,
+    }
+}
+
+/// Whether a computed estimate is as young as is allowed, by its own age and by a clock that is always right.
+fn young(plan: &Plan, bin: &Came, estimate: &Estimate, breach: &mut Breach) {
+    let Some(age_ns) = estimate.age() else { return };
+    let max_age_ns = plan.time.max_age_ns;
+    breach(age_ns <= max_age_ns as i64, estimate, "older than it may be");
+    breach(plan.rate == 1.0, estimate, "an age by a clock that does not run as ours");
+    // Of a delay that every bin had nothing can be known; bins of the model may all end in the middle of a block.
+    let block_ns = if plan.parts > 1 && plan.block > 1 { plan.period_ns } else { 0 };
+    let young_ns = bin.ended_ns + max_age_ns + plan.jitter_ns / 4 + block_ns;
+    breach(estimate.published_ns <= young_ns, estimate, "older than its age");
+    let older_ns = (young_ns as i64 - max_age_ns as i64).saturating_add(age_ns);
+    breach(estimate.published_ns as i64 <= older_ns, estimate, "an age that is too low");
+    breach(
+        age_ns >= 0 && bin.ended_ns as i64 + age_ns <= estimate.published_ns as i64,
+        estimate,
+        "an age that is too high",
+    );
 }
 
 /// Whether the fallback decoder's velocity is given of a bin that came and has no result, where it has one, and of no other.
@@ -290,16 +342,18 @@ fn fading(trace: &Trace) -> Vec<String> {
 /// One for each period: at no time fewer than periods have passed (but for those that may yet come), nor more.
 fn count(plan: &Plan, trace: &Trace) -> Vec<String> {
     let Some(first) = trace.came.first() else { return Vec::new() };
-    let deadline = plan.deadline_ns.div_ceil(plan.period_ns);
+    let deadline = plan.time.deadline_ns.div_ceil(plan.period_ns);
     // A restart may come in the middle of a period, and so may a segment in the middle of a model's bin.
     let restarts = plan.sum(|fault| u64::from(matches!(fault, Fault::Restart { .. })));
     let segments = plan.sum(|fault| u64::from(plan.parts > 1 && *fault == Fault::Segment));
     let delayed = plan.wake_delay_ns.div_ceil(plan.period_ns);
-    let mut slack = STALE_AFTER_BINS + deadline + delayed + 2 + 9 * restarts + segments;
+    let mut slack =
+        STALE_AFTER_BINS + deadline + delayed + 2 + 9 * restarts + segments + plan.stopped_periods();
     // Bins of a new stream, or of numbers ahead, that come at once after a stall are answered, although periods passed
     // meanwhile.
     let ahead = plan.has(|fault| matches!(fault, Fault::Restart { .. } | Fault::Jump { .. }));
-    let stalled = plan.sum(|fault| if let Fault::Stall { periods } = fault { *periods } else { 0 });
+    let stalled = plan.stopped_periods()
+        + plan.sum(|fault| if let Fault::Stall { periods } = fault { *periods } else { 0 });
     // Numbers that are left out are answered at once, unless they are more than there can be periods.
     let left_out = plan.sum(|fault| match fault {
         Fault::Jump { bins } if bins / plan.parts <= QUEUE_BINS as u64 => bins.div_ceil(plan.parts),

@@ -1,6 +1,7 @@
 //! Plans of what goes wrong in a rig and in the machine: which bins arrive, when, and how long each takes to decode.
 
 use crate::faults::{FAULT_BINS_MAX, FAULTS_FROM, faults, jitter_hundredths, long_fault};
+use ndt_daemon::input::deadline::TimeLimits;
 use ndt_protocol::limits::SEQ_MAX;
 use ndt_protocol::{Bin, CountRange};
 use rand::{RngExt, SeedableRng};
@@ -29,7 +30,11 @@ pub struct Plan {
     /// Number of the first bin of the source.
     pub first_seq: u64,
     pub period_ns: u64,
-    pub deadline_ns: u64,
+    pub time: TimeLimits,
+    /// Seconds of the source's clock in a second of ours.
+    pub rate: f64,
+    /// Whether the source says when it sent each bin.
+    pub says_sent: bool,
     pub jitter_ns: u64,
     /// Longest delay of the publish thread after it is woken, at all times and in the calm third.
     pub wake_delay_ns: u64,
@@ -41,6 +46,8 @@ pub struct Plan {
 #[derive(Clone)]
 pub struct Incoming {
     pub at_ns: u64,
+    /// When the bin ended.
+    pub ended_ns: u64,
     pub nth: u64,
     pub bin: Bin,
 }
@@ -69,6 +76,13 @@ impl Plan {
         };
         faults.extend(faults.clone().iter().filter_map(with));
         let calm_wake_delay_ns = period_ns * random.random_range(0..5) / 100;
+        // Clocks have a generator of their own, so that they leave the rest of a plan where it was.
+        let clocks = &mut ChaCha8Rng::seed_from_u64(seed);
+        clocks.set_stream(2_000);
+        let rates = [0.6, 0.8, 0.97, 1.03, 1.2, 1.4];
+        let rate = if clocks.random_range(0..5) == 0 { rates[clocks.random_range(0..6)] } else { 1.0 };
+        let max_age_ns = period_ns * clocks.random_range(200..400) / 100;
+        let says_sent = clocks.random();
         let late_ns = period_ns * random.random_range(5..300) / 100;
         Plan {
             faults,
@@ -80,7 +94,12 @@ impl Plan {
             first_seq: if is_far { SEQ_MAX - (1 << 24) } else { 1_000 },
             period_ns,
             // Two bins of a block wait for each other.
-            deadline_ns: period_ns * random.random_range(if is_block { 60 } else { 20 }..200) / 100,
+            time: TimeLimits {
+                deadline_ns: period_ns * random.random_range(if is_block { 60 } else { 20 }..200) / 100,
+                max_age_ns,
+            },
+            rate,
+            says_sent,
             jitter_ns: period_ns / parts * jitter_hundredths(seed) / 100,
             wake_delay_ns: if is_slow_publisher { late_ns } else { calm_wake_delay_ns },
             calm_wake_delay_ns,
@@ -134,18 +153,40 @@ impl Plan {
         (self.calm_from + paused) * self.period_ns
     }
 
+    /// When each bin of the source ends.
+    fn ends(&self) -> impl Iterator<Item = u64> {
+        let mut paused_ns = 0;
+        (0..self.bins * self.parts).map(move |nth| {
+            for fault in self.at(nth) {
+                paused_ns += if let Fault::Pause { periods } = fault { periods * self.period_ns } else { 0 };
+            }
+            (nth + 1) * self.width_ns() + paused_ns
+        })
+    }
+
+    /// When the daemon is stopped, and when it goes on.
+    pub fn stops(&self) -> Vec<(u64, u64)> {
+        let stops = (0..).zip(self.ends()).flat_map(|(nth, end_ns)| {
+            self.at(nth).filter_map(move |fault| match fault {
+                Fault::Stopped { periods } => Some((end_ns, end_ns + periods * self.period_ns)),
+                _ => None,
+            })
+        });
+        stops.collect()
+    }
+
+    /// How many periods the daemon is stopped for.
+    pub fn stopped_periods(&self) -> u64 {
+        self.sum(|fault| if let Fault::Stopped { periods } = fault { *periods } else { 0 })
+    }
+
     /// For each bin of the source: when it has ended, and when it arrives if nothing but pauses and jitter happens.
     fn instants(&self, random: &mut ChaCha8Rng) -> Vec<(u64, u64)> {
-        let mut paused_ns = 0;
-        let mut instants: Vec<(u64, u64)> = (0..self.bins * self.parts)
-            .map(|nth| {
-                for fault in self.at(nth) {
-                    paused_ns +=
-                        if let Fault::Pause { periods } = fault { periods * self.period_ns } else { 0 };
-                }
+        let mut instants: Vec<(u64, u64)> = (0..)
+            .zip(self.ends())
+            .map(|(nth, due_ns)| {
                 let is_calm = nth >= self.calm_from * self.parts;
                 let jitter_ns = random.random_range(0..=if is_calm { 0 } else { self.jitter_ns });
-                let due_ns = (nth + 1) * self.width_ns() + paused_ns;
                 (due_ns, due_ns + jitter_ns)
             })
             .collect();
@@ -191,7 +232,10 @@ impl Plan {
                     Fault::Clock { periods } => clock_ns += periods * self.period_ns as i64,
                     Fault::Nan { all } => counts = [if all { f32::NAN } else { counts[0] }, f32::NAN],
                     Fault::Implausible { bins, all } => (wrong_until, wrong_all) = (nth + bins, all),
-                    Fault::Pause { .. } | Fault::Slow { .. } | Fault::Broken { .. } => {}
+                    Fault::Pause { .. }
+                    | Fault::Slow { .. }
+                    | Fault::Broken { .. }
+                    | Fault::Stopped { .. } => {}
                 }
             }
             if nth < wrong_until {
@@ -204,10 +248,11 @@ impl Plan {
             bin.fill(counts.into_iter(), CountRange::new(50, 20.0));
             bin.seq = nth - first + base;
             bin.stream = stream;
-            bin.source_ns = due_ns as i64 + clock_ns;
+            bin.source_ns = (due_ns as f64 * self.rate) as i64 + clock_ns;
+            bin.sent_ns = if self.says_sent { at_ns } else { 0 };
             let is_lost = nth < lost_until;
             // While the sender hangs, another bin is sent in its place.
-            let mut sent = (again, Incoming { at_ns, nth, bin });
+            let mut sent = (again, Incoming { at_ns, ended_ns: due_ns, nth, bin });
             let hangs = frozen.as_ref().filter(|(until, _)| nth < *until);
             if let Some((_, repeated)) = hangs {
                 sent = repeated.clone();

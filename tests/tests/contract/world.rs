@@ -10,7 +10,7 @@ use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
 use ndt_daemon::guard::policy::{Fade, Policy, VelocityLimits};
 use ndt_daemon::guard::{Guard, GuardCounters, GuardSettings};
 use ndt_daemon::input::rebin::Rebin;
-use ndt_daemon::input::{Arrival, Received, Source, Velocity};
+use ndt_daemon::input::{Arrival, Intake, Received, Source, Velocity};
 use ndt_daemon::pipeline::counters::Counters;
 use ndt_daemon::pipeline::keep_warm::KeepWarm;
 use ndt_daemon::pipeline::loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
@@ -67,6 +67,8 @@ pub struct Came {
     pub nth: u64,
     pub source_seq: u64,
     pub count: f32,
+    /// When the bin ended by a clock that is always right.
+    pub ended_ns: u64,
     /// Whether it holds a value that no spike count can be.
     pub is_implausible: bool,
 }
@@ -106,6 +108,8 @@ type Publish = Box<dyn FnMut(&Estimate) + Send>;
 struct World {
     now_ns: u64,
     incoming: VecDeque<Incoming>,
+    /// When the whole daemon is stopped, and when it goes on.
+    stops: Vec<(u64, u64)>,
     counters: Arc<Counters>,
     random: ChaCha8Rng,
     trace: Trace,
@@ -128,7 +132,6 @@ struct World {
     publish: PublishLoop<Publish>,
     events: Queue<SourceEvent>,
     results: Queue<Estimate>,
-    waiting_results: Receiver<Estimate>,
     published: mpsc::Receiver<Estimate>,
     looks_ns: u64,
 }
@@ -158,7 +161,7 @@ impl World {
         let mut bundle = weights_only(Shape { channels: 2, units: 1, dims: 2, architecture }, 1);
         bundle.manifest.bin_width_ms = plan.period_ns as f64 * 1e-6;
         let settings = GuardSettings {
-            deadline_ns: plan.deadline_ns,
+            time: plan.time,
             stale_after_bins: STALE_AFTER_BINS,
             fade: Fade { policy: Policy::Decay, time_constant_bins: 2.5 },
             limits: VelocityLimits::default(),
@@ -185,18 +188,25 @@ impl World {
             }
         });
         let engine = Box::new(Script { seen: 0, broken: broken.clone() });
-        let decoder = Decoder::new(&bundle, engine, &[], plan.deadline_ns);
+        let decoder = Decoder::new(&bundle, engine, &[], plan.time);
         let publish: Publish = Box::new(move |estimate| drop(publish.send(estimate.clone())));
         let guard = Guard::new(&bundle, settings);
-        let look_every_ns = plan.deadline_ns / 2;
-        let waiting_results = queued_results.clone();
+        let look_every_ns = plan.time.deadline_ns / 2;
         World {
             now_ns: 0,
             incoming: plan.incoming(seed).into(),
+            stops: plan.stops(),
             random: ChaCha8Rng::seed_from_u64(seed),
             trace: Trace::default(),
             broken,
-            source: SourceLoop::new(rig, fallback, arrivals, bins, counters.clone()),
+            source: SourceLoop::new(
+                rig,
+                Intake::new(plan.period_ns),
+                fallback,
+                arrivals,
+                bins,
+                counters.clone(),
+            ),
             to_source,
             arrived,
             count,
@@ -215,7 +225,6 @@ impl World {
             ),
             events,
             results,
-            waiting_results,
             published,
             looks_ns: 0,
             counters,
@@ -226,7 +235,7 @@ impl World {
     fn event(&mut self, plan: &Plan) {
         let comes_ns = self.incoming.front().map_or(u64::MAX, |incoming| incoming.at_ns);
         let decoded_ns = self.busy_until_ns.unwrap_or(u64::MAX);
-        self.now_ns = self.now_ns.max(comes_ns.min(decoded_ns).min(self.looks_ns));
+        self.now_ns = self.awake_ns(self.now_ns.max(comes_ns.min(decoded_ns).min(self.looks_ns)));
         if comes_ns <= self.now_ns {
             self.receive();
         } else if decoded_ns <= self.now_ns {
@@ -239,17 +248,24 @@ impl World {
         }
     }
 
+    /// This instant, or the one at which the daemon goes on if it is stopped then.
+    fn awake_ns(&self, ns: u64) -> u64 {
+        let stop = self.stops.iter().find(|(from_ns, until_ns)| (*from_ns..*until_ns).contains(&ns));
+        stop.map_or(ns, |(_, until_ns)| self.awake_ns(*until_ns))
+    }
+
     /// The source thread receives one of the source's bins.
     fn receive(&mut self) {
-        let Some(Incoming { nth, bin, .. }) = self.incoming.pop_front() else { return };
+        let Some(Incoming { nth, ended_ns, mut bin, .. }) = self.incoming.pop_front() else { return };
         let source_seq = bin.seq;
+        bin.arrival_ns = self.now_ns;
         self.to_source.send(bin).unwrap();
         self.source.turn();
         for event in self.arrived.try_iter() {
             if let SourceEvent::Arrived(arrival) = event {
                 let count = f32::from_bits(self.count.load(Relaxed));
                 let is_implausible = self.is_implausible.load(Relaxed);
-                self.trace.came.push(Came { arrival, nth, source_seq, count, is_implausible });
+                self.trace.came.push(Came { arrival, nth, source_seq, count, ended_ns, is_implausible });
                 if self.waiting.len() == QUEUE_BINS {
                     self.waiting.pop_front();
                 }
@@ -295,13 +311,9 @@ impl World {
     /// The publish thread takes one turn. An arrival does not wake it.
     fn look(&mut self, plan: &Plan) {
         let now_ns = self.now_ns;
-        let result = self.publish.next_result();
-        self.publish.turn(result.as_ref(), &mut || now_ns);
+        self.publish.turn(None, &mut || now_ns);
         self.publish.describe(now_ns);
-        self.looks_ns = match self.waiting_results.is_empty() {
-            true => self.publish.wake_ns(now_ns).max(now_ns) + self.delay_ns(plan),
-            false => now_ns,
-        };
+        self.looks_ns = self.publish.wake_ns(now_ns).max(now_ns) + self.delay_ns(plan);
     }
 
     /// How late the publish thread runs this time.

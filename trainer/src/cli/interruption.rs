@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use ndt_protocol::terminal::say;
 use ndt_replay::stop;
 use ndt_trainer::training::FitError;
-use ndt_trainer::training::checkpoint::{self, CheckpointError};
+use ndt_trainer::training::checkpoint::{self, CheckpointError, Reached};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,9 +45,9 @@ impl Interruption {
 
 /// The error of a fit. If the fit was stopped, the error also says what is kept in the checkpoint, and how to go on.
 pub fn with_checkpoint(error: FitError, folder: &Path) -> anyhow::Error {
-    match (&error, checkpoint::epoch(folder)) {
-        (FitError::Stopped { .. } | FitError::Checkpoint(CheckpointError::File(_)), Some(epoch)) => {
-            anyhow!("{error}; {}", kept(folder, epoch))
+    match (&error, checkpoint::reached(folder)) {
+        (FitError::Stopped { .. } | FitError::Checkpoint(CheckpointError::File(_)), Some(reached)) => {
+            anyhow!("{error}; {}", kept(folder, reached))
         }
         (FitError::Stopped { .. }, None) => anyhow!("{error}; no checkpoint has been written"),
         // A checkpoint does not help against a wrong configuration or a loss that diverges.
@@ -56,9 +56,9 @@ pub fn with_checkpoint(error: FitError, folder: &Path) -> anyhow::Error {
 }
 
 /// What a checkpoint holds, and how to go on from it.
-pub fn kept(folder: &Path, epoch: usize) -> String {
+pub fn kept(folder: &Path, reached: Reached) -> String {
     format!(
-        "{} holds the fit after epoch {epoch}, and the same command with --resume goes on from it",
+        "{} holds the fit after {reached}, and the same command with --resume goes on from it",
         folder.display()
     )
 }

@@ -222,12 +222,25 @@ impl Windows {
         let variant = self.variant()?;
         let mut paths = self.data.clone();
         paths.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
-        let sessions = paths.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
+        let bar = ProgressBar::new(paths.len() as u64).with_style(style("recording {pos}/{len} {bar:30}"));
+        let mut sessions = Vec::new();
+        for path in &paths {
+            bar.tick();
+            sessions.push(nwb::read(path)?);
+            bar.inc(1);
+        }
+        bar.set_style(style("window {pos}/{len} {bar:30} {eta} left"));
+        bar.reset();
         let phase = match self.phase {
             Splits::Val => Phase::Val,
             Splits::Test => Phase::Test,
         };
-        let tensors = Tensors::new(&sessions, &variant, bin_ms, phase)?;
+        let tensors = Tensors::watched(&sessions, &variant, bin_ms, phase, &mut |done, of| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        let tensors = tensors?;
         for note in &tensors.notes {
             say(format_args!("note: {note}"));
         }

@@ -31,8 +31,9 @@ pub fn write(
     if let Ok(path) = write_elsewhere(bundle, out) {
         left.push(format!("it is in {} instead", path.display()));
     }
-    if let Some((folder, epoch)) = checkpoint.and_then(|folder| Some((folder, checkpoint::epoch(folder)?))) {
-        left.push(kept(folder, epoch));
+    let reached = checkpoint.and_then(|folder| Some((folder, checkpoint::reached(folder)?)));
+    if let Some((folder, reached)) = reached {
+        left.push(kept(folder, reached));
     }
     if left.is_empty() {
         left.push("no other place could be written to either".to_owned());

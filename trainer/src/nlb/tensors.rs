@@ -12,6 +12,7 @@ use super::windows::{Aligned, NoTrial, aligned};
 use crate::data::dataset::oddities;
 use ndt_replay::inspect::findings::same_twice;
 use ndt_replay::session::Session;
+use std::cell::{Cell, RefCell};
 
 /// The splits that are trained on and predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +108,20 @@ impl Tensors {
         bin_ms: usize,
         phase: Phase,
     ) -> Result<Tensors, TensorError> {
+        Tensors::watched(sessions, variant, bin_ms, phase, &mut |_, _| ())
+    }
+
+    /// As [`Tensors::new`]. Calls `watch` after each window that is cut, with the number of windows done and the number of all.
+    ///
+    /// # Errors
+    /// As [`Tensors::new`].
+    pub fn watched(
+        sessions: &[Session],
+        variant: &Variant,
+        bin_ms: usize,
+        phase: Phase,
+        watch: &mut dyn FnMut(usize, usize),
+    ) -> Result<Tensors, TensorError> {
         let bins = whole_bins("window", variant.to_ms - variant.from_ms, bin_ms, 1)?;
         let forward_bins = whole_bins("forward window", variant.forward_ms, bin_ms, 0)?;
         if let Some((first, second)) = same_twice(sessions) {
@@ -129,14 +144,28 @@ impl Tensors {
         let train = aligned(&recording, variant, train_splits, &mut notes)?;
         let eval = aligned(&recording, variant, eval_splits, &mut notes)?;
         let behavior = recording.behavior(&variant.behavior);
+        // Counts of held-in and held-out neurons in two windows, and behaviour.
+        let all = (train.len() + eval.len()) * if behavior.is_some() { 5 } else { 4 };
+        let (done, watch) = (Cell::new(0), RefCell::new(watch));
+        let cut = || {
+            done.set(done.get() + 1);
+            watch.borrow_mut()(done.get(), all);
+        };
         let observed = |trials: &[Aligned<'_>]| {
             let counts = |ids: &[i64], first: fn(&Aligned<'_>) -> i64, bins: usize| {
-                let values =
-                    trials.iter().flat_map(|trial| recording.counts(ids, first(trial), bins)).collect();
+                let of_trial = |trial| {
+                    cut();
+                    recording.counts(ids, first(trial), bins)
+                };
+                let values = trials.iter().flat_map(of_trial).collect();
                 Tensor { shape: [trials.len(), bins, ids.len()], values }
             };
             let samples = behavior.as_ref().map(|behavior| {
-                let values = trials.iter().flat_map(|trial| behavior.window(trial.behavior, bins)).collect();
+                let of_trial = |trial: &Aligned<'_>| {
+                    cut();
+                    behavior.window(trial.behavior, bins)
+                };
+                let values = trials.iter().flat_map(of_trial).collect();
                 Tensor { shape: [trials.len(), bins, behavior.dims], values }
             });
             let forward = |ids| counts(ids, |trial| trial.forward, forward_bins).known();

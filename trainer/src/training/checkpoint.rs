@@ -16,6 +16,7 @@ use ndt_protocol::destination::{Destination, DestinationError, Form, Kind, other
 use ndt_protocol::files::{self, FileError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Version of the folder's files. It rises with every change, added fields included.
@@ -244,12 +245,29 @@ pub fn remove(folder: &Path) -> Result<(), CheckpointError> {
     Ok(std::fs::remove_dir_all(folder).map_err(FileError::at(folder))?)
 }
 
-/// The number of epochs after which the checkpoint in a folder was written, of the model or of a teacher; `None` where there is
-/// no checkpoint of this version.
-pub fn epoch(folder: &Path) -> Option<usize> {
+/// How far a fit has come: a number of epochs, of the model or of a teacher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// Generation of the teacher that is fitted; 0 for the model itself.
+    pub generation: usize,
+    /// Number of its epochs that are done.
+    pub epoch: usize,
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.generation {
+            0 => write!(f, "epoch {}", self.epoch),
+            generation => write!(f, "epoch {} of teacher {generation}", self.epoch),
+        }
+    }
+}
+
+/// How far the fit had come when the checkpoint in a folder was written; `None` where there is no checkpoint of this version.
+pub fn reached(folder: &Path) -> Option<Reached> {
     let text = std::fs::read_to_string(folder.join(PROGRESS)).ok()?;
-    let progress: Progress = toml::from_str(&text).ok()?;
-    (progress.version == VERSION).then_some(progress.epoch)
+    let Progress { version, generation, epoch, .. } = toml::from_str(&text).ok()?;
+    (version == VERSION).then_some(Reached { generation, epoch })
 }
 
 /// The weights of several models in one file, the model's number before each name.

@@ -1,6 +1,6 @@
 //! The loop over epochs: step, validate, keep the best weights, report, write a checkpoint.
 
-use super::checkpoint::{self, Checkpoint, CheckpointError, Checkpoints};
+use super::checkpoint::{self, Checkpoint, CheckpointError, Checkpoints, Reached};
 use super::early_stopping::{Best, EarlyStopping};
 use super::fitted::FitError;
 use super::scores::{Progress, Scored, Watch};
@@ -87,7 +87,7 @@ pub(super) fn run(
             unkept = checkpoint::unkept(written, stops)?;
         }
         if stops {
-            return Err(FitError::Stopped { epoch });
+            return Err(FitError::Stopped(Reached { generation, epoch }));
         }
     }
     stopping.into_best().ok_or(FitError::NoSpikes)

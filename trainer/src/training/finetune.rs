@@ -5,6 +5,7 @@
 
 pub mod warm_start;
 
+use super::checkpoint::Reached;
 use super::device::ComputeDevice;
 use super::fitted::{Fit, FitError};
 use super::gradients::split_layers;
@@ -165,7 +166,7 @@ pub fn finetune(
         }
         curve.push(CurvePoint { generation: 0, epoch, loss, bits_per_spike: None, velocity_r2: None });
         if watch(&FinetuneProgress { epoch, epochs, loss }).is_break() {
-            return Err(FitError::Stopped { epoch }.into());
+            return Err(FitError::Stopped(Reached { generation: 0, epoch }).into());
         }
     }
     let scores = validate(&trainer).ok_or(FitError::NoSpikes)?;

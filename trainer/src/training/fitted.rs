@@ -1,6 +1,6 @@
 //! The outcome of a fit: a fitted model, or why there is none.
 
-use super::checkpoint::CheckpointError;
+use super::checkpoint::{CheckpointError, Reached};
 use super::scores::{Scored, Scores};
 use crate::data::{Dataset, Scale};
 use crate::evaluation::readout_regression::{Fitted, ReadoutScore, regress};
@@ -92,9 +92,6 @@ pub enum FitError {
         epoch: usize,
     },
     /// The callback stopped the fit. A fit with checkpoints has written one and can be resumed.
-    #[error("expected to fit to the end, found it stopped after epoch {epoch}")]
-    Stopped {
-        /// Number of epochs done.
-        epoch: usize,
-    },
+    #[error("expected to fit to the end, found it stopped after {0}")]
+    Stopped(Reached),
 }

@@ -3,7 +3,7 @@
 //! Batches alternate over the sessions. The body's weights and their optimiser state go from step to step, whichever
 //! session the step belongs to; the layers of a session move in that session's steps alone.
 
-use super::checkpoint::{self, Checkpoint, Checkpoints};
+use super::checkpoint::{self, Checkpoint, Checkpoints, Reached};
 use super::device::ComputeDevice;
 use super::early_stopping::EarlyStopping;
 use super::fitted::{Fit, FitError};
@@ -82,7 +82,7 @@ pub fn fit_sessions(
             unkept = checkpoint::unkept(written, stops)?;
         }
         if stops {
-            return Err(FitError::Stopped { epoch });
+            return Err(FitError::Stopped(Reached { generation: 0, epoch }));
         }
     }
     let best = stopping.into_best().ok_or(FitError::NoSpikes)?;

@@ -1,5 +1,6 @@
 //! The gradient in shards against that of the whole batch, and what causal and acausal models see.
 
+use super::checkpoint::Reached;
 use super::trainer::{Trainer, shape};
 use super::workers::Workers;
 use super::{ComputeDevice, FitError, fit};
@@ -152,7 +153,9 @@ fn the_callback_stops_a_fit_whose_checkpoint_stays() {
         2 => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
-    assert!(matches!(stopped, Err(FitError::Stopped { epoch: 2 })));
+    assert!(matches!(stopped, Err(FitError::Stopped(Reached { generation: 0, epoch: 2 }))));
+    let of_teacher = FitError::Stopped(Reached { generation: 1, epoch: 25 }).to_string();
+    assert_eq!(of_teacher, "expected to fit to the end, found it stopped after epoch 25 of teacher 1");
     let mut epochs = Vec::new();
     let resumed = fit(&data, &config, Some(&kept), &mut |progress| {
         epochs.push(progress.epoch);

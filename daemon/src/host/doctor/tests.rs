@@ -212,7 +212,7 @@ fn a_machine_that_says_nothing_is_no_error() {
 #[test]
 fn single_facts_are_judged() {
     type Change = fn(&mut Facts, &mut RealtimeSettings);
-    let cases: [(Change, &[&str]); 17] = [
+    let cases: [(Change, &[&str]); 19] = [
         (
             |facts, _| facts.realtime_runtime_us = Some(-1),
             &["note real-time throttling: off: a real-time thread that spins keeps its CPU"],
@@ -232,6 +232,14 @@ fn single_facts_are_judged() {
         (|_, settings| settings.cpus = vec![], &["warning isolated cpus: 6-7, not used"]),
         (|_, settings| settings.cpus = vec![5, 6], &["note isolated cpus: 6-7, cpus = [5, 6] asked for"]),
         (|_, settings| settings.cpus = vec![0], &["note isolated cpus: 6-7, cpus = [0] asked for"]),
+        (
+            |_, settings| settings.cpus = vec![7],
+            &["warning isolated cpus: 6-7, cpus = [7] asked for: one for all threads"],
+        ),
+        (
+            |facts, settings| (facts.isolated, settings.cpus) = (vec![7], vec![]),
+            &["note isolated cpus: 7, one for all threads would be too few"],
+        ),
         (|facts, _| facts.tickless = vec![], &["note isolated cpus: 6-7, with a timer tick"]),
         (|facts, _| facts.machine.preemption = Preemption::Lazy, &[]),
         (|facts, _| facts.machine.clocksource = Some("hyperv_clocksource_tsc_page".to_owned()), &[]),

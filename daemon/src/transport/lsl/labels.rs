@@ -6,6 +6,15 @@ use std::collections::BTreeMap;
 /// Highest number of labels in a message.
 const NAMED_MAX: usize = 5;
 
+/// What `[lsl]` allows a stream to lack or to have beside the bundle's channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allowed {
+    /// Channels that the bundle does not know.
+    pub unknown: bool,
+    /// No labels, because the channels are known to be the bundle's in the bundle's order.
+    pub unlabelled: bool,
+}
+
 /// Positions of the model's channels in a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -17,6 +26,10 @@ pub struct Layout {
     unknown: Vec<String>,
     /// Channel ids of the bundle that the stream lacks.
     missing: Vec<i64>,
+    /// Whether the channels have labels.
+    is_labelled: bool,
+    /// Whether it is known which channel is which: by the labels, or because the configuration says so.
+    is_described: bool,
 }
 
 /// Why the channels of a stream do not fit a bundle.
@@ -58,7 +71,7 @@ pub enum LayoutError {
 
 impl Layout {
     /// Maps a stream of `channels` channels with `labels` to the channel `ids` of a bundle. A label is a channel id in decimal.
-    /// A stream without labels has the bundle's channels in the bundle's order.
+    /// A stream without labels must have as many channels as the bundle; whether they are in its order, it does not say.
     ///
     /// # Errors
     /// [`LayoutError`] when the channels do not fit the bundle.
@@ -66,15 +79,18 @@ impl Layout {
         labels: &[String],
         channels: usize,
         ids: &[i64],
-        allow_unknown: bool,
+        allowed: Allowed,
     ) -> Result<Layout, LayoutError> {
         let labelled = labels.iter().filter(|label| !label.trim().is_empty()).count();
         if labelled == 0 {
             if channels != ids.len() {
                 return Err(LayoutError::Channels { expected: ids.len(), found: channels });
             }
-            let places = (0..channels).map(Some).collect();
-            return Ok(Layout { places, segment_start: None, unknown: Vec::new(), missing: Vec::new() });
+            return Ok(Layout {
+                is_labelled: false,
+                is_described: allowed.unlabelled,
+                ..Layout::in_order(channels)
+            });
         }
         if labelled != channels || labels.len() != channels {
             return Err(LayoutError::Labels { channels, found: labelled });
@@ -96,10 +112,27 @@ impl Layout {
         if let (true, Some(expected)) = (missing.len() == ids.len(), ids.first()) {
             return Err(LayoutError::NoneKnown { expected: *expected, found: some(&unknown) });
         }
-        if !unknown.is_empty() && !allow_unknown {
+        if !unknown.is_empty() && !allowed.unknown {
             return Err(LayoutError::Unknown(some(&unknown)));
         }
-        Ok(Layout { places, segment_start, unknown, missing })
+        Ok(Layout { places, segment_start, unknown, missing, is_labelled: true, is_described: true })
+    }
+
+    /// The layout of samples that hold the bundle's channels in the bundle's order.
+    pub fn in_order(channels: usize) -> Layout {
+        Layout {
+            places: (0..channels).map(Some).collect(),
+            segment_start: None,
+            unknown: Vec::new(),
+            missing: Vec::new(),
+            is_labelled: true,
+            is_described: true,
+        }
+    }
+
+    /// Whether it is known which channel of the stream is which. Runs on the source thread, once a sample.
+    pub fn is_described(&self) -> bool {
+        self.is_described
     }
 
     /// The counts of a sample in the bundle's order. NaN for a channel that the stream lacks.
@@ -115,10 +148,19 @@ impl Layout {
         self.segment_start.is_some_and(|place| sample.get(place).is_some_and(|value| *value != 0.0))
     }
 
-    /// Returns the text to append to the log line about a stream: reordered, missing and ignored channels. Empty if there are
-    /// none.
+    /// Returns the text to append to the log line about a stream: reordered, missing, ignored and unlabelled channels. Empty if
+    /// there are none.
     pub fn remarks(&self) -> String {
         let mut remarks = String::new();
+        if !self.is_labelled {
+            remarks += match self.is_described {
+                true => ", channels without labels taken in the bundle's order",
+                false => {
+                    ", channels without labels, so that all estimates are faults: label each with its channel id, or set \
+                     allow-unlabelled-channels in [lsl] if they are in the bundle's order"
+                }
+            };
+        }
         let moved = |(channel, place): (usize, &Option<usize>)| place.is_some_and(|place| place != channel);
         if self.places.iter().enumerate().any(moved) {
             remarks += ", channels put in the bundle's order by their labels";
@@ -148,6 +190,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NONE: Allowed = Allowed { unknown: false, unlabelled: false };
+    const UNKNOWN: Allowed = Allowed { unknown: true, ..NONE };
+
     fn labels(labels: &[&str]) -> Vec<String> {
         labels.iter().map(|label| (*label).to_owned()).collect()
     }
@@ -159,38 +204,47 @@ mod tests {
     #[test]
     fn missing_channels_have_no_count_and_unknown_ones_are_refused_unless_allowed() {
         let found = labels(&["7", "x", "5"]);
-        let refused = Layout::new(&found, 3, &[5, 6, 7], false).unwrap_err().to_string();
+        let refused = Layout::new(&found, 3, &[5, 6, 7], NONE).unwrap_err().to_string();
         assert_eq!(
             refused,
             "expected labels that are channel ids of the bundle, found \"x\"; allow-unknown-channels in [lsl] \
              leaves them out"
         );
-        let layout = Layout::new(&found, 3, &[5, 6, 7], true).unwrap();
+        let layout = Layout::new(&found, 3, &[5, 6, 7], UNKNOWN).unwrap();
         assert_eq!(counts(&layout, &[1.0, 2.0, 3.0]), [3.0, -1.0, 1.0]);
         assert_eq!(
             layout.remarks(),
             ", channels put in the bundle's order by their labels, channels taken as silent because the stream lacks \
              them: \"6\", channels left out: \"x\""
         );
-        let error = Layout::new(&labels(&["a", "b"]), 2, &[5, 6], true).unwrap_err().to_string();
+        let error = Layout::new(&labels(&["a", "b"]), 2, &[5, 6], UNKNOWN).unwrap_err().to_string();
         assert!(error.ends_with("such as \"5\", found \"a\", \"b\""), "{error}");
     }
 
     #[test]
     fn a_stream_without_labels_is_the_bundles_or_none() {
-        let layout = Layout::new(&labels(&["", ""]), 2, &[5, 6], false).unwrap();
-        assert_eq!((counts(&layout, &[1.0, 2.0]), layout.remarks()), (vec![1.0, 2.0], String::new()));
-        let error = Layout::new(&[], 3, &[5, 6], false).unwrap_err().to_string();
+        for unlabelled in [false, true] {
+            let allowed = Allowed { unlabelled, ..NONE };
+            let layout = Layout::new(&labels(&["", ""]), 2, &[5, 6], allowed).unwrap();
+            assert_eq!(counts(&layout, &[1.0, 2.0]), [1.0, 2.0]);
+            assert_eq!(layout.is_described(), unlabelled);
+            let remark =
+                if unlabelled { "taken in the bundle's order" } else { "so that all estimates are faults" };
+            assert!(layout.remarks().contains(remark), "{}", layout.remarks());
+        }
+        let labelled = Layout::new(&labels(&["5", "6"]), 2, &[5, 6], NONE).unwrap();
+        assert_eq!((labelled.is_described(), labelled.remarks()), (true, String::new()));
+        let error = Layout::new(&[], 3, &[5, 6], NONE).unwrap_err().to_string();
         assert_eq!(error, "expected 2 channels, found 3 without labels");
-        let error = Layout::new(&labels(&["5", "", "6"]), 3, &[5, 6], false).unwrap_err().to_string();
+        let error = Layout::new(&labels(&["5", "", "6"]), 3, &[5, 6], NONE).unwrap_err().to_string();
         assert_eq!(error, "expected a label for each of 3 channels, found 2");
-        let error = Layout::new(&labels(&["5", "5 "]), 2, &[5, 6], false).unwrap_err().to_string();
+        let error = Layout::new(&labels(&["5", "5 "]), 2, &[5, 6], NONE).unwrap_err().to_string();
         assert_eq!(error, "expected every label once, found \"5\" twice");
     }
 
     #[test]
     fn a_channel_may_tell_where_segments_begin() {
-        let layout = Layout::new(&labels(&["6", LABEL_SEGMENT_START, "5"]), 3, &[5, 6], false).unwrap();
+        let layout = Layout::new(&labels(&["6", LABEL_SEGMENT_START, "5"]), 3, &[5, 6], NONE).unwrap();
         assert_eq!(counts(&layout, &[1.0, 1.0, 2.0]), [2.0, 1.0]);
         assert!(layout.starts_segment(&[1.0, 1.0, 2.0]) && !layout.starts_segment(&[1.0, 0.0, 2.0]));
     }
@@ -201,7 +255,7 @@ mod tests {
             let ids: Vec<i64> = (0..20).map(|channel| 100 + 3 * channel).collect();
             let shuffled: Vec<String> = order.iter().map(|&channel| ids[channel].to_string()).collect();
             let sample: Vec<f32> = order.iter().map(|&channel| channel as f32).collect();
-            let layout = Layout::new(&shuffled, 20, &ids, false).unwrap();
+            let layout = Layout::new(&shuffled, 20, &ids, NONE).unwrap();
             prop_assert!(layout.counts(&sample).eq((0..20).map(|channel| channel as f32)));
         }
     }

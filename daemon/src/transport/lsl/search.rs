@@ -6,7 +6,7 @@
 
 use super::LslSettings;
 use super::clock::MeasuredStream;
-use super::labels::{Layout, LayoutError};
+use super::labels::{Allowed, Layout, LayoutError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ndt_protocol::lsl::{Format, Inlet, Library, LslError, Query, StreamInfo};
 use ndt_protocol::{Bundle, limits::CHANNELS_MAX};
@@ -117,7 +117,10 @@ impl Search {
             query: query.clone(),
             known: None,
             warn_every: Duration::from_secs_f64(settings.resolve_timeout_s),
-            allow_unknown: settings.allow_unknown_channels,
+            allowed: Allowed {
+                unknown: settings.allow_unknown_channels,
+                unlabelled: settings.allow_unlabelled_channels,
+            },
             pin_source_id: settings.pin_source_id,
             channel_ids: bundle.manifest.channel_ids.clone(),
             model_us: bundle.manifest.bin_width_us(),
@@ -157,7 +160,7 @@ struct Searcher {
     known: Option<(String, String)>,
     /// Interval after which the same warning is logged again.
     warn_every: Duration,
-    allow_unknown: bool,
+    allowed: Allowed,
     pin_source_id: bool,
     channel_ids: Vec<i64>,
     model_us: u32,
@@ -176,7 +179,11 @@ impl Searcher {
             while !self.stop.load(Relaxed) {
                 match self.look(ask) {
                     Ok(Some(found)) => {
-                        info!("bins from {}{}", found.info, found.layout.remarks());
+                        let (info, remarks) = (&found.info, found.layout.remarks());
+                        match found.layout.is_described() {
+                            true => info!("bins from {info}{remarks}"),
+                            false => warn!("bins from {info}{remarks}"),
+                        }
                         self.warn_of_other(&found.info.source_id());
                         self.known = Some((found.info.source_id(), found.info.uid()));
                         drop(self.clock.try_send((found.stream, found.info.clone())));
@@ -185,8 +192,9 @@ impl Searcher {
                     }
                     Ok(None) if ask == Ask::Any && started.elapsed() > self.warn_every => {
                         let wanted = self.wanted().predicate();
+                        let pinned = self.pinned();
                         self.warn_again(format!(
-                            "expected a stream with {wanted}, found none yet; still searching"
+                            "expected a stream with {wanted}, found none yet; still searching{pinned}"
                         ));
                     }
                     Ok(None) => {}
@@ -208,6 +216,18 @@ impl Searcher {
             warn!(
                 "source id \"{source_id}\" takes the place of \"{known}\", which is gone; pin-source-id in [lsl] forbids it"
             );
+        }
+    }
+
+    /// Says what `pin-source-id` forbids, if it is set and a stream was found before. Asks the network which streams there are.
+    fn pinned(&self) -> String {
+        let Some(known) = self.known_source().filter(|_| self.pin_source_id) else { return String::new() };
+        let others = self.library.resolve(&self.query, 1, SECOND_WAIT_S).unwrap_or_default();
+        let others = others.iter().filter(|info| Some(info.source_id()) != known.source_id);
+        let others: Vec<String> = others.map(StreamInfo::to_string).collect();
+        match &others[..] {
+            [] => "; pin-source-id in [lsl] allows no other source id".to_owned(),
+            others => format!("; pin-source-id in [lsl] forbids {}", others.join(" and ")),
         }
     }
 
@@ -283,16 +303,14 @@ impl Searcher {
         let layout = match samples {
             Samples::Events if channels != 1 => return Err(StreamError::Events(channels)),
             // The value of a sample is the channel, so that the stream needs no labels.
-            Samples::Events => Layout::new(&[], self.channel_ids.len(), &self.channel_ids, false)?,
+            Samples::Events => Layout::in_order(self.channel_ids.len()),
             // A stream may have channels that are left out, beside those of the bundle.
             Samples::Counts { .. } if channels > 2 * CHANNELS_MAX => {
                 return Err(
                     LayoutError::Channels { expected: self.channel_ids.len(), found: channels }.into()
                 );
             }
-            Samples::Counts { .. } => {
-                Layout::new(&full.labels(), channels, &self.channel_ids, self.allow_unknown)?
-            }
+            Samples::Counts { .. } => Layout::new(&full.labels(), channels, &self.channel_ids, self.allowed)?,
         };
         // Only the resolved description holds the host's address; the full one, from the host itself, does not.
         Ok(Found { stream: identity(&info.uid()), info: info.clone(), layout, samples })

@@ -255,6 +255,7 @@ impl Connection {
         let closed = bins.close(now_s, &mut |counts| bin.fill(counts.iter().copied(), range));
         let Some(closed) = closed else { return false };
         (bin.seq, bin.stream, bin.segment_start) = (closed.index, self.stream, false);
+        bin.undescribed = !self.layout.is_described();
         (bin.source_ns, bin.arrival_ns) = (nanoseconds(closed.end_s), monotonic_ns());
         bin.clock = self.clock(clock);
         true
@@ -305,6 +306,7 @@ impl Source for LslSource {
                 self.lost.set(Lost { off: grid.unused(), ..Lost::default() });
                 bin.fill(connection.layout.counts(&connection.sample), self.range);
                 bin.segment_start = connection.layout.starts_segment(&connection.sample);
+                bin.undescribed = !connection.layout.is_described();
                 (bin.seq, bin.stream) = (place.index, connection.stream);
                 (bin.source_ns, bin.arrival_ns) = (nanoseconds(place.time_s), arrival_ns);
                 bin.clock = connection.clock(&self.clock);

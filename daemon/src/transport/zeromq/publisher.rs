@@ -55,14 +55,8 @@ impl ZeromqPublisher {
         if let Some((monitor, connections)) = publisher.watched() {
             sockets.watch(&options, connections, Some(monitor));
         }
-        let description = wire::description_frames(&Description::Estimates {
-            bundle: manifest.id.clone(),
-            engine: engine.to_owned(),
-            bin_width_us: manifest.bin_width_us(),
-            unit_ids: manifest.unit_ids.clone(),
-            velocity_dims: manifest.velocity_dims() as u32,
-            velocity_offset_ns: manifest.velocity_offset_ns(),
-        });
+        // Whatever comes over this connection is described.
+        let description = wire::description_frames(0, &Description::of_estimates(bundle, engine));
         let rates = Vec::with_capacity(4 * manifest.units());
         let velocity = Vec::with_capacity(4 * manifest.velocity_dims());
         Ok((ZeromqPublisher { publisher, description, rates, velocity, behind: 0 }, address))

@@ -152,7 +152,7 @@ impl Reader {
         if frames.get(2) != Some(&&self.description[..]) {
             self.description = frames.get(2).map_or_else(Vec::new, |json| json.to_vec());
             match wire::read_description(frames) {
-                Ok(Some(Description::Bins { channel_ids, .. })) => {
+                Ok((_, Some(Description::Bins { channel_ids, .. }))) => {
                     let refusal = Refusal::of_channels(&channel_ids, &self.channel_ids);
                     self.described = refusal.map_or(Described::AsBundle, Described::Otherwise);
                 }

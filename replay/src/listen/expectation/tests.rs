@@ -301,6 +301,12 @@ fn qualities_need_a_reason_in_the_plan() {
     check("none", becomes(0, 150, Quality::Stale), &[("unexplained-stale", 1, stale)]);
     let fault = "run 0: expected an estimate that can be used, found fault at seq 150";
     check("none", becomes(0, 150, Quality::Fault), &[("fault", 1, fault)]);
+    let too_few = |all: &mut Vec<Estimate>| {
+        let found = all.iter_mut().find(|estimate| estimate.seq == 150).unwrap();
+        (found.quality, found.reasons) = (Quality::Fault, Reasons::TOO_FEW_CHANNELS);
+    };
+    check("nan=80%", too_few, &[]);
+    check("none", too_few, &[("fault", 1, fault)]);
     for quality in [Quality::Warmup, Quality::Late] {
         check("none", becomes(0, 150, quality), &[]);
     }

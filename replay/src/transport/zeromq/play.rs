@@ -79,7 +79,7 @@ pub fn play_with(
         if described
             .is_none_or(|(at_ns, run)| stamp.sent_ns > at_ns + DESCRIBE_EVERY_NS || run != sending.run)
         {
-            sender.describe(&description);
+            sender.describe(stamp.stream, &description);
             described = Some((stamp.sent_ns, sending.run));
         }
         match speed {

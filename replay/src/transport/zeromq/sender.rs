@@ -126,10 +126,10 @@ impl Sender {
         self.publisher.offer(&[wire::TOPIC_BIN, &header, &self.payload])
     }
 
-    /// Sends the description of the bins. It is dropped if the queue is full: the player sends it every second.
-    pub fn describe(&mut self, description: &Description) {
+    /// Sends the description of the bins of `stream`. It is dropped if the queue is full: the player sends it every second.
+    pub fn describe(&mut self, stream: u64, description: &Description) {
         self.welcome();
-        self.description = Some(wire::description_frames(description));
+        self.description = Some(wire::description_frames(stream, description));
         self.send_description();
         self.publisher.mend(ndt_protocol::clock::monotonic_ns());
     }

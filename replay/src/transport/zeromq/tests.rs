@@ -70,7 +70,7 @@ fn everything_sent_arrives_although_the_sender_has_ended() {
     let (mut sender, address) = sender();
     let mut receiver = Receiver::open(&address.parse().unwrap()).unwrap();
     sender.wait_for_subscriber(SOON).unwrap();
-    sender.describe(&Description::Bins { bin_width_us: 20_000, channel_ids: vec![1] });
+    sender.describe(0, &Description::Bins { bin_width_us: 20_000, channel_ids: vec![1] });
     (0..500).for_each(|seq| sender.send(&stamp(seq), &[1.0; 100]).unwrap());
     sender.finish().unwrap();
     let topics: Vec<Vec<u8>> =

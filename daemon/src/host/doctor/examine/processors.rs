@@ -56,6 +56,10 @@ pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Findi
             let mend = format!("{}, and cpus = {last:?} in [realtime] of ndtd.toml", boot(last));
             check.finds(Severity::Note, "none", mend)
         }
+        (true, false) if isolated.len() == 1 => {
+            let found = format!("{}, one for all threads would be too few", cpu_ranges(isolated));
+            check.finds(Severity::Note, found, boot(&online[online.len().saturating_sub(2)..]))
+        }
         (true, false) => {
             let mend = format!("cpus = {isolated:?} in [realtime] of ndtd.toml");
             check.finds(Severity::Warning, format!("{}, not used", cpu_ranges(isolated)), mend)
@@ -71,6 +75,10 @@ pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Findi
                 return check.finds(severity, found, mend);
             }
             check.finds(severity, found, boot(asked))
+        }
+        (false, _) if asked.len() == 1 => {
+            let found = format!("{}, cpus = {asked:?} asked for: one for all threads", cpu_ranges(isolated));
+            check.finds(Severity::Warning, found, "a second isolated CPU in cpus in [realtime]")
         }
         (false, _) if !asked.iter().all(|cpu| facts.tickless.contains(cpu)) => {
             check.finds(Severity::Note, format!("{}, with a timer tick", cpu_ranges(isolated)), boot(asked))

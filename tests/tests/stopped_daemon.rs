@@ -1,0 +1,146 @@
+//! A daemon that is stopped for two seconds while its rig goes on: what has waited meanwhile is never published as if it were
+//! new.
+//!
+//! The rig stamps its bins by the clock that the daemon reads, so that the true age of an estimate is the difference of two of
+//! its fields, whatever the daemon says of it and however busy the machine is.
+
+use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
+use ndt_protocol::wire::{self, BinStamp, Description};
+use ndt_protocol::{Estimate, Quality, Reasons};
+use ndt_replay::transport::zeromq::{Receiver, Sender};
+use ndt_tests::lsl::{Running, Session, bundle, usual_ids, written};
+use ndt_tests::{free_address, program};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+const WIDTH_NS: u64 = 5_000_000;
+const MAX_AGE_NS: i64 = 2 * WIDTH_NS as i64;
+const STOPPED: Duration = Duration::from_secs(2);
+
+/// Sends a bin each 5 ms, stamped with the end of the bin and the time of sending, until it is told to end.
+fn rig(address: &str, ends: &AtomicBool) {
+    let mut sender = Sender::open(&address.parse().unwrap()).unwrap();
+    sender.wait_for_subscriber(SOON).unwrap();
+    let (start_ns, stream) = (monotonic_ns(), 7);
+    for seq in 0.. {
+        if ends.load(Relaxed) {
+            return;
+        }
+        let end_ns = start_ns + (seq + 1) * WIDTH_NS;
+        sleep_until_ns(end_ns);
+        if seq % 200 == 0 {
+            let bins = Description::Bins { bin_width_us: 5_000, channel_ids: usual_ids() };
+            sender.describe(stream, &bins);
+        }
+        let stamp = BinStamp {
+            seq,
+            stream,
+            source_ns: end_ns as i64,
+            sent_ns: monotonic_ns(),
+            bin_width_us: 5_000,
+            segment_start: seq == 0,
+        };
+        sender.offer(&stamp, &[1.0; 12]);
+    }
+}
+
+fn next(receiver: &mut Receiver) -> Estimate {
+    loop {
+        let message = receiver.receive(SOON).expect("an estimate within a minute");
+        let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
+        if frames[0] == wire::TOPIC_ESTIMATE {
+            return wire::read_estimate(&frames).unwrap();
+        }
+    }
+}
+
+/// Returns once no thread of the daemon runs any more.
+fn stop(daemon: &Running) {
+    daemon.signal(libc::SIGSTOP);
+    let status = format!("/proc/{}/status", daemon.id());
+    while !std::fs::read_to_string(&status).unwrap().contains("\nState:\tT") {
+        std::thread::yield_now();
+    }
+}
+
+fn is_computed(estimate: &Estimate) -> bool {
+    matches!(estimate.quality, Quality::Good | Quality::Warmup)
+}
+
+#[test]
+fn what_waits_while_the_daemon_is_stopped_is_never_good() {
+    let session = Session::new();
+    let mut model = bundle(usual_ids());
+    model.manifest.bin_width_ms = 5.0;
+    let model = written(&session, &model);
+    let (input, output) = (free_address(), free_address());
+    let config = session.folder().join("ndtd.toml");
+    std::fs::write(&config, format!("bundle = {model:?}\ninput = \"{input}\"\noutput = \"{output}\"\n"))
+        .unwrap();
+    let mut command = session.command(program("ndtd"));
+    let mut daemon = Running::start(command.args(["run", "--config"]).arg(&config));
+    daemon.wait_for("estimates on");
+    let mut receiver = Receiver::open(&output.parse().unwrap()).unwrap();
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| rig(&input, &ends));
+        let end_with_the_test = End(&ends);
+        // The clock of the rig is known, and bins are on time.
+        let mut in_a_row = 0;
+        while in_a_row < 20 {
+            let estimate = next(&mut receiver);
+            let is_known = estimate.quality == Quality::Good && estimate.age().is_some();
+            in_a_row = if is_known { in_a_row + 1 } else { 0 };
+        }
+        stop(&daemon);
+        std::thread::sleep(STOPPED);
+        let goes_on_ns = monotonic_ns();
+        daemon.signal(libc::SIGCONT);
+        // Everything until bins are on time that were made after the daemon went on.
+        let (mut estimates, mut again) = (Vec::new(), 0);
+        while again < 20 {
+            let estimate = next(&mut receiver);
+            let is_new = estimate.source_ns > goes_on_ns as i64;
+            again += u32::from(is_new && estimate.quality == Quality::Good);
+            estimates.push(estimate);
+        }
+        drop(end_with_the_test);
+
+        let true_age_ns = |estimate: &Estimate| estimate.published_ns as i64 - estimate.source_ns;
+        let computed = || estimates.iter().filter(|estimate| is_computed(estimate));
+        let oldest_ns = computed().map(true_age_ns).max().unwrap();
+        let old = estimates.iter().filter(|estimate| estimate.reasons.contains(Reasons::OLD_BIN)).count();
+        let stale = estimates.iter().filter(|estimate| estimate.quality == Quality::Stale).count();
+        println!(
+            "{} estimates after the stop: {old} late with old-bin, {stale} stale, {} computed, of which the oldest by {} ms",
+            estimates.len(),
+            computed().count(),
+            oldest_ns / 1_000_000
+        );
+        // More than a queue holds may be skipped, which is told.
+        let follows =
+            |pair: &[Estimate]| pair[1].seq == pair[0].seq + 1 || pair[1].reasons.contains(Reasons::LONG_GAP);
+        assert!(estimates.windows(2).all(follows), "an estimate each period");
+        // The guard has answered the periods of the stop as stale, or their bins have come and were too old.
+        assert!(old + stale > 300, "{old} too old and {stale} stale in 400 periods");
+        for estimate in computed() {
+            let Some(age_ns) = estimate.age() else { continue };
+            assert!(age_ns <= MAX_AGE_NS, "good and {age_ns} ns old: {estimate:?}");
+            assert_eq!(age_ns + estimate.clock_offset_ns, true_age_ns(estimate), "the age of its stamps");
+        }
+        // Whatever was known of the clock meanwhile.
+        assert!(oldest_ns < 1_000_000_000, "good after {oldest_ns} ns");
+    });
+    daemon.signal(libc::SIGTERM);
+    assert!(daemon.end(), "{:#?}", daemon.heard());
+}
+
+/// Ends the rig with the test, also where it fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
