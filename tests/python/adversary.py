@@ -91,6 +91,12 @@ def bin_of(target, seq, stream, counts=None, **changed):
     return bin_frames(0, counts, **fields | changed)
 
 
+def description_of(target, stream, channel_ids=None):
+    """The description of a stream of a second rig, by default one of the model's channels."""
+    topic, header, body = description(list(range(target.channels)) if channel_ids is None else channel_ids)
+    return [topic, header[:8] + stream.to_bytes(8, "little"), body]
+
+
 def paced(target, messages, period_s=BIN_NS * 1e-9):
     """Yields a message each period until the time is over."""
     due = time.monotonic()
@@ -102,13 +108,13 @@ def paced(target, messages, period_s=BIN_NS * 1e-9):
         yield message
 
 
-def as_second_rig(target, messages, described=True, period_s=BIN_NS * 1e-9):
-    """Sends messages to the bound input beside the rig, until the time is over."""
+def as_second_rig(target, messages, stream=None, period_s=BIN_NS * 1e-9):
+    """Sends messages to the bound input beside the rig, until the time is over, behind a description of `stream`."""
     rig = target.publisher()
     if rig is None:
         return
-    if described:
-        rig.send_multipart(description(list(range(target.channels))))
+    if stream is not None:
+        rig.send_multipart(description_of(target, stream))
     for message in paced(target, messages, period_s):
         rig.send_multipart(message)
         target.count("sent")
@@ -510,32 +516,33 @@ def messages_to_the_output(target):
 @behaviour
 def two_rigs(target):
     """A second rig of the same channels at the same rate."""
-    as_second_rig(target, target.bins(stream=target.random.getrandbits(60)))
+    stream = target.random.getrandbits(60)
+    as_second_rig(target, target.bins(stream), stream)
 
 
 @behaviour
 def foreign_description(target):
     """A second rig that describes other channels, and sends bins of another size."""
-    foreign = description(list(range(1000, 1000 + target.channels + 3)))
+    foreign = description_of(target, 9, list(range(1000, 1000 + target.channels + 3)))
     counts = np.ones(target.channels + 3)
     messages = ([foreign, bin_of(target, number, 9, counts)][number % 2] for number in range(10**9))
-    as_second_rig(target, messages, described=False)
+    as_second_rig(target, messages)
 
 
 @behaviour
 def huge_description(target):
     """A second rig whose description takes 100 MB."""
     ids = b'{"bins": {"bin-width-us": 5000, "channel-ids": [' + b"1," * 50_000_000 + b"1]}}"
-    huge = description([0])[:2] + [ids]
-    as_second_rig(target, (huge for _ in range(10**9)), described=False, period_s=0.3)
+    huge = description_of(target, 9)[:2] + [ids]
+    as_second_rig(target, (huge for _ in range(10**9)), period_s=0.3)
 
 
 @behaviour
 def nested_description(target):
     """A second rig whose description is nested 100,000 deep, is no JSON, or no UTF-8."""
     bodies = (b"[" * 100_000, b'{"bins": ' * 10_000, b"{", b"\xff\xfe", b"", b'{"bins": {"channel-ids": [1e400]}}')
-    messages = (description([0])[:2] + [bodies[number % len(bodies)]] for number in range(10**9))
-    as_second_rig(target, messages, described=False)
+    messages = (description_of(target, 9)[:2] + [bodies[number % len(bodies)]] for number in range(10**9))
+    as_second_rig(target, messages)
 
 
 @behaviour
@@ -548,7 +555,8 @@ def many_frames(target):
 @behaviour
 def full_speed(target):
     """A second rig of the same channels that sends as fast as it can."""
-    as_second_rig(target, target.bins(stream=target.random.getrandbits(60)), period_s=0.0)
+    stream = target.random.getrandbits(60)
+    as_second_rig(target, target.bins(stream), stream, period_s=0.0)
 
 
 @behaviour
@@ -564,7 +572,7 @@ def vanishing_rig(target):
     with Peer(target.input) as peer:
         peer.shake_hands(b"PUB")
         stream = target.random.getrandbits(60)
-        messages = [description(list(range(target.channels)))] + [bin_of(target, seq, stream) for seq in range(20)]
+        messages = [description_of(target, stream)] + [bin_of(target, seq, stream) for seq in range(20)]
         for message in messages:
             last = len(message) - 1
             peer.send(*(zmtp.frame(part, zmtp.MORE * (at < last)) for at, part in enumerate(message)))
@@ -579,7 +587,7 @@ def clock_jumps(target):
     """A second rig whose clock jumps by hours, forwards and back."""
     stream = target.random.getrandbits(60)
     jump = lambda: target.random.randint(-10**14, 10**14)
-    as_second_rig(target, (bin_of(target, seq, stream, source_ns=10**15 + jump()) for seq in range(10**9)))
+    as_second_rig(target, (bin_of(target, seq, stream, source_ns=10**15 + jump()) for seq in range(10**9)), stream)
 
 
 @behaviour
@@ -588,7 +596,7 @@ def not_a_number(target):
     values = (np.nan, np.inf, -np.inf, -1.0, 1e-40, 3e38, -0.0)
     counts = lambda: np.array([target.random.choice(values) for _ in range(target.channels)])
     stream = target.random.getrandbits(60)
-    as_second_rig(target, (bin_of(target, seq, stream, counts()) for seq in range(10**9)))
+    as_second_rig(target, (bin_of(target, seq, stream, counts()) for seq in range(10**9)), stream)
 
 
 @behaviour
@@ -597,14 +605,14 @@ def absurd_stamps(target):
     stamps = (-(2**63), 2**63 - 1, 0, -1, time.time_ns() * 5)
     stream = target.random.getrandbits(60)
     stamp = lambda: {"source_ns": target.random.choice(stamps), "sent_ns": target.random.choice((0, 1, 2**64 - 1))}
-    as_second_rig(target, (bin_of(target, seq, stream, **stamp()) for seq in range(10**9)))
+    as_second_rig(target, (bin_of(target, seq, stream, **stamp()) for seq in range(10**9)), stream)
 
 
 @behaviour
 def absurd_numbers(target):
     """A second rig whose bins are numbered 0, 2^62, 2^64 - 1 and at random."""
     seq = lambda: target.random.choice((0, 1, 1 << 62, (1 << 63) - 1, (1 << 64) - 1, target.random.getrandbits(64)))
-    as_second_rig(target, (bin_of(target, seq(), 11, source_ns=0) for _ in range(10**9)))
+    as_second_rig(target, (bin_of(target, seq(), 11, source_ns=0) for _ in range(10**9)), 11)
 
 
 @behaviour
@@ -612,20 +620,20 @@ def wrong_topics(target):
     """A second rig whose topics are none of the project's, or belong to another kind of message."""
     topics = (b"", b"ndt.", b"ndt.bins", b"ndt.estimate", b"ndt.description", b"NDT.BIN", b"ndt.bin\0", b"ndt." + bytes(60_000))
     bins = target.bins(stream=12)
-    as_second_rig(target, ([target.random.choice(topics), *next(bins)[1:]] for _ in range(10**9)))
+    as_second_rig(target, ([target.random.choice(topics), *next(bins)[1:]] for _ in range(10**9)), 12)
 
 
 @behaviour
 def wrong_versions(target):
     """A second rig of every other version, kind, bin width and number of channels."""
-    fields = {"version": (0, 1, 3, 65535), "kind": (0, 2, 3, 65535), "bin_width_us": (0, 1, 3000, 2**32 - 1),
+    fields = {"version": (0, 1, 2, 4, 65535), "kind": (0, 2, 3, 65535), "bin_width_us": (0, 1, 3000, 2**32 - 1),
               "channels": (0, 1, 4097, 2**32 - 1), "flags": (2, 2**32 - 1), "magic": (b"XXXX",), "reserved": (1,)}
 
     def message(seq):
         name = target.random.choice(list(fields))
         return bin_of(target, seq, 13, **{name: target.random.choice(fields[name])})
 
-    as_second_rig(target, (message(seq) for seq in range(10**9)))
+    as_second_rig(target, (message(seq) for seq in range(10**9)), 13)
 
 
 @behaviour
@@ -640,7 +648,7 @@ def wrong_lengths(target):
             [topic, header, counts + bytes(4)], [topic, header, bytes(60_000)], [topic, header, counts, b"", counts], [topic, b"", b""],
         ))
 
-    as_second_rig(target, (message(seq) for seq in range(10**9)))
+    as_second_rig(target, (message(seq) for seq in range(10**9)), 14)
 
 
 # ---- The computer, and Lab Streaming Layer.

@@ -5,6 +5,7 @@
 //! threads of its own, one for the input and one for the outputs, and `zeromq-admit` answers it who may come in. libzmq allocates for
 //! messages of more than 33 bytes; our own code allocates nothing.
 
+mod flood;
 mod host_name;
 pub mod ipc;
 pub mod publisher;

@@ -53,7 +53,7 @@ impl Rig {
             let script = workspace().join("tests/python/lsl_stream.py");
             let mut command: Command = daemon.session.command(python());
             command.arg(script).args(["rig", "rig-id", &CHANNELS.to_string()]);
-            command.args(["--rate", "200", "--period-ms", "5"]);
+            command.args(["--rate", "200", "--period-ms", "5", "--labels", "0,1,2,3,4,5,6,7"]);
             rig.program = Some(command.stdout(Stdio::null()).spawn().unwrap());
             return rig;
         }
@@ -74,7 +74,7 @@ impl Rig {
                 if seq % DESCRIBE_BINS == 0 {
                     let channel_ids = (0..CHANNELS as i64).collect();
                     sender.describe(
-                        0,
+                        STREAM,
                         &Description::Bins { bin_width_us: BIN.as_micros() as u32, channel_ids },
                     );
                 }

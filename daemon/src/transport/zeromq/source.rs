@@ -1,5 +1,6 @@
 //! Bins from a ZeroMQ publisher.
 
+use super::flood::Flood;
 use super::host_name::HostName;
 use super::{INPUT_THREAD, SocketError, Sockets};
 use crate::input::one_source::OneSource;
@@ -33,6 +34,7 @@ pub struct ZeromqSource {
     subscriber: Subscriber,
     frames: Frames<FRAMES_MAX>,
     reader: Reader,
+    flood: Flood,
     /// Name of the source's computer, for a source that is connected to.
     host: Option<HostName>,
 }
@@ -85,8 +87,10 @@ impl ZeromqSource {
             is_lost: false,
         };
         let frames = Frames::new(sockets.context.library());
-        let host = (endpoint.role_or(Role::Connect) == Role::Connect).then(|| HostName::of(endpoint));
-        Ok((ZeromqSource { subscriber, frames, reader, host }, address))
+        let is_bound = endpoint.role_or(Role::Connect) == Role::Bind;
+        let host = (!is_bound).then(|| HostName::of(endpoint));
+        let flood = Flood::new(&address, is_bound);
+        Ok((ZeromqSource { subscriber, frames, reader, flood, host }, address))
     }
 }
 
@@ -167,17 +171,21 @@ impl Reader {
 
 impl Source for ZeromqSource {
     fn receive(&mut self, bin: &mut Bin) -> Received {
-        let ZeromqSource { subscriber, frames, reader, host } = self;
+        let ZeromqSource { subscriber, frames, reader, flood, host } = self;
         let heard = subscriber.receive(frames, &mut |event| reader.note(event));
         if heard == Heard::Message {
             let arrival_ns = monotonic_ns();
-            let parts = frames.get();
-            let count = frames.count();
-            if count > FRAMES_MAX {
-                let error = wire::WireError::Frames { expected: 3, found: count };
-                return Received::Refused(error.into());
+            let (parts, count, connection) = (frames.get(), frames.count(), frames.connection());
+            let received = if count > FRAMES_MAX {
+                Received::Refused(wire::WireError::Frames { expected: 3, found: count }.into())
+            } else {
+                reader.read(&parts[..count], connection, arrival_ns, bin)
+            };
+            if matches!(received, Received::Refused(_)) && reader.one_source.connection() != Some(connection)
+            {
+                flood.refused(connection, arrival_ns);
             }
-            return reader.read(&parts[..count], frames.connection(), arrival_ns, bin);
+            return received;
         }
         let is_lost = std::mem::take(&mut reader.is_lost);
         match subscriber.link() {
