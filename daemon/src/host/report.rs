@@ -74,7 +74,7 @@ pub enum Message {
 }
 
 /// Number of kinds of warnings.
-const EVENTS: usize = 14;
+const EVENTS: usize = 15;
 
 /// What can go wrong again and again: its count since the start, and what a warning says behind the number of times.
 fn events(stats: &Stats) -> [(u64, String); EVENTS] {
@@ -101,7 +101,11 @@ fn events(stats: &Stats) -> [(u64, String); EVENTS] {
         (stats.guard.skipped, "periods without an estimate: the source's numbers jumped".to_owned()),
         (stats.empty, "bins without a count in any channel: taken as missing".to_owned()),
         (stats.overflowed, "bins or estimates dropped from full queues".to_owned()),
-        (of(Quality::Late), "estimates missed their deadline".to_owned()),
+        (
+            of(Quality::Late).saturating_sub(stats.guard.old_bins),
+            "estimates missed their deadline".to_owned(),
+        ),
+        (stats.guard.old_bins, "bins were older than max-age-ms when they came: answered as late".to_owned()),
         (of(Quality::Fault), "bins that the model could not answer: fault".to_owned()),
         (
             stats.decoder.undescribed,

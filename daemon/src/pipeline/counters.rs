@@ -44,14 +44,14 @@ impl Stats {
     }
 
     /// Every counter with its name, as the page `docs/counters.md` explains it. The first seven are those of every summary.
-    pub fn named(&self) -> [(&'static str, u64); 19] {
+    pub fn named(&self) -> [(&'static str, u64); 20] {
         // Taken apart without a rest, so that a new counter is not forgotten here.
         let Stats {
             bins,
             invalid_bins,
             empty,
             decoder,
-            guard: GuardCounters { estimates: _, late_results, behind, renumbered, skipped },
+            guard: GuardCounters { estimates: _, late_results, behind, renumbered, old_bins, skipped },
             refused,
             overflowed,
             // These are no counts: they say what came last.
@@ -89,6 +89,7 @@ impl Stats {
             ("unbridged", unbridged),
             ("restarts", restarts),
             ("clock-jumps", clock_jumps),
+            ("old-bins", old_bins),
             ("late-results", late_results),
             ("renumbered", renumbered),
             ("skipped", skipped),
@@ -113,7 +114,7 @@ pub struct Counters {
     /// Position of a channel in the upper half, bits of its value in the lower half; 0 for none.
     last_implausible: AtomicU64,
     estimates: [AtomicU64; 6],
-    guard: [AtomicU64; 4],
+    guard: [AtomicU64; 5],
     /// Reason of the last refusal. The source thread only tries to lock the mutex and never waits, so a reason may be lost.
     last_refused: Mutex<Option<Refusal>>,
 }
@@ -191,16 +192,16 @@ impl Counters {
 
     /// Takes over the guard's counters. Runs on the publish thread, once a turn.
     pub fn published(&self, counters: &GuardCounters) {
-        let GuardCounters { estimates, late_results, behind, renumbered, skipped } = *counters;
+        let GuardCounters { estimates, late_results, behind, renumbered, old_bins, skipped } = *counters;
         store(&self.estimates, estimates);
-        store(&self.guard, [late_results, behind, renumbered, skipped]);
+        store(&self.guard, [late_results, behind, renumbered, old_bins, skipped]);
     }
 
     /// Takes a snapshot.
     pub fn stats(&self) -> Stats {
         let [duplicates, reordered, observed, unbridged, restarts, clock_jumps] = load(&self.decoder);
         let [undescribed, implausible, no_spikes] = load(&self.counts);
-        let [late_results, behind, renumbered, skipped] = load(&self.guard);
+        let [late_results, behind, renumbered, old_bins, skipped] = load(&self.guard);
         let estimates = load(&self.estimates);
         Stats {
             bins: self.bins.load(Relaxed),
@@ -217,7 +218,7 @@ impl Counters {
                 implausible,
                 no_spikes,
             },
-            guard: GuardCounters { estimates, late_results, behind, renumbered, skipped },
+            guard: GuardCounters { estimates, late_results, behind, renumbered, old_bins, skipped },
             refused: self.refused.load(Relaxed),
             last_refused: self.last_refused.lock().map_or(None, |last| *last),
             overflowed: self.overflowed.load(Relaxed),
