@@ -74,7 +74,7 @@ impl FromStr for SocketAddress {
             Some(("tcp", rest)) => rest
                 .rsplit_once(':')
                 .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
-            // libzmq chooses a path in the place of `*`; the Rust library panics.
+            // libzmq would choose a path in the place of `*`, and nobody would know which.
             Some(("ipc", path)) => !path.is_empty() && path != "*",
             _ => false,
         };

@@ -10,14 +10,15 @@
 //! | [`estimate`] | an estimate, its quality and its reasons |
 //! | [`wire`] | the bytes of bins, estimates and descriptions |
 //! | [`lsl`] | streams of Lab Streaming Layer, and the library, which is loaded at run time |
+//! | [`zeromq`] | sockets, keys and who may come in; the library, which is loaded at run time |
 //! | [`bundle`] | a model on disk |
 //! | [`destination`] | where a program may write, so that nothing is lost |
 //! | [`endpoint`] | the address at which programs meet, for each side |
 //! | [`limits`], [`clock`], [`files`] | how large anything may be; the local clock; files that are complete or absent |
 //! | [`terminal`] | lines for the user, which never end a program |
 //!
-//! Nothing here has a thread or a socket of its own, and only [`bundle`], [`destination`], [`endpoint::socket_file`], [`files`], [`lsl`] and
-//! [`terminal`] do I/O.
+//! Only [`bundle`], [`destination`], [`endpoint::socket_file`], [`files`], [`lsl`], [`terminal`] and [`zeromq`] do I/O, and only
+//! [`zeromq::admission`] has a thread of its own.
 //! Nothing here knows an engine or a trainer.
 
 pub mod bin;

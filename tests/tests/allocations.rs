@@ -25,15 +25,15 @@ const BINS: u64 = 10_000;
 /// which makes its place in the queue; and after it, so that the guard's own answers are counted too.
 const SILENT_AT: [(u64, u64); 2] = [(WARMUP_BINS / 2, 5), (WARMUP_BINS + 5_000, 10)];
 /// Allocations and frees of a bin over ZeroMQ, in and out, at most; there are 16.
-const ZEROMQ_MAX: f64 = 40.0;
+const ZEROMQ_MAX: f64 = 0.1;
 const SOON: Duration = Duration::from_secs(30);
 
 /// Allocations and frees that one more output may cost the real-time threads for each estimate; `None` for an output that
 /// another program counts.
 fn allowance(output: &endpoint::Output) -> Option<f64> {
     match output {
-        // The client takes over the frames of each message.
-        endpoint::Output::Zeromq(_) => Some(20.0),
+        // libzmq copies each message; it has an allocator of its own, which is not counted here.
+        endpoint::Output::Zeromq(_) => Some(0.0),
         // `lsl_allocations.rs`: liblsl reads its configuration once in a process.
         endpoint::Output::Lsl { .. } => None,
     }
@@ -224,7 +224,7 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
     assert_eq!((allocations, frees), (0, 0), "our own threads allocate");
 
     let each = over_zeromq(&bundle, None);
-    println!("with the ZeroMQ client, a bin costs the real-time threads {each:.1} allocations and frees");
+    println!("over ZeroMQ, a bin costs the real-time threads {each:.1} allocations and frees of our own");
     assert!(each < ZEROMQ_MAX, "the transport allocates and frees {each:.1} times a bin");
     for text in OUTPUTS {
         let text = in_folder(text, folder.path());
@@ -261,7 +261,7 @@ fn window_engine() -> [u64; 3] {
     [stepped, ALLOCATIONS.swap(0, Relaxed), FREES.swap(0, Relaxed)]
 }
 
-/// What the real-time threads allocate and free for a bin with the ZeroMQ client, which takes over its messages, and with
+/// What the real-time threads themselves allocate and free for a bin that goes in and out over ZeroMQ, and with
 /// another output beside it.
 fn over_zeromq(bundle: &Bundle, beside: Option<endpoint::Output>) -> f64 {
     let engine = Armed { native: Native::new(bundle), seen: 0, from: u64::MAX };

@@ -44,6 +44,9 @@ pub struct Run {
     /// [default: none, the policy applies].
     #[arg(long)]
     fallback_bundle: Option<PathBuf>,
+    /// Let ZeroMQ endpoints that other machines reach do without encryption: whoever reaches them can send bins or read estimates.
+    #[arg(long)]
+    allow_unencrypted: bool,
     /// Shared library of ONNX Runtime [default: the system's].
     #[arg(long)]
     onnxruntime_library: Option<PathBuf>,
@@ -92,6 +95,7 @@ impl Run {
         if !self.output.is_empty() {
             config.outputs = self.output;
         }
+        config.zeromq.allow_unencrypted |= self.allow_unencrypted;
         config.lsl.library = self.lsl_library.or(config.lsl.library);
         config.engine = self.engine.unwrap_or(config.engine);
         config.precision = self.precision.or(config.precision);

@@ -40,8 +40,8 @@ impl Occupant {
     }
 }
 
-/// Removes the socket that a program left behind at an `ipc://` address, as libzmq does; the Rust library does not, and could never
-/// bind that path again. A socket on which a program answers stays, and so does everything that is no socket.
+/// Removes the socket that a program left behind at an `ipc://` address. libzmq would remove whatever lies there, a recording too, so that it is
+/// asked only once the path is free. A socket on which a program answers stays, and so does everything that is no socket.
 ///
 /// # Errors
 /// [`Occupant::LiveSocket`] or [`Occupant::Other`] where the address cannot be bound.

@@ -10,15 +10,11 @@ use ndt_tests::workspace;
 use std::path::{Path, PathBuf};
 
 /// A library, and the only files and folders that may name it.
-const FENCES: [(&str, &[&str]); 13] = [
+const FENCES: [(&str, &[&str]); 12] = [
     ("ort::", &["daemon/src/engine/onnx.rs", "daemon/src/engine/onnx/"]),
     ("hdf5::", &["replay/src/h5.rs", "replay/src/h5/"]),
-    (
-        "zeromq::",
-        &["daemon/src/transport/zeromq", "daemon/src/bench/zeromq_rig.rs", "replay/src/transport/zeromq"],
-    ),
     ("burn::", &["trainer/"]),
-    ("libloading::", &["protocol/src/lsl/library.rs"]),
+    ("libloading::", &["protocol/src/lsl/library.rs", "protocol/src/zeromq/library.rs"]),
     ("zerocopy::", &["protocol/src/wire.rs"]),
     ("sd_notify::", &["daemon/src/host/service.rs"]),
     ("plotters::", &["daemon/benches/plot.rs", "trainer/src/sweep/plot.rs"]),
@@ -30,7 +26,7 @@ const FENCES: [(&str, &[&str]); 13] = [
 ];
 
 /// Libraries that any file may name: what errors, bytes, numbers, time and command lines are made of.
-const ANYWHERE: &str = "anyhow bytes clap crossbeam-channel futures-channel hdrhistogram indicatif libc ndarray proptest rand \
+const ANYWHERE: &str = "anyhow clap crossbeam-channel hdrhistogram indicatif libc ndarray proptest rand \
     rand_chacha rand_distr rayon rustix safetensors serde serde_json sha2 tar tempfile thiserror tokio toml tracing \
     tracing-subscriber";
 

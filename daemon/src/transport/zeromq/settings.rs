@@ -81,7 +81,7 @@ impl ZeromqSettings {
         (!socket.is_local() && !self.allow_unencrypted).then(|| {
             format!(
                 "expected {needed} in [zeromq] for {endpoint}, which is not on this machine alone, found none; \
-                 allow-unencrypted = true does without encryption"
+                 allow-unencrypted = true (--allow-unencrypted) does without encryption"
             )
         })
     }
