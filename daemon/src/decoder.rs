@@ -234,6 +234,9 @@ impl Decoder {
         if bin.invalid_channels() > 0 {
             reasons = reasons.with(Reasons::INVALID_CHANNELS);
         }
+        if bin.second_source {
+            reasons = reasons.with(Reasons::SECOND_SOURCE);
+        }
         if bin.undescribed {
             self.counters.undescribed += 1;
             reasons = reasons.with(Reasons::UNDESCRIBED);

@@ -28,6 +28,7 @@ use crossbeam_channel::{Receiver, bounded};
 use keep_warm::KeepWarm;
 use loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
 use ndt_protocol::clock::monotonic_ns;
+use ndt_protocol::zeromq::admission::TurnedAway;
 use ndt_protocol::{Bin, Bundle, Estimate, Reasons};
 use std::io;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub struct Pipeline {
     input: String,
     outputs: Vec<String>,
     /// The transports, on whose threads the sockets live; dropped last.
-    _transports: Option<Transports>,
+    transports: Option<Transports>,
 }
 
 /// Why a pipeline cannot start.
@@ -82,7 +83,7 @@ pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Resul
     let opened = config.outputs.iter().map(|output| transports.open_output(output, bundle, &name));
     let (publisher, outputs) = Outputs::new(opened.collect::<Result<_, _>>()?);
     let mut pipeline = start_with(config, bundle, engine, source, publisher)?;
-    (pipeline.input, pipeline.outputs, pipeline._transports) = (input, outputs, Some(transports));
+    (pipeline.input, pipeline.outputs, pipeline.transports) = (input, outputs, Some(transports));
     Ok(pipeline)
 }
 
@@ -119,7 +120,7 @@ pub fn start_with(
     let refused =
         realtime::lock_memory(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let (threads, granted, input, outputs) = (Vec::new(), Vec::new(), String::new(), Vec::new());
-    let mut pipeline = Pipeline { counters, threads, refused, granted, input, outputs, _transports: None };
+    let mut pipeline = Pipeline { counters, threads, refused, granted, input, outputs, transports: None };
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
     // run close behind them.
     let realtime = &config.realtime;
@@ -164,7 +165,8 @@ impl Pipeline {
 
     /// Takes a snapshot of the counters.
     pub fn stats(&self) -> Stats {
-        self.counters.stats()
+        let turned_away = self.transports.as_ref().map_or_else(TurnedAway::default, Transports::turned_away);
+        Stats { turned_away: turned_away.full + turned_away.key, ..self.counters.stats() }
     }
 
     /// Ends the threads in the order of the data, so that what was received is still published. Returns whether all have

@@ -7,7 +7,9 @@
 mod description;
 mod error;
 
-pub use description::{Description, OutputDescription, description_frames, read_description};
+pub use description::{
+    Description, OutputDescription, described_stream, description_frames, read_description,
+};
 pub use error::{FoundTopic, WireError};
 
 use crate::bin::Bin;

@@ -51,8 +51,7 @@ const ADMISSION_DOMAIN: &str = "ndt";
 pub struct Options {
     /// Longest frame that a peer may send, bytes. The connection of a peer that sends a longer one is closed before the frame is read.
     pub frame_bytes_max: usize,
-    /// Messages that wait for each peer that does not read, or that wait to be received from each. What comes after them is
-    /// dropped by a publisher, and held up by a subscriber.
+    /// Messages that wait for each peer that does not read. What comes after them is dropped. What is received has no such limit.
     pub queue_messages: usize,
     /// Size of the system's buffer for what is sent to each peer, bytes; `None` for the system's own choice.
     pub send_buffer_bytes: Option<usize>,

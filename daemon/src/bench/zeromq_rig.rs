@@ -80,7 +80,7 @@ impl ZeromqRig {
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        let (header, json) = wire::description_frames(bins);
+        let (header, json) = wire::description_frames(0, bins);
         publisher.send(&[wire::TOPIC_DESCRIPTION, &header, &json]);
         let from = endpoint(output).map_err(|_| meeting())?;
         let options = Options { io_thread: 1, ..Options::default() };

@@ -85,7 +85,7 @@ pub enum Message {
 }
 
 /// Number of kinds of warnings.
-const EVENTS: usize = 16;
+const EVENTS: usize = 18;
 
 /// What can go wrong again and again: its count since the start, and what a warning says behind the number of times.
 fn events(stats: &Stats) -> [(u64, String); EVENTS] {
@@ -130,6 +130,15 @@ fn events(stats: &Stats) -> [(u64, String); EVENTS] {
             ),
         ),
         (stats.overflowed, "bins or estimates dropped from full queues".to_owned()),
+        (
+            stats.slow_subscribers,
+            "times that a subscriber read too slowly and lost estimates".to_owned(),
+        ),
+        (
+            stats.turned_away,
+            "peers turned away: too many connections (connections-max in [zeromq]), or a key that is not permitted"
+                .to_owned(),
+        ),
         (of(Quality::Late), "estimates missed their deadline".to_owned()),
         (of(Quality::Fault), "estimates with the quality fault".to_owned()),
         (

@@ -52,9 +52,12 @@ impl OneSource {
         is_taken
     }
 
-    /// Whether a description that came by `connection` at `now_ns` is that of the source that is kept, or of one that may be.
-    pub fn may_describe(&mut self, connection: i32, now_ns: u64) -> bool {
-        let is_its = self.alive(now_ns).is_none_or(|kept| kept.connection == connection);
+    /// Whether a description of `stream` that came by `connection` at `now_ns` is that of the source that is kept, or of one that may be.
+    /// Stream 0 stands for all that comes by the connection.
+    pub fn may_describe(&mut self, connection: i32, stream: u64, now_ns: u64) -> bool {
+        let is_its = self
+            .alive(now_ns)
+            .is_none_or(|kept| kept.connection == connection && (stream == 0 || kept.left != Some(stream)));
         if !is_its {
             self.another_ns = Some(now_ns);
         }
@@ -98,7 +101,7 @@ mod tests {
             assert!(source.takes(3, 7, now_ns));
             assert!(!source.takes(4, 8, now_ns + 10), "a second rig");
             assert!(!source.takes(4, 7, now_ns + 10), "one that uses the same stream id");
-            assert!(!source.may_describe(4, now_ns + 10) && source.may_describe(3, now_ns + 10));
+            assert!(!source.may_describe(4, 0, now_ns + 10) && source.may_describe(3, 0, now_ns + 10));
         }
         assert!(source.has_seen_another(50) && !source.has_seen_another(REMEMBER_NS + 50));
         assert!(source.takes(4, 8, 40 + SILENT_NS), "the first is silent");
@@ -115,6 +118,7 @@ mod tests {
         for now_ns in [30, 50, 70] {
             assert!(!source.takes(3, 7, now_ns), "the old one sends on");
             assert!(source.takes(3, 8, now_ns + 5));
+            assert!(!source.may_describe(3, 7, now_ns + 5) && source.may_describe(3, 8, now_ns + 5));
         }
         assert!(source.takes(3, 7, 80 + SILENT_NS), "the new one has ended");
     }

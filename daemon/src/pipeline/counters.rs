@@ -29,6 +29,10 @@ pub struct Stats {
     pub last_refused: Option<Refusal>,
     /// Bins and estimates dropped from full queues.
     pub overflowed: u64,
+    /// Times that a subscriber fell so far behind that it lost estimates.
+    pub slow_subscribers: u64,
+    /// Peers that were turned away, because there were too many or their key is not permitted.
+    pub turned_away: u64,
     /// Why no bin could come, as the source said last; `None` while bins can come.
     pub absence: Option<Absence>,
     /// Stream of the newest bin; 0 before the first bin.
@@ -50,7 +54,7 @@ impl Stats {
     }
 
     /// Every counter with its name, as the page `docs/counters.md` explains it. The first seven are those of every summary.
-    pub fn named(&self) -> [(&'static str, u64); 24] {
+    pub fn named(&self) -> [(&'static str, u64); 26] {
         // Taken apart without a rest, so that a new counter is not forgotten here.
         let Stats {
             bins,
@@ -61,6 +65,8 @@ impl Stats {
             guard: GuardCounters { estimates: _, late_results, behind, renumbered, skipped },
             refused,
             overflowed,
+            slow_subscribers,
+            turned_away,
             // These are no counts: they say what came last.
             last_refused: _,
             absence: _,
@@ -112,6 +118,8 @@ impl Stats {
             ("late-results", late_results),
             ("renumbered", renumbered),
             ("skipped", skipped),
+            ("slow-subscribers", slow_subscribers),
+            ("turned-away", turned_away),
         ]
     }
 }
@@ -126,6 +134,7 @@ pub struct Counters {
     empty: AtomicU64,
     refused: AtomicU64,
     overflowed: AtomicU64,
+    slow_subscribers: AtomicU64,
     absence: AtomicU8,
     stream: AtomicU64,
     stream_before: AtomicU64,
@@ -187,6 +196,11 @@ impl Counters {
     /// Counts an item that a full queue dropped, if one was.
     pub fn overflowed(&self, dropped: bool) {
         self.overflowed.fetch_add(u64::from(dropped), Relaxed);
+    }
+
+    /// Takes over the number of times that a subscriber fell behind. Runs on the publish thread, once a second.
+    pub fn slow_subscribers(&self, times: u64) {
+        self.slow_subscribers.store(times, Relaxed);
     }
 
     /// Counts a message that was refused, and keeps the reason.
@@ -277,6 +291,9 @@ impl Counters {
             refused: self.refused.load(Relaxed),
             last_refused: self.last_refused.lock().map_or(None, |last| *last),
             overflowed: self.overflowed.load(Relaxed),
+            slow_subscribers: self.slow_subscribers.load(Relaxed),
+            // Known to the transports.
+            turned_away: 0,
             absence: Absence::from_number(self.absence.load(Relaxed)),
             stream: self.stream.load(Relaxed),
             stream_before: self.stream_before.load(Relaxed),

@@ -213,6 +213,7 @@ impl<P: Publisher> PublishLoop<P> {
     pub fn describe(&mut self, now_ns: u64) {
         if now_ns >= self.describe_ns {
             self.publisher.describe();
+            self.counters.slow_subscribers(self.publisher.behind());
             self.describe_ns = now_ns + DESCRIBE_EVERY_NS;
         }
     }

@@ -75,6 +75,14 @@ pub fn description_frames(stream: u64, description: &Description) -> (Vec<u8>, V
     (description_header(stream).to_vec(), json)
 }
 
+/// Reads which stream a description is of, 0 if its sender does not say which, without its JSON. Does not allocate.
+///
+/// # Errors
+/// [`WireError`] when the frames are not a description of this version.
+pub fn described_stream(frames: &[&[u8]]) -> Result<u64, WireError> {
+    split_description(frames).map(|(stream, _)| stream)
+}
+
 /// Reads a description (topic, header, JSON). Returns the stream that it describes, 0 if its sender does not say which, and
 /// `None` for JSON that this version does not know: a description informs, and a stream is not refused for it.
 ///

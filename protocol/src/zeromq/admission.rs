@@ -160,7 +160,7 @@ impl Desk {
     fn count(&mut self) {
         for door in self.doors.values_mut() {
             let Some(monitor) = &mut door.monitor else { continue };
-            while let Some(event) = monitor.next() {
+            while let Some(event) = monitor.next_event() {
                 match event {
                     Event::Accepted => _ = door.connections.fetch_add(1, Relaxed),
                     Event::Lost(_) => _ = door.connections.fetch_sub(1, Relaxed),

@@ -5,9 +5,6 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Events that a program can fall behind by, before the library's I/O thread would wait for it.
-const EVENTS_WAITING: usize = 100_000;
-
 /// Numbers of the library's events that are asked for.
 mod number {
     pub const CONNECTED: u16 = 0x0001;
@@ -52,14 +49,14 @@ impl Monitor {
     }
 
     fn at(context: &Context, address: &str) -> Result<Monitor, ZeromqError> {
-        let options = Options { queue_messages: EVENTS_WAITING, ..Options::default() };
-        let socket = context.socket(Kind::Pair, &options)?;
+        // The library's I/O thread never waits for this program: what is received has no limit.
+        let socket = context.socket(Kind::Pair, &Options::default())?;
         socket.connect(address)?;
         Ok(Monitor { socket, frames: Frames::new(context.library()) })
     }
 
     /// The next event, or `None` when nothing more has happened. Does not wait, lock or allocate.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         while self.socket.receive(&mut self.frames, false) {
             // A number of 16 bits and a value of 32, in the order of this machine's bytes; then the address.
             let [what, _] = self.frames.get();
@@ -85,6 +82,6 @@ impl Monitor {
     /// Waits for the next event, for at most `patience`; for tests and for threads that do nothing else.
     pub fn wait(&mut self, patience: Duration) -> Option<Event> {
         Socket::wait_for_any(&[&self.socket], patience);
-        self.next()
+        self.next_event()
     }
 }

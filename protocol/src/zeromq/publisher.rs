@@ -95,7 +95,7 @@ impl Publisher {
     /// once a second by a publisher that nobody watches. Neither locks nor waits.
     pub fn mend(&mut self, now_ns: u64) {
         let Some(monitor) = &mut self.monitor else { return };
-        while let Some(event) = monitor.next() {
+        while let Some(event) = monitor.next_event() {
             match event {
                 Event::Accepted => _ = self.connections.fetch_add(1, Relaxed),
                 Event::Lost(_) => {

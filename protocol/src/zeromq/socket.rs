@@ -106,7 +106,9 @@ impl Socket {
         }
         let numbers = [
             (option::SEND_QUEUE, queue),
-            (option::RECEIVE_QUEUE, queue),
+            // No limit: at a limit the library stops reading, and ends the program where the peer then resets the connection and a
+            // heartbeat is due (daemon/docs/transport.md); and where the peer ends, what it had sent is lost.
+            (option::RECEIVE_QUEUE, 0),
             (option::LINGER, options.linger_ms),
             (option::RECONNECT_INTERVAL, RECONNECT_MS),
             (option::HANDSHAKE, HANDSHAKE_MS),

@@ -78,7 +78,7 @@ impl Subscriber {
     pub fn receive<const N: usize>(&mut self, frames: &mut Frames<N>, each: &mut impl FnMut(Event)) -> Heard {
         let is_message = self.socket.receive(frames, true);
         // A connection is told before its first message is, so that a message never seems to come from the peer before.
-        while let Some(event) = self.monitor.next() {
+        while let Some(event) = self.monitor.next_event() {
             self.note(event);
             each(event);
         }

@@ -8,17 +8,12 @@ use crate::input::rebin::Rebin;
 use crate::input::{Absence, Received, Refusal, Source};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::{Role, SocketAddress};
-use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::wire::{self, Description};
 use ndt_protocol::zeromq::{Event, Frames, Heard, Link, Options, Subscriber};
 use ndt_protocol::{Bin, Bundle, CountRange};
 
 /// Frames of the longest message of this project.
 const FRAMES_MAX: usize = 4;
-
-/// Memory for messages that are not received yet. While the queue is full, libzmq does not read, and where the peer ends then, it throws
-/// away what the peer had sent.
-const QUEUE_BYTES: usize = 8 << 20;
 
 /// Bytes of JSON that a description of no channels takes, generously, and each channel id at most.
 const DESCRIPTION_BYTES: (usize, usize) = (4096, 24);
@@ -76,7 +71,6 @@ impl ZeromqSource {
         let options = Options {
             // The longest frame is the description, with as many channels as another rig may have.
             frame_bytes_max: fixed + each * (2 * channels).max(1024),
-            queue_messages: (QUEUE_BYTES / (4 * channels + 256)).max(QUEUE_BINS),
             ..sockets.options(INPUT_THREAD, endpoint, Role::Connect)
         };
         let (subscriber, address) = Subscriber::open(&sockets.context, endpoint, "ndt.", &options)?;
@@ -121,10 +115,7 @@ impl Reader {
     /// Reads a message into `bin`, and returns what it was.
     fn read(&mut self, frames: &[&[u8]], connection: i32, arrival_ns: u64, bin: &mut Bin) -> Received {
         if frames.first() == Some(&wire::TOPIC_DESCRIPTION) {
-            if !self.one_source.may_describe(connection, arrival_ns) {
-                return Received::Refused(Refusal::SecondSource);
-            }
-            return self.read_description(frames);
+            return self.read_description(frames, connection, arrival_ns);
         }
         let stream = match wire::split_bin(frames) {
             Ok((stamp, ..)) => stamp.stream,
@@ -152,7 +143,14 @@ impl Reader {
 
     /// Reads what the stream says of its channels. A description comes once a second; one that is the same as the last is not
     /// parsed again, which would allocate.
-    fn read_description(&mut self, frames: &[&[u8]]) -> Received {
+    fn read_description(&mut self, frames: &[&[u8]], connection: i32, arrival_ns: u64) -> Received {
+        let stream = match wire::described_stream(frames) {
+            Ok(stream) => stream,
+            Err(error) => return Received::Refused(error.into()),
+        };
+        if !self.one_source.may_describe(connection, stream, arrival_ns) {
+            return Received::Refused(Refusal::SecondSource);
+        }
         if frames.get(2) != Some(&&self.description[..]) {
             self.description = frames.get(2).map_or_else(Vec::new, |json| json.to_vec());
             match wire::read_description(frames) {

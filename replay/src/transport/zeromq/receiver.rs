@@ -4,7 +4,7 @@ use super::{QUEUE_MESSAGES, Security, ZeromqError, context};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::{Role, SocketAddress};
 use ndt_protocol::zeromq::admission::Admission;
-use ndt_protocol::zeromq::{Frames, Heard, Options, Subscriber};
+use ndt_protocol::zeromq::{Frames, Heard, Subscriber};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, SyncSender};
@@ -13,9 +13,6 @@ use std::time::Duration;
 
 /// Frames of a message that are kept: more than any message of this project has.
 const FRAMES_MAX: usize = 8;
-
-/// Messages that libzmq keeps until they are received.
-const UNREAD_MESSAGES: usize = 16 * QUEUE_MESSAGES;
 
 /// Receives messages from a peer, whenever the peer is there. A thread of its own stamps each message when it arrives.
 pub struct Receiver {
@@ -51,8 +48,6 @@ impl Receiver {
     /// Those of [`Receiver::open`], and an end that connects without the other's key.
     pub fn open_with(endpoint: &SocketAddress, security: &Security) -> Result<Receiver, ZeromqError> {
         let (context, admission, options) = context(endpoint, Role::Connect, security)?;
-        // While its queue is full, libzmq does not read, and where the peer ends then, it throws away what the peer had sent.
-        let options = Options { queue_messages: UNREAD_MESSAGES, ..options };
         let (subscriber, address) = Subscriber::open(&context, endpoint, "ndt.", &options)?;
         if let (Some(admission), Some(domain)) = (&admission, options.domain) {
             admission.watch(domain, subscriber.connections().clone(), None);
@@ -100,7 +95,7 @@ fn forward(mut subscriber: Subscriber, queue: &SyncSender<Message>, stop: &Atomi
         let received_ns = monotonic_ns();
         let count = frames.count().min(FRAMES_MAX);
         let frames = frames.get()[..count].iter().map(|frame| frame.to_vec()).collect();
-        // If the queue is full, the peer's own queue fills next, and the peer drops what this program does not read.
+        // While the queue is full, messages wait in the library.
         if queue.send(Message { frames, received_ns }).is_err() {
             return;
         }
