@@ -50,6 +50,8 @@ pub struct GuardCounters {
     pub behind: u64,
     /// Times that numbering followed a source that had been paused.
     pub renumbered: u64,
+    /// Bins that were too old when they could be answered.
+    pub old_bins: u64,
     /// Bin numbers that were never answered, because more of them were skipped at once than there can be bin periods.
     pub skipped: u64,
 }
@@ -395,6 +397,7 @@ impl Guard {
         self.last.reasons = reasons.with(std::mem::take(&mut self.carried));
         self.next = Some((self.last.stream, self.last.seq.saturating_add(1)));
         self.counters.estimates[quality as usize] += 1;
+        self.counters.old_bins += u64::from(reasons.contains(Reasons::OLD_BIN));
         self.published[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
         emit(&mut self.last);
     }

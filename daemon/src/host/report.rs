@@ -85,7 +85,7 @@ pub enum Message {
 }
 
 /// Number of kinds of warnings.
-const EVENTS: usize = 18;
+const EVENTS: usize = 19;
 
 /// What can go wrong again and again: its count since the start, and what a warning says behind the number of times.
 fn events(stats: &Stats) -> [(u64, String); EVENTS] {
@@ -139,7 +139,11 @@ fn events(stats: &Stats) -> [(u64, String); EVENTS] {
             "peers turned away: too many connections (connections-max in [zeromq]), or a key that is not permitted"
                 .to_owned(),
         ),
-        (of(Quality::Late), "estimates missed their deadline".to_owned()),
+        (
+            of(Quality::Late).saturating_sub(stats.guard.old_bins),
+            "estimates missed their deadline".to_owned(),
+        ),
+        (stats.guard.old_bins, "bins were older than max-age-ms when they came: answered as late".to_owned()),
         (of(Quality::Fault), "estimates with the quality fault".to_owned()),
         (
             stats.decoder.undescribed,

@@ -45,6 +45,9 @@ const RATE_PART: u64 = 100;
 const CATCHING_UP_PART: u64 = 16;
 const CATCHING_UP_BINS: u64 = 4;
 
+/// Part of their width in which later bins of a backlog come at most, so that a short pause of this thread does not end it.
+const CAUGHT_UP_PART: u64 = 2;
+
 /// Part by which the time between sendings may differ from the time between bins that are sent in real time.
 const SENT_PART: u64 = 8;
 
@@ -183,7 +186,11 @@ impl SourceClock {
     /// The bin since which bins come too quickly, `now` included.
     fn catching_up_from(&self, last: Stamps, now: Stamps) -> Option<Stamps> {
         let width_ns = (now.seq - last.seq).saturating_mul(self.bin_width_ns);
-        let is_quick = now.arrival_ns.saturating_sub(last.arrival_ns) < width_ns / CATCHING_UP_PART;
+        let part = match self.is_catching_up(last) {
+            true => CAUGHT_UP_PART,
+            false => CATCHING_UP_PART,
+        };
+        let is_quick = now.arrival_ns.saturating_sub(last.arrival_ns) < width_ns / part;
         is_quick.then(|| self.catching_up_from.unwrap_or(last))
     }
 

@@ -54,7 +54,7 @@ impl Stats {
     }
 
     /// Every counter with its name, as the page `docs/counters.md` explains it. The first seven are those of every summary.
-    pub fn named(&self) -> [(&'static str, u64); 26] {
+    pub fn named(&self) -> [(&'static str, u64); 27] {
         // Taken apart without a rest, so that a new counter is not forgotten here.
         let Stats {
             bins,
@@ -62,7 +62,7 @@ impl Stats {
             too_high,
             empty,
             decoder,
-            guard: GuardCounters { estimates: _, late_results, behind, renumbered, skipped },
+            guard: GuardCounters { estimates: _, late_results, behind, renumbered, old_bins, skipped },
             refused,
             overflowed,
             slow_subscribers,
@@ -115,6 +115,7 @@ impl Stats {
             ("unbridged", unbridged),
             ("restarts", restarts),
             ("clock-jumps", clock_jumps),
+            ("old-bins", old_bins),
             ("late-results", late_results),
             ("renumbered", renumbered),
             ("skipped", skipped),
@@ -146,7 +147,7 @@ pub struct Counters {
     /// The same of a channel whose count is too high.
     last_too_high: AtomicU64,
     estimates: [AtomicU64; 6],
-    guard: [AtomicU64; 4],
+    guard: [AtomicU64; 5],
     /// Reason of the last refusal. The source thread only tries to lock the mutex and never waits, so a reason may be lost.
     last_refused: Mutex<Option<Refusal>>,
 }
@@ -246,9 +247,9 @@ impl Counters {
 
     /// Takes over the guard's counters. Runs on the publish thread, once a turn.
     pub fn published(&self, counters: &GuardCounters) {
-        let GuardCounters { estimates, late_results, behind, renumbered, skipped } = *counters;
+        let GuardCounters { estimates, late_results, behind, renumbered, old_bins, skipped } = *counters;
         store(&self.estimates, estimates);
-        store(&self.guard, [late_results, behind, renumbered, skipped]);
+        store(&self.guard, [late_results, behind, renumbered, old_bins, skipped]);
     }
 
     /// Takes a snapshot.
@@ -264,7 +265,7 @@ impl Counters {
             silent_channels,
             watched_channels,
         ] = load(&self.counts);
-        let [late_results, behind, renumbered, skipped] = load(&self.guard);
+        let [late_results, behind, renumbered, old_bins, skipped] = load(&self.guard);
         let estimates = load(&self.estimates);
         Stats {
             bins: self.bins.load(Relaxed),
@@ -287,7 +288,7 @@ impl Counters {
                 silent_channels,
                 watched_channels,
             },
-            guard: GuardCounters { estimates, late_results, behind, renumbered, skipped },
+            guard: GuardCounters { estimates, late_results, behind, renumbered, old_bins, skipped },
             refused: self.refused.load(Relaxed),
             last_refused: self.last_refused.lock().map_or(None, |last| *last),
             overflowed: self.overflowed.load(Relaxed),

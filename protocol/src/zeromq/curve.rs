@@ -253,3 +253,55 @@ fn check(text: &str) -> Result<(), KeyError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(secret: char) -> KeyPair {
+        let key = |first: char| format!("{first}{}", "0".repeat(KEY_CHARACTERS - 1));
+        KeyPair { public: key('a').parse().unwrap(), secret: key(secret) }
+    }
+
+    #[test]
+    fn keys_are_their_owners_alone_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("rig.2");
+        let [public, secret] = pair('b').write(&name).unwrap();
+        assert_eq!(public, folder.path().join("rig.2.key"));
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&public) & 0o444, mode(&secret)), (0o444, 0o600));
+        let read = KeyPair::read(&secret).unwrap();
+        assert_eq!((read.public.clone(), read.secret_text()), (pair('b').public, pair('b').secret_text()));
+        assert_eq!(PublicKey::read(&public).unwrap(), read.public);
+        assert!(!format!("{read:?}").contains(read.secret_text()));
+
+        for left in [&public, &secret] {
+            let before = std::fs::read(left).unwrap();
+            let error = pair('c').write(&name).unwrap_err().to_string();
+            assert!(error.ends_with("found one; keys are not overwritten"), "{error}");
+            assert_eq!(std::fs::read(left).unwrap(), before);
+            std::fs::remove_file(left).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused_with_a_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.key_secret");
+        let refused = |text: &str, mode: u32| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            KeyPair::read(&path).unwrap_err().to_string()
+        };
+        assert!(refused("", 0o600).contains("expected a secret-key in "));
+        assert!(refused("", 0o644).contains("found mode 644; type   chmod 600 "));
+        let short = refused("secret-key = \"abc\"\n", 0o600);
+        assert_eq!(short, "expected a key of 40 characters (Z85), found 3 characters");
+        let odd = refused(&format!("secret-key = \"{}~\"\n", "0".repeat(39)), 0o600);
+        assert_eq!(odd, "expected a key of 40 characters (Z85), found '~' in it");
+        std::fs::write(folder.path().join("a.key"), "nothing").unwrap();
+        let error = PublicKey::read_all(folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with("expected a public-key in "), "{error}");
+    }
+}

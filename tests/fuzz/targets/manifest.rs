@@ -18,7 +18,12 @@ fuzz_target!(|text: &str| {
     if bundle.manifest.problems().is_empty() {
         let manifest = &bundle.manifest;
         assert!(manifest.bin_width_us() > 0 && manifest.velocity_columns().end <= manifest.readout_dims());
-        drop((manifest.reach_bins(), manifest.velocity_offset_ns(), bundle.description().to_string(), bundle.id()));
+        drop((
+            manifest.reach_bins(),
+            manifest.velocity_offset_ns(),
+            bundle.description().to_string(),
+            bundle.id(),
+        ));
         drop(bundle.reading(20.0));
     }
 });

@@ -10,14 +10,28 @@ use std::sync::LazyLock;
 
 /// Names that the reader looks for.
 const NAMES: [&str; 14] = [
-    "id", "spike_times", "spike_times_index", "heldout", "obs_intervals", "obs_intervals_index", "start_time", "stop_time",
-    "split", "split_index", "data", "timestamps", "starting_time", "electrodes",
+    "id",
+    "spike_times",
+    "spike_times_index",
+    "heldout",
+    "obs_intervals",
+    "obs_intervals_index",
+    "start_time",
+    "stop_time",
+    "split",
+    "split_index",
+    "data",
+    "timestamps",
+    "starting_time",
+    "electrodes",
 ];
 
-/// The recording. HDF5 wants a file that has a name, which one in memory has not.
+/// The recording. HDF5 wants a file that has a name; where the system has a folder in memory, it is there.
 static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz");
-    folder.join(format!("recording-{}.nwb", std::process::id()))
+    let memory = Path::new("/dev/shm");
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz");
+    let folder = if memory.is_dir() { memory } else { &target };
+    folder.join(format!("ndt-fuzz-{}.nwb", std::process::id()))
 });
 
 /// The bytes of an input, taken one after another; zeros at the end.

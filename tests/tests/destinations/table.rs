@@ -13,7 +13,7 @@ use std::process::Command;
 pub const PROGRAMS: [&str; 3] = ["ndtd", "ndt-train", "ndt-replay"];
 
 /// Options (and arguments without a name) whose value is a path that is read.
-pub const READ: [&str; 13] = [
+pub const READ: [&str; 17] = [
     "bundle",
     "config",
     "counts",
@@ -23,14 +23,18 @@ pub const READ: [&str; 13] = [
     "file",
     "lsl-library",
     "onnxruntime-library",
+    "permitted-keys",
+    "secret-key",
+    "server-key",
     "splits-of",
     "submission",
     "targets",
     "truth",
+    "zeromq-library",
 ];
 
-/// Options whose value is a path that is written.
-pub const WRITTEN: [&str; 3] = ["out", "picture", "fault-plan"];
+/// Options (and arguments without a name) whose value is a path that is written.
+pub const WRITTEN: [&str; 4] = ["out", "picture", "fault-plan", "name"];
 
 /// Commands that write nothing.
 pub const SILENT: [&str; 7] = [
@@ -43,12 +47,15 @@ pub const SILENT: [&str; 7] = [
     "ndt-replay inspect",
 ];
 
-/// Commands that take more than a process to run: the rule is tested in this file, by this test.
-pub const ELSEWHERE: [(&str, &str, &str); 1] = [(
-    "ndt-train fetch",
-    "trainer/tests/fetch/main.rs",
-    "another_file_of_the_same_name_is_left_unless_it_is_a_recording_and_may_be_replaced",
-)];
+/// Commands that take more than a process to run, or never replace anything: the rule is tested in this file, by this test.
+pub const ELSEWHERE: [(&str, &str, &str); 2] = [
+    (
+        "ndt-train fetch",
+        "trainer/tests/fetch/main.rs",
+        "another_file_of_the_same_name_is_left_unless_it_is_a_recording_and_may_be_replaced",
+    ),
+    ("ndtd keygen", "protocol/src/zeromq/curve.rs", "keys_are_their_owners_alone_and_never_overwritten"),
+];
 
 /// How an output lies on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -145,11 +145,11 @@ fn a_source_at_another_speed_has_no_bin_that_is_due_whether_it_says_when_it_sent
 
 #[test]
 fn a_backlog_at_the_start_is_recognised_by_when_it_was_sent() {
-    // 1,000 bins have waited for the daemon, and come within 10 ms.
+    // 1,001 bins have waited for the daemon, and come within 9 ms, in the middle of which this thread pauses for 5 ms.
     let mut clock = SourceClock::new(WIDTH_NS);
-    let resumes_ns = end_ns(1_000);
+    let comes_ns = |seq: u64| end_ns(1_000) + 4_000 * seq + if seq < 500 { 0 } else { 5_000_000 };
     let backlog: Vec<Due> =
-        (0..1_000).map(|seq| read(&mut clock, seq, 0, resumes_ns + 10_000 * seq - end_ns(seq)).due).collect();
+        (0..1_001).map(|seq| read(&mut clock, seq, 0, comes_ns(seq) - end_ns(seq)).due).collect();
     assert!(backlog[4..].iter().all(|due| *due == Due::Before), "{:?}", &backlog[..8]);
     let next: Vec<Due> = (1_001..1_100).map(|seq| read(&mut clock, seq, 0, 0).due).collect();
     assert_eq!((next[0], next[98]), (Due::Unknown, Due::At(end_ns(1_099))), "then it is known");
