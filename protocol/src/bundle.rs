@@ -358,6 +358,8 @@ fn read_tar(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
         let mut entry = entry.map_err(|_| BundleError::NoManifest { path: path.to_owned() })?;
         let name = entry.path().map_err(io)?.to_string_lossy().into_owned();
         let known = name == MANIFEST || FILES.contains(&name.as_str());
+        // A sparse file of a few bytes can claim gigabytes of zeros; a link has no contents.
+        let known = known && entry.header().entry_type().is_file();
         if known && entry.size() <= crate::limits::BUNDLE_FILE_BYTES_MAX {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(io)?;

@@ -467,3 +467,28 @@ fn nothing_but_a_bundle_is_ever_replaced() {
     assert!(model.write(&path("new")).is_err());
     assert_eq!(std::fs::read(path("new/notes.txt")).unwrap(), b"mine");
 }
+
+/// A sparse file takes a few bytes in an archive, and gigabytes of zeros when it is read.
+#[test]
+fn a_sparse_file_in_an_archive_is_not_a_file_of_a_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.ndt");
+    let mut header = tar::Header::new_gnu();
+    header.set_path("manifest.toml").unwrap();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_size(0);
+    let octal = |number: u64| {
+        let mut digits = [0; 12];
+        digits[..11].copy_from_slice(format!("{number:011o}").as_bytes());
+        digits
+    };
+    let sparse = header.as_gnu_mut().unwrap();
+    (sparse.realsize, sparse.sparse[0].offset, sparse.sparse[0].numbytes) =
+        (octal(1000), octal(1000), octal(0));
+    header.set_cksum();
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append(&header, std::io::empty()).unwrap();
+    std::fs::write(&path, archive.into_inner().unwrap()).unwrap();
+    let refused = Bundle::read(&path).unwrap_err();
+    assert!(matches!(refused, BundleError::NoManifest { .. }), "{refused}");
+}

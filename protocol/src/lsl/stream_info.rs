@@ -230,8 +230,8 @@ impl StreamInfo {
         unsafe { read((functions.lsl_child_value_n)((functions.lsl_get_desc)(self.handle), name.as_ptr())) }
     }
 
-    /// Returns the labels of the channels that have one. Only a description from [`super::Inlet::full_info`] has
-    /// labels.
+    /// Returns the labels in the description, one for each channel that it lists; one more than there are channels at the most,
+    /// whatever the sender wrote. Only a description from [`super::Inlet::full_info`] has labels.
     pub fn labels(&self) -> Vec<String> {
         let functions = self.library.functions();
         let mut labels = Vec::new();
@@ -239,7 +239,7 @@ impl StreamInfo {
         unsafe {
             let channels = (functions.lsl_child)((functions.lsl_get_desc)(self.handle), c"channels".as_ptr());
             let mut channel = (functions.lsl_child)(channels, c"channel".as_ptr());
-            while (functions.lsl_empty)(channel) == 0 {
+            while (functions.lsl_empty)(channel) == 0 && labels.len() <= self.channels() {
                 labels.push(read((functions.lsl_child_value_n)(channel, c"label".as_ptr())));
                 channel = (functions.lsl_next_sibling_n)(channel, c"channel".as_ptr());
             }

@@ -294,7 +294,7 @@ mod tests {
         };
         for (shape, expected) in [
             (&[1usize << 40][..], "expected at most 2147483648 elements in "),
-            (&[1 << 40, 4], "expected at most 2147483648 elements in "),
+            (&[1 << 40, 16], "expected at most 2147483648 elements in "),
             (&[1 << 30], "to store its 1073741824 elements, found 0 bytes for them"),
         ] {
             let found = [refused(shape, &times), refused(shape, &series)];

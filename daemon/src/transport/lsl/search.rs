@@ -298,18 +298,21 @@ impl Searcher {
             return Err(StreamError::Format(info.format()));
         }
         let samples = samples(info.rate_hz(), self.model_us)?;
-        let full = Inlet::new(info, 1)?.full_info(DESCRIBE_WAIT_S)?;
+        // An inlet has memory for its samples from the start: nothing is opened before their size is known to be sane.
         let channels = info.channels();
-        let layout = match samples {
+        match samples {
             Samples::Events if channels != 1 => return Err(StreamError::Events(channels)),
-            // The value of a sample is the channel, so that the stream needs no labels.
-            Samples::Events => Layout::in_order(self.channel_ids.len()),
             // A stream may have channels that are left out, beside those of the bundle.
             Samples::Counts { .. } if channels > 2 * CHANNELS_MAX => {
-                return Err(
-                    LayoutError::Channels { expected: self.channel_ids.len(), found: channels }.into()
-                );
+                let expected = self.channel_ids.len();
+                return Err(LayoutError::Channels { expected, found: channels }.into());
             }
+            Samples::Events | Samples::Counts { .. } => {}
+        }
+        let full = Inlet::new(info, 1)?.full_info(DESCRIBE_WAIT_S)?;
+        let layout = match samples {
+            // The value of a sample is the channel, so that the stream needs no labels.
+            Samples::Events => Layout::in_order(self.channel_ids.len()),
             Samples::Counts { .. } => Layout::new(&full.labels(), channels, &self.channel_ids, self.allowed)?,
         };
         // Only the resolved description holds the host's address; the full one, from the host itself, does not.
@@ -353,6 +356,8 @@ mod tests {
         };
         assert_eq!([50.0, 200.0, 1000.0, 0.0].map(width), [Some(20_000), Some(5_000), Some(1_000), Some(0)]);
         assert_eq!([25.0, 30.0, 75.0, 50.2, -1.0, f64::NAN].map(width), [None; 6]);
+        let absurd = [1e300, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, 1e-310, 1e9, 4_294_967_296.0 * 50.0];
+        assert_eq!(absurd.map(width), [None; 7]);
         // 15 ms bins: 66.6667 Hz.
         assert!(matches!(samples(66.6667, 15_000), Ok(Samples::Counts { width_us: 15_000 })));
         let error = samples(30.0, 20_000).unwrap_err().to_string();

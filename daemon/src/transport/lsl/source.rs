@@ -24,6 +24,9 @@ use std::time::Duration;
 /// Longest wait for a sample or for a stream, after which the thread can be asked to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Most values for which liblsl's buffer has room, 256 MB: narrow bins of many channels have a shorter buffer.
+const BUFFER_VALUES_MAX: usize = 1 << 26;
+
 /// Interval between two searches for another outlet of a silent stream.
 const ASK_EVERY_NS: u64 = 500_000_000;
 
@@ -157,6 +160,7 @@ impl LslSource {
             Samples::Counts { width_us } => (self.model_us / width_us) as usize * self.buffer_bins,
             Samples::Events => buffer_spikes(self.channels, seconds(self.model_us), self.buffer_bins),
         };
+        let room = room.min(BUFFER_VALUES_MAX / found.info.channels().max(1));
         self.is_opening = self.inlets.open(found, room);
     }
 
