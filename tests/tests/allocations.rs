@@ -24,7 +24,7 @@ const BINS: u64 = 10_000;
 /// The source waits here until so many answers were stale: before counting begins, so that each thread has slept once,
 /// which makes its place in the queue; and after it, so that the guard's own answers are counted too.
 const SILENT_AT: [(u64, u64); 2] = [(WARMUP_BINS / 2, 5), (WARMUP_BINS + 5_000, 10)];
-/// Allocations and frees of a bin over ZeroMQ, in and out, at most; there are 16.
+/// Allocations and frees of a bin over ZeroMQ, in and out, at most: none, and a few while the daemon and its peers meet.
 const ZEROMQ_MAX: f64 = 0.1;
 const SOON: Duration = Duration::from_secs(30);
 
