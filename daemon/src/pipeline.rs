@@ -165,8 +165,13 @@ impl Pipeline {
 
     /// Takes a snapshot of the counters.
     pub fn stats(&self) -> Stats {
-        let turned_away = self.transports.as_ref().map_or_else(TurnedAway::default, Transports::turned_away);
+        let turned_away = self.turned_away();
         Stats { turned_away: turned_away.full + turned_away.key, ..self.counters.stats() }
+    }
+
+    /// ZeroMQ peers that were turned away since the start.
+    pub fn turned_away(&self) -> TurnedAway {
+        self.transports.as_ref().map_or_else(TurnedAway::default, Transports::turned_away)
     }
 
     /// Ends the threads in the order of the data, so that what was received is still published. Returns whether all have

@@ -44,5 +44,11 @@ fn pyzmq_speaks_to_the_daemon_with_permitted_keys_and_a_stranger_gets_nothing() 
     let mut peers = script(&session, "encrypted.py", &arguments.map(String::as_str));
     let heard = ndt_tests::lsl::json(&mut peers);
     assert_eq!(heard, serde_json::json!({"estimates": BINS, "read": BINS, "to the stranger": 0}));
-    daemon.wait_for("a key that is not permitted");
+    let warning = daemon.wait_for("peers turned away");
+    let stranger = std::fs::read_to_string(at("stranger.key")).unwrap();
+    let key = stranger.split('"').nth(1).unwrap();
+    assert!(
+        warning.contains(&format!("with the key {key}: a key that is not in permitted-keys")),
+        "{warning}"
+    );
 }

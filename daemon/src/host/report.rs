@@ -7,6 +7,7 @@ mod suspicions;
 use crate::input::Absence;
 use crate::pipeline::counters::Stats;
 use ndt_protocol::Quality;
+use ndt_protocol::zeromq::admission::TurnedAway;
 use suspicions::Suspicions;
 
 /// Number of looks before a warning of the same kind is repeated for the first time, and for each later time.
@@ -37,6 +38,8 @@ pub struct Reporter {
     /// Changes of the stream in looks with several of them.
     alternations: u64,
     alternating: Repeat,
+    /// The same for peers that are turned away.
+    turned_away: Repeat,
     /// What has been said of the stream's values.
     suspicions: Suspicions,
 }
@@ -85,7 +88,7 @@ pub enum Message {
 }
 
 /// Number of kinds of warnings.
-const EVENTS: usize = 19;
+const EVENTS: usize = 18;
 
 /// What can go wrong again and again: its count since the start, and what a warning says behind the number of times.
 fn events(stats: &Stats) -> [(u64, String); EVENTS] {
@@ -135,11 +138,6 @@ fn events(stats: &Stats) -> [(u64, String); EVENTS] {
             "times that a subscriber read too slowly and lost estimates".to_owned(),
         ),
         (
-            stats.turned_away,
-            "peers turned away: too many connections (connections-max in [zeromq]), or a key that is not permitted"
-                .to_owned(),
-        ),
-        (
             of(Quality::Late).saturating_sub(stats.guard.old_bins),
             "estimates missed their deadline".to_owned(),
         ),
@@ -168,8 +166,16 @@ impl Reporter {
             quiet_looks: 0,
             alternations: 0,
             alternating: Repeat::default(),
+            turned_away: Repeat::default(),
             suspicions: Suspicions::default(),
         }
+    }
+
+    /// Returns a message for ZeroMQ peers that were turned away since the previous look. Called about once a second.
+    pub fn turned_away(&mut self, peers: &TurnedAway) -> Option<Message> {
+        let more = self.turned_away.look(peers.full + peers.key)?;
+        let last = peers.last.as_deref().unwrap_or("unknown");
+        Some(Message::Warning(format!("{more} peers turned away, the last {last}")))
     }
 
     /// Returns a message for each kind of event since the previous look. Called about once a second.

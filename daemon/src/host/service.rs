@@ -43,7 +43,8 @@ pub fn supervise(pipeline: Pipeline, log: &Log) -> std::io::Result<()> {
                 _ = user1.recv() => info!("SIGUSR1 has no meaning here; decoding goes on"),
                 _ = user2.recv() => info!("SIGUSR2 has no meaning here; decoding goes on"),
                 _ = look.tick() => {
-                    for message in reporter.messages(&pipeline.stats()) {
+                    let turned_away = reporter.turned_away(&pipeline.turned_away());
+                    for message in reporter.messages(&pipeline.stats()).into_iter().chain(turned_away) {
                         match message {
                             Message::Info(sentence) => info!("{sentence}"),
                             Message::Warning(sentence) => warn!("{sentence}"),

@@ -36,7 +36,7 @@ pub struct TurnedAway {
     pub full: u64,
     /// Because their key is not permitted.
     pub key: u64,
-    /// Address of the last one, and its key where it has one.
+    /// Address of the last one, its key where it has one, and why it was turned away.
     pub last: Option<String>,
 }
 
@@ -181,13 +181,14 @@ impl Desk {
         let answer = decide(&self.rules, connections, key.as_ref());
         let from = String::from_utf8_lossy(address).into_owned();
         let who = key.map_or_else(|| from.clone(), |key| format!("{from} with the key {key}"));
-        match answer {
-            Answer::Welcome => {}
-            Answer::Later => _ = self.counts.full.fetch_add(1, Relaxed),
-            Answer::Never => _ = self.counts.key.fetch_add(1, Relaxed),
-        }
-        if answer != Answer::Welcome {
-            *self.counts.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(who);
+        let (count, why) = match answer {
+            Answer::Welcome => (None, ""),
+            Answer::Later => (Some(&self.counts.full), "more connections than connections-max in [zeromq]"),
+            Answer::Never => (Some(&self.counts.key), "a key that is not in permitted-keys"),
+        };
+        if let Some(count) = count {
+            *self.counts.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{who}: {why}"));
+            count.fetch_add(1, Relaxed);
         }
         let code: &[u8] = match answer {
             Answer::Welcome => b"200",

@@ -9,8 +9,8 @@ use ndt_protocol::wire::{self, Description};
 use ndt_protocol::zeromq::{self, Kind, Options, Sent};
 use ndt_protocol::{Bundle, Estimate};
 
-/// Longest frame that a subscriber may send: a subscription.
-const SUBSCRIPTION_BYTES_MAX: usize = 256;
+/// Longest frame that a subscriber may send: a subscription, or a step of an encrypted handshake with its metadata.
+const SUBSCRIPTION_BYTES_MAX: usize = 1024;
 
 /// Estimates that the system's buffer for each subscriber holds.
 const SEND_BUFFER_BINS: usize = 16;
