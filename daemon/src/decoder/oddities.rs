@@ -28,7 +28,7 @@ pub struct Odd {
 /// Follows the bins of a stream. Owned by the decoder.
 #[derive(Debug, Clone)]
 pub struct Oddities {
-    /// Mean count of each channel, spikes per bin; 0 for one that the model does not see. Empty for a bundle without golden counts,
+    /// Mean count of each channel, spikes per bin; 0 for one that the model does not see, and for all of a bundle without golden counts,
     /// of which nothing is expected.
     means: Vec<f32>,
     bins_min: u64,
@@ -52,11 +52,12 @@ struct Channel {
 impl Oddities {
     /// Expects the mean counts of `bundle`. `is_used` says whether the model sees a channel.
     pub fn new(bundle: &Bundle, is_used: impl Fn(usize) -> bool) -> Oddities {
-        let means = bundle.mean_counts().into_iter().enumerate();
+        let channels = bundle.manifest.channels();
+        let means = bundle.mean_counts().into_iter().chain(std::iter::repeat(0.0)).take(channels).enumerate();
         Oddities {
             means: means.map(|(channel, mean)| if is_used(channel) { mean as f32 } else { 0.0 }).collect(),
             bins_min: JUDGED_NS.div_ceil(bundle.manifest.bin_width_ns().max(1)),
-            channels: vec![Channel::default(); bundle.manifest.channels()],
+            channels: vec![Channel::default(); channels],
             bins: 0,
             rises: 0,
         }
@@ -78,24 +79,29 @@ impl Oddities {
     /// Runs on the decode thread and on the source thread, once a bin. Must not allocate, block, lock or log.
     pub fn take_in(&mut self, bin: &Bin) -> Odd {
         let (mut counted, mut fractions, mut silent_channels, mut has_fallen) = (0, 0, 0, false);
-        for (at, (channel, count)) in self.channels.iter_mut().zip(bin.counts()).enumerate() {
-            if !bin.is_valid(at) {
+        let (are_valid, mut rises) = (bin.invalid_channels() == 0, 0u32);
+        let bins_min = u32::try_from(self.bins_min).unwrap_or(u32::MAX);
+        let channels = self.channels.iter_mut().zip(bin.counts()).zip(&self.means);
+        for (at, ((channel, count), mean)) in channels.enumerate() {
+            if !are_valid && !bin.is_valid(at) {
                 continue;
             }
-            has_fallen |= *count < channel.count;
-            self.rises = self.rises.saturating_add(u32::from(*count > channel.count));
-            channel.count = *count;
+            let before = std::mem::replace(&mut channel.count, *count);
             if *count > 0.0 {
+                has_fallen |= *count < before;
+                rises += u32::from(*count > before);
                 counted += 1;
-                fractions += u32::from(count.fract() != 0.0);
+                // Counts are small. To ask for the fraction would call a function of the system on most machines.
+                fractions += u32::from((*count as i32) as f32 != *count);
                 (channel.expected, channel.silent) = (0.0, 0);
                 continue;
             }
-            channel.expected += self.means.get(at).copied().unwrap_or(0.0);
+            has_fallen |= before > 0.0;
+            channel.expected += mean;
             channel.silent = channel.silent.saturating_add(1);
-            let is_long = channel.expected >= EXPECTED_SPIKES && u64::from(channel.silent) >= self.bins_min;
-            silent_channels += u64::from(is_long);
+            silent_channels += u64::from(channel.silent >= bins_min && channel.expected >= EXPECTED_SPIKES);
         }
+        self.rises = self.rises.saturating_add(rises);
         if has_fallen {
             (self.bins, self.rises) = (0, 0);
         }
