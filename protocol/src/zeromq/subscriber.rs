@@ -44,7 +44,7 @@ pub enum Link {
 pub enum Heard {
     /// A message.
     Message,
-    /// No message for [`PATIENCE`].
+    /// No message for 100 ms.
     Nothing,
 }
 
@@ -73,7 +73,7 @@ impl Subscriber {
         Ok((Subscriber { socket, monitor, connects_to, link, lost_ns, connections, _file: file }, address))
     }
 
-    /// Waits for the next message, for at most [`PATIENCE`]. Calls `each` for everything that has happened to a connection before the
+    /// Waits for the next message, for at most 100 ms. Calls `each` for everything that has happened to a connection before the
     /// message came. Does not lock, and allocates in the library alone.
     pub fn receive<const N: usize>(&mut self, frames: &mut Frames<N>, each: &mut impl FnMut(Event)) -> Heard {
         let is_message = self.socket.receive(frames, true);
