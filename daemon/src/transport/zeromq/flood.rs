@@ -7,8 +7,8 @@ use std::os::fd::RawFd;
 /// Part of time in which refused messages are counted, ns.
 const WINDOW_NS: u64 = 100_000_000;
 
-/// Refused messages in a window that are a flood: 50 times those of a second rig with bins of 1 ms.
-const REFUSED_MAX: u32 = 5_000;
+/// Refused messages in a window that are a flood: 10 times those of a second rig with bins of 1 ms.
+const REFUSED_MAX: u32 = 1_000;
 
 /// Counts what is refused. Owned by the source thread.
 #[derive(Debug)]

@@ -62,7 +62,15 @@ fn a_subscriber_that_does_not_read_blocks_only_a_sender_that_waits() {
     let subscribed = || {
         let mut stuck = TcpStream::connect(address.strip_prefix("tcp://").unwrap()).unwrap();
         stuck.write_all(&greeting).unwrap();
-        stuck.write_all(b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB\0\x05\x01ndt.").unwrap();
+        stuck.write_all(b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB").unwrap();
+        // A subscription that comes before the other end is ready would break the handshake.
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"XPUB") {
+            let mut byte = [0];
+            stuck.read_exact(&mut byte).unwrap();
+            heard.extend(byte);
+        }
+        stuck.write_all(b"\0\x05\x01ndt.").unwrap();
         stuck
     };
     // On a busy machine, a handshake may take longer than it may.
