@@ -16,37 +16,64 @@ use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 use oddities::Oddities;
 use silence::Silence;
 
-/// What the decoder has counted since its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DecoderCounters {
-    /// Bins dropped because a bin of their number had come before.
-    pub duplicates: u64,
-    /// Bins dropped because they came after a later one, when their number had been treated as missing.
-    pub reordered: u64,
-    /// Bins that only entered the state, because they were too old or their estimate would have come too late.
-    pub observed: u64,
-    /// Missing bins that were not decoded as missing, because the gap was longer than the bundle's limit.
-    pub unbridged: u64,
-    /// Times that a new stream reset the state.
-    pub restarts: u64,
-    /// Times that the source's clock jumped.
-    pub clock_jumps: u64,
-    /// Bins of a source that had not described its channels.
-    pub undescribed: u64,
-    /// Bins with a value that no spike count can be.
-    pub implausible: u64,
-    /// Bins within a silence of all channels, from its first second on.
-    pub no_spikes: u64,
-    /// Bins of which more channels than allowed are masked or have no count.
-    pub too_few_channels: u64,
-    /// Bins in which most of the counts above 0 are no whole numbers.
-    pub fractional: u64,
-    /// Bins of a second and more in which counts rise and none ever falls.
-    pub rising: u64,
-    /// Number of channels of the newest bin that have been silent for longer than the bundle lets expect.
-    pub silent_channels: u64,
-    /// Number of channels of the bundle that the model sees and that have spikes in the bundle.
-    pub watched_channels: u64,
+/// Declares counters that another thread reads as numbers, in the order of the fields.
+macro_rules! counters {
+    ($(#[$about:meta])* $name:ident { $($(#[$what:meta])* $field:ident,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct $name {
+            $($(#[$what])* pub $field: u64,)*
+        }
+
+        impl $name {
+            /// Number of the counters.
+            pub const COUNT: usize = [$(stringify!($field)),*].len();
+
+            /// The counters as numbers.
+            pub fn to_numbers(self) -> [u64; Self::COUNT] {
+                [$(self.$field),*]
+            }
+
+            /// The counters of [`Self::to_numbers`].
+            pub fn of_numbers([$($field),*]: [u64; Self::COUNT]) -> Self {
+                $name { $($field),* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// What the decoder has counted since its start.
+    DecoderCounters {
+        /// Bins dropped because a bin of their number had come before.
+        duplicates,
+        /// Bins dropped because they came after a later one, when their number had been treated as missing.
+        reordered,
+        /// Bins that only entered the state, because they were too old or their estimate would have come too late.
+        observed,
+        /// Missing bins that were not decoded as missing, because the gap was longer than the bundle's limit.
+        unbridged,
+        /// Times that a new stream reset the state.
+        restarts,
+        /// Times that the source's clock jumped.
+        clock_jumps,
+        /// Bins of a source that had not described its channels.
+        undescribed,
+        /// Bins with a value that no spike count can be.
+        implausible,
+        /// Bins within a silence of all channels, from its first second on.
+        no_spikes,
+        /// Bins of which more channels than allowed are masked or have no count.
+        too_few_channels,
+        /// Bins in which most of the counts above 0 are no whole numbers.
+        fractional,
+        /// Bins of a second and more in which counts rise and none ever falls.
+        rising,
+        /// Number of channels of the newest bin that have been silent for longer than the bundle lets expect.
+        silent_channels,
+        /// Number of channels of the bundle that the model sees and that have spikes in the bundle.
+        watched_channels,
+    }
 }
 
 /// A model and its position in the stream of bins. Owned by the decode thread.

@@ -164,7 +164,20 @@ pub fn read_bin(
     arrival_ns: u64,
     bin: &mut Bin,
 ) -> Result<BinStamp, WireError> {
-    let (stamp, found, payload) = split_bin(frames)?;
+    fill_bin(split_bin(frames)?, channels, range, arrival_ns, bin)
+}
+
+/// Reads a bin that was split ([`split_bin`]) into `bin`, as [`read_bin`] does.
+///
+/// # Errors
+/// [`WireError::Channels`] for another number of channels; `bin` is then unchanged.
+pub fn fill_bin(
+    (stamp, found, payload): (BinStamp, usize, &[u8]),
+    channels: usize,
+    range: CountRange,
+    arrival_ns: u64,
+    bin: &mut Bin,
+) -> Result<BinStamp, WireError> {
     if found != channels {
         return Err(WireError::Channels { expected: channels, found });
     }

@@ -12,6 +12,7 @@
 //! the thread that opens the first socket of their context.
 
 pub mod admission;
+mod connections;
 mod context;
 pub mod curve;
 mod library;
@@ -31,6 +32,7 @@ pub use subscriber::{Heard, Link, Subscriber};
 
 use crate::endpoint::socket_file::{self, Occupant};
 use crate::endpoint::{Role, SocketAddress};
+use connections::Connections;
 use std::path::{Path, PathBuf};
 
 /// Longest time between two attempts to reach a peer, ms.
@@ -153,16 +155,43 @@ impl Drop for BoundFile {
     }
 }
 
-/// Binds `socket` to the address of `endpoint` or connects it, as `role` says, and returns the address as bound. What a killed program
-/// left at the path of an `ipc://` socket is removed before.
+/// A socket at work.
+struct Opened {
+    monitor: Monitor,
+    connections: Connections,
+    /// Address as bound or connected to.
+    address: String,
+    file: BoundFile,
+}
+
+/// Gives `socket` its part in the encryption, and binds it to the address of `endpoint` or connects it, as `role` says. What a killed
+/// program left at the path of an `ipc://` socket is removed before.
 ///
 /// # Errors
-/// [`ZeromqError::Bind`] when the address cannot be bound. A peer that is not there is no error.
-fn open(socket: &Socket, endpoint: &SocketAddress, role: Role) -> Result<(String, BoundFile), ZeromqError> {
+/// [`ZeromqError::Bind`] when the address cannot be bound, [`ZeromqError::NoServerKey`] for an encrypted connection to nobody. A
+/// peer that is not there is no error.
+fn open(
+    socket: &Socket,
+    endpoint: &SocketAddress,
+    role: Role,
+    options: &Options,
+) -> Result<Opened, ZeromqError> {
+    match (role, &options.keys) {
+        (_, None) => {}
+        (Role::Bind, Some(_)) => socket.serve_encrypted()?,
+        (Role::Connect, Some(Keys { server: Some(server), .. })) => socket.expect_server(server)?,
+        (Role::Connect, Some(Keys { server: None, .. })) => {
+            return Err(ZeromqError::NoServerKey { address: endpoint.address.clone() });
+        }
+    }
+    // From before the first connection on.
+    let monitor = Monitor::of(socket)?;
     match role {
         Role::Connect => {
-            socket.connect(&endpoint.address)?;
-            Ok((endpoint.address.clone(), BoundFile(None)))
+            let address = endpoint.address.clone();
+            socket.connect(&address)?;
+            let connections = Connections::new(Some(address.clone()));
+            Ok(Opened { monitor, connections, address, file: BoundFile(None) })
         }
         Role::Bind => {
             let occupied = |found: Occupant| ZeromqError::Bind {
@@ -171,7 +200,8 @@ fn open(socket: &Socket, endpoint: &SocketAddress, role: Role) -> Result<(String
             };
             socket_file::make_way(endpoint).map_err(occupied)?;
             let address = socket.bind(&endpoint.address)?;
-            Ok((address, BoundFile(endpoint.file().map(Path::to_owned))))
+            let file = BoundFile(endpoint.file().map(Path::to_owned));
+            Ok(Opened { monitor, connections: Connections::new(None), address, file })
         }
     }
 }

@@ -80,24 +80,24 @@ impl Source for Rig {
     }
 }
 
-/// Our kernel, which stops at a count of bins until it is told to go on.
-struct Hanging {
+/// Our kernel, which does something else first at a count of bins.
+struct Pausing {
     native: Native,
     at: u64,
     seen: u64,
-    go_on: Receiver<()>,
+    pause: Box<dyn FnMut() + Send>,
 }
 
-impl Hanging {
+impl Pausing {
     fn see(&mut self) {
         self.seen += 1;
         if self.seen == self.at {
-            self.go_on.recv_timeout(SOON).unwrap();
+            (self.pause)();
         }
     }
 }
 
-impl Engine for Hanging {
+impl Engine for Pausing {
     fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
         self.see();
         self.native.step(input, output)
@@ -113,44 +113,15 @@ impl Engine for Hanging {
     }
 }
 
-/// Our kernel, which spins at a count of bins until it is told to go on, and says whether it does.
-struct Spinning {
-    native: Native,
-    at: u64,
-    seen: u64,
-    spins: Arc<AtomicBool>,
-    go_on: Arc<AtomicBool>,
-}
-
-impl Spinning {
-    fn see(&mut self) {
-        self.seen += 1;
-        if self.seen == self.at {
-            let started = Instant::now();
-            self.spins.store(true, Relaxed);
-            // It ends by itself where nobody can tell it to, so that the test fails and does not hang.
-            while !self.go_on.load(Relaxed) && started.elapsed() < SOON / 3 {
-                std::hint::spin_loop();
-            }
-            self.spins.store(false, Relaxed);
-        }
+/// Spins until it is told to go on, and says whether it does.
+fn spin(spins: &AtomicBool, go_on: &AtomicBool) {
+    let started = Instant::now();
+    spins.store(true, Relaxed);
+    // It ends by itself where nobody can tell it to, so that the test fails and does not hang.
+    while !go_on.load(Relaxed) && started.elapsed() < SOON / 3 {
+        std::hint::spin_loop();
     }
-}
-
-impl Engine for Spinning {
-    fn step(&mut self, input: Input, output: &mut Output) -> Result<(), StepFailed> {
-        self.see();
-        self.native.step(input, output)
-    }
-
-    fn observe(&mut self, input: Input) -> Result<(), StepFailed> {
-        self.see();
-        self.native.observe(input)
-    }
-
-    fn reset(&mut self) {
-        self.native.reset();
-    }
+    spins.store(false, Relaxed);
 }
 
 /// Our kernel, which tells of each step for nothing that it was asked for.
@@ -188,7 +159,8 @@ struct Bench {
 
 fn bench(hangs_at: u64, stale_after_bins: u64) -> Bench {
     let (go_on, gone_on) = channel();
-    let engine = |native| Hanging { native, at: hangs_at, seen: 0, go_on: gone_on };
+    let hang = Box::new(move || gone_on.recv_timeout(SOON).unwrap());
+    let engine = |native| Pausing { native, at: hangs_at, seen: 0, pause: hang };
     let (pipeline, rig, estimates) = start(engine, Config { stale_after_bins, ..Config::default() });
     Bench { pipeline, rig, go_on, estimates }
 }
@@ -267,7 +239,7 @@ fn an_engine_that_spins_on_the_only_cpu_is_answered_for() {
     let (spins, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let engine = {
         let (spins, go_on) = (spins.clone(), go_on.clone());
-        |native| Spinning { native, at: 10, seen: 0, spins, go_on }
+        |native| Pausing { native, at: 10, seen: 0, pause: Box::new(move || spin(&spins, &go_on)) }
     };
     let realtime = RealtimeSettings { priority: 20, cpus: vec![last_cpu()], ..RealtimeSettings::default() };
     let config = Config { realtime, stale_after_bins: 200, keep_warm_ms: 0, ..Config::default() };

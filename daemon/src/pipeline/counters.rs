@@ -140,8 +140,7 @@ pub struct Counters {
     stream: AtomicU64,
     stream_before: AtomicU64,
     channels: AtomicU64,
-    decoder: [AtomicU64; 6],
-    counts: [AtomicU64; 8],
+    decoder: [AtomicU64; DecoderCounters::COUNT],
     /// Position of a channel in the upper half, bits of its value in the lower half; 0 for none.
     last_implausible: AtomicU64,
     /// The same of a channel whose count is too high.
@@ -214,35 +213,7 @@ impl Counters {
 
     /// Takes over the decoder's counters. Runs on the decode thread, once a bin.
     pub fn decoded(&self, counters: &DecoderCounters) {
-        let DecoderCounters {
-            duplicates,
-            reordered,
-            observed,
-            unbridged,
-            restarts,
-            clock_jumps,
-            undescribed,
-            implausible,
-            no_spikes,
-            too_few_channels,
-            fractional,
-            rising,
-            silent_channels,
-            watched_channels,
-        } = *counters;
-        let order = [duplicates, reordered, observed, unbridged, restarts, clock_jumps];
-        let counts = [
-            undescribed,
-            implausible,
-            no_spikes,
-            too_few_channels,
-            fractional,
-            rising,
-            silent_channels,
-            watched_channels,
-        ];
-        store(&self.decoder, order);
-        store(&self.counts, counts);
+        store(&self.decoder, counters.to_numbers());
     }
 
     /// Takes over the guard's counters. Runs on the publish thread, once a turn.
@@ -254,17 +225,6 @@ impl Counters {
 
     /// Takes a snapshot.
     pub fn stats(&self) -> Stats {
-        let [duplicates, reordered, observed, unbridged, restarts, clock_jumps] = load(&self.decoder);
-        let [
-            undescribed,
-            implausible,
-            no_spikes,
-            too_few_channels,
-            fractional,
-            rising,
-            silent_channels,
-            watched_channels,
-        ] = load(&self.counts);
         let [late_results, behind, renumbered, old_bins, skipped] = load(&self.guard);
         let estimates = load(&self.estimates);
         Stats {
@@ -272,22 +232,7 @@ impl Counters {
             invalid_bins: self.invalid_bins.load(Relaxed),
             too_high: self.too_high.load(Relaxed),
             empty: self.empty.load(Relaxed),
-            decoder: DecoderCounters {
-                duplicates,
-                reordered,
-                observed,
-                unbridged,
-                restarts,
-                clock_jumps,
-                undescribed,
-                implausible,
-                no_spikes,
-                too_few_channels,
-                fractional,
-                rising,
-                silent_channels,
-                watched_channels,
-            },
+            decoder: DecoderCounters::of_numbers(load(&self.decoder)),
             guard: GuardCounters { estimates, late_results, behind, renumbered, old_bins, skipped },
             refused: self.refused.load(Relaxed),
             last_refused: self.last_refused.lock().map_or(None, |last| *last),

@@ -105,11 +105,11 @@ impl Sockets {
     fn grant(&self, endpoint: &SocketAddress, role: Role) -> Result<(), SocketError> {
         match endpoint.file().filter(|_| role == Role::Bind) {
             None => Ok(()),
-            Some(file) => self.ipc.apply(file).map_err(|error| {
-                // What was bound for nobody is not left there.
-                drop(std::fs::remove_file(file));
-                SocketError::Access { address: endpoint.address.clone(), error }
-            }),
+            // The file goes with its socket, which the caller then lets go of.
+            Some(file) => self
+                .ipc
+                .apply(file)
+                .map_err(|error| SocketError::Access { address: endpoint.address.clone(), error }),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The C interface of liblsl; the only file that names `libloading`.
+//! The C interface of liblsl.
 
 use super::{LslError, Query, StreamInfo};
 use crate::clock::monotonic_ns;
-use crate::files::beside_executable;
+use crate::shared_library::{self, NotLoaded, functions};
 use std::ffi::{CStr, CString, c_char, c_double, c_float, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,27 +13,8 @@ pub(super) type Handle = *mut c_void;
 /// Most streams that one search returns: more than one is an error anyway.
 const FOUND_MAX: usize = 16;
 
-macro_rules! functions {
-    ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        /// The functions, declared as in `lsl_c.h` of version 1.16.
-        pub(super) struct Functions {
-            $(pub $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
-        }
-
-        impl Functions {
-            /// # Safety
-            /// `library` must be liblsl, and must never be unloaded.
-            unsafe fn find(library: &libloading::Library) -> Result<Functions, libloading::Error> {
-                Ok(Functions {
-                    // SAFETY: guaranteed by the caller; the types are those of the header.
-                    $($name: unsafe { *library.get(stringify!($name))? },)*
-                })
-            }
-        }
-    };
-}
-
 functions! {
+    /// The functions, declared as in `lsl_c.h` of version 1.16.
     lsl_library_version: fn() -> c_int;
     lsl_local_clock: fn() -> c_double;
     lsl_last_error: fn() -> *const c_char;
@@ -89,10 +70,7 @@ impl Library {
     /// Paths at which the library is looked for, in this order: the configured one alone, or the one beside the executable
     /// alone, or names that the system's loader searches for.
     pub fn paths(configured: Option<&Path>) -> Vec<PathBuf> {
-        match configured.map(Path::to_owned).or_else(|| beside_executable("liblsl.so")) {
-            Some(path) => vec![path],
-            None => vec!["liblsl.so".into(), "liblsl.so.2".into()],
-        }
+        shared_library::paths(configured, &["liblsl.so", "liblsl.so.2"])
     }
 
     /// Loads the library from the first of [`Library::paths`] that loads. It is never unloaded, because its threads
@@ -101,16 +79,9 @@ impl Library {
     /// # Errors
     /// [`LslError::Library`], which says how to get the library.
     pub fn load(configured: Option<&Path>) -> Result<Library, LslError> {
-        let mut failed = None;
-        for path in Library::paths(configured) {
-            match load(&path) {
-                Ok(functions) => return Ok(Library { functions: Arc::new(functions) }),
-                // The error is that of the first failure, which names the usual file.
-                Err(found) => _ = failed.get_or_insert((path.display().to_string(), found)),
-            }
-        }
-        let (looked_for, found) = failed.unwrap_or_default();
-        Err(LslError::Library { looked_for, found })
+        let loaded = shared_library::load(&Library::paths(configured));
+        let missing = |NotLoaded { looked_for, found }| LslError::Library { looked_for, found };
+        Ok(Library { functions: Arc::new(loaded.map_err(missing)?) })
     }
 
     /// Major and minor version of the library.
@@ -178,17 +149,6 @@ impl Library {
             _ => Err(self.refused(what)),
         }
     }
-}
-
-fn load(path: &Path) -> Result<Functions, String> {
-    let one_line =
-        |error: libloading::Error| error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    // SAFETY: what the library does when it is loaded is what its user asked for.
-    let library = unsafe { libloading::Library::new(path) }.map_err(one_line)?;
-    // SAFETY: it has liblsl's functions or is refused, and it is never unloaded.
-    let functions = unsafe { Functions::find(&library) }.map_err(one_line)?;
-    std::mem::forget(library);
-    Ok(functions)
 }
 
 /// Reads a string of the library; empty when there is none.

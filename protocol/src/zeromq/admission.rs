@@ -2,7 +2,7 @@
 //! ([ZAP](https://rfc.zeromq.org/spec/27/)), and one thread answers.
 
 use super::curve::PublicKey;
-use super::{ADMISSION_DOMAIN, Context, Event, Frames, Kind, Monitor, Options, Socket, ZeromqError};
+use super::{ADMISSION_DOMAIN, Context, Frames, Kind, Monitor, Options, Socket, ZeromqError, connections};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -161,11 +161,7 @@ impl Desk {
         for door in self.doors.values_mut() {
             let Some(monitor) = &mut door.monitor else { continue };
             while let Some(event) = monitor.next_event() {
-                match event {
-                    Event::Accepted => _ = door.connections.fetch_add(1, Relaxed),
-                    Event::Lost(_) => _ = door.connections.fetch_sub(1, Relaxed),
-                    Event::Met | Event::Reached | Event::Retried => {}
-                }
+                connections::count(&door.connections, event);
             }
         }
     }

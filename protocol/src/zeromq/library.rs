@@ -1,9 +1,9 @@
 //! The C interface of libzmq.
 
 use super::ZeromqError;
-use crate::files::beside_executable;
+use crate::shared_library::{self, NotLoaded, functions};
 use std::ffi::{CStr, c_char, c_int, c_long, c_short, c_void};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A pointer that belongs to the library.
@@ -25,27 +25,8 @@ pub(super) struct PollItem {
     pub revents: c_short,
 }
 
-macro_rules! functions {
-    ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        /// The functions, declared as in `zmq.h` of version 4.3.
-        pub(super) struct Functions {
-            $(pub $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
-        }
-
-        impl Functions {
-            /// # Safety
-            /// `library` must be libzmq, and must never be unloaded.
-            unsafe fn find(library: &libloading::Library) -> Result<Functions, libloading::Error> {
-                Ok(Functions {
-                    // SAFETY: guaranteed by the caller; the types are those of the header.
-                    $($name: unsafe { *library.get(stringify!($name))? },)*
-                })
-            }
-        }
-    };
-}
-
 functions! {
+    /// The functions, declared as in `zmq.h` of version 4.3.
     zmq_version: fn(*mut c_int, *mut c_int, *mut c_int);
     zmq_has: fn(*const c_char) -> c_int;
     zmq_errno: fn() -> c_int;
@@ -86,31 +67,14 @@ impl std::fmt::Debug for Library {
 }
 
 impl Library {
-    /// Paths at which the library is looked for, in this order: the configured one alone, or the one beside the executable
-    /// alone, or names that the system's loader searches for.
-    pub fn paths(configured: Option<&Path>) -> Vec<PathBuf> {
-        match configured.map(Path::to_owned).or_else(|| beside_executable("libzmq.so.5")) {
-            Some(path) => vec![path],
-            None => vec!["libzmq.so.5".into(), "libzmq.so".into()],
-        }
-    }
-
-    /// Loads the library from the first of [`Library::paths`] that loads. It is never unloaded, because its threads
-    /// run until the process ends.
+    /// Loads the library: the configured one, or the one beside the executable, or the system's. It is never unloaded.
     ///
     /// # Errors
     /// [`ZeromqError::Library`], which says how to get the library; [`ZeromqError::Version`] for one that is too old.
     pub fn load(configured: Option<&Path>) -> Result<Library, ZeromqError> {
-        let mut failed = None;
-        for path in Library::paths(configured) {
-            match load(&path) {
-                Ok(functions) => return Library { functions: Arc::new(functions) }.if_new_enough(),
-                // The error is that of the first failure, which names the usual file.
-                Err(found) => _ = failed.get_or_insert((path.display().to_string(), found)),
-            }
-        }
-        let (looked_for, found) = failed.unwrap_or_default();
-        Err(ZeromqError::Library { looked_for, found })
+        let loaded = shared_library::load(&shared_library::paths(configured, &["libzmq.so.5", "libzmq.so"]));
+        let missing = |NotLoaded { looked_for, found }| ZeromqError::Library { looked_for, found };
+        Library { functions: Arc::new(loaded.map_err(missing)?) }.if_new_enough()
     }
 
     fn if_new_enough(self) -> Result<Library, ZeromqError> {
@@ -164,15 +128,4 @@ impl Library {
     pub(super) fn refused(&self, what: &'static str) -> ZeromqError {
         ZeromqError::Refused { what, found: self.last_error() }
     }
-}
-
-fn load(path: &Path) -> Result<Functions, String> {
-    let one_line =
-        |error: libloading::Error| error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    // SAFETY: what the library does when it is loaded is what its user asked for.
-    let library = unsafe { libloading::Library::new(path) }.map_err(one_line)?;
-    // SAFETY: it has libzmq's functions or is refused, and it is never unloaded.
-    let functions = unsafe { Functions::find(&library) }.map_err(one_line)?;
-    std::mem::forget(library);
-    Ok(functions)
 }

@@ -3,7 +3,6 @@
 use super::{Context, Frames, Kind, Options, Socket, ZeromqError};
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 /// Numbers of the library's events that are asked for.
 mod number {
@@ -77,11 +76,5 @@ impl Monitor {
     /// The socket on which events come, to wait for.
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
-    }
-
-    /// Waits for the next event, for at most `patience`; for tests and for threads that do nothing else.
-    pub fn wait(&mut self, patience: Duration) -> Option<Event> {
-        Socket::wait_for_any(&[&self.socket], patience);
-        self.next_event()
     }
 }

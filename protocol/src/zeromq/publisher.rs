@@ -1,26 +1,19 @@
 //! The end that sends.
 
-use super::subscriber::lock;
+use super::connections::Connections;
 use super::{
-    BoundFile, Context, Event, Frames, HANDSHAKE_MS, Kind, Monitor, Options, Role, Socket, SocketAddress,
-    ZeromqError, open,
+    BoundFile, Context, Frames, Kind, Monitor, Opened, Options, Role, Socket, SocketAddress, ZeromqError,
+    open,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-
-/// Time after a loss without an attempt to connect after which the connection is made anew, ns.
-const RENEW_AFTER_NS: u64 = HANDSHAKE_MS as u64 * 1_000_000;
+use std::sync::atomic::AtomicI64;
 
 /// Sends messages to every subscriber that is there.
 pub struct Publisher {
     socket: Socket,
     /// Events of the connections; `None` while another thread looks after them.
     monitor: Option<Monitor>,
-    /// Address to connect to; `None` for a publisher that is bound.
-    connects_to: Option<String>,
-    /// When a connection was lost that the library has not tried to make again, `CLOCK_MONOTONIC` ns.
-    lost_ns: Option<u64>,
-    connections: Arc<AtomicI64>,
+    connections: Connections,
     subscription: Frames<1>,
     _file: BoundFile,
 }
@@ -49,14 +42,9 @@ impl Publisher {
         let role = endpoint.role_or(Role::Bind);
         let socket = context.socket(kind, options)?;
         socket.refuse_when_full(true);
-        lock(&socket, options, endpoint, role)?;
-        let monitor = Some(Monitor::of(&socket)?);
-        let (address, file) = open(&socket, endpoint, role)?;
-        let connects_to = (role == Role::Connect).then(|| address.clone());
-        let (lost_ns, connections) = (None, Arc::default());
-        let subscription = Frames::new(context.library());
-        let publisher =
-            Publisher { socket, monitor, connects_to, lost_ns, connections, subscription, _file: file };
+        let Opened { monitor, connections, address, file } = open(&socket, endpoint, role, options)?;
+        let (monitor, subscription) = (Some(monitor), Frames::new(context.library()));
+        let publisher = Publisher { socket, monitor, connections, subscription, _file: file };
         Ok((publisher, address))
     }
 
@@ -96,30 +84,15 @@ impl Publisher {
     pub fn mend(&mut self, now_ns: u64) {
         let Some(monitor) = &mut self.monitor else { return };
         while let Some(event) = monitor.next_event() {
-            match event {
-                Event::Accepted => _ = self.connections.fetch_add(1, Relaxed),
-                Event::Lost(_) => {
-                    self.connections.fetch_sub(1, Relaxed);
-                    self.lost_ns = Some(now_ns);
-                }
-                Event::Reached | Event::Retried => self.lost_ns = None,
-                Event::Met => {}
-            }
+            self.connections.note(event, now_ns);
         }
-        if let Some(address) = &self.connects_to
-            && self.lost_ns.is_some_and(|lost_ns| now_ns.saturating_sub(lost_ns) > RENEW_AFTER_NS)
-        {
-            self.socket.disconnect(address);
-            // The address was one when the publisher was opened.
-            drop(self.socket.connect(address));
-            self.lost_ns = Some(now_ns);
-        }
+        self.connections.renew_if_given_up(&self.socket, now_ns);
     }
 
     /// Gives the events of the connections to another thread, with the number of connections that it has to keep. Only a bound publisher
     /// can do without them.
     pub fn watched(&mut self) -> Option<(Monitor, Arc<AtomicI64>)> {
-        let monitor = if self.connects_to.is_none() { self.monitor.take() } else { None };
-        monitor.map(|monitor| (monitor, self.connections.clone()))
+        let monitor = if self.connections.connect() { None } else { self.monitor.take() };
+        monitor.map(|monitor| (monitor, self.connections.open().clone()))
     }
 }

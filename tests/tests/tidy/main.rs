@@ -14,7 +14,7 @@ const FENCES: [(&str, &[&str]); 12] = [
     ("ort::", &["daemon/src/engine/onnx.rs", "daemon/src/engine/onnx/"]),
     ("hdf5::", &["replay/src/h5.rs", "replay/src/h5/"]),
     ("burn::", &["trainer/"]),
-    ("libloading::", &["protocol/src/lsl/library.rs", "protocol/src/zeromq/library.rs"]),
+    ("libloading::", &["protocol/src/shared_library.rs"]),
     ("zerocopy::", &["protocol/src/wire.rs"]),
     ("sd_notify::", &["daemon/src/host/service.rs"]),
     ("plotters::", &["daemon/benches/plot.rs", "trainer/src/sweep/plot.rs"]),

@@ -117,12 +117,12 @@ impl Reader {
         if frames.first() == Some(&wire::TOPIC_DESCRIPTION) {
             return self.read_description(frames, connection, arrival_ns);
         }
-        let stream = match wire::split_bin(frames) {
-            Ok((stamp, ..)) => stamp.stream,
+        let split = match wire::split_bin(frames) {
+            Ok(split) => split,
             Err(error) => return Received::Refused(error.into()),
         };
         let before = self.one_source.connection();
-        if !self.one_source.takes(connection, stream, arrival_ns) {
+        if !self.one_source.takes(connection, split.0.stream, arrival_ns) {
             return Received::Refused(Refusal::SecondSource);
         }
         if before.is_some_and(|before| before != connection) {
@@ -131,7 +131,7 @@ impl Reader {
         if let Described::Otherwise(refusal) = self.described {
             return Received::Refused(refusal);
         }
-        let read = wire::read_bin(frames, self.channels, self.range, arrival_ns, bin);
+        let read = wire::fill_bin(split, self.channels, self.range, arrival_ns, bin);
         bin.undescribed = self.described == Described::NotYet;
         bin.second_source = self.one_source.has_seen_another(arrival_ns);
         match read.and_then(|stamp| self.rebin.push(bin, stamp.bin_width_us)) {
