@@ -11,7 +11,6 @@
 //! | [`wire`] | the bytes of bins, estimates and descriptions |
 //! | [`lsl`] | streams of Lab Streaming Layer, and the library, which is loaded at run time |
 //! | [`zeromq`] | sockets, keys and who may come in; the library, which is loaded at run time |
-//! | [`shared_library`] | libraries that are loaded at run time |
 //! | [`bundle`] | a model on disk |
 //! | [`destination`] | where a program may write, so that nothing is lost |
 //! | [`endpoint`] | the address at which programs meet, for each side |
@@ -33,7 +32,7 @@ pub mod estimate;
 pub mod files;
 pub mod limits;
 pub mod lsl;
-pub mod shared_library;
+mod shared_library;
 pub mod terminal;
 pub mod wire;
 pub mod zeromq;

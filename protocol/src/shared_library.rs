@@ -23,7 +23,7 @@ pub fn paths(configured: Option<&Path>, names: &[&str]) -> Vec<PathBuf> {
     }
 }
 
-/// Functions of a library, which [`functions!`](crate::shared_library::functions) declares.
+/// Functions of a library, which the macro `functions!` declares.
 pub trait Functions: Sized {
     /// Finds all of them.
     ///
