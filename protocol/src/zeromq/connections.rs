@@ -36,9 +36,9 @@ impl Connections {
     pub fn note(&mut self, event: Event, now_ns: u64) {
         count(&self.open, event);
         match event {
-            Event::Reached | Event::Retried => self.lost_ns = None,
+            Event::Reached(_) | Event::Retried => self.lost_ns = None,
             Event::Lost(_) => self.lost_ns = Some(now_ns),
-            Event::Accepted | Event::Met => {}
+            Event::Accepted(_) | Event::Met => {}
         }
     }
 
@@ -58,8 +58,8 @@ impl Connections {
 /// Counts the connections to a bound socket.
 pub(super) fn count(open: &AtomicI64, event: Event) {
     match event {
-        Event::Accepted => _ = open.fetch_add(1, Relaxed),
+        Event::Accepted(_) => _ = open.fetch_add(1, Relaxed),
         Event::Lost(_) => _ = open.fetch_sub(1, Relaxed),
-        Event::Met | Event::Reached | Event::Retried => {}
+        Event::Met | Event::Reached(_) | Event::Retried => {}
     }
 }

@@ -37,7 +37,7 @@ impl<const N: usize> Frames<N> {
         std::array::from_fn(|at| if at < self.count { self.bytes(at) } else { &[][..] })
     }
 
-    /// Number that the connection has by which the last message came, as long as that connection is there; -1 if the library does not
+    /// Number of the connection by which the last message came, which another connection may get once that one is closed; -1 if the library does not
     /// say.
     pub fn connection(&self) -> i32 {
         // SAFETY: an initialised message.

@@ -17,15 +17,16 @@ mod number {
 /// Something that happened to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The address that this end connects to has answered; whether it speaks ZeroMQ is not known yet.
-    Reached,
+    /// The address that this end connects to has answered, by the connection of this number; whether it speaks ZeroMQ is not known yet.
+    Reached(i32),
     /// This end will try again to connect.
     Retried,
-    /// A peer has connected to this end, which is bound; whether it speaks ZeroMQ is not known yet.
-    Accepted,
+    /// A peer has connected to this end, which is bound, by the connection of this number; whether it speaks ZeroMQ is not known yet.
+    Accepted(i32),
     /// A connection with a peer of ZeroMQ is there, and messages can pass.
     Met,
-    /// The connection of this number is closed, whether or not it ever was one of ZeroMQ.
+    /// The connection of this number is closed, whether or not it ever was one of ZeroMQ. Messages that came by it may still wait to be
+    /// received.
     Lost(i32),
 }
 
@@ -62,9 +63,9 @@ impl Monitor {
             let Some((number, value)) = what.split_at_checked(2) else { continue };
             let value = value.try_into().map_or(-1, i32::from_ne_bytes);
             return Some(match number.try_into().map_or(0, u16::from_ne_bytes) {
-                number::CONNECTED => Event::Reached,
+                number::CONNECTED => Event::Reached(value),
                 number::RETRIED => Event::Retried,
-                number::ACCEPTED => Event::Accepted,
+                number::ACCEPTED => Event::Accepted(value),
                 number::HANDSHAKE_SUCCEEDED => Event::Met,
                 number::DISCONNECTED => Event::Lost(value),
                 _ => continue,
