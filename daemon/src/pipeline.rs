@@ -24,7 +24,7 @@ use crate::output::{Outputs, Publisher};
 use crate::queue::Queue;
 use crate::transport::{TransportError, Transports};
 use counters::{Counters, Stats};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 use keep_warm::KeepWarm;
 use loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
 use ndt_protocol::clock::monotonic_ns;
@@ -107,7 +107,6 @@ pub fn start_with(
     let (bins, queued_bins) = Queue::new(&Bin::empty());
     let (estimates, queued_estimates) = Queue::new(&Estimate::zero(0, 0));
     let (events, queued_events) = Queue::new(&SourceEvent::Silent(Reasons::PEER_GONE));
-    let first_sleeps = (sleep_once(&queued_estimates), sleep_once(&queued_bins));
     let (guard, look_every_ns) = (Guard::new(bundle, settings), settings.time.deadline_ns / 2);
     let publish =
         PublishLoop::new(guard, look_every_ns, publisher, queued_events, queued_estimates, counters.clone());
@@ -124,11 +123,9 @@ pub fn start_with(
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
     // run close behind them.
     let realtime = &config.realtime;
-    pipeline.spawn("ndt-publish", realtime, first_sleeps.0, move || publish.run(monotonic_ns))?;
-    pipeline.spawn("ndt-decode", &realtime.of_decode_thread(), first_sleeps.1, move || {
-        decode.run(monotonic_ns)
-    })?;
-    pipeline.spawn("ndt-source", realtime, || (), move || source.run())?;
+    pipeline.spawn("ndt-publish", realtime, move || publish.run(monotonic_ns))?;
+    pipeline.spawn("ndt-decode", &realtime.of_decode_thread(), move || decode.run(monotonic_ns))?;
+    pipeline.spawn("ndt-source", realtime, move || source.run())?;
     Ok(pipeline)
 }
 
@@ -201,14 +198,12 @@ impl Pipeline {
         &mut self,
         name: &'static str,
         settings: &RealtimeSettings,
-        first: impl FnOnce() + Send + 'static,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), PipelineError> {
         let (entered, entering) = bounded(1);
         let settings = settings.clone();
         let enter_and_run = move || {
             let refused = realtime::enter(&settings);
-            first();
             // Nobody receives it only where the pipeline is given up.
             drop(entered.send((refused, Granted::to_this_thread())));
             run();
@@ -225,21 +220,5 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// Sleeps once on a queue before anybody sends to it: the queue allocates at the first sleep of each thread, and on a busy machine
-/// that first sleep could come long after the first bin. A short wait may pass without a sleep there, because the queue first yields
-/// to other threads; so the wait grows until the thread has slept.
-fn sleep_once<T: Send + 'static>(queue: &Receiver<T>) -> impl FnOnce() + Send + 'static {
-    let queue = queue.clone();
-    move || {
-        let before = realtime::sleeps_so_far();
-        for wait_ms in (0..10).map(|doubled| 1 << doubled) {
-            drop(queue.recv_timeout(Duration::from_millis(wait_ms)));
-            if realtime::sleeps_so_far() > before {
-                return;
-            }
-        }
     }
 }

@@ -165,16 +165,6 @@ pub fn enter(settings: &RealtimeSettings) -> Vec<Refused> {
     done.into_iter().filter_map(Result::err).collect()
 }
 
-/// Number of times that the calling thread has slept so far: its voluntary context switches.
-pub fn sleeps_so_far() -> i64 {
-    // SAFETY: zeroes are a valid `rusage`, which the call only writes to.
-    unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
-        usage.ru_nvcsw
-    }
-}
-
 /// Returns a sentence for each refusal, with the names of all threads that met it.
 pub fn once_each(refused: &[(&'static str, Refused)]) -> Vec<String> {
     let mut told: Vec<(String, Vec<&str>)> = Vec::new();

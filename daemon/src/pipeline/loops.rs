@@ -10,8 +10,7 @@ use crate::decoder::Decoder;
 use crate::guard::Guard;
 use crate::input::{Arrival, Intake, Received, Source, Velocity};
 use crate::output::Publisher;
-use crate::queue::Queue;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crate::queue::{Missing, Queue, Receiver};
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::{Bin, Estimate, Reasons};
 use std::sync::Arc;
@@ -130,21 +129,17 @@ impl DecodeLoop {
     /// was idle for as long as is configured.
     pub fn run(mut self, mut clock: impl FnMut() -> u64) {
         loop {
-            let bin = match self.warmth.patience(clock()) {
-                None => self.bins.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(patience) => self.bins.recv_timeout(patience),
-            };
-            match bin {
+            match self.bins.receive(self.warmth.patience(clock())) {
                 Ok(bin) => self.turn(&bin, &mut clock),
-                Err(RecvTimeoutError::Timeout) => self.keep_warm(&mut clock),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(Missing::Late) => self.keep_warm(&mut clock),
+                Err(Missing::Closed) => return,
             }
         }
     }
 
     /// Removes the next bin from the queue, for callers that do not wait.
     pub fn next_bin(&self) -> Option<Bin> {
-        self.bins.try_recv().ok()
+        self.bins.try_receive()
     }
 
     /// Decodes `bin`, and hands on an estimate for it and for each bin that is missing before it. `clock` is read before and
@@ -200,11 +195,11 @@ impl<P: Publisher> PublishLoop<P> {
             let now_ns = clock();
             self.describe(now_ns);
             let wake_ns = self.wake_ns(now_ns);
-            let result = self.estimates.recv_timeout(Duration::from_nanos(wake_ns.saturating_sub(now_ns)));
-            match result {
+            let patience = Duration::from_nanos(wake_ns.saturating_sub(now_ns));
+            match self.estimates.receive(Some(patience)) {
                 Ok(result) => self.turn(Some(&result), &mut clock),
-                Err(RecvTimeoutError::Timeout) => self.turn(None, &mut clock),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(Missing::Late) => self.turn(None, &mut clock),
+                Err(Missing::Closed) => return,
             }
         }
     }
@@ -235,7 +230,7 @@ impl<P: Publisher> PublishLoop<P> {
         }
         // No more than a full queue, so that a decoder that never pauses cannot keep the deadlines waiting.
         for _ in 0..QUEUE_BINS {
-            let Ok(result) = self.estimates.try_recv() else { break };
+            let Some(result) = self.estimates.try_receive() else { break };
             self.publish(&result, clock);
         }
         self.take_events();
@@ -255,7 +250,7 @@ impl<P: Publisher> PublishLoop<P> {
     }
 
     fn take_events(&mut self) {
-        for event in self.events.try_iter() {
+        for event in self.events.drain() {
             match event {
                 SourceEvent::Arrived(arrival) => self.guard.arrived(arrival),
                 SourceEvent::Silent(reason) => self.guard.silent_because(reason),

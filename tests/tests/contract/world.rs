@@ -4,7 +4,6 @@
 //! Between the loops stand queues of the simulation's own, in which an item waits as long as its thread would have taken.
 
 use crate::plan::{Fault, Incoming, Plan};
-use crossbeam_channel::Receiver;
 use ndt_daemon::decoder::{Decoder, DecoderCounters};
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
 use ndt_daemon::guard::policy::{Fade, Policy, VelocityLimits};
@@ -14,7 +13,7 @@ use ndt_daemon::input::{Arrival, Intake, Received, Source, Velocity};
 use ndt_daemon::pipeline::counters::Counters;
 use ndt_daemon::pipeline::keep_warm::KeepWarm;
 use ndt_daemon::pipeline::loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
-use ndt_daemon::queue::Queue;
+use ndt_daemon::queue::{Queue, Receiver};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::{Bin, CountRange, Estimate};
@@ -261,7 +260,7 @@ impl World {
         bin.arrival_ns = self.now_ns;
         self.to_source.send(bin).unwrap();
         self.source.turn();
-        for event in self.arrived.try_iter() {
+        for event in self.arrived.drain() {
             if let SourceEvent::Arrived(arrival) = event {
                 let count = f32::from_bits(self.count.load(Relaxed));
                 let is_implausible = self.is_implausible.load(Relaxed);
@@ -300,7 +299,7 @@ impl World {
     /// The decode thread is done with a bin: each result wakes the publish thread.
     fn hand_on(&mut self, plan: &Plan) {
         self.busy_until_ns = None;
-        let computed: Vec<Estimate> = self.computed.try_iter().collect();
+        let computed: Vec<Estimate> = self.computed.drain().collect();
         for mut result in computed {
             result.decoded_ns = self.now_ns;
             self.results.push(result);

@@ -26,7 +26,7 @@ const FENCES: [(&str, &[&str]); 12] = [
 ];
 
 /// Libraries that any file may name: what errors, bytes, numbers, time and command lines are made of.
-const ANYWHERE: &str = "anyhow clap crossbeam-channel hdrhistogram indicatif libc ndarray proptest rand \
+const ANYWHERE: &str = "anyhow clap crossbeam-channel crossbeam-queue hdrhistogram indicatif libc ndarray proptest rand \
     rand_chacha rand_distr rayon rustix safetensors serde serde_json sha2 tar tempfile thiserror tokio toml tracing \
     tracing-subscriber";
 

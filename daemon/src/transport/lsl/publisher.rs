@@ -7,8 +7,8 @@
 
 use crate::host::realtime::{self, RealtimeSettings};
 use crate::output::Publisher;
-use crate::queue::Queue;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crate::queue::{Queue, Receiver};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::lsl::{self, Channel, Description, Format, Kind, Library, LslError, Outlet, StreamInfo};
 use ndt_protocol::{Bundle, Estimate, Quality};
@@ -110,7 +110,7 @@ impl Drop for LslPublisher {
 /// Pushes each queued estimate to the streams. Runs on the thread `lsl-out`, which has the real-time settings and must not log, until
 /// the publisher is dropped.
 fn push_all(mut streams: Streams, estimates: &Receiver<Estimate>) {
-    while let Ok(estimate) = estimates.recv() {
+    while let Ok(estimate) = estimates.receive(None) {
         streams.push(&estimate);
     }
 }
@@ -123,7 +123,7 @@ struct DropLog {
 
 impl DropLog {
     /// Logs once a second, on the thread `lsl-out-log`, until the publisher is dropped.
-    fn write_until(&mut self, end: &Receiver<()>) {
+    fn write_until(&mut self, end: &crossbeam_channel::Receiver<()>) {
         loop {
             let looked = end.recv_timeout(LOOK_EVERY);
             if let Some(sentence) = self.sentence() {
