@@ -212,7 +212,7 @@ fn taken_up_again(end: fn(Running) -> Option<Running>, why: Reasons, again_id: &
     while told.len() < 50 || !told[told.len() - 50..].iter().all(is_stale) {
         told.push(next(&mut receiver));
     }
-    daemon.wait_for("the source is silent");
+    daemon.wait_for("each bin period is answered as stale");
     let again = rig(again_id);
     let offered = Instant::now();
     let back = until(&mut receiver, &|estimate| estimate.reasons.contains(Reasons::SOURCE_RESTART));

@@ -95,7 +95,7 @@ fn a_rig_whose_cable_is_pulled_is_missed_and_found_again() {
     assert!(rig.ip("link set cable down"));
     first.signal(SIGKILL);
     drop(first);
-    ndtd.wait_for("the source is silent");
+    ndtd.wait_for("each bin period is answered as stale");
     assert!(rig.ip("link set cable up"));
     let _second = start_rig(rig, &model);
     ndtd.wait_for("the source is back");

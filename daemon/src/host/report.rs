@@ -265,6 +265,8 @@ impl Reporter {
                 } else if 2 * dropped > bins {
                     "the source sends, and its bins have numbers (seq) that had come before: seq must rise by one in each \
                      bin period"
+                } else if now.absence == Some(Absence::Lost) {
+                    "the connection to the source is lost"
                 } else {
                     "the source is silent"
                 };

@@ -20,6 +20,16 @@ fn silence_is_reported_when_it_begins_and_when_it_ends() {
 }
 
 #[test]
+fn a_connection_that_is_lost_is_not_called_a_silence() {
+    let mut reporter = Reporter::new("tcp://rig:5570");
+    let mut stats = Stats { bins: 50, absence: Some(Absence::Lost), ..Stats::default() };
+    stats.guard.estimates[Quality::Stale as usize] = 7;
+    let lost = "the connection to the source is lost: each bin period is answered as stale";
+    let said = reporter.messages(&stats);
+    assert!(said.contains(&Message::Warning(lost.to_owned())), "{said:?}");
+}
+
+#[test]
 fn an_event_is_reported_once_with_its_count() {
     let mut reporter = Reporter::new("tcp://rig:5570");
     let mut stats = Stats {
