@@ -122,10 +122,10 @@ pub fn start_with(
     let mut pipeline = Pipeline { counters, threads, refused, granted, input, outputs, transports: None };
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
     // run close behind them.
-    let realtime = &config.realtime;
-    pipeline.spawn("ndt-publish", realtime, move || publish.run(monotonic_ns))?;
-    pipeline.spawn("ndt-decode", &realtime.of_decode_thread(), move || decode.run(monotonic_ns))?;
-    pipeline.spawn("ndt-source", realtime, move || source.run())?;
+    let settings = &config.realtime;
+    pipeline.spawn("ndt-publish", &settings.below(realtime::PUBLISH), move || publish.run(monotonic_ns))?;
+    pipeline.spawn("ndt-decode", &settings.below(realtime::DECODE), move || decode.run(monotonic_ns))?;
+    pipeline.spawn("ndt-source", &settings.below(realtime::SOURCE), move || source.run())?;
     Ok(pipeline)
 }
 

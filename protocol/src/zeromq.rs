@@ -57,6 +57,8 @@ pub struct Options {
     pub queue_messages: usize,
     /// Size of the system's buffer for what is sent to each peer, bytes; `None` for the system's own choice.
     pub send_buffer_bytes: Option<usize>,
+    /// Bytes of a connection that the system keeps until the library reads them; `None` for the system's choice.
+    pub receive_buffer_bytes: Option<usize>,
     /// How long what was sent is still delivered after the socket is closed, ms.
     pub linger_ms: i32,
     /// Which of the context's I/O threads serves the socket, from 0.
@@ -73,6 +75,7 @@ impl Default for Options {
             frame_bytes_max: 1 << 20,
             queue_messages: 1024,
             send_buffer_bytes: None,
+            receive_buffer_bytes: None,
             linger_ms: 0,
             io_thread: 0,
             domain: None,

@@ -169,7 +169,7 @@ fn the_log_says_what_the_real_time_threads_were_granted() {
     let first = allowed.split([',', '-']).next().unwrap();
     let config = session.folder().join("ndtd.toml");
     let text = format!(
-        "bundle = {model:?}\ninput = \"{}\"\noutput = \"{}\"\n[realtime]\npriority = 3\ncpus = [{first}]\n",
+        "bundle = {model:?}\ninput = \"{}\"\noutput = \"{}\"\n[realtime]\npriority = 10\ncpus = [{first}]\n",
         free_address(),
         free_address()
     );
@@ -177,10 +177,10 @@ fn the_log_says_what_the_real_time_threads_were_granted() {
     let mut daemon = Running::start(start(&session, &config).args(["--log", "info"]));
     let line = daemon.wait_for("memory not locked");
     // Whether this machine grants a priority is its affair; the log says which it is.
-    let is_granted = !daemon.heard().iter().any(|line| line.contains("expected SCHED_FIFO priority 3"));
+    let is_granted = !daemon.heard().iter().any(|line| line.contains("expected SCHED_FIFO priority"));
     let granted = match is_granted {
         true => format!(
-            "ndt-publish, ndt-source: SCHED_FIFO priority 3 on CPUs {first}; ndt-decode: SCHED_FIFO priority 2 on CPUs {first}"
+            "ndt-publish: SCHED_FIFO priority 10 on CPUs {first}; ndt-decode: SCHED_FIFO priority 8 on CPUs {first}; ndt-source: SCHED_FIFO priority 9 on CPUs {first}"
         ),
         false => format!("ndt-publish, ndt-decode, ndt-source: normal scheduling on CPUs {first}"),
     };

@@ -22,12 +22,21 @@ const CPUS: std::ops::Range<usize> = 0..libc::CPU_SETSIZE as usize;
 /// Largest timer slack, ns: a second. More is a mistaken unit.
 const TIMER_SLACK_NS_MAX: u64 = 1_000_000_000;
 
+/// Steps below the configured priority of the publish thread, and of the threads that send what it publishes.
+pub const PUBLISH: i32 = 0;
+/// The same of the source thread, which takes in what the network has received.
+pub const SOURCE: i32 = 1;
+/// The same of the decode thread.
+pub const DECODE: i32 = 2;
+/// The same of the thread that receives from the network.
+pub const RECEIVE: i32 = 3;
+
 /// The table `[realtime]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RealtimeSettings {
-    /// `SCHED_FIFO` priority of the source and publish threads, and one more than that of the decode thread; 0 leaves all of
-    /// them in the normal class.
+    /// `SCHED_FIFO` priority of the publish thread, and the highest; 0 leaves all threads in the normal class. See
+    /// [`RealtimeSettings::below`].
     pub priority: i32,
     /// CPUs on which these threads may run; empty for all.
     pub cpus: Vec<usize>,
@@ -99,11 +108,13 @@ impl Default for RealtimeSettings {
 }
 
 impl RealtimeSettings {
-    /// Settings of the decode thread, whose priority is lower by one: a thread at a `SCHED_FIFO` priority is preempted by higher
-    /// ones alone, so that an engine that never returns would otherwise keep the guard from answering in its place, on a CPU that
-    /// they share. With a priority of 1 the decode thread stays in the normal class.
-    pub fn of_decode_thread(&self) -> RealtimeSettings {
-        RealtimeSettings { priority: (self.priority - 1).max(0), ..self.clone() }
+    /// The same settings with a priority that is lower by so many steps. A priority that would be below 1 is the normal class.
+    ///
+    /// A thread at a `SCHED_FIFO` priority is preempted by higher ones alone. So the guard, which answers whatever happens, comes first
+    /// ([`PUBLISH`]), and the threads follow in the order in which something from outside could keep them busy: an engine that never
+    /// returns must not keep bins from being seen, nor a flood of messages keep bins from being decoded.
+    pub fn below(&self, steps: i32) -> RealtimeSettings {
+        RealtimeSettings { priority: (self.priority - steps).max(0), ..self.clone() }
     }
 
     /// Returns a sentence for each value that cannot be used on this machine.
@@ -121,8 +132,12 @@ impl RealtimeSettings {
             }
         };
         expect(
-            (0..=PRIORITY_MAX).contains(&self.priority),
-            format!("expected a realtime.priority of 0 to {PRIORITY_MAX}, found {}", self.priority),
+            self.priority == 0 || (RECEIVE + 1..=PRIORITY_MAX).contains(&self.priority),
+            format!(
+                "expected a realtime.priority of 0, or from {} to {PRIORITY_MAX}, found {}",
+                RECEIVE + 1,
+                self.priority
+            ),
         );
         expect(
             self.prefault_stack_kb <= PREFAULT_STACK_KB_MAX,
@@ -259,20 +274,46 @@ fn cpus_of_this_thread() -> Vec<usize> {
     }
 }
 
+/// The calling thread, for the system.
+const THIS_THREAD: libc::pid_t = 0;
+
 fn set_priority(priority: i32) -> Result<(), Refused> {
-    if priority == 0 {
-        return Ok(());
-    }
-    // SAFETY: a sched_param of zeros and a priority is a valid one, and the thread is the calling one.
-    let error = unsafe {
+    if priority == 0 { Ok(()) } else { set_priority_of(THIS_THREAD, priority) }
+}
+
+/// Gives a thread of this process a `SCHED_FIFO` priority, or the normal class for 0.
+fn set_priority_of(thread: libc::pid_t, priority: i32) -> Result<(), Refused> {
+    let class = if priority == 0 { libc::SCHED_OTHER } else { libc::SCHED_FIFO };
+    // SAFETY: a sched_param of zeros and a priority is a valid one.
+    let failed = unsafe {
         let mut parameter: libc::sched_param = std::mem::zeroed();
         parameter.sched_priority = priority;
-        libc::pthread_setschedparam(libc::pthread_self(), libc::SCHED_FIFO, &parameter)
+        libc::sched_setscheduler(thread, class, &parameter) != 0
     };
-    match error {
-        0 => Ok(()),
-        error => Err(Refused::Priority { priority, found: sentence(error) }),
+    if failed { Err(Refused::Priority { priority, found: last_error() }) } else { Ok(()) }
+}
+
+/// Runs `start`, which makes a library start threads that inherit the settings of the calling thread, and gives those of them that are
+/// called `name` the priority of `settings`. What the system refuses is left as it was.
+pub fn start_threads<T>(name: &str, settings: &RealtimeSettings, start: impl FnOnce() -> T) -> T {
+    let before = threads_called(name);
+    let started = start();
+    if settings.priority != 0 || granted::Granted::to_this_thread().priority != 0 {
+        for thread in threads_called(name).into_iter().filter(|thread| !before.contains(thread)) {
+            drop(set_priority_of(thread, settings.priority));
+        }
     }
+    started
+}
+
+/// Threads of this process with this name.
+fn threads_called(name: &str) -> Vec<libc::pid_t> {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let is_called = |task: &std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|found| found.trim_end() == name)
+    };
+    let called = tasks.flatten().filter(is_called);
+    called.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn last_error() -> String {

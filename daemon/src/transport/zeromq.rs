@@ -25,6 +25,8 @@ use std::sync::atomic::AtomicI64;
 
 /// I/O thread of libzmq that serves the input.
 const INPUT_THREAD: u32 = 0;
+/// Name that libzmq gives that thread.
+const INPUT_THREAD_NAME: &str = "ZMQbg/IO/0";
 /// I/O thread of libzmq that serves the outputs, so that what happens at the input delays no estimate.
 const OUTPUT_THREAD: u32 = 1;
 
@@ -132,12 +134,14 @@ pub fn try_bind(
 }
 
 /// Opens the first socket of `context` on a thread that has the real-time settings: libzmq starts its own threads then, and they inherit
-/// them.
+/// them. The one that serves the input gets a priority of its own, so that a flood of messages keeps no other thread waiting.
 fn start_io_threads(context: &Context, settings: &RealtimeSettings) -> Result<(), ZeromqError> {
     let opened = std::thread::scope(|scope| {
         let open = || {
-            drop(realtime::enter(settings));
-            context.socket(Kind::Pair, &Options::default()).map(drop)
+            drop(realtime::enter(&settings.below(realtime::PUBLISH)));
+            realtime::start_threads(INPUT_THREAD_NAME, &settings.below(realtime::RECEIVE), || {
+                context.socket(Kind::Pair, &Options::default()).map(drop)
+            })
         };
         scope.spawn(open).join()
     });

@@ -31,6 +31,7 @@ mod option {
     pub const AFFINITY: c_int = 4;
     pub const SUBSCRIBE: c_int = 6;
     pub const SEND_BUFFER: c_int = 11;
+    pub const RECEIVE_BUFFER: c_int = 12;
     pub const MORE: c_int = 13;
     pub const LINGER: c_int = 17;
     pub const RECONNECT_INTERVAL: c_int = 18;
@@ -101,8 +102,14 @@ impl Socket {
         self.set(option::FRAME_BYTES_MAX, i64::try_from(options.frame_bytes_max).unwrap_or(i64::MAX))?;
         // 0 would mean no limit.
         let queue = c_int::try_from(options.queue_messages.max(1)).unwrap_or(c_int::MAX);
-        if let Some(bytes) = options.send_buffer_bytes {
-            self.set(option::SEND_BUFFER, c_int::try_from(bytes).unwrap_or(c_int::MAX))?;
+        let buffers = [
+            (option::SEND_BUFFER, options.send_buffer_bytes),
+            (option::RECEIVE_BUFFER, options.receive_buffer_bytes),
+        ];
+        for (option, bytes) in buffers {
+            if let Some(bytes) = bytes {
+                self.set(option, c_int::try_from(bytes).unwrap_or(c_int::MAX))?;
+            }
         }
         let numbers = [
             (option::SEND_QUEUE, queue),

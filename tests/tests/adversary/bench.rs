@@ -3,7 +3,7 @@
 use crate::daemon::{Daemon, Start};
 use crate::rig::{BIN, CHANNELS, Record, Recorder, Rig, a_newcomer_is_served};
 use crate::script;
-use crate::table::{FLOOD_MEMORY_MB_MAX, MEMORY_MB_MAX, Row};
+use crate::table::{MEMORY_MB_MAX, Row};
 use ndt_protocol::Quality;
 use std::io::Read;
 use std::process::{Child, Stdio};
@@ -217,8 +217,7 @@ impl Bench {
                 fault(format!("{stale} stale, of a rig that was punctual"));
             }
         }
-        let most = if name == "flood-and-reset-on-input" { FLOOD_MEMORY_MB_MAX } else { MEMORY_MB_MAX };
-        if row.after_mb > row.before_mb + most {
+        if row.after_mb > row.before_mb + MEMORY_MB_MAX {
             fault(format!("memory from {:.1} to {:.1} MB", row.before_mb, row.after_mb));
         }
         if !a_newcomer_is_served(&self.daemon) {

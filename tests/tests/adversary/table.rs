@@ -6,10 +6,6 @@ use std::time::Duration;
 /// Growth of the daemon's memory that a behaviour may leave behind.
 pub const MEMORY_MB_MAX: f64 = 8.0;
 
-/// The same for a flood of messages on a bound input: what libzmq has read before the flood is cut off. On a busy machine it reads
-/// more, and its allocator keeps the memory for the next time.
-pub const FLOOD_MEMORY_MB_MAX: f64 = 64.0;
-
 /// Longest text of a log line in a row.
 const SAYS_CHARS: usize = 110;
 

@@ -351,7 +351,7 @@ fn a_configuration_that_cannot_be_used_is_a_finding() {
     assert_eq!(of("[realtime]\npriority = 0").0, Severity::Ok);
     let (severity, found) = of("[realtime]\npriority = 99");
     assert_eq!(severity, Severity::Problem);
-    assert_eq!(found, "expected a realtime.priority of 0 to 95, found 99");
+    assert_eq!(found, "expected a realtime.priority of 0, or from 4 to 95, found 99");
     let (severity, found) = of("[realtime]\nprio = 99");
     assert_eq!(severity, Severity::Problem);
     assert!(found.contains("unknown field `prio`"), "{found}");

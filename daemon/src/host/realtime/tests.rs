@@ -134,7 +134,7 @@ fn every_value_that_cannot_be_is_named() {
     assert_eq!(
         settings.problems_on(&[0, 1]),
         [
-            "expected a realtime.priority of 0 to 95, found 96",
+            "expected a realtime.priority of 0, or from 4 to 95, found 96",
             "expected at most 1024 for realtime.prefault-stack-kb, found 4096",
             "expected at most 1000000000 for realtime.timer-slack-ns, found 2000000000",
             "expected in realtime.cpus some of the online CPUs [0, 1], found also [7]",

@@ -18,6 +18,10 @@ const FRAMES_MAX: usize = 4;
 /// Bytes of JSON that a description of no channels takes, generously, and each channel id at most.
 const DESCRIPTION_BYTES: (usize, usize) = (4096, 24);
 
+/// Bytes that the system keeps of each connection to a bound input: 32 ms of 4,096 channels at 1 kHz, and of a flood so little that closing
+/// the connection ends it.
+const RECEIVE_BUFFER_BYTES: usize = 128 << 10;
+
 /// What the last description of a stream says of its channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Described {
@@ -65,12 +69,14 @@ impl ZeromqSource {
         bundle: &Bundle,
         silent_bins: u64,
     ) -> Result<(Self, String), SocketError> {
+        let is_bound = endpoint.role_or(Role::Connect) == Role::Bind;
         let manifest = &bundle.manifest;
         let (channels, range) = (manifest.channels(), manifest.count_range());
         let (fixed, each) = DESCRIPTION_BYTES;
         let options = Options {
             // The longest frame is the description, with as many channels as another rig may have.
             frame_bytes_max: fixed + each * (2 * channels).max(1024),
+            receive_buffer_bytes: is_bound.then_some(RECEIVE_BUFFER_BYTES),
             ..sockets.options(INPUT_THREAD, endpoint, Role::Connect)
         };
         let (subscriber, address) = Subscriber::open(&sockets.context, endpoint, "ndt.", &options)?;
@@ -87,7 +93,6 @@ impl ZeromqSource {
             is_lost: false,
         };
         let frames = Frames::new(sockets.context.library());
-        let is_bound = endpoint.role_or(Role::Connect) == Role::Bind;
         let host = (!is_bound).then(|| HostName::of(endpoint));
         let flood = Flood::new(&address, is_bound);
         Ok((ZeromqSource { subscriber, frames, reader, flood, host }, address))
