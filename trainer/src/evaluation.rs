@@ -135,7 +135,7 @@ pub fn evaluate_after(
     let streams = match history {
         History::Cold => {
             let trials = trials(&session, &intervals, binner, &manifest.readouts);
-            let alone = |bins: Trial| Stream { trials: vec![0..bins.bins], bins };
+            let alone = |bins: Trial| Stream { trials: std::iter::once(0..bins.bins).collect(), bins };
             trials.into_iter().map(alone).collect()
         }
         History::Stream => streams(&session, &intervals, binner, &manifest.readouts, manifest.max_gap_bins),
