@@ -35,6 +35,8 @@ pub struct Listen {
     #[arg(long)]
     truth: Option<PathBuf>,
     #[command(flatten)]
+    selected: nwb::UnitOptions,
+    #[command(flatten)]
     keys: Keys,
     /// Path of liblsl's shared library [default: beside the executable, or the system's].
     #[arg(long)]
@@ -140,7 +142,7 @@ fn truth(options: &Listen) -> anyhow::Result<Truth> {
         });
     match (stream, &options.endpoint) {
         (None, ListenSource::Zeromq(_)) => {
-            let session = nwb::read(path)?;
+            let session = nwb::read_units(path, &options.selected)?;
             session.series(TRUTH_SERIES).with_context(|| {
                 format!("expected a series {TRUTH_SERIES} in {}, found none", path.display())
             })?;
