@@ -1,6 +1,7 @@
 //! Recordings in NWB 2 files: [`read`] one into a [`Session`](crate::session::Session), [`write()`] one from it.
 
 mod behavior;
+mod columns;
 mod counts;
 mod limits;
 mod observed;

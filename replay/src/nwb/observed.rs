@@ -1,7 +1,7 @@
 //! When the units of a recording were observed, and what they have in common of it.
 
+use super::columns::ragged;
 use super::problem::{ReadProblem, content};
-use super::reading::ragged;
 use crate::h5::Group;
 use crate::session::{Interval, Unit};
 

@@ -31,6 +31,24 @@ pub struct UnitOptions {
 }
 
 impl UnitOptions {
+    /// The arguments of a command line that give these options.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments: Vec<String> =
+            self.conditions.iter().map(|condition| format!("--where={condition}")).collect();
+        arguments.extend(self.unit_id.iter().map(|column| format!("--unit-id={column}")));
+        if let Some(held_out) = self.held_out {
+            arguments.push(match held_out {
+                HeldOut::None => "--held-out=none".to_owned(),
+                HeldOut::Fraction(part) => format!("--held-out={part}"),
+            });
+            arguments.push(format!("--held-out-seed={}", self.held_out_seed));
+        }
+        if self.same_units {
+            arguments.push("--same-units".to_owned());
+        }
+        arguments
+    }
+
     /// The selection as a person would repeat it, for a bundle's provenance; empty where everything is as the recording has it.
     pub fn words(&self) -> Vec<String> {
         let mut words: Vec<String> =

@@ -1,8 +1,8 @@
 //! The rows of the unit table: what is written of each unit besides its spikes, which of them are taken, and what identifies them.
 
+use super::columns::{column, ids, ragged, scalar_columns};
 use super::options::{UnitOptions, text};
 use super::problem::{ReadProblem, content};
-use super::reading::{column, ids, ragged, scalar_columns};
 use crate::h5::{Group, Kind};
 use crate::session::{Identity, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +51,7 @@ impl Rows {
         }
         let heldout = match table.has("heldout") {
             true => {
-                super::reading::same_length(&table, "heldout", table.dataset("heldout")?.bools()?, ids.len())?
+                super::columns::same_length(&table, "heldout", table.dataset("heldout")?.bools()?, ids.len())?
             }
             false => vec![false; ids.len()],
         };

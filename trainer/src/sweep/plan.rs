@@ -9,6 +9,7 @@ use crate::config::{Config, ConfigFile};
 use crate::recipe::Recipe;
 use crate::sweep::space::{self, Values};
 use ndt_protocol::bundle::{self, BundleError};
+use ndt_replay::nwb::UnitOptions;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +22,24 @@ pub const RUNS_MAX: usize = 10_000;
 /// Number of draws for each point that is asked for: in a space of few points most draws repeat an earlier one.
 const DRAWS_A_POINT: usize = 100;
 
-const KEYS: [&str; 11] =
-    ["data", "bin-ms", "units", "preset", "out", "search", "points", "seed", "seeds", "base", "space"];
+const KEYS: [&str; 16] = [
+    "data",
+    "where",
+    "unit-id",
+    "held-out",
+    "held-out-seed",
+    "same-units",
+    "bin-ms",
+    "units",
+    "preset",
+    "out",
+    "search",
+    "points",
+    "seed",
+    "seeds",
+    "base",
+    "space",
+];
 
 /// A sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +48,9 @@ pub struct Plan {
     pub data: Vec<PathBuf>,
     /// Width of a bin, ms; `None` for the configuration's.
     pub bin_ms: Option<f64>,
-    /// Further options of each fit: `--units` and `--preset`, where the sweep file has these keys.
+    /// Units that are taken of the recordings.
+    pub selected: UnitOptions,
+    /// Further options of each fit: `--units`, `--preset` and those that select units, where the sweep file has these keys.
     pub options: Vec<String>,
     /// Absolute path of the folder of results.
     pub out: PathBuf,
@@ -84,6 +103,7 @@ pub enum PlanError {
 /// The values of a sweep file, with paths as they stand there.
 struct Request {
     data: Vec<PathBuf>,
+    selected: UnitOptions,
     bin_ms: Option<f64>,
     options: Vec<String>,
     out: PathBuf,
@@ -131,8 +151,8 @@ impl Plan {
         }
         let keys = request.space.keys().cloned().collect();
         let points = points.into_iter().map(|(values, _)| values).collect();
-        let Request { bin_ms, options, out, .. } = request;
-        Ok(Plan { data, bin_ms, options, out: folder.join(out), keys, points, runs })
+        let Request { selected, bin_ms, options, out, .. } = request;
+        Ok(Plan { data, selected, bin_ms, options, out: folder.join(out), keys, points, runs })
     }
 }
 
@@ -142,6 +162,37 @@ fn name(choices: &Table, bin_ms: Option<f64>, options: &[String], data: &str) ->
     let text =
         format!("{choices}\nbin-ms = {bin_ms:?}\noptions = {options:?}\ndata = {data}\nby = {version}\n");
     bundle::sha256(text.as_bytes())[..12].to_owned()
+}
+
+/// Reads the keys that select units.
+fn selected(table: &Table, problems: &mut Vec<String>) -> UnitOptions {
+    let conditions: Vec<String> =
+        take(table, "where", "a list such as [\"location=M1\"]", problems).unwrap_or_default();
+    let mut parsed = Vec::new();
+    for condition in conditions {
+        match condition.parse() {
+            Ok(condition) => parsed.push(condition),
+            Err(error) => problems.push(format!("where: {error}")),
+        }
+    }
+    let held_out: Option<String> = match table.get("held-out") {
+        Some(Value::Float(part)) => Some(part.to_string()),
+        _ => take(table, "held-out", "none or a fraction", problems),
+    };
+    let held_out = held_out.and_then(|text| match text.parse() {
+        Ok(held_out) => Some(held_out),
+        Err(error) => {
+            problems.push(format!("held-out: {error}"));
+            None
+        }
+    });
+    UnitOptions {
+        conditions: parsed,
+        unit_id: take(table, "unit-id", "the name of a column", problems),
+        held_out,
+        held_out_seed: take(table, "held-out-seed", "a whole number", problems).unwrap_or_default(),
+        same_units: take(table, "same-units", "true or false", problems).unwrap_or_default(),
+    }
 }
 
 /// Reads the keys of a sweep file, and adds what is wrong with them to `problems`.
@@ -179,12 +230,15 @@ fn request(table: &Table, problems: &mut Vec<String>) -> Request {
         }
         found.into_iter().flat_map(|found| [option.to_owned(), found])
     });
-    let options = options.collect();
+    let mut options: Vec<String> = options.collect();
+    let selected = selected(table, problems);
+    options.extend(selected.arguments());
     if seeds.is_empty() || seeds.iter().collect::<BTreeSet<_>>().len() < seeds.len() {
         problems.push(format!("seeds: expected different seeds, at least one, found {seeds:?}"));
     }
     Request {
         data,
+        selected,
         bin_ms,
         options,
         out: take(table, "out", "a path", problems).unwrap_or_else(|| "sweep".into()),
