@@ -72,6 +72,7 @@ fn swept(scores: [&[(&str, f64)]; 3]) -> (Plan, Vec<State>) {
     let plan = Plan {
         data: Vec::new(),
         bin_ms: None,
+        selected: Default::default(),
         options: Vec::new(),
         out: "nowhere".into(),
         keys: Vec::new(),

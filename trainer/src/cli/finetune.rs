@@ -5,11 +5,12 @@ use super::overwrite::Overwrite;
 use super::progress::{FitProgress, ProgressForm};
 use super::selected::SelectionOptions;
 use super::{report, rescue};
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::terminal::say;
+use ndt_replay::session::{Identity, Session};
 use ndt_replay::{nwb, stop};
 use ndt_trainer::config::{ConfigFile, Time};
 use ndt_trainer::data::Dataset;
@@ -91,6 +92,14 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
         .iter()
         .map(|path| nwb::read_units(path, &command.selected))
         .collect::<Result<Vec<_>, _>>()?;
+    let is_unknown = |session: &Session| {
+        session.source.identity == Identity::Rows && parent.origin.splits_of(&session.identifier).is_none()
+    };
+    ensure!(
+        !sessions.iter().any(is_unknown),
+        "expected ids that say which units the bundle knows, found numbers of rows: --same-units says that they are the bundle's units, \
+         and --unit-id COLUMN names a column that identifies them"
+    );
     let wanted: Vec<(Quantity, f64)> =
         manifest.readouts.iter().filter_map(|readout| Some((readout.quantity()?, readout.lag_ms))).collect();
     let sessions = recipe.shown(&sessions)?;

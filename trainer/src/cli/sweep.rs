@@ -25,6 +25,7 @@ use std::sync::atomic::Ordering;
 pub const HELP: &str = "\
 The file says what is fitted. Its paths are relative to the file, and all keys except data and space have defaults:
   data = [\"session.nwb\"]
+  # where = [\"location=M1\"] selects units; there are also unit-id, held-out, held-out-seed and same-units, as the options of fit
   bin-ms = 20.0
   units = \"held-in\"       # or \"all\", as for fit --units
   preset = \"ndt\"          # as for fit --preset
@@ -131,7 +132,8 @@ pub fn sweep(command: &Sweep) -> anyhow::Result<String> {
 
 /// Reads the recordings once before the runs do, so that what is odd about them is said and what cannot be fitted is refused.
 fn look_at_recordings(plan: &Plan) -> anyhow::Result<()> {
-    let sessions = plan.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let sessions =
+        plan.data.iter().map(|path| nwb::read_units(path, &plan.selected)).collect::<Result<Vec<_>, _>>()?;
     // Another width of the bins has no other trials, but for those of less than a bin.
     let data = Dataset::new(&sessions, plan.bin_ms.unwrap_or(Data::default().bin_ms), 0.0)?;
     for note in &data.notes {
