@@ -84,6 +84,7 @@ fn origin() -> Origin {
         test: vec![3],
         train_pieces_s: vec![[0.0, 1.0]],
         val_pieces_s: vec![[1.0, 2.5]],
+        ..RecordingSplits::default()
     };
     let record = FitRecord {
         command: vec!["ndt-train".into(), "fit".into()],

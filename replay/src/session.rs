@@ -198,11 +198,12 @@ impl Session {
         self.trials.iter().filter(|trial| trial.is_reserved()).count()
     }
 
-    /// Returns the session with the splits that a bundle was fitted with, in place of its own. Pieces, into which a recording of
-    /// too few trials was cut, become its trials.
+    /// Returns the session with the splits that a bundle was fitted with, in place of its own. Pieces of time, where the
+    /// bundle was fitted to time and not to trials, become its trials.
     pub fn with_splits(mut self, splits: &RecordingSplits) -> Session {
         let pieces = splits.train_pieces_s.iter().map(|piece| (piece, "train"));
         let pieces = pieces.chain(splits.val_pieces_s.iter().map(|piece| (piece, "val")));
+        let pieces = pieces.chain(splits.test_pieces_s.iter().map(|piece| (piece, "test")));
         let mut pieces: Vec<(Interval, &str)> =
             pieces.map(|(&[start, stop], split)| (Interval { start, stop }, split)).collect();
         if !pieces.is_empty() {

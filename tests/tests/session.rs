@@ -131,10 +131,12 @@ fn without_behaviour_and_without_held_out_units_there_are_rates_and_it_is_said()
         data.notes,
         [
             "the recording has no behaviour and so no hand_vel: the model estimates rates only",
-            "the recording has no splits train and val: one trial in 5 is used for validation"
+            "trials alone are fitted and scored: the time between its trials was not observed, or the recording does not say",
+            "the recording has no splits train and val: blocks of 70, 15 and 15 % of its trials are for training, validation and \
+             test, 1.54 s apart"
         ]
     );
-    assert_eq!((data.train.len(), data.val.len()), (96, 24));
+    assert_eq!((data.train.len(), data.val.len(), data.test.len()), (84, 17, 17));
     let mut config = config();
     config.optimiser.epochs = 2;
     let fit = training::fit(&data, &config, None, &mut training::unwatched).unwrap();
@@ -150,7 +152,7 @@ fn without_behaviour_and_without_held_out_units_there_are_rates_and_it_is_said()
 }
 
 #[test]
-fn a_recording_without_trials_is_cut_into_pieces_and_its_holes_are_no_silence() {
+fn a_recording_without_trials_is_cut_into_blocks_of_time_and_its_holes_are_no_silence() {
     let folder = tempfile::tempdir().unwrap();
     let mut session = session(folder.path());
     session.trials.clear();
@@ -161,21 +163,20 @@ fn a_recording_without_trials_is_cut_into_pieces_and_its_holes_are_no_silence() 
     assert_eq!(
         data.notes,
         [
-            "the recording has no splits train and val: one trial in 5 is used for validation",
-            "fewer than 5 trials: the observed time is cut into pieces of 1 s"
+            "all observed time is fitted and scored: the recording has fewer than 5 trials",
+            "the recording has no splits train and val: blocks of 70, 15 and 15 % of its time are for training, validation and \
+             test, 0.35 s apart"
         ]
     );
     let bins = |trials: &[Trial]| trials.iter().map(|trial| trial.bins).sum::<usize>();
-    assert_eq!(
-        (data.train.len(), data.val.len(), bins(&data.train) + bins(&data.val)),
-        (7, 2, 200 + 100 + 173)
-    );
+    assert_eq!((data.train.len(), data.val.len(), data.test.len()), (3, 1, 1));
+    assert_eq!((bins(&data.train), bins(&data.val), bins(&data.test)), (200 + 100 + 31, 53, 53));
     let counted = |trials: &[Trial]| trials.iter().flat_map(|trial| &trial.counts).sum::<f32>();
     let seen = |spike: &&f64| session.observed.iter().any(|open| (open.start..open.stop).contains(spike));
     let spikes = session.units.iter().flat_map(|unit| &unit.spike_times).filter(seen).count();
-    let (counted, spikes) = (counted(&data.train) + counted(&data.val), spikes as f32);
-    // Up to the half bin at the end.
-    assert!(counted <= spikes && counted > spikes - 20.0, "{counted} of {spikes} spikes");
+    let (counted, spikes) = (counted(&data.train) + counted(&data.val) + counted(&data.test), spikes as f32);
+    // Up to the gaps between the blocks, and the half bin at the end.
+    assert!(counted <= spikes && counted > 0.85 * spikes, "{counted} of {spikes} spikes");
 }
 
 #[test]

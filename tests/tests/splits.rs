@@ -195,17 +195,21 @@ fn a_recording_of_test_trials_alone_is_fitted_by_nothing() {
 }
 
 #[test]
-fn a_recording_without_splits_validates_on_every_fifth_trial_and_one_of_all_too() {
+fn a_recording_without_splits_validates_and_tests_on_blocks_of_trials_and_one_of_all_too() {
     for splits in [&[][..], &["all"]] {
         let desk = Desk::of(&session(splits));
         for command in [FIT, BASELINES, SWEEP, FINETUNE] {
             let notes = desk.succeed(command);
-            let expected = "the recording has no splits train and val: one trial in 5 is used for validation";
-            assert!(notes.iter().any(|note| note == expected), "{command}: {notes:#?}");
+            let expected = "the recording has no splits train and val: blocks of 70, 15 and 15 % of its trials are for training";
+            assert!(notes.iter().any(|note| note.starts_with(expected)), "{command}: {notes:#?}");
         }
         let (refused, _) = desk.run(NLB);
         assert!(refused.unwrap_err().contains("expected trials of the split train or val"));
         let (report, _) = desk.run("evaluate --bundle model --data session.nwb --split all");
         assert!(report.unwrap().starts_with("40 trials, "));
+        let (report, _) =
+            desk.run("evaluate --bundle model --data session.nwb --split test --history stream");
+        let report = report.unwrap();
+        assert!(report.starts_with("5 trials, "), "the bundle knows its test: {report}");
     }
 }

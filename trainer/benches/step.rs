@@ -70,7 +70,7 @@ impl Shape {
             bins,
             counts: (0..bins * self.units).map(|_| (random.random_range(0..8u32) / 6) as f32).collect(),
             targets: (0..bins * 2).map(|_| random.random_range(-0.5..0.5)).collect(),
-            rates: Vec::new(),
+            ..Trial::default()
         };
         Dataset {
             unit_ids: (0..self.units as i64).collect(),
@@ -79,6 +79,7 @@ impl Shape {
             readouts: vec![Readout { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
             train: (0..BATCH * STEPS_AN_EPOCH).map(|_| trial(self.bins)).collect(),
             val: vec![trial(2)],
+            test: Vec::new(),
             splits: Vec::new(),
             train_runs: Vec::new(),
             notes: Vec::new(),

@@ -13,6 +13,7 @@ mod overwrite;
 mod progress;
 mod report;
 mod rescue;
+mod selected;
 #[cfg(feature = "sweep")]
 mod sweep;
 

@@ -7,11 +7,13 @@ mod document;
 mod file;
 mod keys;
 mod readouts;
+mod recording;
 
 pub use document::{Meaning, commented, meanings, range, schema};
 pub use file::{ConfigError, ConfigFile};
 pub use keys::{KEYS, Key};
 pub use readouts::{Publish, Readouts};
+pub use recording::{Data, Selected, SplitBy, Time, Units};
 
 use ndt_protocol::bundle::manifest::Positions;
 use ndt_protocol::limits::READOUTS_MAX;
@@ -61,27 +63,6 @@ pub struct Model {
     pub max_gap_ms: f64,
 }
 
-/// What of a recording the model takes in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Data {
-    /// Width of a bin, ms.
-    pub bin_ms: f64,
-    /// Units whose spikes are inputs of the model.
-    pub units: Units,
-}
-
-/// Units whose spikes are inputs of the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Units {
-    /// All units except those that the recording marks as held out.
-    #[serde(rename = "held-in", alias = "heldin")]
-    Heldin,
-    /// All units.
-    All,
-}
-
 /// What the model is shown in training, and what it is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -107,7 +88,13 @@ pub struct Objective {
     /// Weight of the loss for the teacher's rates of held-out units, beside the loss for recorded counts; 0 needs no
     /// teacher.
     pub teacher_weight: f64,
-    /// Probability that a trial is entered at a random bin, so that the model learns to start anywhere.
+    /// Fraction of the trials that are shown alone, each from a cold start; the others follow each other in windows of a stream.
+    pub cold: f64,
+    /// Fraction of the windows in which trials follow each other in random order, and not in that of the recording.
+    pub shuffled: f64,
+    /// Probability that a trial of a window comes after a gap of up to `model.max-gap-ms`.
+    pub gaps: f64,
+    /// Probability that a trial alone, or a window, is entered at a random bin, so that the model learns to start anywhere.
     pub random_start: f64,
     /// Number of later bins whose counts are predicted, each by a head of its own that is not exported.
     pub forward_bins: usize,
@@ -163,12 +150,6 @@ pub struct Optimiser {
     pub seed: u64,
 }
 
-impl Default for Data {
-    fn default() -> Self {
-        Data { bin_ms: 20.0, units: Units::Heldin }
-    }
-}
-
 impl Default for Model {
     fn default() -> Self {
         Model {
@@ -197,6 +178,9 @@ impl Default for Objective {
             jitter_ms: 0.0,
             redrawn: 0.3,
             teacher_weight: 0.125,
+            cold: 0.5,
+            shuffled: 0.5,
+            gaps: 0.1,
             random_start: 0.0,
             forward_bins: 0,
             forward_weight: 0.2,
@@ -259,6 +243,7 @@ impl Config {
             problems
                 .push(format!("expected a number of readouts from 1 to {READOUTS_MAX}, found {readouts}"));
         }
+        problems.extend(self.data.problems());
         if model.heads > 0 && !model.width.is_multiple_of(model.heads) {
             problems.push(format!(
                 "expected model.heads to divide model.width {}, found {}",

@@ -1,40 +1,61 @@
 //! How good a bundle is: its weights in Burn, run bin by bin as the daemon runs them, and scored.
 //!
-//! [`mod@reference`] runs a bundle, [`metrics`] scores its answers, [`drift`] compares the units' rates with those that it was
+//! [`mod@reference`] runs a bundle, [`metrics`] scores its answers, [`bootstrap`] says how sure a score is, [`drift`] compares the units' rates with those that it was
 //! fitted to, and [`readout_regression`] fits readouts anew to what a model computes. What each score means is written in
 //! [`EXPLANATION`]. A bundle's weights are loaded back into the Burn model, so that what is scored is what was exported.
 
+pub mod bootstrap;
 pub mod drift;
 pub mod metrics;
 pub mod readout_regression;
 pub mod reference;
+mod scored;
 
 pub use reference::{Reference, reference_stream};
 
-use crate::baselines::linear;
+use crate::config::{Config, Data, SplitBy};
 use crate::data::dataset::oddities;
-use crate::data::{Readout, Trial, trials};
+use crate::data::selection::SelectionError;
+use crate::data::{self, Readout, Selection, Stream, Trial, streams, trials};
 use metrics::{BitsPerSpike, R2};
 use ndt_protocol::Bundle;
 use ndt_protocol::binner::{BinError, Binner};
-use ndt_protocol::bundle::manifest::Manifest;
 use ndt_replay::session::{SelectError, Session};
 
 /// What each score of every report means: the page `docs/scores.md`.
 pub const EXPLANATION: &str = include_str!("../docs/scores.md");
 
-/// The scores of a bundle on some trials of a recording.
+/// Seed of the draws by which intervals are found.
+const SEED: u64 = 1;
+
+/// What comes before a trial when it is scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum History {
+    /// Nothing: every trial starts cold, as after a segment flag.
+    #[default]
+    Cold,
+    /// The trials before it, as in a daemon that is told of no trial. A gap in the recording is a gap.
+    Stream,
+}
+
+/// The scores of a bundle on some trials of a recording. An interval holds the middle 95 % of the scores of trials, or blocks of time, that
+/// are drawn with replacement.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Evaluation {
     /// The split whose trials were scored.
     pub split: String,
+    /// What came before each trial.
+    pub history: History,
     /// Number of trials.
     pub trials: usize,
     /// Number of bins scored.
     pub bins: usize,
     /// Co-smoothing: bits/spike of the held-out units. Absent without held-out units that spike.
     pub co_bps: Option<f64>,
+    /// Interval of `co_bps`.
+    pub co_bps_interval: Option<[f64; 2]>,
     /// The score of each readout, the published velocity first; empty without readouts.
     pub readouts: Vec<ReadoutR2>,
     /// What is odd about the recording beside this bundle, one sentence each.
@@ -55,6 +76,8 @@ pub struct ReadoutR2 {
     pub r2: Option<Vec<f64>>,
     /// Mean R2 of the axes that change.
     pub mean: Option<f64>,
+    /// Interval of the mean.
+    pub interval: Option<[f64; 2]>,
 }
 
 /// Why a bundle cannot be evaluated on a session.
@@ -66,6 +89,9 @@ pub enum EvaluateError {
     /// The split cannot be selected.
     #[error(transparent)]
     Select(#[from] SelectError),
+    /// The recording cannot be split as the bundle's recording was.
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
     /// The session lacks a unit of the bundle.
     #[error("expected unit {id} of the bundle in the recording, found {units} others")]
     Unit {
@@ -76,94 +102,105 @@ pub enum EvaluateError {
     },
 }
 
+/// Scores a bundle on the trials of `split`, each from a cold start: [`evaluate_after`] with [`History::Cold`].
+///
+/// # Errors
+/// As [`evaluate_after`].
+pub fn evaluate(bundle: &Bundle, session: &Session, split: &str) -> Result<Evaluation, EvaluateError> {
+    evaluate_after(bundle, session, split, History::Cold)
+}
+
 /// Scores a bundle on the trials of `split`, bin by bin as the daemon would. The bundle may hold a transformer or a linear
 /// decoder, which estimates no rates.
 ///
-/// Each bin's answer is computed from the bins before it alone, from a cold start at the beginning of each trial. The
-/// model is shown the held-in units' counts as recorded, and the held-out units' counts never.
+/// Each bin's answer is computed from the bins before it alone, back to the beginning of its trial or through the trials before it, as
+/// `history` says. The model is shown the held-in units' counts as recorded, and the held-out units' counts never. Every bin of a
+/// trial is scored, the first ones too; a bin of a gap, which is answered, is scored where the behaviour is known.
 ///
 /// # Errors
 /// [`EvaluateError`] when the session does not fit the bundle, or has no such split.
-pub fn evaluate(bundle: &Bundle, session: &Session, split: &str) -> Result<Evaluation, EvaluateError> {
+pub fn evaluate_after(
+    bundle: &Bundle,
+    session: &Session,
+    split: &str,
+    history: History,
+) -> Result<Evaluation, EvaluateError> {
     let manifest = &bundle.manifest;
     // A linear decoder has no units but its channels.
     let units = if manifest.linear.is_some() { &manifest.channel_ids } else { &manifest.unit_ids };
     let session = in_bundle_order(session, units)?;
-    let session = match bundle.origin.splits_of(&session.identifier) {
-        // The recording itself has no such split, but the bundle was fitted to it and knows its trials.
-        Some(splits) if !session.trials.iter().any(|trial| trial.is_in(split)) => session.with_splits(splits),
-        _ => session,
-    };
     let binner = Binner::new(manifest.bin_width_ms)?;
-    let trials = trials(&session, &session.segments(Some(split))?, binner, &manifest.readouts);
-    let (bits, r2) = match manifest.linear {
-        Some(_) => (BitsPerSpike::new(0), linear_scores(bundle, &trials)),
-        None => transformer_scores(bundle, &trials, binner.width_s()),
+    let (session, noted) = as_fitted(bundle, session, split, binner)?;
+    let intervals = session.segments(Some(split))?;
+    let streams = match history {
+        History::Cold => {
+            let trials = trials(&session, &intervals, binner, &manifest.readouts);
+            let alone = |bins: Trial| Stream { trials: vec![0..bins.bins], bins };
+            trials.into_iter().map(alone).collect()
+        }
+        History::Stream => streams(&session, &intervals, binner, &manifest.readouts, manifest.max_gap_bins),
     };
-    let scored = |(readout, r2): (&Readout, &R2)| ReadoutR2 {
-        series: readout.series.clone(),
-        lag_ms: readout.lag_ms,
-        unit: readout.unit.clone(),
-        r2: r2.axes(),
-        mean: r2.mean(),
+    let parts = scored::parts(bundle, &streams);
+    let bits: Vec<BitsPerSpike> = parts.iter().map(|part| part.bits.clone()).collect();
+    let readout = |(at, readout): (usize, &Readout)| {
+        let r2: Vec<R2> = parts.iter().map(|part| part.r2[at].clone()).collect();
+        let sum = bootstrap::sum(&r2);
+        ReadoutR2 {
+            series: readout.series.clone(),
+            lag_ms: readout.lag_ms,
+            unit: readout.unit.clone(),
+            r2: sum.as_ref().and_then(R2::axes),
+            mean: sum.as_ref().and_then(R2::mean),
+            interval: bootstrap::interval(&r2, SEED),
+        }
     };
-    let mut scores: Vec<ReadoutR2> = manifest.readouts.iter().zip(&r2).map(scored).collect();
+    let mut scores: Vec<ReadoutR2> = manifest.readouts.iter().enumerate().map(readout).collect();
     if !scores.is_empty() {
         scores.swap(0, manifest.published);
     }
+    let trials: Vec<Trial> = streams.into_iter().map(|stream| stream.bins).collect();
     Ok(Evaluation {
         split: split.to_owned(),
-        trials: trials.len(),
-        bins: trials.iter().map(|trial| trial.bins).sum(),
-        co_bps: bits.score(),
+        history,
+        trials: intervals.len(),
+        bins: trials.iter().map(|trial| (0..trial.bins).filter(|bin| !trial.is_missing(*bin)).count()).sum(),
+        co_bps: bootstrap::sum(&bits).and_then(|bits| bits.score()),
+        co_bps_interval: bootstrap::interval(&bits, SEED),
         readouts: scores,
-        notes: notes(bundle, &session, split, &trials),
+        notes: noted.into_iter().chain(notes(bundle, &session, split, &trials)).collect(),
     })
 }
 
-/// Bits/spike of the held-out units, and R2 of each readout, of a transformer.
-fn transformer_scores(bundle: &Bundle, trials: &[Trial], bin_s: f64) -> (BitsPerSpike, Vec<R2>) {
-    let manifest = &bundle.manifest;
-    let heldout: Vec<bool> = manifest.unit_ids.iter().map(|id| !manifest.channel_ids.contains(id)).collect();
-    let (mut bits, mut r2) = (BitsPerSpike::new(manifest.units()), empty_r2(&manifest.readouts));
-    let reference = Reference::new(manifest, &bundle.weights);
-    let channels = channel_columns(manifest);
-    reference.bin_by_bin(trials, &channels, manifest.reach_bins(), &mut |answer| {
-        let trial = &trials[answer.trial];
-        let counts = &trial.counts[answer.bin * heldout.len()..];
-        for unit in (0..heldout.len()).filter(|unit| heldout[*unit]) {
-            let expected = f64::from(answer.log_rates[unit]).exp() * bin_s;
-            bits.add(unit, f64::from(counts[unit]), expected);
-        }
-        add_readouts(&manifest.readouts, trial, answer.bin, answer.readouts, &mut r2);
-    });
-    (bits, r2)
-}
-
-/// R2 of each readout of a linear decoder.
-fn linear_scores(bundle: &Bundle, trials: &[Trial]) -> Vec<R2> {
-    let (readouts, dims) = (&bundle.manifest.readouts, bundle.manifest.readout_dims());
-    let mut r2 = empty_r2(readouts);
-    for trial in trials {
-        let answers = linear::answers(bundle, &trial.counts, &vec![0.0; trial.bins]);
-        for (bin, decoded) in answers.chunks_exact(dims.max(1)).enumerate() {
-            add_readouts(readouts, trial, bin, decoded, &mut r2);
-        }
+/// The session with the splits that the bundle knows of it, where it has none of that name itself or was split otherwise in the fit. A
+/// recording that neither has splits nor is known is split as the bundle's recording was; a note says so.
+fn as_fitted(
+    bundle: &Bundle,
+    session: Session,
+    split: &str,
+    binner: Binner,
+) -> Result<(Session, Vec<String>), EvaluateError> {
+    let has = |session: &Session, split: &str| session.trials.iter().any(|trial| trial.is_in(split));
+    let is_part = ["train", "val", "test"].iter().any(|part| part.eq_ignore_ascii_case(split));
+    let config: Config = toml::from_str(&bundle.origin.config).unwrap_or_default();
+    let usual = Data::default();
+    let is_own = [SplitBy::Auto, SplitBy::Column].contains(&config.data.split_by)
+        && config.data.split_column == usual.split_column
+        && (&config.data.train, &config.data.val, &config.data.test)
+            == (&usual.train, &usual.val, &usual.test);
+    if let Some(splits) = bundle.origin.splits_of(&session.identifier) {
+        let in_pieces = !splits.train_pieces_s.is_empty();
+        let prefers = is_part && (in_pieces || !is_own);
+        return Ok((
+            if prefers || !has(&session, split) { session.with_splits(splits) } else { session },
+            Vec::new(),
+        ));
     }
-    r2
-}
-
-fn empty_r2(readouts: &[Readout]) -> Vec<R2> {
-    readouts.iter().map(|readout| R2::new(readout.dims)).collect()
-}
-
-/// Adds the answers to one bin of a trial, `decoded [R]`, to the score of each readout.
-fn add_readouts(readouts: &[Readout], trial: &Trial, bin: usize, mut decoded: &[f32], r2: &mut [R2]) {
-    let mut truth = &trial.targets[bin * decoded.len()..][..decoded.len()];
-    for (readout, r2) in readouts.iter().zip(r2) {
-        r2.add(&truth[..readout.dims], &decoded[..readout.dims]);
-        (truth, decoded) = (&truth[readout.dims..], &decoded[readout.dims..]);
+    if !is_part || has(&session, split) || !session.splits().is_empty() {
+        return Ok((session, Vec::new()));
     }
+    let mut notes = Vec::new();
+    let splits = data::split(&session, &Selection::of(&config), binner, &mut notes)?;
+    Ok((session.with_splits(&splits), notes))
 }
 
 /// What is odd about the scored trials beside this bundle.
@@ -196,12 +233,6 @@ fn notes(bundle: &Bundle, session: &Session, split: &str, trials: &[Trial]) -> V
         ));
     }
     notes
-}
-
-/// Column of each input channel among the bundle's units.
-fn channel_columns(manifest: &Manifest) -> Vec<usize> {
-    let column = |id: &i64| manifest.unit_ids.iter().position(|unit| unit == id);
-    manifest.channel_ids.iter().filter_map(column).collect()
 }
 
 /// The session with the bundle's units alone, in the bundle's order.

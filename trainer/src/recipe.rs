@@ -11,9 +11,9 @@ mod reference_page;
 pub use provenance::{provenance, record};
 pub use reference_page::{example, reference_page};
 
-use crate::config::{Config, ConfigError, ConfigFile, Units};
+use crate::config::{Config, ConfigError, ConfigFile, Selected, Units};
 use crate::data::dataset::units_of;
-use crate::data::{Dataset, DatasetError};
+use crate::data::{Dataset, DatasetError, Selection};
 use crate::training::sessions::same_readouts;
 use defaults::{Defaults, Kind};
 use ndt_replay::inspect::findings::same_twice;
@@ -27,6 +27,8 @@ pub struct Recipe {
     pub bin_width_ms: Option<f64>,
     /// Units whose spikes are inputs of the model, which overrides the configuration file.
     pub units: Option<Units>,
+    /// Time and splits, which override the configuration file.
+    pub selected: Selected,
     /// Configuration file, which overrides the defaults.
     pub config: Option<ConfigFile>,
     /// Named set of defaults, which overrides the defaults that are derived from the data.
@@ -77,7 +79,8 @@ impl Recipe {
     pub fn prepare(&self, sessions: &[Session]) -> Result<Prepared, RecipeError> {
         let early = self.early()?;
         let sessions = shown(sessions, early.data.units);
-        let data = Dataset::reading(&sessions, early.data.bin_ms, &early.readouts.wanted())?;
+        let selection = Selection::of(&early);
+        let data = Dataset::selected(&sessions, early.data.bin_ms, &early.readouts.wanted(), &selection)?;
         let (config, decided) = self.configure(Kind::of(&data))?;
         let notes = data.notes.iter().cloned().chain(decided).collect();
         Ok(Prepared { data, config, notes })
@@ -94,7 +97,10 @@ impl Recipe {
     ) -> Result<(Vec<Dataset>, Config, Vec<String>), RecipeError> {
         let early = self.early()?;
         let (sessions, wanted) = (&shown(sessions, early.data.units), early.readouts.wanted());
-        let dataset = |session| Dataset::reading(std::slice::from_ref(session), early.data.bin_ms, &wanted);
+        let selection = Selection::of(&early);
+        let dataset = |session| {
+            Dataset::selected(std::slice::from_ref(session), early.data.bin_ms, &wanted, &selection)
+        };
         if let Some((first, second)) = same_twice(sessions) {
             return Err(DatasetError::Twice { first, second }.into());
         }
@@ -149,6 +155,14 @@ impl Recipe {
         Ok(shown(sessions, self.early()?.data.units))
     }
 
+    /// How the recordings are split, as far as that does not depend on them.
+    ///
+    /// # Errors
+    /// As [`Recipe::check`].
+    pub fn selection(&self) -> Result<Selection, ConfigError> {
+        Ok(Selection::of(&self.early()?))
+    }
+
     /// Whether each of these sessions needs layers of its own, because their units differ.
     ///
     /// # Errors
@@ -165,7 +179,10 @@ impl Recipe {
 
     /// The configuration before the recordings are known: bins, units and readouts do not depend on them.
     fn early(&self) -> Result<Config, ConfigError> {
-        let mut config = self.over(&Config::default())?;
+        let mut config = self.over(&match self.preset {
+            Some(Preset::Ndt) => Defaults::ndt().config,
+            None => Config::default(),
+        })?;
         self.limit_teacher(&mut config);
         config.check()?;
         Ok(config)
@@ -179,6 +196,7 @@ impl Recipe {
         };
         config.data.bin_ms = self.bin_width_ms.unwrap_or(config.data.bin_ms);
         config.data.units = self.units.unwrap_or(config.data.units);
+        self.selected.over(&mut config.data);
         config.optimiser.seed = self.seed.unwrap_or(config.optimiser.seed);
         config.optimiser.epochs = self.epochs.unwrap_or(config.optimiser.epochs);
         Ok(config)

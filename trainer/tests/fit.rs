@@ -7,7 +7,7 @@ use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::{Manifest, Training};
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
-use ndt_replay::session::{Series, Session};
+use ndt_replay::session::{Interval, Series, Session, Value as Cell};
 use ndt_replay::simulate::simulate;
 use ndt_trainer::config::{Config, ConfigFile};
 use ndt_trainer::evaluation::{Evaluation, ReadoutR2, evaluate};
@@ -25,6 +25,9 @@ width = 8
 layers = 2
 heads = 2
 feedforward = 8
+window-ms = 1200.0
+[data]
+time = \"trials\"
 [objective]
 coordinated-dropout = 0.3
 span-ratio = 0.2
@@ -36,6 +39,9 @@ channel-dropout = 0.2
 jitter-ms = 80.0
 redrawn = 0.5
 teacher-weight = 0.5
+cold = 0.3
+shuffled = 0.4
+gaps = 0.5
 random-start = 0.5
 forward-bins = 2
 forward-weight = 0.5
@@ -52,8 +58,17 @@ gradient-norm-max = 0.1
 ";
 
 /// Another value of a key for which [`another`] finds none, or none that counts.
-const OTHERWISE: [(&str, &str); 9] = [
+const OTHERWISE: [(&str, &str); 18] = [
+    ("objective.cold", "1.0"),
     ("data.units", "\"all\""),
+    ("data.time", "\"observed\""),
+    ("data.split-by", "\"blocks\""),
+    ("data.split-column", "\"none of them\""),
+    ("data.train", "\"val\""),
+    ("data.val", "\"train\""),
+    ("data.test", "\"none of them\""),
+    ("data.blocks", "[0.5, 0.2, 0.3]"),
+    ("data.condition-column", "\"condition\""),
     ("model.positions", "\"learned\""),
     ("objective.span-input", "\"missing\""),
     ("objective.span-ramp-epochs", "[0, 0]"),
@@ -64,12 +79,20 @@ const OTHERWISE: [(&str, &str); 9] = [
     ("optimiser.patience-epochs", "0"),
 ];
 
+/// Another choice without which a key has nothing to say.
+const BESIDE: [(&str, &str); 2] = [("data.blocks", "blocks"), ("data.condition-column", "trials")];
+
 /// Everything that a fit gives: what it reports after each epoch, and the bundle.
 type Outcome = (Vec<Progress>, Manifest, Tensors);
 
 /// A session with every series that a readout can be asked of.
 fn session() -> Session {
     let mut session = simulate(&ndt_replay::simulate::Recipe { trials: 24, units: 10, heldout: 3, seed: 5 });
+    // All time was observed, and each trial has a condition.
+    session.observed = vec![Interval { start: 0.0, stop: session.duration() }];
+    for (at, trial) in session.trials.iter_mut().enumerate() {
+        trial.columns.insert("condition".to_owned(), Cell::Int((at * at % 5) as i64));
+    }
     for quantity in Quantity::ALL {
         let is_there = |name: &&str| session.series(name).is_some();
         if !quantity.recorded_series().iter().any(is_there) {
@@ -138,6 +161,11 @@ fn every_key_of_the_configuration_changes_the_fit() {
         for key in keys(&format!("[{section}]")) {
             let name = format!("{section}.{key}");
             let mut changed = table.clone();
+            let mut usual = usual.clone();
+            if let Some((_, split_by)) = BESIDE.iter().find(|(beside, _)| *beside == name) {
+                changed["data"]["split-by"] = Value::String((*split_by).to_owned());
+                usual = outcome(&session, &changed);
+            }
             let value = changed[&section].as_table_mut().and_then(|section| section.get_mut(&key));
             let value =
                 value.unwrap_or_else(|| panic!("expected a value of {name} in EVERYTHING, found none"));
@@ -157,8 +185,16 @@ fn every_score_of_an_evaluation_stands_in_the_manifest() {
     let (_, bundle) = fit(&session, &configuration()).unwrap();
     // Taken apart, so that a new score does not compile before it is decided whether a manifest has it. What was scored is no
     // score.
-    let Evaluation { split: _, trials: _, bins: _, co_bps, readouts, notes: _ } =
-        evaluate(&bundle, &session, "val").unwrap();
+    let Evaluation {
+        split: _,
+        history: _,
+        trials: _,
+        bins: _,
+        co_bps,
+        co_bps_interval: _,
+        readouts,
+        notes: _,
+    } = evaluate(&bundle, &session, "val").unwrap();
     let stands = |name: &str, score: Option<f64>| {
         let found = bundle.manifest.scores.get(name).copied();
         let difference = score.zip(found).map(|(score, found)| (score - found).abs());
@@ -169,7 +205,9 @@ fn every_score_of_an_evaluation_stands_in_the_manifest() {
     };
     stands("co-bps", co_bps);
     // The axes of a readout are not in the manifest: their mean is what bundles are compared by.
-    for (at, ReadoutR2 { series, lag_ms, unit: _, r2: _, mean }) in readouts.into_iter().enumerate() {
+    for (at, ReadoutR2 { series, lag_ms, unit: _, r2: _, mean, interval: _ }) in
+        readouts.into_iter().enumerate()
+    {
         let name = format!("{}-{lag_ms}-ms-r2", series.replace('_', "-"));
         stands(if at == 0 { "velocity-r2" } else { &name }, mean);
     }

@@ -95,7 +95,8 @@ impl fmt::Display for Description {
         }
         for splits in &self.splits {
             let (train, val) = (splits.train.len() + splits.train_pieces_s.len(), splits.val.len());
-            let (val, test) = (val + splits.val_pieces_s.len(), splits.test.len());
+            let (val, test) =
+                (val + splits.val_pieces_s.len(), splits.test.len().max(splits.test_pieces_s.len()));
             let what = if splits.train_pieces_s.is_empty() { "trials" } else { "pieces" };
             write!(
                 f,

@@ -36,12 +36,15 @@ pub struct RecordingSplits {
     pub val: Vec<i64>,
     /// Ids of the trials that are reserved for a test.
     pub test: Vec<i64>,
-    /// Start and stop (s) of each piece that the model was fitted to, in a recording of too few trials; else empty.
+    /// Start and stop (s) of each piece that the model was fitted to, where time is fitted and not trials; else empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub train_pieces_s: Vec<[f64; 2]>,
     /// Start and stop (s) of each piece that the model was validated on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub val_pieces_s: Vec<[f64; 2]>,
+    /// Start and stop (s) of each piece that is reserved for a test.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test_pieces_s: Vec<[f64; 2]>,
 }
 
 /// The record of a fit.

@@ -49,6 +49,10 @@ pub struct Play {
     /// Take the splits from this bundle, which was fitted to the recording, for a recording without splits of its own.
     #[arg(long, value_name = "BUNDLE")]
     splits_of: Option<PathBuf>,
+    /// Mark no trial, as a rig does that sends without a break: the bins of a trial follow those of the trial before, and unobserved time
+    /// inside a trial is a gap in the bins' numbers. `ndt-train evaluate --history stream` scores what is decoded from this.
+    #[arg(long, conflicts_with = "faults")]
+    no_flags: bool,
     /// Speed: how many times faster than the recording, or max.
     #[arg(long, default_value = "1", value_parser = speed)]
     speed: Speed,
@@ -130,6 +134,7 @@ pub fn play(options: &Play) -> anyhow::Result<()> {
         );
     }
     let plan = Plan::new(&session, options.split.as_deref(), options.bin_ms, options.units.into())?;
+    let plan = if options.no_flags { plan.unflagged() } else { plan };
     let report = match &options.to {
         PlayTarget::Zeromq(socket) => play_to_socket(options, socket, &plan, wait),
         PlayTarget::Lsl { name } => play_to_stream(options, name, &session, &plan, wait),

@@ -4,6 +4,9 @@
 //! silence.** Where the recording jumps (at a new trial, or at a hole in the observation) the next bin starts a segment. Bins
 //! follow each other at a distance of one bin width each, whatever lay between them in the recording. The number `seq`
 //! counts the bins of the plan, so that a hole in the recording is no gap in the numbers.
+//!
+//! [`Plan::unflagged`] is the same stream from a rig that marks no trials: no bin starts a segment, the bins of a trial follow those
+//! of the trial before, and unobserved time inside a trial is a gap in the numbers.
 
 use crate::session::{SelectError, Session};
 use ndt_protocol::binner::{BinError, Binner};
@@ -51,6 +54,10 @@ pub struct Plan {
     channel_ids: Vec<i64>,
     /// For each bin: its end in the time of the recording, in ns, and whether it starts a segment.
     bins: Vec<(i64, bool)>,
+    /// For each hole in the observation of one trial: the first bin after it, and the bins that it lasted.
+    holes: Vec<(usize, u64)>,
+    /// Whether segments are marked; without, holes are gaps in the numbers.
+    flagged: bool,
     /// Spike counts, shape `[bins, channels]`, row-major.
     counts: Vec<f32>,
     segments: usize,
@@ -74,7 +81,15 @@ impl Plan {
             return Err(PlanError::Channels { found: units.len(), units: session.units.len() });
         }
         let channel_ids: Vec<i64> = units.iter().map(|unit| unit.id).collect();
-        let mut plan = Plan { binner, channel_ids, bins: Vec::new(), counts: Vec::new(), segments: 0 };
+        let mut plan = Plan {
+            binner,
+            channel_ids,
+            bins: Vec::new(),
+            holes: Vec::new(),
+            flagged: true,
+            counts: Vec::new(),
+            segments: 0,
+        };
         let segments = match split {
             Some(split) => session.segments(Some(split))?,
             None => session.every_segment(),
@@ -85,8 +100,12 @@ impl Plan {
             for (column, unit) in units.iter().enumerate().filter(|_| bins > 0) {
                 binner.count(&unit.spike_times, segment.start, bins, &mut counts[column..], units.len());
             }
+            let mut seen = None;
             for run in session.observed_bins(segment, binner) {
                 plan.segments += 1;
+                if let Some(before) = seen.replace(run.end) {
+                    plan.holes.push((plan.bins.len(), (run.start - before) as u64));
+                }
                 let is_first = |bin: usize| bin == run.start;
                 let end_ns =
                     |bin: usize| ((segment.start + (bin + 1) as f64 * binner.width_s()) * 1e9).round() as i64;
@@ -127,12 +146,25 @@ impl Plan {
         self.segments = self.bins.iter().filter(|(_, starts)| *starts).count();
     }
 
-    /// Returns the stamp and the counts of bin `seq`. Stream and sending time of the stamp are 0: the sender sets them.
+    /// The same bins as a rig sends them that marks no segment. Unobserved time inside a trial is then a gap in the numbers; between
+    /// two trials there is none.
+    pub fn unflagged(self) -> Plan {
+        Plan { flagged: false, ..self }
+    }
+
+    /// Returns the number that the bin at this place has in the stream.
+    pub(super) fn number(&self, bin: usize) -> u64 {
+        let holes = self.holes.iter().filter(|(first, _)| !self.flagged && *first <= bin);
+        bin as u64 + holes.map(|(_, bins)| bins).sum::<u64>()
+    }
+
+    /// Returns the stamp and the counts of the bin at this place. Stream and sending time of the stamp are 0: the sender sets them.
     pub fn bin(&self, seq: usize) -> (BinStamp, &[f32]) {
-        let (source_ns, segment_start) = self.bins[seq];
+        let (source_ns, starts) = self.bins[seq];
+        let segment_start = starts && self.flagged;
         let channels = self.channel_ids.len();
         let stamp = BinStamp {
-            seq: seq as u64,
+            seq: self.number(seq),
             stream: 0,
             source_ns,
             sent_ns: 0,
@@ -207,6 +239,15 @@ mod tests {
             ]
         );
         assert_eq!((plan.segments(), plan.channel_ids()), (3, &[11, 13][..]));
+    }
+
+    #[test]
+    fn without_flags_a_hole_in_a_trial_is_a_gap_and_the_next_trial_follows() {
+        let plan = Plan::new(&session(), None, 20.0, Channels::HeldIn).unwrap().unflagged();
+        let found = planned(&plan).into_iter().map(|(seq, end_ms, starts, _)| (seq, end_ms, starts));
+        let expected =
+            [(0, 1020), (1, 1040), (2, 1060), (3, 1080), (5, 1120), (6, 1140), (7, 5020), (8, 5040)];
+        assert!(found.eq(expected.map(|(seq, end_ms)| (seq, end_ms, false))));
     }
 
     #[test]

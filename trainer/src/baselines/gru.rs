@@ -98,6 +98,9 @@ pub struct Diverged {
     pub epoch: usize,
 }
 
+/// Longest run through which gradients pass: a longer one is fitted in pieces.
+const PIECE_BINS: usize = 200;
+
 impl Gru {
     /// Fits a network. `progress` is called after each epoch with the epoch and the R2 on the validation runs.
     ///
@@ -114,8 +117,9 @@ impl Gru {
         let optimiser = AdamWConfig::new().with_weight_decay(settings.weight_decay as f32);
         let mut optimiser = optimiser.init();
         let scales = Scales::of(data);
-        let batches = data.train.len().div_ceil(settings.batch);
-        let mut order: Vec<&Run> = data.train.iter().collect();
+        let pieces: Vec<Run> = data.train.iter().flat_map(|run| run.pieces(PIECE_BINS)).collect();
+        let batches = pieces.len().div_ceil(settings.batch);
+        let mut order: Vec<&Run> = pieces.iter().collect();
         let mut stopping = EarlyStopping::new(settings.patience_epochs, None);
         for epoch in 0..settings.epochs {
             order.shuffle(&mut random);

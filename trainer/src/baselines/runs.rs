@@ -1,7 +1,7 @@
 //! Trials in the form that the baselines take: counts of the units that are shown, and the velocity at two lags.
 
-use crate::data::trial::column_means;
-use crate::data::{Dataset, DatasetError, Readout, Trial, trials};
+use crate::data::trial::{column_means, rows};
+use crate::data::{Dataset, DatasetError, Readout, Selection, Trial, trials};
 use crate::evaluation::metrics::R2;
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::bundle::origin::RecordingSplits;
@@ -91,7 +91,23 @@ impl Runs {
         split: &str,
         units: Units,
     ) -> Result<Runs, RunsError> {
-        let lags = LAGS_MS.map(|lag_ms| Dataset::new(sessions, bin_width_ms, lag_ms));
+        Runs::selected(sessions, bin_width_ms, split, units, &Selection::default())
+    }
+
+    /// As [`Runs::new`], with time and splits by `selection`.
+    ///
+    /// # Errors
+    /// As [`Runs::new`].
+    pub fn selected(
+        sessions: &[Session],
+        bin_width_ms: f64,
+        split: &str,
+        units: Units,
+        selection: &Selection,
+    ) -> Result<Runs, RunsError> {
+        let lags = LAGS_MS.map(|lag_ms| {
+            Dataset::selected(sessions, bin_width_ms, &[(Quantity::Velocity, lag_ms)], selection)
+        });
         let [now, ahead] = lags;
         let (now, mut ahead) = (now?, ahead?);
         let Some(velocity) = now.readouts.first().cloned() else {
@@ -103,7 +119,7 @@ impl Runs {
         if ahead.readouts.is_empty() {
             // No trial is as long as the lag: nothing is known at it.
             let unknown = |trial: &mut Trial| trial.targets = vec![f32::NAN; trial.bins * velocity.dims];
-            ahead.train.iter_mut().chain(&mut ahead.val).for_each(unknown);
+            ahead.train.iter_mut().chain(&mut ahead.val).chain(&mut ahead.test).for_each(unknown);
             ahead.readouts = vec![Readout { lag_ms: LAGS_MS[1], ..velocity.clone() }];
         }
         let cut = |now: &[Trial], ahead: &[Trial], shown: &[bool]| {
@@ -115,6 +131,7 @@ impl Runs {
         let scored = match split.to_lowercase().as_str() {
             "val" => cut(&now.val, &ahead.val, &shown),
             "train" => cut(&now.train, &ahead.train, &shown),
+            "test" if !now.test.is_empty() => cut(&now.test, &ahead.test, &shown),
             _ => {
                 let [now, ahead] = [&now, &ahead].map(|data| trials_of(sessions, data, split));
                 cut(&now?, &ahead?, &shown)
@@ -151,6 +168,24 @@ impl Runs {
 }
 
 impl Run {
+    /// The run in pieces of up to so many bins.
+    pub(super) fn pieces(&self, bins: usize) -> Vec<Run> {
+        if self.bins <= bins {
+            return vec![self.clone()];
+        }
+        let piece = |start: usize| {
+            let range = start..(start + bins).min(self.bins);
+            let part = |values: &[f32]| rows(values, self.bins, &range);
+            Run {
+                bins: range.len(),
+                counts: part(&self.counts),
+                hidden: part(&self.hidden),
+                velocity: [part(&self.velocity[0]), part(&self.velocity[1])],
+            }
+        };
+        (0..self.bins).step_by(bins.max(1)).map(piece).collect()
+    }
+
     fn new(now: &Trial, ahead: &Trial, shown: &[bool]) -> Run {
         let columns = |wanted: bool| {
             let rows = now.counts.chunks_exact(shown.len());

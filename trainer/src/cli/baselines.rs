@@ -2,6 +2,7 @@
 
 use super::overwrite::Overwrite;
 use super::progress::style;
+use super::selected::SelectionOptions;
 use super::{report, rescue};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
@@ -11,7 +12,7 @@ use ndt_replay::{nwb, stop};
 use ndt_trainer::baselines::gru::GruSettings;
 use ndt_trainer::baselines::runs::{self, Runs};
 use ndt_trainer::baselines::table::{self, Row};
-use ndt_trainer::recipe::provenance;
+use ndt_trainer::recipe::{Recipe, provenance};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub struct Baselines {
     /// Split whose trials are scored.
     #[arg(long, default_value = "val")]
     split: String,
+    #[command(flatten)]
+    selection: SelectionOptions,
     /// Baselines to fit, separated by commas [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Method>,
@@ -149,11 +152,17 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
     let settings = GruSettings { width: command.gru_width, epochs: command.gru_epochs, ..Default::default() };
     let bar = ProgressBar::new(0)
         .with_style(style("{prefix} {bar:30} {msg}  {elapsed} so far, {eta} left for this decoder"));
+    let recipe = Recipe {
+        bin_width_ms: Some(command.bin_ms),
+        selected: command.selection.selected(),
+        ..Recipe::default()
+    };
+    let selection = recipe.selection()?;
     let mut rows = Vec::new();
     let mut said = BTreeSet::new();
     let mut failed = None;
     for units in units {
-        let data = Runs::new(&sessions, command.bin_ms, &command.split, units.of_library())?;
+        let data = Runs::selected(&sessions, command.bin_ms, &command.split, units.of_library(), &selection)?;
         let seen = data.channels();
         for note in data.notes.iter().filter(|note| said.insert((*note).clone())) {
             say(format_args!("note: {note}"));

@@ -1,17 +1,20 @@
 //! `ndt-train evaluate`: scores a bundle on the trials of a recording, and explains the scores.
 
+use super::report;
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ndt_protocol::Bundle;
 use ndt_protocol::terminal::say;
 use ndt_replay::listen::by_axis;
 use ndt_replay::nwb;
+use ndt_trainer::data::Selection;
 use ndt_trainer::evaluation::{self, EXPLANATION, Evaluation, ReadoutR2};
 use std::path::PathBuf;
 
 pub const HELP: &str = "\
 Examples:
   ndt-train evaluate --bundle model --data session.nwb --split val --json
+  ndt-train evaluate --bundle model --data session.nwb --split test --history stream
   ndt-train evaluate --bundle linear/wiener --data session.nwb --split test
   ndt-train evaluate --explain";
 
@@ -27,12 +30,36 @@ pub struct Evaluate {
     /// Split whose trials are scored; `all` scores every trial.
     #[arg(long, default_value = "val")]
     split: String,
+    /// What comes before each trial: nothing, or the trials before it, as in a daemon that is told of no trial.
+    #[arg(long, value_enum, default_value = "cold")]
+    history: History,
+    /// Column of the trial table in which --split stands.
+    #[arg(long, default_value = "split")]
+    split_column: String,
     /// Print what every score of every report means, and exit.
     #[arg(long)]
     explain: bool,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// What comes before a trial that is scored.
+#[derive(Clone, Copy, ValueEnum)]
+enum History {
+    /// Nothing: every trial starts cold, as after a segment flag.
+    Cold,
+    /// The trials before it, in one stream. A gap in the recording is a gap.
+    Stream,
+}
+
+impl History {
+    fn of_library(self) -> evaluation::History {
+        match self {
+            History::Cold => evaluation::History::Cold,
+            History::Stream => evaluation::History::Stream,
+        }
+    }
 }
 
 /// Carries out the command; returns its report.
@@ -42,7 +69,9 @@ pub fn evaluate(command: &Evaluate) -> anyhow::Result<String> {
     };
     let bundle = Bundle::read(path).with_context(|| format!("bundle {}", path.display()))?;
     let session = nwb::read(data)?;
-    let evaluation = evaluation::evaluate(&bundle, &session, &command.split)?;
+    let session = Selection::named(&session, &command.split_column)?;
+    let evaluation =
+        evaluation::evaluate_after(&bundle, &session, &command.split, command.history.of_library())?;
     for note in &evaluation.notes {
         say(format_args!("note: {note}"));
     }
@@ -54,20 +83,28 @@ pub fn evaluate(command: &Evaluate) -> anyhow::Result<String> {
 
 fn lines(evaluation: &Evaluation, is_linear: bool) -> Vec<String> {
     // The notes are said before the report.
-    let Evaluation { split, trials, bins, co_bps, readouts, notes: _ } = evaluation;
-    let mut lines = vec![format!("{trials} trials, {bins} bins of split {split}")];
+    let Evaluation { split, history, trials, bins, co_bps, co_bps_interval, readouts, notes: _ } = evaluation;
+    let after = match history {
+        evaluation::History::Cold => "each from a cold start",
+        evaluation::History::Stream => "one after another in a stream",
+    };
+    let mut lines = vec![format!("{trials} trials, {bins} bins of split {split}, {after}")];
     lines.push(match co_bps {
-        Some(score) => format!("co-bps       {score:.4}"),
+        Some(score) => format!("co-bps       {score:.4}{}", report::interval(*co_bps_interval)),
         None if is_linear => "co-bps       none: a linear decoder estimates no rates".to_owned(),
         None => "co-bps       none: no held-out units with spikes".to_owned(),
     });
     if readouts.is_empty() {
         lines.push("velocity R2  none: no velocity head".to_owned());
     }
-    for ReadoutR2 { series, lag_ms, unit, r2, mean } in readouts {
+    for ReadoutR2 { series, lag_ms, unit, r2, mean, interval } in readouts {
         let what = format!("lag {lag_ms} ms, in {unit}");
         lines.push(match (r2, mean) {
-            (Some(axes), Some(mean)) => format!("{series} R2  {}, mean {mean:.4}, {what}", by_axis(axes)),
+            (Some(axes), Some(mean)) => format!(
+                "{series} R2  {}, mean {mean:.4}{}, {what}",
+                by_axis(axes),
+                report::interval(*interval)
+            ),
             _ => format!("{series} R2  none: no behaviour that changes, {what}"),
         });
     }

@@ -3,6 +3,7 @@
 use super::interruption::Interruption;
 use super::overwrite::Overwrite;
 use super::progress::{FitProgress, ProgressForm};
+use super::selected::SelectionOptions;
 use super::{report, rescue};
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -10,7 +11,7 @@ use ndt_protocol::Bundle;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::terminal::say;
 use ndt_replay::{nwb, stop};
-use ndt_trainer::config::ConfigFile;
+use ndt_trainer::config::{ConfigFile, Time};
 use ndt_trainer::data::Dataset;
 use ndt_trainer::evaluation::drift;
 use ndt_trainer::export;
@@ -48,9 +49,12 @@ pub struct Finetune {
     /// Fit the read-in, the rates and the velocity head alone. The body stays as it is, bit by bit.
     #[arg(long)]
     interface_only: bool,
-    /// Number of training trials to fit, the first ones of the recording [default: all].
+    /// Number of training trials to fit, the first ones of the recording [default: all]. Trials are then fitted, and no time between
+    /// them.
     #[arg(long)]
     trials: Option<usize>,
+    #[command(flatten)]
+    selection: SelectionOptions,
     /// Configuration file (TOML), as for `fit`. Its model and its epochs are ignored.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -73,7 +77,9 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     stop::outlive_terminal()?;
     let config = command.config.as_deref().map(ConfigFile::read).transpose()?;
     // The rates of a teacher would have to be those of the new session.
-    let recipe = Recipe { config, seed: command.seed, no_teacher: true, ..Recipe::default() };
+    let mut selected = command.selection.selected();
+    selected.time = selected.time.or(command.trials.map(|_| Time::Trials));
+    let recipe = Recipe { config, selected, seed: command.seed, no_teacher: true, ..Recipe::default() };
     recipe.check()?;
     let parent =
         Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
@@ -82,7 +88,7 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let wanted: Vec<(Quantity, f64)> =
         manifest.readouts.iter().filter_map(|readout| Some((readout.quantity()?, readout.lag_ms))).collect();
     let sessions = recipe.shown(&sessions)?;
-    let data = Dataset::reading(&sessions, manifest.bin_width_ms, &wanted)?;
+    let data = Dataset::selected(&sessions, manifest.bin_width_ms, &wanted, &recipe.selection()?)?;
     let data = finetune::calibration_data(data, manifest, command.trials);
     let (config, notes) = recipe.configure(Kind::of(&data))?;
     let mut config = finetune::config_for(manifest, &config);

@@ -1,5 +1,6 @@
 //! `ndt-train fit`: fits a model to recordings and writes its bundle.
 
+mod expected;
 mod options;
 mod sessions;
 
@@ -76,10 +77,11 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
     // The bundle is written: the checkpoint has done its work.
     checkpoint::remove(&checkpoints.folder)?;
     let seconds = progress.seconds();
+    let evaluations = expected::evaluations(&bundle, &recipe.shown(&sessions)?)?;
     if command.json {
         let report = serde_json::json!({
             "bundle": command.out(), "id": manifest.id, "scores": manifest.scores,
-            "epoch": fit.epoch, "seconds": seconds,
+            "epoch": fit.epoch, "seconds": seconds, "evaluations": evaluations,
         });
         return Ok(format!("{report:#}"));
     }
@@ -88,6 +90,7 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
         format!("best epoch {} of {}, {seconds:.0} s", fit.epoch, config.optimiser.epochs),
     ];
     lines.extend(report::scores(&manifest));
+    lines.extend(expected::lines(&evaluations));
     Ok(lines.join("\n"))
 }
 

@@ -8,6 +8,11 @@ pub fn bundle(manifest: &Manifest, path: &Path) -> String {
     format!("bundle {} in {}", &manifest.id[..12], path.display())
 }
 
+/// The interval of a score, as text after it.
+pub fn interval(interval: Option<[f64; 2]>) -> String {
+    interval.map_or_else(String::new, |[low, high]| format!(" ({low:.4} to {high:.4})"))
+}
+
 /// The validation scores of a bundle, a line each.
 pub fn scores(manifest: &Manifest) -> Vec<String> {
     let published = manifest

@@ -30,9 +30,17 @@ const MANY: f64 = 1e6;
 const SEED_MAX: f64 = i64::MAX as f64;
 
 /// All keys, in the order of the configuration.
-pub const KEYS: [Key; 42] = [
+pub const KEYS: [Key; 53] = [
     number("data.bin-ms", "ms", 0.1, 1000.0),
     choice("data.units"),
+    choice("data.time"),
+    choice("data.split-by"),
+    choice("data.split-column"),
+    choice("data.train"),
+    choice("data.val"),
+    choice("data.test"),
+    number("data.blocks", "fraction", 0.0, 1.0),
+    choice("data.condition-column"),
     number("model.width", "", 1.0, WIDTH_MAX as f64),
     number("model.layers", "", 1.0, LAYERS_MAX as f64),
     number("model.heads", "", 1.0, WIDTH_MAX as f64),
@@ -51,6 +59,9 @@ pub const KEYS: [Key; 42] = [
     number("objective.jitter-ms", "ms", 0.0, 1000.0),
     number("objective.redrawn", "probability", 0.0, 1.0),
     number("objective.teacher-weight", "", 0.0, 1000.0),
+    number("objective.cold", "fraction of trials", 0.0, 1.0),
+    number("objective.shuffled", "fraction of windows", 0.0, 1.0),
+    number("objective.gaps", "probability", 0.0, 1.0),
     number("objective.random-start", "probability", 0.0, 1.0),
     number("objective.forward-bins", "bins", 0.0, 64.0),
     number("objective.forward-weight", "", 0.0, 1000.0),

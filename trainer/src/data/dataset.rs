@@ -2,6 +2,7 @@
 
 use super::known::known;
 use super::readouts::{self, Readout};
+use super::selection::{Selection, SelectionError};
 use super::splits::Splits;
 use super::trial::{Trial, column_means, trials};
 use ndt_protocol::binner::{BinError, Binner};
@@ -25,6 +26,8 @@ pub struct Dataset {
     pub train: Vec<Trial>,
     /// Trials to validate on: the best epoch and other settings are chosen by their scores.
     pub val: Vec<Trial>,
+    /// Trials to test on: what is to be expected of the model. Nothing is fitted to them or chosen by them.
+    pub test: Vec<Trial>,
     /// The trials of each recording by their use.
     pub splits: Vec<RecordingSplits>,
     /// Number of elements of `train` that each training trial of each recording has given.
@@ -39,6 +42,9 @@ pub enum DatasetError {
     /// The bin width cannot be used.
     #[error(transparent)]
     Bin(#[from] BinError),
+    /// The trials cannot be selected.
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
     /// There is no recording.
     #[error("expected at least one recording, found none")]
     NoSession,
@@ -118,6 +124,19 @@ impl Dataset {
         bin_width_ms: f64,
         wanted: &[(Quantity, f64)],
     ) -> Result<Dataset, DatasetError> {
+        Dataset::selected(sessions, bin_width_ms, wanted, &Selection::default())
+    }
+
+    /// As [`Dataset::reading`], with time and splits by `selection`.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`], and when a recording lacks the columns and values of the selection.
+    pub fn selected(
+        sessions: &[Session],
+        bin_width_ms: f64,
+        wanted: &[(Quantity, f64)],
+        selection: &Selection,
+    ) -> Result<Dataset, DatasetError> {
         let binner = Binner::new(bin_width_ms)?;
         let first = sessions.first().ok_or(DatasetError::NoSession)?;
         let units = units_of(first);
@@ -133,9 +152,14 @@ impl Dataset {
         let mut notes = oddities(sessions);
         let (mut readouts, decided) = readouts::available(sessions, wanted);
         notes.extend(decided);
-        let splits: Vec<Splits> = sessions.iter().map(|session| Splits::of(session, &mut notes)).collect();
+        let relabelled = sessions.iter().map(|session| selection.relabelled(session));
+        let relabelled = relabelled.collect::<Result<Vec<_>, _>>()?;
+        let sessions: Vec<&Session> = relabelled.iter().map(AsRef::as_ref).collect();
+        let of_session = |session: &&Session| Splits::of(session, selection, binner, &mut notes);
+        let splits: Vec<Splits> = sessions.iter().map(of_session).collect();
         let cut = |part: fn(&Splits) -> &Vec<Interval>, readouts: &[Readout]| -> Vec<Trial> {
-            let of_session = |(session, splits)| trials(session, part(splits), binner, readouts);
+            let of_session =
+                |(session, splits): (&&Session, &Splits)| trials(session, part(splits), binner, readouts);
             sessions.iter().zip(&splits).flat_map(of_session).collect()
         };
         let mut train = cut(|splits| &splits.train, &readouts);
@@ -145,6 +169,7 @@ impl Dataset {
             train = cut(|splits| &splits.train, &readouts);
         }
         let val = cut(|splits| &splits.val, &readouts);
+        let test = cut(|splits| &splits.test, &readouts);
         if !val.is_empty() {
             known(&readouts, &val, "validation", &mut notes);
         }
@@ -152,7 +177,7 @@ impl Dataset {
             && sessions.iter().any(|session| session.reserved_trials() > 0)
         {
             return Err(DatasetError::Reserved {
-                trials: sessions.iter().map(Session::reserved_trials).sum(),
+                trials: sessions.iter().map(|session| session.reserved_trials()).sum(),
             });
         }
         for (part, trials) in [("training", &train), ("validation", &val)] {
@@ -162,7 +187,7 @@ impl Dataset {
         }
         let recorded =
             sessions.iter().zip(&splits).map(|(session, splits)| splits.recorded(session)).collect();
-        let runs = |(session, splits): (&Session, &Splits)| {
+        let runs = |(session, splits): (&&Session, &Splits)| {
             let observed = splits.train.iter().map(|interval| session.observed_bins(*interval, binner).len());
             observed.collect()
         };
@@ -175,6 +200,7 @@ impl Dataset {
             readouts,
             train,
             val,
+            test,
             splits: recorded,
             train_runs,
             notes,

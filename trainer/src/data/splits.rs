@@ -1,83 +1,67 @@
-//! Which trials a model is fitted to, and which choose among its epochs and settings.
+//! Which time of a session is fitted, which is used for validation, and which is kept for a test.
 //!
-//! **A trial of the split `test` or `none` is in neither, and neither is a trial that shares time with one**, whatever other
-//! splits the recording has. Where there is a split `train`, no other trial is fitted.
+//! **No model is fitted to a trial of the splits `test` and `none`, nor is anything chosen by one**, whatever other splits the
+//! recording has. Where there is a split `train`, no other trial is fitted. Where no column says it, contiguous blocks of time are
+//! the parts, with the model's reach between them: what lies next to a training bin resembles it and would flatter the score.
 
+use super::selection::{Selection, SelectionError, value};
+use super::time;
+use crate::config::SplitBy;
+use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::origin::RecordingSplits;
 use ndt_replay::inspect::findings::OVERLAP_S;
 use ndt_replay::session::{Interval, Session, Trial};
+use std::collections::BTreeMap;
 
-/// Where no split is called `val`, one trial of this many is used for validation.
+/// Where trials of `train` are the only ones, one trial of this many is used for validation.
 const VALIDATION_EVERY: usize = 5;
 
-/// A recording of hardly any trials is cut into pieces of this length, s.
-const PIECE_S: f64 = 1.0;
+/// The splits of a session as a bundle keeps them; adds to `notes` what was decided.
+///
+/// # Errors
+/// [`SelectionError`] when the trial table lacks a column or value of the selection.
+pub fn split(
+    session: &Session,
+    selection: &Selection,
+    binner: Binner,
+    notes: &mut Vec<String>,
+) -> Result<RecordingSplits, SelectionError> {
+    let session = selection.relabelled(session)?;
+    Ok(Splits::of(&session, selection, binner, notes).recorded(&session))
+}
 
-/// The intervals of the trials to fit and to validate on.
+/// The intervals to fit, to validate on, and to test on.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Splits {
     pub(super) train: Vec<Interval>,
     pub(super) val: Vec<Interval>,
+    pub(super) test: Vec<Interval>,
 }
 
 impl Splits {
-    /// Takes the splits `train` and `val` where the session has both. Validation otherwise comes out of the trials that may be
-    /// fitted, one in five: those of `train`, or all that are not reserved where there is no `train`. Adds to `notes` what was
-    /// decided. Both parts are empty where all trials are reserved.
-    pub(super) fn of(session: &Session, notes: &mut Vec<String>) -> Splits {
-        let of_split = |split: &str| intervals(session, |trial| trial.is_in(split));
-        let (train, val) = (of_split("train"), of_split("val"));
-        let others =
-            intervals(session, |trial| !trial.is_in("train") && !trial.is_in("val") && !trial.is_reserved());
-        let splits = match (train.is_empty(), val.is_empty()) {
-            (false, false) => Splits { train, val },
-            (false, true) => {
-                Splits::drawn(train, "the recording has no split val: one trial in 5 of train", notes)
-            }
-            (true, false) if !others.is_empty() => {
-                note(
-                    notes,
-                    "the recording has no split train: all trials but those of val, test and none are fitted",
-                );
-                return Splits { train: others, val }.apart_from(session, notes);
-            }
-            (true, _) => {
-                let usable = session.segments(None).unwrap_or_default();
-                Splits::drawn(usable, "the recording has no splits train and val: one trial in 5", notes)
-            }
+    /// Splits a session whose column `split` holds the names that [`Selection::relabelled`] gives. Adds to `notes` what was
+    /// decided. Training and validation are empty where all trials are reserved.
+    pub(super) fn of(
+        session: &Session,
+        selection: &Selection,
+        binner: Binner,
+        notes: &mut Vec<String>,
+    ) -> Splits {
+        let (is_observed, why) = time::is_observed(session, selection.data.time, binner);
+        let what = if is_observed { "all observed time is" } else { "trials alone are" };
+        note(notes, &format!("{what} fitted and scored: {why}"));
+        let split = Split { session, selection, binner, is_observed };
+        let by_column = match selection.data.split_by {
+            SplitBy::Auto => has(session, "train") || has(session, "val"),
+            SplitBy::Column => true,
+            SplitBy::Blocks | SplitBy::Trials => false,
         };
-        if !splits.train.is_empty()
-            && session.trials.iter().any(|trial| trial.is_in("train"))
-            && !others.is_empty()
-        {
-            note(
-                notes,
-                &format!("{} trials of other splits than train, val and test are left out", others.len()),
-            );
-        }
-        splits.apart_from(session, notes)
-    }
-
-    /// One trial in five of `usable` for validation, and the others to fit. `how` begins the note.
-    fn drawn(mut usable: Vec<Interval>, how: &str, notes: &mut Vec<String>) -> Splits {
-        if usable.is_empty() {
-            return Splits { train: Vec::new(), val: Vec::new() };
-        }
-        note(notes, &format!("{how} is used for validation"));
-        if usable.len() < VALIDATION_EVERY {
-            note(
-                notes,
-                &format!(
-                    "fewer than {VALIDATION_EVERY} trials: the observed time is cut into pieces of {PIECE_S} s"
-                ),
-            );
-            usable = usable.iter().flat_map(|interval| pieces(*interval)).collect();
-        }
-        let pick = |validates: bool| {
-            let chosen = usable.iter().enumerate();
-            let chosen = chosen.filter(|(at, _)| (at % VALIDATION_EVERY == 2) == validates);
-            chosen.map(|(_, interval)| *interval).collect()
+        let splits = match (by_column, selection.data.split_by) {
+            (true, _) => split.by_column(notes),
+            (false, SplitBy::Trials) if !session.trials.is_empty() => split.by_trials(notes),
+            (false, _) => split.by_blocks(notes),
         };
-        Splits { train: pick(false), val: pick(true) }
+        splits.apart_from(session, notes).joined(session, is_observed)
     }
 
     /// Leaves out what shares time with a reserved trial, and of the training trials what shares time with a validation trial.
@@ -89,9 +73,10 @@ impl Splits {
         let shares = |interval: &Interval, others: &[Interval]| {
             others.iter().any(|other| other.overlap_s(interval) > OVERLAP_S)
         };
+        let kept: Vec<Interval> = reserved.iter().chain(&self.test).copied().collect();
         let before = (self.train.len(), self.val.len());
-        self.train.retain(|interval| !shares(interval, &reserved));
-        self.val.retain(|interval| !shares(interval, &reserved));
+        self.train.retain(|interval| !shares(interval, &kept));
+        self.val.retain(|interval| !shares(interval, &kept));
         let lost = before.0 - self.train.len() + before.1 - self.val.len();
         if lost > 0 {
             note(
@@ -111,6 +96,21 @@ impl Splits {
         self
     }
 
+    /// Of observed time, trials of one part that follow each other are one interval, with the time between them.
+    fn joined(self, session: &Session, is_observed: bool) -> Splits {
+        if !is_observed {
+            return self;
+        }
+        let reserved = intervals(session, Trial::is_reserved);
+        let apart = |part: &[Interval]| {
+            let is_other = |other: &Interval| !part.contains(other);
+            let all = self.train.iter().chain(&self.val).chain(&self.test).chain(&reserved);
+            let others: Vec<Interval> = all.copied().filter(is_other).collect();
+            time::joined(session, part, &others)
+        };
+        Splits { train: apart(&self.train), val: apart(&self.val), test: apart(&self.test) }
+    }
+
     /// The splits as a bundle keeps them: trials by their ids, or pieces by their times.
     pub(super) fn recorded(&self, session: &Session) -> RecordingSplits {
         let id = |interval: &Interval| {
@@ -119,21 +119,180 @@ impl Splits {
         let ids = |intervals: &[Interval]| intervals.iter().map(id).collect::<Option<Vec<i64>>>();
         let pieces =
             |intervals: &[Interval]| intervals.iter().map(|piece| [piece.start, piece.stop]).collect();
-        let test = session.trials.iter().filter(|trial| trial.is_in("test")).map(|trial| trial.id).collect();
         let identifier = session.identifier.clone();
-        match (ids(&self.train), ids(&self.val)) {
-            (Some(train), Some(val)) => {
+        match (ids(&self.train), ids(&self.val), ids(&self.test)) {
+            (Some(train), Some(val), Some(test)) => {
                 RecordingSplits { identifier, train, val, test, ..RecordingSplits::default() }
             }
             _ => RecordingSplits {
                 identifier,
-                test,
                 train_pieces_s: pieces(&self.train),
                 val_pieces_s: pieces(&self.val),
+                test_pieces_s: pieces(&self.test),
                 ..RecordingSplits::default()
             },
         }
     }
+}
+
+/// A session to be split, and by what.
+struct Split<'a> {
+    session: &'a Session,
+    selection: &'a Selection,
+    binner: Binner,
+    is_observed: bool,
+}
+
+impl Split<'_> {
+    /// Takes the splits `train` and `val` where the session has both. Validation otherwise comes out of the trials that may be
+    /// fitted: of `train`, or of all that are not reserved where there is no `train`.
+    fn by_column(&self, notes: &mut Vec<String>) -> Splits {
+        let session = self.session;
+        let of_split = |split: &str| intervals(session, |trial| trial.is_in(split));
+        let (train, val, test) = (of_split("train"), of_split("val"), of_split("test"));
+        let others =
+            intervals(session, |trial| !trial.is_in("train") && !trial.is_in("val") && !trial.is_reserved());
+        match (train.is_empty(), val.is_empty()) {
+            (true, false) if !others.is_empty() => {
+                note(
+                    notes,
+                    "the recording has no split train: all trials but those of val, test and none are fitted",
+                );
+                return Splits { train: others, val, test };
+            }
+            _ if !train.is_empty() && !others.is_empty() => note(
+                notes,
+                &format!("{} trials of other splits than train, val and test are left out", others.len()),
+            ),
+            _ => {}
+        }
+        if train.is_empty() || !val.is_empty() {
+            return Splits { train, val, test };
+        }
+        if train.len() < VALIDATION_EVERY {
+            let [train_part, val_part, _] = self.fractions();
+            let whole = train_part + val_part;
+            note(notes, "the recording has no split val: the end of train is used for validation");
+            let time = time::sorted(train);
+            let splits = self.of_time(&time, [train_part / whole, val_part / whole, 0.0]);
+            return Splits { test, ..splits };
+        }
+        note(notes, "the recording has no split val: one trial in 5 of train is used for validation");
+        let pick = |validates: bool| {
+            let chosen = train.iter().enumerate();
+            let chosen = chosen.filter(|(at, _)| (at % VALIDATION_EVERY == 2) == validates);
+            chosen.map(|(_, interval)| *interval).collect()
+        };
+        Splits { train: pick(false), val: pick(true), test }
+    }
+
+    /// Deals the trials of each condition to the three parts, so that each part has its fraction of every condition.
+    fn by_trials(&self, notes: &mut Vec<String>) -> Splits {
+        let column = &self.selection.data.condition_column;
+        let fractions = self.fractions();
+        let mut splits = Splits::default();
+        let mut dealt: BTreeMap<Option<String>, [f64; 3]> = BTreeMap::new();
+        for trial in self.session.trials.iter().filter(|trial| !trial.is_reserved()) {
+            let counts = dealt.entry(value(trial, column).filter(|_| !column.is_empty())).or_default();
+            let seen: f64 = counts.iter().sum::<f64>() + 1.0;
+            let lack = |part: usize| fractions[part] * seen - counts[part];
+            let part = (0..3).max_by(|a, b| lack(*a).total_cmp(&lack(*b))).unwrap_or(0);
+            counts[part] += 1.0;
+            [&mut splits.train, &mut splits.val, &mut splits.test][part].push(trial.interval);
+        }
+        let conditions = if column.is_empty() {
+            String::new()
+        } else {
+            format!(", {} conditions of {column} alike", dealt.len())
+        };
+        let percent = percent(fractions);
+        note(notes, &format!("{percent} of the trials are for training, validation and test{conditions}"));
+        self.reserving(splits)
+    }
+
+    /// Takes contiguous blocks of the trials, or of the observed time, that are not reserved.
+    fn by_blocks(&self, notes: &mut Vec<String>) -> Splits {
+        let session = self.session;
+        let reserved = intervals(session, Trial::is_reserved);
+        let usable = intervals(session, |trial| !trial.is_reserved());
+        if usable.is_empty() && !session.trials.is_empty() {
+            return self.reserving(Splits::default());
+        }
+        let mut fractions = self.fractions();
+        if !reserved.is_empty() {
+            let whole = fractions[0] + fractions[1];
+            fractions = [fractions[0] / whole, fractions[1] / whole, 0.0];
+        }
+        let of_trials = !self.is_observed && usable.len() >= time::TRIALS_MIN;
+        let usable = match self.is_observed {
+            true => time::without(&time::observed(session), &reserved),
+            false => time::sorted(usable),
+        };
+        let (splits, gap_s) = match of_trials {
+            true => (self.of_trials(&usable, fractions), self.selection.gap_s),
+            false => (self.of_time(&usable, fractions), self.gap_s(time::total_s(&usable), fractions)),
+        };
+        note(
+            notes,
+            &format!(
+                "the recording has no splits train and val: blocks of {} of its {} are for training, validation and test, {:.2} s \
+                 apart",
+                percent(fractions),
+                if of_trials { "trials" } else { "time" },
+                gap_s
+            ),
+        );
+        self.reserving(splits)
+    }
+
+    /// The trials in three contiguous blocks. A trial that begins sooner than the gap after the block before is in none.
+    fn of_trials(&self, trials: &[Interval], [train, val, _]: [f64; 3]) -> Splits {
+        let count = |part: f64| (part * trials.len() as f64).round() as usize;
+        let (first, second) = (count(train), count(train + val).min(trials.len()));
+        // A block keeps at least its last trial, however few there are.
+        let block = |from: usize, to: usize| {
+            let end =
+                trials[..from].last().map_or(f64::NEG_INFINITY, |last| last.stop) + self.selection.gap_s;
+            let near = trials[from..to].iter().take_while(|trial| trial.start < end).count();
+            &trials[from + near.min((to - from).saturating_sub(1))..to]
+        };
+        let (val, test) = (block(first, second), block(second, trials.len()));
+        Splits { train: trials[..first].to_vec(), val: val.to_vec(), test: test.to_vec() }
+    }
+
+    /// The time of these intervals in three contiguous blocks, with the gap between them.
+    fn of_time(&self, time: &[Interval], [train, val, test]: [f64; 3]) -> Splits {
+        let total_s = time::total_s(time);
+        let gap_s = self.gap_s(total_s, [train, val, test]);
+        let cut = |from: f64, to: f64| {
+            time::cut(time, from * total_s + if from > 0.0 { gap_s } else { 0.0 }, to * total_s, self.binner)
+        };
+        let test = if test > 0.0 { cut(train + val, train + val + test) } else { Vec::new() };
+        Splits { train: cut(0.0, train), val: cut(train, train + val), test }
+    }
+
+    /// The gap between blocks of so much time together. It takes no more than a quarter of the shortest block.
+    fn gap_s(&self, total_s: f64, fractions: [f64; 3]) -> f64 {
+        let shortest = fractions.into_iter().filter(|part| *part > 0.0).fold(1.0, f64::min);
+        self.selection.gap_s.min(total_s * shortest / 4.0)
+    }
+
+    /// These splits, with the recording's own trials of `test` as the test where it has some.
+    fn reserving(&self, splits: Splits) -> Splits {
+        let own = intervals(self.session, |trial| trial.is_in("test"));
+        if own.is_empty() { splits } else { Splits { test: own, ..splits } }
+    }
+
+    fn fractions(&self) -> [f64; 3] {
+        let of = |part: usize| self.selection.data.blocks.get(part).copied().unwrap_or(0.0);
+        [of(0), of(1), of(2)]
+    }
+}
+
+/// Fractions in words, such as `70, 15 and 15 %`.
+fn percent(fractions: [f64; 3]) -> String {
+    let [train, val, test] = fractions.map(|part| (part * 100.0).round());
+    format!("{train}, {val} and {test} %")
 }
 
 /// The intervals of the trials that `is_wanted`.
@@ -153,14 +312,6 @@ fn note(notes: &mut Vec<String>, text: &str) {
     }
 }
 
-/// An interval in pieces of equal length; the last one also takes the remainder.
-fn pieces(interval: Interval) -> Vec<Interval> {
-    let count = ((interval.stop - interval.start) / PIECE_S).floor().max(1.0) as usize;
-    let edge = |piece: usize| interval.start + piece as f64 * PIECE_S;
-    let stop = |piece: usize| if piece + 1 == count { interval.stop } else { edge(piece + 1) };
-    (0..count).map(|piece| Interval { start: edge(piece), stop: stop(piece) }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,7 +328,8 @@ mod tests {
     /// Numbers of the trials in each part, and the notes.
     fn parts(session: &Session) -> (Vec<usize>, Vec<usize>, Vec<String>) {
         let mut notes = Vec::new();
-        let splits = Splits::of(session, &mut notes);
+        let splits = Splits::of(session, &Selection::default(), Binner::new(20.0).unwrap(), &mut notes);
+        notes.retain(|note| !note.contains("fitted and scored: "));
         let number = |interval: &Interval| {
             session.trials.iter().position(|trial| trial.interval == *interval).unwrap_or(usize::MAX)
         };
@@ -206,7 +358,7 @@ mod tests {
         let (train, val, _) = parts(&session(&["practice", "val", "test", "all"]));
         assert_eq!((train, val), (vec![0, 3], vec![1]), "without train, all that may be fitted");
         let (train, val, _) = parts(&session(&["all", "all", "all", "none", "all", "all", "all"]));
-        assert_eq!((train, val), (vec![0, 1, 4, 5, 6], vec![2]));
+        assert_eq!((train, val), (vec![0, 1, 2, 4, 5], vec![6]), "blocks, as there is no other rule");
     }
 
     #[test]
@@ -240,17 +392,78 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_a_recording_of_few_trials_lie_in_the_trials_that_may_be_used() {
+    fn blocks_of_a_recording_of_few_trials_lie_in_the_trials_that_may_be_used_and_apart() {
         let mut session = session(&["train", "test", "train", "train"]);
         for (at, trial) in session.trials.iter_mut().enumerate() {
             trial.interval = Interval { start: at as f64 * 10.0, stop: at as f64 * 10.0 + 3.5 };
         }
-        let splits = Splits::of(&session, &mut Vec::new());
+        session.observed.clear();
+        let splits = Splits::of(&session, &Selection::default(), Binner::new(20.0).unwrap(), &mut Vec::new());
         let test = session.trials[1].interval;
         let all: Vec<&Interval> = splits.train.iter().chain(&splits.val).collect();
-        assert!(
-            all.len() > 3 && all.iter().all(|piece| piece.stop <= test.start || piece.start >= test.stop)
+        assert!(!splits.val.is_empty() && splits.test == [test], "{splits:?}");
+        assert!(all.iter().all(|piece| piece.stop <= test.start || piece.start >= test.stop), "{splits:?}");
+    }
+
+    #[test]
+    fn a_recording_without_splits_becomes_blocks_of_time_that_a_gap_divides() {
+        let mut session = session(&["train"]);
+        session.trials.clear();
+        session.observed = vec![Interval { start: 5.0, stop: 1005.0 }];
+        let binner = Binner::new(20.0).unwrap();
+        let splits = Splits::of(&session, &Selection::default(), binner, &mut Vec::new());
+        let edges = |part: &[Interval]| -> Vec<(i64, i64)> {
+            part.iter()
+                .map(|part| ((part.start * 1e3).round() as i64, (part.stop * 1e3).round() as i64))
+                .collect()
+        };
+        // The default model reaches back 77 bins.
+        assert_eq!(edges(&splits.train), [(5_000, 705_000)]);
+        assert_eq!(edges(&splits.val), [(706_540, 855_000)]);
+        assert_eq!(edges(&splits.test), [(856_540, 1_005_000)]);
+        let recorded = splits.recorded(&session);
+        assert_eq!((recorded.train_pieces_s.len(), recorded.test_pieces_s.len()), (1, 1));
+    }
+
+    #[test]
+    fn trials_are_dealt_so_that_each_part_has_its_fraction_of_every_condition() {
+        let mut session = session(&["x"; 80]);
+        for (at, trial) in session.trials.iter_mut().enumerate() {
+            trial.split = None;
+            trial.columns.insert("target".to_owned(), ndt_replay::session::Value::Int((at % 3 == 0).into()));
+        }
+        let mut selection = Selection::default();
+        (selection.data.split_by, selection.data.condition_column) = (SplitBy::Trials, "target".to_owned());
+        let splits = Splits::of(&session, &selection, Binner::new(20.0).unwrap(), &mut Vec::new());
+        let of = |part: &[Interval]| {
+            let is_first = |interval: &&Interval| {
+                session
+                    .trials
+                    .iter()
+                    .position(|trial| trial.interval == **interval)
+                    .is_some_and(|at| at % 3 == 0)
+            };
+            (part.len(), part.iter().filter(is_first).count())
+        };
+        assert_eq!(
+            [of(&splits.train), of(&splits.val), of(&splits.test)].map(|(all, _)| all).iter().sum::<usize>(),
+            80
         );
+        let (val, first) = of(&splits.val);
+        assert!((11..=13).contains(&val) && (3..=5).contains(&first), "{val} {first}");
+    }
+
+    #[test]
+    fn trials_that_follow_each_other_are_one_stretch_of_observed_time_and_test_lies_in_none() {
+        let mut session = session(&["train", "train", "test", "train", "train", "val", "val"]);
+        for (at, trial) in session.trials.iter_mut().enumerate() {
+            trial.interval = Interval { start: at as f64, stop: at as f64 + 1.0 };
+        }
+        session.observed = vec![Interval { start: 0.0, stop: 7.0 }];
+        let splits = Splits::of(&session, &Selection::default(), Binner::new(20.0).unwrap(), &mut Vec::new());
+        let stretch = |start: f64, stop: f64| Interval { start, stop };
+        assert_eq!(splits.train, [stretch(0.0, 2.0), stretch(3.0, 5.0)]);
+        assert_eq!((splits.val, splits.test), (vec![stretch(5.0, 7.0)], vec![stretch(2.0, 3.0)]));
     }
 
     #[test]

@@ -29,6 +29,13 @@ impl BitsPerSpike {
         }
     }
 
+    /// Adds what another score of the same units has seen.
+    pub fn merge(&mut self, other: &BitsPerSpike) {
+        for (sums, others) in self.units.iter_mut().zip(&other.units) {
+            sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
+        }
+    }
+
     /// The score; `None` without a spike. The null model is each unit's mean over the bins added. The likelihood's
     /// `ln(count!)` is the same in both models and cancels.
     pub fn score(&self) -> Option<f64> {
@@ -90,6 +97,17 @@ impl R2 {
             axis.sum += truth;
             axis.squares += truth * truth;
             axis.errors += error * error;
+        }
+    }
+
+    /// Adds what another score of the same axes has seen.
+    pub fn merge(&mut self, other: &R2) {
+        for (axis, other) in self.axes.iter_mut().zip(&other.axes) {
+            axis.range = [axis.range[0].min(other.range[0]), axis.range[1].max(other.range[1])];
+            axis.count += other.count;
+            axis.sum += other.sum;
+            axis.squares += other.squares;
+            axis.errors += other.errors;
         }
     }
 

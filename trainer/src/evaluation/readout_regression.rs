@@ -5,11 +5,14 @@
 //! is what the benchmark does to any model, is reported and not kept.
 
 use super::metrics::R2;
+use crate::data::trial::rows;
 use crate::data::{Dataset, Readout, Scale, Trial};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::objective::batch::Batch;
+use crate::objective::history::parts;
 use crate::ridge::{NormalEquations, Ridge};
 use burn::tensor::{Device, Tensor};
+use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::bundle::tensors::Tensors;
 use serde::Serialize;
 use std::ops::Range;
@@ -58,7 +61,9 @@ pub fn regress(fitted: Fitted, data: &Dataset, replace: bool) -> (Vec<ReadoutSco
     }
     let device = Device::flex();
     let model = NeuralDataTransformer::from_tensors(fitted.shape, fitted.weights, &device);
-    let [train, val] = [&data.train, &data.val].map(|trials| Features::of(&model, data, trials, &device));
+    let architecture = &fitted.shape.architecture;
+    let [train, val] =
+        [&data.train, &data.val].map(|trials| Features::of(&model, architecture, data, trials, &device));
     let mut first = 0;
     for readout in &data.readouts {
         let columns = first..first + readout.dims;
@@ -92,7 +97,13 @@ struct Features {
 
 impl Features {
     /// Runs each trial from a cold start, with all held-in counts shown.
-    fn of(model: &NeuralDataTransformer, data: &Dataset, trials: &[Trial], device: &Device) -> Features {
+    fn of(
+        model: &NeuralDataTransformer,
+        architecture: &Architecture,
+        data: &Dataset,
+        trials: &[Trial],
+        device: &Device,
+    ) -> Features {
         let mut features = Features {
             state: Vec::new(),
             log_rates: Vec::new(),
@@ -100,15 +111,20 @@ impl Features {
             readouts: Vec::new(),
             targets: Vec::new(),
         };
-        for trial in trials.iter().filter(|trial| trial.bins > 0) {
-            let output = Batch::unmasked(&[trial], &data.heldout).answer(model, device, None);
-            let values = |x: Tensor<3>| x.into_data().iter::<f64>().collect::<Vec<f64>>();
+        let trials = trials.iter().filter(|trial| trial.bins > 0);
+        for part in trials.flat_map(|trial| parts(trial, architecture)) {
+            let output = Batch::unmasked(&[&part], &data.heldout).answer(model, device, None);
+            let counted = part.history..part.bins;
+            let values = |x: Tensor<3>| {
+                let x = x.narrow(1, counted.start, counted.len());
+                x.into_data().iter::<f64>().collect::<Vec<f64>>()
+            };
             let log_rates = values(output.log_rates);
             features.rates.extend(log_rates.iter().map(|rate| rate.exp()));
             features.log_rates.extend(log_rates);
             features.state.extend(values(output.state));
             features.readouts.extend(output.readouts.map(values).unwrap_or_default());
-            features.targets.extend(&trial.targets);
+            features.targets.extend(rows(&part.targets, part.bins, &counted));
         }
         features
     }

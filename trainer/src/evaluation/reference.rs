@@ -2,8 +2,8 @@
 //!
 //! It runs without dropout, and no bin's answer depends on a later bin.
 
-use crate::data::Trial;
 use crate::model::{ModelShape, NeuralDataTransformer};
+use crate::objective::history::reach_bins;
 use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::bundle::folded;
 use ndt_protocol::bundle::manifest::{Manifest, Positions};
@@ -17,18 +17,6 @@ pub struct Reference {
     precision: Precision,
     shape: ModelShape,
     device: Device,
-}
-
-/// The model's outputs for one bin.
-pub struct Answer<'a> {
-    /// Number of the trial.
-    pub trial: usize,
-    /// Number of the bin, counted from the trial's start.
-    pub bin: usize,
-    /// ln(spikes/s) of all units, `[N]`.
-    pub log_rates: &'a [f32],
-    /// All readouts, `[R]`.
-    pub readouts: &'a [f32],
 }
 
 impl Reference {
@@ -59,23 +47,25 @@ impl Reference {
 
     /// Runs a cold-started stream `counts [T, C]`, `missing [T]`; returns log rates `[T, N]` and readouts `[T, R]`.
     ///
-    /// With lag biases this is one pass under the banded mask. Learned positions exist for one window only, so that
-    /// each bin after the first window is the last of a window of its own.
+    /// With lag biases this is one pass under the banded mask, for a long stream in parts that begin with the history on which their
+    /// answers depend. Learned positions exist for one window only, so that each bin after the first window is the last of a window
+    /// of its own.
     pub fn stream(&self, counts: &[f32], missing: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let window = self.shape.architecture.window_bins;
-        let bins = missing.len();
-        let whole = match self.shape.architecture.positions {
-            Positions::LagBias => bins,
-            Positions::Learned => bins.min(window),
+        const PART_BINS: usize = 4096;
+        let architecture = &self.shape.architecture;
+        let reach = reach_bins(architecture);
+        let (part, whole) = match architecture.positions {
+            Positions::LagBias => (PART_BINS.max(4 * reach), missing.len().min(PART_BINS.max(4 * reach))),
+            Positions::Learned => (1, missing.len().min(architecture.window_bins)),
         };
-        let (mut log_rates, mut readouts) =
-            self.batch(&counts[..whole * self.shape.channels], &missing[..whole], 1);
-        for last in whole..bins {
-            let first = last + 1 - window;
-            let counts = &counts[first * self.shape.channels..(last + 1) * self.shape.channels];
-            let (rates, read) = self.batch(counts, &missing[first..=last], 1);
-            log_rates.extend_from_slice(&rates[rates.len() - self.shape.units..]);
-            readouts.extend_from_slice(&read[read.len() - self.shape.readout_dims..]);
+        let channels = self.shape.channels;
+        let (mut log_rates, mut readouts) = self.batch(&counts[..whole * channels], &missing[..whole], 1);
+        for start in (whole..missing.len()).step_by(part) {
+            let (first, stop) = (start + 1 - reach, (start + part).min(missing.len()));
+            let (rates, read) =
+                self.batch(&counts[first * channels..stop * channels], &missing[first..stop], 1);
+            log_rates.extend_from_slice(&rates[(start - first) * self.shape.units..]);
+            readouts.extend_from_slice(&read[(start - first) * self.shape.readout_dims..]);
         }
         (log_rates, readouts)
     }
@@ -97,43 +87,6 @@ impl Reference {
         );
         let values = |x: Tensor<3>| x.into_data().iter::<f32>().collect::<Vec<f32>>();
         (values(output.log_rates), output.readouts.map_or_else(Vec::new, values))
-    }
-
-    /// Answers each bin of each trial from at most `reach` bins up to it, and hands the answer to `take`. Trials run
-    /// side by side, bins one after the other. `channels` are the columns of the input channels among the trials'
-    /// units.
-    pub fn bin_by_bin(
-        &self,
-        trials: &[Trial],
-        channels: &[usize],
-        reach: usize,
-        take: &mut dyn FnMut(Answer),
-    ) {
-        let longest = trials.iter().map(|trial| trial.bins).max().unwrap_or(0);
-        for last in 0..longest {
-            let first = (last + 1).saturating_sub(reach);
-            let bins = last + 1 - first;
-            let running: Vec<usize> = (0..trials.len()).filter(|trial| trials[*trial].bins > last).collect();
-            let mut counts = Vec::with_capacity(running.len() * bins * channels.len());
-            for trial in &running {
-                let units = trials[*trial].counts.len() / trials[*trial].bins;
-                for row in trials[*trial].counts[first * units..(last + 1) * units].chunks_exact(units) {
-                    counts.extend(channels.iter().map(|channel| row[*channel]));
-                }
-            }
-            let missing = vec![0.0; running.len() * bins];
-            let (log_rates, readouts) = self.batch(&counts, &missing, running.len());
-            for (at, trial) in running.into_iter().enumerate() {
-                let row = at * bins + bins - 1;
-                let (units, dims) = (self.shape.units, self.shape.readout_dims);
-                take(Answer {
-                    trial,
-                    bin: last,
-                    log_rates: &log_rates[row * units..][..units],
-                    readouts: &readouts[row * dims..][..dims],
-                });
-            }
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::dropout::{Dropout, dropped};
 use super::rounding::{rounded, rounded_input};
-use super::visibility::Visibility;
+use super::visibility::{Blocks, Visibility};
 use super::weights::{Named, Weight, linear};
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -64,15 +64,13 @@ impl MultiHeadAttention {
         // [B, T, d] -> [B, H, T, d/H]
         let split = |x: Tensor<3>| x.reshape([trials, bins, heads, head_width]).swap_dims(1, 2);
         let query = split(self.query.forward(x.clone())).mul_scalar(1.0 / (head_width as f64).sqrt());
-        let key = rounded(split(self.key.forward(x.clone())), precision).swap_dims(2, 3);
+        let key = rounded(split(self.key.forward(x.clone())), precision);
         let value = rounded(split(self.value.forward(x)), precision);
         let query = if precision == Precision::Bf16 { rounded(query, precision) } else { query };
-        let mut bias = visibility.hidden.clone();
-        if let Some(lag_bias) = &self.lag_bias {
-            let lags = lag_bias.val().select(1, visibility.lags.clone());
-            bias = bias + lags.reshape([1, heads, visibility.bins, visibility.bins]);
-        }
-        let scores = query.matmul(key) + bias;
+        let blocks = visibility.blocks;
+        let (query, key, value) =
+            (blocked(query, blocks, false), blocked(key, blocks, true), blocked(value, blocks, true));
+        let scores = query.matmul(key.swap_dims(2, 3)) + self.bias(visibility);
         let attended = match precision {
             // The weights are rounded before they are made to sum to 1; their sum is not rounded.
             Precision::Bf16 => {
@@ -81,8 +79,24 @@ impl MultiHeadAttention {
             }
             _ => dropped(dropout, activation::softmax(scores, 3)).matmul(value),
         };
-        let attended = attended.swap_dims(1, 2).reshape([trials, bins, width]);
+        let attended = attended.reshape([trials, heads, blocks.count * blocks.bins, head_width]);
+        let attended = attended.narrow(2, 0, bins).swap_dims(1, 2).reshape([trials, bins, width]);
         self.output.forward(rounded_input(attended, precision))
+    }
+
+    /// What is added to the scores, `[B, H M, Q, K]`.
+    fn bias(&self, visibility: &Visibility) -> Tensor<4> {
+        let (heads, blocks) = (self.heads, visibility.blocks);
+        let [trials, ..] = visibility.hidden.dims();
+        let hidden = visibility.hidden.clone();
+        let bias = match &self.lag_bias {
+            Some(lag_bias) => {
+                let lags = lag_bias.val().select(1, visibility.lags.clone());
+                hidden + lags.reshape([1, heads, 1, blocks.bins, blocks.seen()])
+            }
+            None => hidden.repeat_dim(1, heads),
+        };
+        bias.reshape([trials, heads * blocks.count, blocks.bins, blocks.seen()])
     }
 
     /// Adds the parameters under `prefix`.
@@ -95,4 +109,30 @@ impl MultiHeadAttention {
             named.push((format!("{prefix}.lag_bias"), Weight::Matrix(lag_bias)));
         }
     }
+}
+
+/// `x [B, H, T, d]` in blocks, `[B, H M, Q, d]`, or with the bins that each block sees, `[B, H M, K, d]`. Bins that do not exist are 0.
+fn blocked(x: Tensor<4>, blocks: Blocks, with_neighbours: bool) -> Tensor<4> {
+    let [trials, heads, bins, width] = x.dims();
+    if blocks.count == 1 && blocks.bins == bins {
+        return x;
+    }
+    let whole = blocks.count * blocks.bins;
+    let device = x.device();
+    let (before, after) = if with_neighbours { (blocks.before, blocks.after) } else { (0, 0) };
+    let mut padded = vec![x];
+    for (at, bins) in
+        [(0, before * blocks.bins), (usize::from(before > 0) + 1, whole - bins + after * blocks.bins)]
+    {
+        if bins > 0 {
+            padded.insert(at, Tensor::zeros([trials, heads, bins, width], &device));
+        }
+    }
+    let padded = Tensor::cat(padded, 2);
+    let part = |at: usize| {
+        let moved = padded.clone().narrow(2, at * blocks.bins, whole);
+        moved.reshape([trials, heads * blocks.count, blocks.bins, width])
+    };
+    let parts: Vec<Tensor<4>> = (0..=before + after).map(part).collect();
+    if parts.len() == 1 { part(0) } else { Tensor::cat(parts, 2) }
 }

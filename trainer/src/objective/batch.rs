@@ -20,7 +20,8 @@ pub struct Batch {
     pub missing: Vec<f32>,
     /// Counts that the model must predict, `[B, T, N]`; [`IGNORED`] elsewhere.
     pub labels: Vec<f32>,
-    /// All recorded counts, `[B, T, N]`, as labels of the heads that predict later bins; [`IGNORED`] after a trial's end.
+    /// All recorded counts, `[B, T, N]`, as labels of the heads that predict later bins; [`IGNORED`] after a trial's end, in its
+    /// history and in a gap.
     pub counts: Vec<f32>,
     /// Bins of each trial, `[B]`.
     pub lengths: Vec<usize>,
@@ -43,7 +44,7 @@ impl Batch {
     pub fn unmasked(trials: &[&Trial], heldout: &[bool]) -> Batch {
         let mut batch = Batch::padded(trials, heldout);
         for (at, trial) in trials.iter().enumerate() {
-            batch.fill(at, &trial.counts, heldout, |_, _, count| Shown::As(count));
+            batch.fill(at, trial, &trial.counts, heldout, |_, _, count| Shown::As(count));
         }
         batch
     }
@@ -71,10 +72,21 @@ impl Batch {
         self.labels.iter().filter(|label| **label != IGNORED).count()
     }
 
-    /// Number of pairs of a bin and one of the next `ahead` bins of the same trial.
+    /// Number of bins that loss and scores count.
+    pub fn counted(&self) -> usize {
+        self.are_counted().filter(|counted| *counted).count()
+    }
+
+    /// Number of pairs of a bin and one of the next `ahead` bins of the same trial, if loss and scores count that one.
     pub fn pairs_ahead(&self, ahead: usize) -> usize {
-        let pairs = |length: &usize| (1..=ahead).map(|ahead| length.saturating_sub(ahead)).sum::<usize>();
-        self.lengths.iter().map(pairs).sum()
+        let places = self.are_counted().enumerate().filter(|(_, counted)| *counted);
+        places.map(|(row, _)| (row % self.bins).min(ahead)).sum()
+    }
+
+    /// Whether loss and scores count each bin, `[B, T]`.
+    fn are_counted(&self) -> impl Iterator<Item = bool> + '_ {
+        let units = self.counts.len() / (self.trials * self.bins).max(1);
+        self.counts.chunks_exact(units.max(1)).map(|counts| counts[0] != IGNORED)
     }
 
     /// A teacher's rates of the held-out units, `[B, T, N]`, and [`IGNORED`] elsewhere: the teacher has seen the very
@@ -83,7 +95,8 @@ impl Batch {
         let units = heldout.len();
         let mut rates = vec![IGNORED; self.trials * self.bins * units];
         for (at, trial) in trials.iter().enumerate() {
-            let wanted = trial.rates.iter().enumerate().filter(|(column, _)| heldout[column % units]);
+            let wanted = trial.rates.iter().enumerate();
+            let wanted = wanted.filter(|(at, _)| heldout[at % units] && trial.is_counted(at / units));
             for (column, rate) in wanted {
                 rates[at * self.bins * units + column] = *rate;
             }
@@ -122,10 +135,11 @@ impl Batch {
     }
 
     /// Fills in trial number `at` with its `counts [T, N]`. `shown(bin, unit, count)` is called once for each count of a
-    /// held-in unit, bin by bin.
+    /// held-in unit, bin by bin. History and gaps have no labels.
     pub(super) fn fill(
         &mut self,
         at: usize,
+        trial: &Trial,
         counts: &[f32],
         heldout: &[bool],
         mut shown: impl FnMut(usize, usize, f32) -> Shown,
@@ -149,6 +163,14 @@ impl Batch {
                     Shown::Instead(value) => (*input, labels[unit]) = (value, count),
                     Shown::Missing => (self.missing[row], labels[unit]) = (1.0, count),
                 }
+            }
+            if !trial.is_counted(bin) {
+                self.counts[row * units..][..units].fill(IGNORED);
+                self.labels[row * units..][..units].fill(IGNORED);
+            }
+            if trial.is_missing(bin) {
+                self.inputs[row * channels..][..channels].fill(0.0);
+                self.missing[row] = 1.0;
             }
         }
     }

@@ -84,7 +84,7 @@ pub fn masked(trials: &[&Trial], heldout: &[bool], masking: &Masking, random: &m
         };
         let dead = each_unit(masking.channel_dropout);
         let redrawn = each_unit(if trial.rates.is_empty() { 0.0 } else { masking.redrawn });
-        batch.fill(at, &counts, heldout, |bin, unit, count| match masking.span_input {
+        batch.fill(at, trial, &counts, heldout, |bin, unit, count| match masking.span_input {
             SpanInput::Missing if spans[bin] => Shown::Missing,
             SpanInput::Zeros if spans[bin] && random.random_bool(masking.random_counts) => {
                 Shown::Instead(random.random_range(0.0..=count_max).floor())

@@ -31,7 +31,7 @@ struct Amounts {
     labels: f64,
     /// Number of readout values that are known.
     readouts: f64,
-    /// Number of bins.
+    /// Number of bins that count.
     bins: f64,
     /// Pairs of a bin and a later one.
     ahead: f64,
@@ -62,7 +62,7 @@ impl Amounts {
         Amounts {
             labels: batch.labelled() as f64,
             readouts: known.iter().map(|known| f64::from(*known)).sum(),
-            bins: batch.lengths.iter().sum::<usize>() as f64,
+            bins: batch.counted() as f64,
             ahead: batch.pairs_ahead(forward_bins) as f64,
         }
     }

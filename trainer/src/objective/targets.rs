@@ -29,7 +29,9 @@ impl Targets {
         let mut known = values.clone();
         for (at, trial) in trials.iter().enumerate() {
             let first = at * batch.bins * dims;
-            for (column, target) in trial.targets.iter().enumerate().filter(|(_, value)| value.is_finite()) {
+            let wanted = trial.targets.iter().enumerate();
+            let is_target = |(at, value): &(usize, &f32)| value.is_finite() && trial.is_counted(at / dims);
+            for (column, target) in wanted.filter(is_target) {
                 values[first + column] = scales[column % dims].standardise(f64::from(*target)) as f32;
                 known[first + column] = 1.0;
             }

@@ -8,12 +8,15 @@ use ndt_protocol::bundle::manifest::Positions;
 /// once.
 const SPARSE: f64 = 0.1;
 
+/// Bins of a window of the default model, as which long trials are counted.
+const WINDOW_BINS: usize = 154;
+
 /// The properties of a dataset on which the rules for default values depend.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Kind {
     /// Mean spikes per bin and unit.
     pub spikes_per_bin: f64,
-    /// Number of training trials.
+    /// Number of training trials; of long ones, and of time without trials, the number of windows.
     pub trials: usize,
     /// Whether any unit is held out.
     pub has_heldout: bool,
@@ -30,7 +33,11 @@ impl Kind {
         let means: Vec<f64> = data.iter().flat_map(Dataset::mean_counts).collect();
         Kind {
             spikes_per_bin: means.iter().sum::<f64>() / means.len().max(1) as f64,
-            trials: data.iter().map(|data| data.train.len()).sum(),
+            trials: data
+                .iter()
+                .flat_map(|data| &data.train)
+                .map(|trial| (trial.bins / WINDOW_BINS).max(1))
+                .sum(),
             has_heldout: data.iter().any(Dataset::has_heldout),
         }
     }
@@ -118,6 +125,7 @@ impl Defaults {
         (objective.span_input, objective.random_counts) = (SpanInput::Zeros, 0.2);
         objective.span_ramp_epochs = [160, 240];
         (objective.redrawn, objective.teacher_weight) = (0.0, 0.0);
+        objective.cold = 1.0;
         let optimiser = &mut config.optimiser;
         (optimiser.learning_rate, optimiser.weight_decay, optimiser.beta2) = (1e-3, 5e-5, 0.999);
         (optimiser.warmup_epochs, optimiser.epochs, optimiser.patience_epochs) = (50, 500, 120);

@@ -10,7 +10,7 @@ use super::device::ComputeDevice;
 use super::fitted::{Fit, FitError};
 use super::gradients::split_layers;
 use super::scores::Scored;
-use super::trainer::{Trainer, epoch_random, pass, shape};
+use super::trainer::{Trainer, epoch_random, pass, shape, shown};
 use super::validation::validate;
 use crate::config::{self, Config};
 use crate::data::Dataset;
@@ -123,7 +123,7 @@ pub fn calibration_data(mut data: Dataset, manifest: &Manifest, trials: Option<u
     let dims = manifest.readout_dims();
     if data.readouts.is_empty() && dims > 0 {
         data.readouts = manifest.readouts.clone();
-        for trial in data.train.iter_mut().chain(&mut data.val) {
+        for trial in data.train.iter_mut().chain(&mut data.val).chain(&mut data.test) {
             trial.targets = vec![f32::NAN; trial.bins * dims];
         }
         data.notes.push("the recordings have no behaviour: the bundle's readouts are kept".to_owned());
@@ -201,11 +201,11 @@ impl Trainer<'_> {
     fn paced_epoch(&mut self, epoch: usize) -> f64 {
         let data = self.data;
         let mut random = epoch_random(self.config.optimiser.seed, epoch);
-        let batches = self.batches(data.train.iter(), &mut random);
+        let batches = self.histories().batches(&data.train, &mut random);
         let masking = self.masking(epoch);
         let has_targets = data.train.iter().any(|trial| trial.targets.iter().any(|value| value.is_finite()));
         pass(epoch, &batches, |trials, epochs| {
-            let (loss, gradients) = self.gradients(trials, &masking, &mut random);
+            let (loss, gradients) = self.gradients(&shown(trials), &masking, &mut random);
             let rate = self.learning_rate(epochs);
             // A readout head without targets does not move at all.
             let (own, body) = split_layers(gradients, &self.model, has_targets);

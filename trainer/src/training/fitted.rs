@@ -67,16 +67,6 @@ pub enum FitError {
         /// The data's bin width, ms.
         bin_width_ms: f64,
     },
-    /// The table of learned positions is shorter than the trials.
-    #[error(
-        "expected trials of at most the window's {window} bins with learned positions, found one of {found}"
-    )]
-    LongTrial {
-        /// Number of bins of the window.
-        window: usize,
-        /// Number of bins of the longest trial.
-        found: usize,
-    },
     /// A checkpoint cannot be written or resumed.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

@@ -9,7 +9,7 @@ use super::early_stopping::EarlyStopping;
 use super::fitted::{Fit, FitError};
 use super::gradients::split_layers;
 use super::scores::{Progress, Scored, Scores, Watch};
-use super::trainer::{Trainer, epoch_random, optimiser, pass, shape};
+use super::trainer::{Trainer, epoch_random, optimiser, pass, shape, shown};
 use super::validation::validate;
 use crate::config::Config;
 use crate::data::{Dataset, Trial};
@@ -18,6 +18,7 @@ use crate::model::NeuralDataTransformer;
 use burn::optim::ModuleOptimizer;
 use ndt_protocol::bundle::tensors::Tensors;
 use rand::seq::SliceRandom;
+use std::borrow::Cow;
 
 /// Fits one body to all of `data`; returns a fit for each session, in order. The best epoch is the one of the highest
 /// mean score. Either all sessions have a velocity or none has: [`same_readouts`] takes care of that. With `checkpoints` the fit is
@@ -101,7 +102,11 @@ pub fn same_readouts(data: &mut [Dataset]) {
     }
     for data in data {
         data.readouts.clear();
-        data.train.iter_mut().chain(&mut data.val).for_each(|trial| trial.targets.clear());
+        data.train
+            .iter_mut()
+            .chain(&mut data.val)
+            .chain(&mut data.test)
+            .for_each(|trial| trial.targets.clear());
         data.notes.push("the sessions have no velocity of the same kind: rates only".to_owned());
     }
 }
@@ -155,16 +160,16 @@ impl Body {
     /// One pass over the training trials of all sessions, their batches in random order; returns the mean loss.
     fn epoch(&mut self, trainers: &mut [Trainer], epoch: usize) -> f64 {
         let mut random = epoch_random(trainers[0].config.optimiser.seed, epoch);
-        let mut batches: Vec<(usize, Vec<&Trial>)> = Vec::new();
+        let mut batches: Vec<(usize, Vec<Cow<Trial>>)> = Vec::new();
         for (session, trainer) in trainers.iter().enumerate() {
-            let own = trainer.batches(trainer.data.train.iter(), &mut random);
+            let own = trainer.histories().batches(&trainer.data.train, &mut random);
             batches.extend(own.into_iter().map(|trials| (session, trials)));
         }
         batches.shuffle(&mut random);
         pass(epoch, &batches, |(session, trials), epochs| {
             let trainer = &mut trainers[*session];
             trainer.model = trainer.model.on_body_of(&self.model);
-            let (loss, gradients) = trainer.gradients(trials, &trainer.masking(epoch), &mut random);
+            let (loss, gradients) = trainer.gradients(&shown(trials), &trainer.masking(epoch), &mut random);
             let (own, body) = split_layers(trainer.clipped(gradients), &trainer.model, true);
             let rate = trainer.learning_rate(epochs);
             self.model = self.optimiser.step(rate, trainer.model.clone(), body);

@@ -11,9 +11,12 @@ use super::fitted::FitError;
 use super::scores::Watch;
 use super::trainer::{Trainer, shape};
 use crate::config::Config;
+use crate::data::trial::rows;
 use crate::data::{Dataset, Trial};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::objective::batch::{Batch, values};
+use crate::objective::history::reach_bins;
+use ndt_protocol::bundle::manifest::{Architecture, Positions};
 use ndt_protocol::bundle::origin::CurvePoint;
 
 /// Where the fit of teachers keeps its checkpoints, and the one that it goes on from.
@@ -122,7 +125,28 @@ fn fitted(
     let (device, heldout) = (compute.device(), data.heldout.clone());
     let model = NeuralDataTransformer::from_tensors(&shape, &best.kept.weights, &device);
     Ok(move |trial: &Trial| {
-        let batch = Batch::unmasked(&[trial], &heldout);
-        values(batch.answer(&model, &device, None).log_rates.exp())
+        let of = |part: &Trial| {
+            let batch = Batch::unmasked(&[part], &heldout);
+            values(batch.answer(&model, &device, None).log_rates.exp())
+        };
+        in_parts(trial, &shape.architecture, of)
     })
+}
+
+/// The rates `of` a trial, from all bins that an acausal model can see; of a long trial in parts.
+fn in_parts(trial: &Trial, architecture: &Architecture, of: impl Fn(&Trial) -> Vec<f32>) -> Vec<f32> {
+    let (bins, context) = match architecture.positions {
+        Positions::LagBias => (8 * reach_bins(architecture), reach_bins(architecture) - 1),
+        Positions::Learned => (architecture.window_bins, 0),
+    };
+    if trial.bins <= bins {
+        return of(trial);
+    }
+    let mut rates = Vec::new();
+    for start in (0..trial.bins).step_by(bins) {
+        let (first, stop) = (start.saturating_sub(context), (start + bins).min(trial.bins));
+        let part = trial.part(first..(stop + context).min(trial.bins));
+        rates.extend(rows(&of(&part), part.bins, &(start - first..stop - first)));
+    }
+    rates
 }

@@ -24,7 +24,7 @@ fn data(trials: usize) -> Dataset {
         targets[..at % 3 * 2].fill(f32::NAN);
         let counts = (0..bins * 4).map(|_| random.random_range(0..4u8).into()).collect();
         let rates = (0..bins * 4).map(|_| random.random_range(0.1..2.0)).collect();
-        Trial { bins, counts, targets, rates }
+        Trial { bins, counts, targets, rates, ..Trial::default() }
     };
     Dataset {
         unit_ids: vec![1, 2, 3, 4],
@@ -33,6 +33,7 @@ fn data(trials: usize) -> Dataset {
         readouts: vec![Readout { dims: 2, unit: "m/s".into(), lag_ms: 0.0, series: "hand_vel".into() }],
         train: (0..trials).map(&mut trial).collect(),
         val: vec![trial(0)],
+        test: Vec::new(),
         splits: Vec::new(),
         train_runs: Vec::new(),
         notes: Vec::new(),

@@ -8,15 +8,15 @@ use crate::config::Config;
 use crate::data::{Dataset, Scale, Trial};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::objective::batch::Batch;
+use crate::objective::history::Histories;
 use crate::objective::masking::{Masking, masked};
 use crate::objective::shard::{Loss, Shard};
 use crate::objective::targets;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use ndt_protocol::binner::Binner;
-use ndt_protocol::bundle::manifest::{Architecture, Positions};
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
+use ndt_protocol::bundle::manifest::Architecture;
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::borrow::Cow;
 
@@ -50,39 +50,24 @@ impl<'a> Trainer<'a> {
         Trainer { data, config, shape, compute, device, model, optimiser, scales, workers }
     }
 
-    /// One pass over the training trials in a new order; returns the mean loss. A trial may be entered at a random bin,
-    /// as after a gap or a start.
+    /// One pass over the training data in a new order and with other histories; returns the mean loss.
     pub(super) fn epoch(&mut self, epoch: usize) -> f64 {
         let data = self.data;
         let mut random = epoch_random(self.config.optimiser.seed, epoch);
-        let entered: Vec<Cow<Trial>> =
-            data.train.iter().map(|trial| self.entered(trial, &mut random)).collect();
-        let batches = self.batches(entered.iter().map(AsRef::as_ref), &mut random);
+        let batches = self.histories().batches(&data.train, &mut random);
         let masking = self.masking(epoch);
         pass(epoch, &batches, |trials, epochs| {
-            let (loss, gradients) = self.gradients(trials, &masking, &mut random);
+            let (loss, gradients) = self.gradients(&shown(trials), &masking, &mut random);
             let gradients = self.clipped(gradients);
             self.step(self.learning_rate(epochs), gradients);
             loss
         })
     }
 
-    fn entered<'t>(&self, trial: &'t Trial, random: &mut ChaCha8Rng) -> Cow<'t, Trial> {
-        if trial.bins < 2 || !random.random_bool(self.config.objective.random_start) {
-            return Cow::Borrowed(trial);
-        }
-        Cow::Owned(trial.part(random.random_range(0..trial.bins)..trial.bins))
-    }
-
-    /// The trials in random order, in batches of the configured size.
-    pub(super) fn batches<'t>(
-        &self,
-        trials: impl Iterator<Item = &'t Trial>,
-        random: &mut ChaCha8Rng,
-    ) -> Vec<Vec<&'t Trial>> {
-        let mut order: Vec<&Trial> = trials.collect();
-        order.shuffle(random);
-        order.chunks(self.config.optimiser.batch_trials).map(<[_]>::to_vec).collect()
+    /// The histories in which trials are shown. A teacher sees each trial as a whole, and nothing before it.
+    pub(super) fn histories(&self) -> Histories {
+        let histories = Histories::of(self.config, &self.shape.architecture, self.data.bin_width_ms);
+        if self.shape.causal { histories } else { histories.alone() }
     }
 
     /// The masking of this epoch.
@@ -140,6 +125,11 @@ impl<'a> Trainer<'a> {
     }
 }
 
+/// The sequences of a batch.
+pub(super) fn shown<'t>(trials: &'t [Cow<Trial>]) -> Vec<&'t Trial> {
+    trials.iter().map(AsRef::as_ref).collect()
+}
+
 /// One pass over `batches`. `step` takes a batch and the epochs done so far, fractions included, and returns the
 /// batch's loss. Returns the mean loss.
 pub(super) fn pass<T>(epoch: usize, batches: &[T], mut step: impl FnMut(&T, f64) -> f64) -> f64 {
@@ -168,17 +158,13 @@ pub(super) fn optimiser(config: &Config) -> ModuleOptimizer {
 /// The shapes of the configured model for this data.
 ///
 /// # Errors
-/// [`FitError`] when the window is too short for the bins, or for the trials.
+/// [`FitError`] when the window is too short for the bins.
 pub(super) fn shape(data: &Dataset, config: &Config) -> Result<ModelShape, FitError> {
     let model = &config.model;
     let bin_width_ms = Binner::new(data.bin_width_ms)?.width_s() * 1e3;
     let window_bins = (model.window_ms / bin_width_ms).round() as usize;
     if window_bins < 2 {
         return Err(FitError::Window { window_ms: model.window_ms, bin_width_ms });
-    }
-    let longest = data.train.iter().chain(&data.val).map(|trial| trial.bins).max().unwrap_or(0);
-    if model.positions == Positions::Learned && longest > window_bins {
-        return Err(FitError::LongTrial { window: window_bins, found: longest });
     }
     Ok(ModelShape {
         architecture: Architecture {

@@ -5,6 +5,7 @@ use super::trainer::Trainer;
 use crate::data::{Scale, Trial};
 use crate::evaluation::metrics::{BitsPerSpike, R2};
 use crate::objective::batch::{Batch, values};
+use crate::objective::history::parts;
 use crate::objective::loss::IGNORED;
 use crate::objective::masking::{Masking, masked};
 use burn::module::Module;
@@ -22,7 +23,9 @@ pub(super) fn validate(trainer: &Trainer) -> Option<Scores> {
     // The mask is the same in each epoch, so that epochs can be compared.
     let masking = Masking { jitter_bins: 0, ..trainer.masking(0) };
     let mut random = ChaCha8Rng::seed_from_u64(config.optimiser.seed);
-    let trials: Vec<&Trial> = data.val.iter().collect();
+    let parts: Vec<Trial> =
+        data.val.iter().flat_map(|trial| parts(trial, &trainer.shape.architecture)).collect();
+    let trials: Vec<&Trial> = parts.iter().collect();
     for trials in trials.chunks(config.optimiser.batch_trials) {
         let shown = Batch::unmasked(trials, &data.heldout);
         let output = shown.answer(&model, &device, None);
@@ -57,7 +60,8 @@ fn add_first_readout(
 ) {
     let mut decoded = vec![0.0; dims];
     for (at, trial) in trials.iter().enumerate() {
-        for (bin, truth) in trial.targets.chunks_exact(scales.len().max(1)).enumerate() {
+        let targets = trial.targets.chunks_exact(scales.len().max(1)).enumerate();
+        for (bin, truth) in targets.filter(|(bin, _)| trial.is_counted(*bin)) {
             let row = (at * batch.bins + bin) * scales.len();
             for ((decoded, value), scale) in decoded.iter_mut().zip(&readouts[row..]).zip(scales) {
                 *decoded = scale.restore(f64::from(*value)) as f32;

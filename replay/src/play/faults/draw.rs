@@ -88,7 +88,7 @@ impl<'a> Draws<'a> {
             channels_delta: 0,
         };
         FaultKind::all().for_each(|kind| self.draw(kind, bin, &mut fate));
-        (fate.run, fate.seq) = (self.run, (bin - self.first_bin) as u64);
+        (fate.run, fate.seq) = (self.run, self.plan.number(bin) - self.plan.number(self.first_bin));
         fate
     }
 

@@ -2,6 +2,7 @@
 
 use crate::cli::overwrite::Overwrite;
 use crate::cli::progress::ProgressForm;
+use crate::cli::selected::SelectionOptions;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use ndt_protocol::Bundle;
@@ -33,6 +34,8 @@ pub struct Fit {
     /// Print the configuration that the fit would have, every key with a comment, and fit nothing.
     #[arg(long)]
     pub print_config: bool,
+    #[command(flatten)]
+    selection: SelectionOptions,
     /// Named preset. `ndt` uses the masking and the learned positions of the original Neural Data Transformer.
     #[arg(long, value_enum)]
     preset: Option<Preset>,
@@ -110,6 +113,7 @@ impl Fit {
         Ok(Recipe {
             bin_width_ms: self.bin_ms,
             units: self.units.map(Units::of_library),
+            selected: self.selection.selected(),
             config: self.config.as_deref().map(ConfigFile::read).transpose()?,
             preset: self.preset.map(|Preset::Ndt| recipe::Preset::Ndt),
             seed: self.seed,

@@ -1,0 +1,85 @@
+//! The options by which commands select time and split recordings.
+
+use clap::{Args, ValueEnum};
+use ndt_trainer::config::{self, Selected};
+
+/// Time and splits. Each option overrides the configuration's key of the same name in its table `data`.
+#[derive(Args, Clone)]
+pub struct SelectionOptions {
+    /// Time that is fitted and scored [default: auto: observed time where there are fewer than 5 trials, or trials follow each other
+    /// directly or across observed time; else trials].
+    #[arg(long, value_enum)]
+    time: Option<Time>,
+    /// How the recording is split [default: by the column where a trial is in train or val, else into blocks of time].
+    #[arg(long, value_enum)]
+    split_by: Option<SplitBy>,
+    /// Column of the trial table that says to which part a trial belongs [default: split].
+    #[arg(long, value_name = "COLUMN")]
+    split_column: Option<String>,
+    /// Values in the column of the trials to fit, separated by commas [default: train].
+    #[arg(long, value_name = "VALUES")]
+    train: Option<String>,
+    /// Values in the column of the trials to validate on, separated by commas [default: val].
+    #[arg(long, value_name = "VALUES")]
+    val: Option<String>,
+    /// Values in the column of the trials to test on, separated by commas [default: test].
+    #[arg(long, value_name = "VALUES")]
+    test: Option<String>,
+    /// Fractions for training, validation and test where no column says it [default: 0.7,0.15,0.15].
+    #[arg(long, value_delimiter = ',', value_name = "FRACTIONS")]
+    blocks: Option<Vec<f64>>,
+    /// Column with the condition of a trial, each of which a split by trials spreads evenly.
+    #[arg(long, value_name = "COLUMN")]
+    condition_column: Option<String>,
+}
+
+/// The time of a recording that is used.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Time {
+    /// Whichever the recording is made for.
+    Auto,
+    /// Trials alone.
+    Trials,
+    /// All time in which the units were observed.
+    Observed,
+}
+
+/// How a recording is split.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SplitBy {
+    /// By the column where a trial has a value in it, else into blocks.
+    Auto,
+    /// By a column of the trial table.
+    Column,
+    /// Into contiguous blocks of time, with the model's reach between them.
+    Blocks,
+    /// By trials, the conditions spread evenly.
+    Trials,
+}
+
+impl SelectionOptions {
+    /// The choices as the library takes them.
+    pub fn selected(&self) -> Selected {
+        let SelectionOptions { time, split_by, split_column, train, val, test, blocks, condition_column } =
+            self.clone();
+        Selected {
+            time: time.map(|time| match time {
+                Time::Auto => config::Time::Auto,
+                Time::Trials => config::Time::Trials,
+                Time::Observed => config::Time::Observed,
+            }),
+            split_by: split_by.map(|by| match by {
+                SplitBy::Auto => config::SplitBy::Auto,
+                SplitBy::Column => config::SplitBy::Column,
+                SplitBy::Blocks => config::SplitBy::Blocks,
+                SplitBy::Trials => config::SplitBy::Trials,
+            }),
+            split_column,
+            train,
+            val,
+            test,
+            blocks,
+            condition_column,
+        }
+    }
+}
