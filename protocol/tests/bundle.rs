@@ -395,7 +395,7 @@ fn a_readout_has_the_unit_of_a_quantity_and_the_published_one_is_a_velocity() {
     };
     check(
         &|manifest| manifest.published = 1,
-        "expected a velocity as the published readout, found hand_pos in \"m\"",
+        "expected hand_vel as the published readout, found hand_pos in \"m\"",
     );
     check(
         &|manifest| manifest.published = 3,
@@ -414,8 +414,8 @@ fn a_readout_has_the_unit_of_a_quantity_and_the_published_one_is_a_velocity() {
     in_pixels.check().unwrap();
     assert_eq!(in_pixels.reading(0.0).unwrap().manifest.velocity().unwrap().unit, "pixels of m/s");
     check(
-        &|manifest| manifest.readouts[1].dims = 4,
-        "expected a number of components of hand_pos from 1 to 3, found 4",
+        &|manifest| manifest.readouts[1].dims = 33,
+        "expected a number of components of hand_pos from 1 to 32, found 33",
     );
     check(
         &|manifest| manifest.readouts[0].lag_ms = f64::NAN,
