@@ -152,6 +152,13 @@ fn kind(descriptor: &TypeDescriptor) -> Kind {
     }
 }
 
+fn number_attribute(at: &Location, name: &str) -> Option<f64> {
+    let attribute = at.attr(name).ok()?;
+    let kind = kind(&attribute.dtype().ok()?.to_descriptor().ok()?);
+    let is_number = matches!(kind, Kind::Float | Kind::Int) && attribute.size() == 1;
+    is_number.then(|| attribute.read_raw::<f64>().ok()).flatten()?.first().copied()
+}
+
 fn write_attribute<T: H5Type>(at: &Location, name: &str, data: &[T], shape: &[usize]) -> Result<(), H5Error> {
     let failed = library("write the attribute", format!("{}@{name}", at.name()));
     let view = ArrayView::from_shape(shape, data).map_err(|error| failed(error.into()))?;

@@ -209,6 +209,7 @@ mod tests {
             observed: vec![Interval { start: 0.0, stop: 1.0 }, Interval { start: 1.5, stop: 2.5 }],
             trials: vec![trial(0, 0.0, 1.0, "train"), trial(1, 1.5, 2.0, "val"), trial(2, 2.0, 2.5, "train")],
             behavior: vec![hand],
+            source: Default::default(),
         }
     }
 
@@ -255,6 +256,7 @@ decoded    rates, and velocity(hand_pos), 2 components in m/s, computed as the s
             observed: Vec::new(),
             trials: Vec::new(),
             behavior: Vec::new(),
+            source: Default::default(),
         };
         let summary = summarize(&empty);
         assert_eq!((summary.mean_rate_hz, summary.trial_duration_s), (0.0, None));

@@ -1,13 +1,19 @@
 //! Recordings in NWB 2 files: [`read`] one into a [`Session`](crate::session::Session), [`write()`] one from it.
 
 mod behavior;
+mod counts;
+mod limits;
+mod observed;
+mod options;
 mod problem;
 mod reading;
 mod tables;
+mod unit_rows;
 mod writing;
 
 pub use behavior::si;
+pub use options::{Condition, HeldOut, UnitOptionError, UnitOptions};
 pub use problem::ReadProblem;
-pub use reading::{RECORDING, ReadError, read};
+pub use reading::{RECORDING, ReadError, read, read_units};
 pub use tables::{Column, Tables, tables};
 pub use writing::{WriteError, write};

@@ -75,6 +75,47 @@ pub struct Series {
     pub data: Vec<f64>,
 }
 
+/// What makes a unit of one recording the same unit as one of another recording.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Identity {
+    /// The ids of the unit table, which somebody has given.
+    #[default]
+    Ids,
+    /// The whole numbers in a column that the user has named.
+    Column(String),
+    /// The electrodes, of which each unit has its own.
+    Electrodes,
+    /// Ids that number the rows of a table, of which the user says that they are the same units in all recordings.
+    Stated,
+    /// Nothing: the ids number the rows of a table.
+    Rows,
+}
+
+/// How a session was read from its file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Source {
+    /// What identifies the units.
+    pub identity: Identity,
+    /// Width of the bins in which spikes were recorded, s; `None` where their times were.
+    pub bin_width_s: Option<f64>,
+    /// The selection of units, one phrase each; empty where all were taken as the file has them.
+    pub selection: Vec<String>,
+    /// What was decided while the file was read, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The requested bins cannot be made of the recorded ones.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "expected bins of a whole multiple of the {recorded_ms} ms in which spikes were counted, found {asked_ms} ms"
+)]
+pub struct WidthError {
+    /// Width of the recorded bins, ms.
+    pub recorded_ms: f64,
+    /// Width that was asked for, ms.
+    pub asked_ms: f64,
+}
+
 /// A recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Session {
@@ -89,6 +130,8 @@ pub struct Session {
     pub trials: Vec<Trial>,
     /// Behaviour series, in the order of the file.
     pub behavior: Vec<Series>,
+    /// How the session was read; [`Source::default`] for one that was made otherwise.
+    pub source: Source,
 }
 
 /// Why a part of a session could not be selected.
@@ -120,6 +163,18 @@ impl Trial {
 }
 
 impl Session {
+    /// Checks that bins of this width can be made: any where spike times were recorded, else whole multiples of the recorded bins.
+    ///
+    /// # Errors
+    /// [`WidthError`] if they cannot.
+    pub fn check_width(&self, bin_ms: f64) -> Result<(), WidthError> {
+        let Some(recorded_ms) = self.source.bin_width_s.map(|width| width * 1e3) else { return Ok(()) };
+        let times = bin_ms / recorded_ms;
+        // A rate that is no whole number of bins a second has a width with a rounding error.
+        let is_multiple = times >= 0.999 && (times - times.round()).abs() < 1e-4;
+        if is_multiple { Ok(()) } else { Err(WidthError { recorded_ms, asked_ms: bin_ms }) }
+    }
+
     /// Number of spikes of all units together.
     pub fn spikes(&self) -> usize {
         self.units.iter().map(|unit| unit.spike_times.len()).sum()
@@ -313,7 +368,22 @@ mod tests {
             observed: Vec::new(),
             trials: splits.iter().enumerate().map(trial).collect(),
             behavior: Vec::new(),
+            source: Source::default(),
         }
+    }
+
+    #[test]
+    fn counts_are_binned_in_whole_multiples_of_their_width() {
+        let mut counted = session(&[]);
+        assert_eq!(counted.check_width(7.0), Ok(()));
+        counted.source.bin_width_s = Some(0.01);
+        assert_eq!([10.0, 20.0, 30.0].map(|width| counted.check_width(width).is_ok()), [true; 3]);
+        let error = counted.check_width(25.0).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "expected bins of a whole multiple of the 10 ms in which spikes were counted, found 25 ms"
+        );
+        assert!(counted.check_width(5.0).is_err());
     }
 
     #[test]

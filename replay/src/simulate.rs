@@ -96,6 +96,7 @@ pub fn simulate(recipe: &Recipe) -> Session {
         observed: planned.iter().map(PlannedTrial::interval).collect(),
         trials: planned.iter().enumerate().map(|(id, trial)| trial.trial(id)).collect(),
         behavior: hand(&planned),
+        source: Default::default(),
     }
 }
 

@@ -177,6 +177,7 @@ fn small_plan() -> Plan {
         observed: Vec::new(),
         trials: vec![trial(0, 1.0, 1.4), trial(1, 2.0, 2.2)],
         behavior: Vec::new(),
+        source: Default::default(),
     };
     Plan::new(&session, None, 20.0, Channels::All).unwrap()
 }

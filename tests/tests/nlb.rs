@@ -202,7 +202,14 @@ fn test_session(all: &Session) -> Session {
     });
     let trials: Vec<Trial> = trials.collect();
     let observed = trials.iter().map(|trial| trial.interval).collect();
-    Session { identifier: "test".to_owned(), units, observed, trials, behavior: Vec::new() }
+    Session {
+        identifier: "test".to_owned(),
+        units,
+        observed,
+        trials,
+        behavior: Vec::new(),
+        source: Default::default(),
+    }
 }
 
 /// By name, the test file comes first.

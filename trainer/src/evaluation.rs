@@ -20,7 +20,7 @@ use crate::data::{self, Readout, Selection, Stream, Trial, streams, trials};
 use metrics::{BitsPerSpike, R2};
 use ndt_protocol::Bundle;
 use ndt_protocol::binner::{BinError, Binner};
-use ndt_replay::session::{SelectError, Session};
+use ndt_replay::session::{SelectError, Session, WidthError};
 
 /// What each score of every report means: the page `docs/scores.md`.
 pub const EXPLANATION: &str = include_str!("../docs/scores.md");
@@ -92,6 +92,9 @@ pub enum EvaluateError {
     /// The recording cannot be split as the bundle's recording was.
     #[error(transparent)]
     Selection(#[from] SelectionError),
+    /// The bundle's bins cannot be made of the recorded ones.
+    #[error(transparent)]
+    Width(#[from] WidthError),
     /// The session lacks a unit of the bundle.
     #[error("expected unit {id} of the bundle in the recording, found {units} others")]
     Unit {
@@ -128,6 +131,7 @@ pub fn evaluate_after(
     let manifest = &bundle.manifest;
     // A linear decoder has no units but its channels.
     let units = if manifest.linear.is_some() { &manifest.channel_ids } else { &manifest.unit_ids };
+    session.check_width(manifest.bin_width_ms)?;
     let session = in_bundle_order(session, units)?;
     let binner = Binner::new(manifest.bin_width_ms)?;
     let (session, noted) = as_fitted(bundle, session, split, binner)?;

@@ -12,7 +12,7 @@ pub use provenance::{provenance, record};
 pub use reference_page::{example, reference_page};
 
 use crate::config::{Config, ConfigError, ConfigFile, Selected, Units};
-use crate::data::dataset::units_of;
+use crate::data::dataset::{units_of, without_identity};
 use crate::data::{Dataset, DatasetError, Selection};
 use crate::training::sessions::same_readouts;
 use defaults::{Defaults, Kind};
@@ -169,6 +169,9 @@ impl Recipe {
     /// As [`Recipe::check`].
     pub fn tells_apart(&self, sessions: &[Session]) -> Result<bool, ConfigError> {
         let units = self.early()?.data.units;
+        if without_identity(sessions).is_some() {
+            return Ok(true);
+        }
         // As [`shown`] would leave them, without a copy of the recordings.
         let of = |session: &Session| -> Vec<(i64, bool)> {
             let marked = units_of(session).into_iter();

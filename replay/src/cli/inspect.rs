@@ -21,6 +21,8 @@ pub struct Inspect {
     /// Bundle folder or .ndt file: what goes in, what comes out, and how it was fitted.
     #[arg(long, conflicts_with = "file")]
     bundle: Option<PathBuf>,
+    #[command(flatten)]
+    selected: nwb::UnitOptions,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -32,7 +34,10 @@ pub fn inspect(options: &Inspect) -> anyhow::Result<()> {
         return printed(&bundle.description(), options.json);
     }
     let Some(file) = &options.file else { return Ok(()) };
-    printed(&summarize(&nwb::read(file)?).with_tables(nwb::tables(file)?), options.json)
+    printed(
+        &summarize(&nwb::read_units(file, &options.selected)?).with_tables(nwb::tables(file)?),
+        options.json,
+    )
 }
 
 fn printed(report: &(impl serde::Serialize + std::fmt::Display), json: bool) -> anyhow::Result<()> {

@@ -40,6 +40,8 @@ pub struct Listen {
     #[arg(long, value_name = "NAME", requires = "truth")]
     behavior: Vec<String>,
     #[command(flatten)]
+    selected: nwb::UnitOptions,
+    #[command(flatten)]
     keys: Keys,
     /// Path of liblsl's shared library [default: beside the executable, or the system's].
     #[arg(long)]
@@ -159,7 +161,7 @@ fn truth(options: &Listen) -> anyhow::Result<Truth> {
         });
     match (stream, &options.endpoint) {
         (None, ListenSource::Zeromq(_)) => {
-            let session = nwb::read(path)?;
+            let session = nwb::read_units(path, &options.selected)?;
             behavior(&session, &options.behavior).with_context(|| path.display().to_string())?;
             Ok(Truth::Recording(session))
         }

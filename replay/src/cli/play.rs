@@ -74,6 +74,8 @@ pub struct Play {
     #[arg(long, value_name = "SERIES", num_args = 0..=1, default_missing_value = TRUTH_SERIES)]
     behavior: Option<String>,
     #[command(flatten)]
+    selected: nwb::UnitOptions,
+    #[command(flatten)]
     keys: Keys,
     /// Path of liblsl's shared library [default: beside the executable, or the system's].
     #[arg(long)]
@@ -117,7 +119,7 @@ pub fn play(options: &Play) -> anyhow::Result<()> {
     if let Some(path) = &options.fault_plan {
         options.overwrite.check(path, FaultPlan::KIND, [&options.file])?;
     }
-    let mut session = nwb::read(&options.file)?;
+    let mut session = nwb::read_units(&options.file, &options.selected)?;
     if let Some(path) = &options.splits_of {
         let bundle = Bundle::read(path).with_context(|| format!("bundle {}", path.display()))?;
         let Some(splits) = bundle.origin.splits_of(&session.identifier) else {

@@ -112,10 +112,7 @@ impl Dataset {
     /// Reads the number in the attribute `name`, which may be stored as a list of one; `None` if there is no such attribute
     /// or it holds no number.
     pub fn number_attribute(&self, name: &str) -> Option<f64> {
-        let attribute = self.0.attr(name).ok()?;
-        let kind = kind(&attribute.dtype().ok()?.to_descriptor().ok()?);
-        let is_number = matches!(kind, Kind::Float | Kind::Int) && attribute.size() == 1;
-        is_number.then(|| attribute.read_raw::<f64>().ok()).flatten()?.first().copied()
+        super::number_attribute(&self.0, name)
     }
 
     /// Reads the text in the attribute `name`; `None` if there is no such attribute or it holds no text.

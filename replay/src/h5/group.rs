@@ -62,6 +62,12 @@ impl Group {
         text::attribute(&self.0, name)
     }
 
+    /// Reads the number in the attribute `name`, which may be stored as a list of one; `None` if there is no such attribute
+    /// or it holds no number.
+    pub fn number_attribute(&self, name: &str) -> Option<f64> {
+        super::number_attribute(&self.0, name)
+    }
+
     /// Creates a member group.
     ///
     /// # Errors

@@ -32,6 +32,10 @@ const COVERED: f64 = 0.95;
 /// Looks for everything that is odd about a recording.
 pub fn findings(session: &Session) -> Vec<Finding> {
     let mut found = Vec::new();
+    found.extend(session.source.notes.iter().filter_map(|note| {
+        let (seen, done) = note.split_once(": ")?;
+        Some(Finding { seen: seen.to_owned(), done: done.to_owned() })
+    }));
     found.extend(conversions(session));
     let default = session.default_behavior();
     let is_read_out = |series: &&Series| {

@@ -3,13 +3,16 @@
 //! The reader accepts what the benchmark's files and today's writers produce: index columns of any width, soft-linked time
 //! stamps, booleans as enumerations or integers, series directly in `/processing/behavior` or inside containers. What a file
 //! lacks stays empty (no trials, no behaviour, no column `heldout`). **A file that contradicts itself is refused**, with a
-//! sentence that says what was expected and what was found. Observed time is taken from the first unit that has observation
-//! intervals, as in the benchmark's own reader.
+//! sentence that says what was expected and what was found. Observed time is what the units have in common ([`observed`]).
 
 use super::behavior::behavior;
+use super::observed::{self, Observed};
+use super::options::UnitOptions;
 use super::problem::{ReadProblem, content};
+use super::unit_rows::{Rows, Taken};
+use super::{counts, limits};
 use crate::h5::{self, Group, H5Error, Kind};
-use crate::session::{Interval, Session, Trial, Unit, Value};
+use crate::session::{Identity, Interval, Session, Source, Trial, Unit, Value};
 use ndt_protocol::destination::{Form, Kind as OutputKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -39,27 +42,89 @@ pub const RECORDING: OutputKind = OutputKind {
 /// # Errors
 /// [`ReadError`] if the file is missing, damaged or not NWB 2, has no units or no spikes, or contradicts itself.
 pub fn read(path: &Path) -> Result<Session, ReadError> {
-    read_session(path).map_err(|problem| ReadError { path: path.to_owned(), problem })
+    read_units(path, &UnitOptions::default())
 }
 
-fn read_session(path: &Path) -> Result<Session, ReadProblem> {
+/// Reads a recording, with the units that the options select.
+///
+/// # Errors
+/// As [`read`], and if the file lacks what the options ask for.
+pub fn read_units(path: &Path, options: &UnitOptions) -> Result<Session, ReadError> {
+    read_session(path, options).map_err(|problem| ReadError { path: path.to_owned(), problem })
+}
+
+fn read_session(path: &Path, options: &UnitOptions) -> Result<Session, ReadProblem> {
     let root = open(path)?;
     let identifier = root.dataset("identifier")?.texts()?.into_iter().next().unwrap_or_default();
-    if !root.has("units") {
-        return Err(ReadProblem::NoUnits);
-    }
-    let table = root.group("units")?;
-    let units = units(&table)?;
+    let Spiking { mut units, mut observed, bin_width_s, identity, mut notes, series } =
+        spiking(&root, options)?;
     if units.iter().all(|unit| unit.spike_times.is_empty()) {
         return Err(ReadProblem::ZeroSpikes { units: units.len() });
     }
-    let observed = observed(&table, units.len())?;
-    let trials = match root.has("intervals") && root.group("intervals")?.has("trials") {
-        true => trials(&root.group("intervals/trials")?)?,
+    let mut trials = match root.has("intervals") && root.group("intervals")?.has("trials") {
+        true => trials(&root.group("intervals/trials")?, &mut notes)?,
         false => Vec::new(),
     };
-    let behavior = behavior(&root)?;
-    Ok(Session { identifier, units, observed, trials, behavior })
+    limits::check(&units, &observed, &trials)?;
+    if let Some(width_s) = bin_width_s {
+        counts::align(&mut trials, &observed, width_s, &mut notes);
+    }
+    observed::common(&mut units, &mut observed, &mut notes);
+    let mut behavior = behavior(&root)?;
+    behavior.retain(|found| Some(&found.name) != series.as_ref());
+    let source = Source { identity, bin_width_s, selection: options.words(), notes };
+    Ok(Session { identifier, units, observed: observed.shared, trials, behavior, source })
+}
+
+/// What a file holds of spikes.
+struct Spiking {
+    units: Vec<Unit>,
+    observed: Observed,
+    bin_width_s: Option<f64>,
+    identity: Identity,
+    notes: Vec<String>,
+    /// Name of the series of counts, which is no behaviour.
+    series: Option<String>,
+}
+
+fn spiking(root: &Group, options: &UnitOptions) -> Result<Spiking, ReadProblem> {
+    if root.has("units") && root.group("units")?.has("spike_times") {
+        let table = root.group("units")?;
+        let rows = Rows::of_units(root)?;
+        if rows.ids.is_empty() {
+            return Err(ReadProblem::ZeroUnits);
+        }
+        let taken = rows.taken(options, &table.name())?;
+        let units = units(&table, &taken, rows.ids.len())?;
+        let observed = Observed::of_units(&table, &taken.rows, rows.ids.len())?;
+        let (identity, notes) = (taken.identity, taken.notes);
+        return Ok(Spiking { units, observed, bin_width_s: None, identity, notes, series: None });
+    }
+    if let Some(mut events) = counts::events(root)? {
+        let taken = events.rows.taken(options, &events.path)?;
+        let rows = taken.rows.iter().zip(&taken.ids).zip(&taken.heldout);
+        let unit = |((&row, &id), &heldout): ((&usize, &i64), &bool)| Unit {
+            id,
+            heldout,
+            spike_times: std::mem::take(&mut events.spike_times[row]),
+        };
+        let units = rows.map(unit).collect();
+        let mut notes = events.notes;
+        notes.extend(taken.notes);
+        return Ok(Spiking {
+            units,
+            observed: Observed::shared(events.observed),
+            bin_width_s: events.bin_width_s,
+            identity: taken.identity,
+            notes,
+            series: Some(events.name),
+        });
+    }
+    match root.has("units") {
+        false => Err(ReadProblem::NoUnits),
+        true if ids(&root.group("units")?)?.is_empty() => Err(ReadProblem::ZeroUnits),
+        true => Err(content("a column spike_times", "/units", "none")),
+    }
 }
 
 /// Opens the file. The error says whether the file is missing, has another format, or is damaged.
@@ -79,77 +144,25 @@ pub(super) fn open(path: &Path) -> Result<Group, ReadProblem> {
     }
 }
 
-fn units(table: &Group) -> Result<Vec<Unit>, ReadProblem> {
-    let ids = ids(table)?;
-    if ids.is_empty() {
-        return Err(ReadProblem::ZeroUnits);
-    }
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = ids.iter().find(|&&id| !seen.insert(id)) {
-        return Err(content("unique unit ids", format!("{}/id", table.name()), format!("{twice} twice")));
-    }
-    if !table.has("spike_times") {
-        return Err(content("a column spike_times", table.name(), "none"));
-    }
+fn units(table: &Group, taken: &Taken, rows: usize) -> Result<Vec<Unit>, ReadProblem> {
     let times = table.dataset("spike_times")?;
-    let rows = ragged(table, "spike_times", ids.len(), times.elements_stored()?)?;
+    let ranges = ragged(table, "spike_times", rows, times.elements_stored()?)?;
     let times = times.numbers::<f64>()?;
     if let Some(bad) = times.iter().position(|time| !time.is_finite()) {
         let found = format!("{} at row {bad}", times[bad]);
         return Err(content("finite spike times", format!("{}/spike_times", table.name()), found));
     }
-    let heldout = match table.has("heldout") {
-        true => same_length(table, "heldout", table.dataset("heldout")?.bools()?, ids.len())?,
-        false => vec![false; ids.len()],
-    };
-    let unit = |((id, heldout), row): ((i64, bool), std::ops::Range<usize>)| {
-        let mut spike_times = times[row].to_vec();
+    let unit = |((&id, &heldout), &row): ((&i64, &bool), &usize)| {
+        let mut spike_times = times[ranges[row].clone()].to_vec();
         // Concatenated recordings are not always sorted within a unit.
         spike_times.sort_unstable_by(f64::total_cmp);
         Unit { id, heldout, spike_times }
     };
-    Ok(ids.into_iter().zip(heldout).zip(rows).map(unit).collect())
+    Ok(taken.ids.iter().zip(&taken.heldout).zip(&taken.rows).map(unit).collect())
 }
 
-/// Returns the observation intervals of the first unit that has any, merged and sorted; empty if the file has none.
-fn observed(table: &Group, units: usize) -> Result<Vec<Interval>, ReadProblem> {
-    if !table.has("obs_intervals") {
-        return Ok(Vec::new());
-    }
-    let intervals = table.dataset("obs_intervals")?;
-    let object = intervals.name();
-    let length = match intervals.shape()[..] {
-        [length, 2] => length,
-        ref other => return Err(content("a shape of [n, 2]", object, format!("{other:?}"))),
-    };
-    let rows = ragged(table, "obs_intervals", units, length)?;
-    let Some(row) = rows.into_iter().find(|row| !row.is_empty()) else { return Ok(Vec::new()) };
-    let edges = intervals.numbers::<f64>()?;
-    let mut chosen = Vec::new();
-    for edge in edges[row.start * 2..row.end * 2].chunks_exact(2) {
-        // Written so that a NaN is refused too.
-        if !(edge[0] <= edge[1] && edge[1].is_finite() && edge[0].is_finite()) {
-            return Err(content("intervals that end after they start", object, format!("{edge:?}")));
-        }
-        chosen.push(Interval { start: edge[0], stop: edge[1] });
-    }
-    Ok(merged(chosen))
-}
-
-/// Sorts intervals, joins those that touch or overlap, and drops those without length.
-fn merged(mut intervals: Vec<Interval>) -> Vec<Interval> {
-    intervals.sort_by(|a, b| a.start.total_cmp(&b.start));
-    let mut disjoint: Vec<Interval> = Vec::new();
-    for interval in intervals.into_iter().filter(|interval| interval.stop > interval.start) {
-        match disjoint.last_mut() {
-            Some(last) if interval.start <= last.stop => last.stop = last.stop.max(interval.stop),
-            _ => disjoint.push(interval),
-        }
-    }
-    disjoint
-}
-
-fn trials(table: &Group) -> Result<Vec<Trial>, ReadProblem> {
+/// Reads the trials. One whose start or end is not a number is left out, and `notes` say so.
+fn trials(table: &Group, notes: &mut Vec<String>) -> Result<Vec<Trial>, ReadProblem> {
     let ids = ids(table)?;
     let time = |name: &str| -> Result<Vec<f64>, ReadProblem> {
         if !table.has(name) {
@@ -159,7 +172,7 @@ fn trials(table: &Group) -> Result<Vec<Trial>, ReadProblem> {
     };
     let (start, stop) = (time("start_time")?, time("stop_time")?);
     for trial in 0..ids.len() {
-        if !(start[trial] <= stop[trial] && start[trial].is_finite() && stop[trial].is_finite()) {
+        if start[trial] > stop[trial] {
             let found = format!("{} to {} in trial {}", start[trial], stop[trial], ids[trial]);
             return Err(content("trials that stop after they start", table.name(), found));
         }
@@ -181,11 +194,20 @@ fn trials(table: &Group) -> Result<Vec<Trial>, ReadProblem> {
         let interval = Interval { start, stop };
         Trial { id, interval, split, columns }
     };
-    Ok(rows.map(trial).collect())
+    let mut trials: Vec<Trial> = rows.map(trial).collect();
+    let all = trials.len();
+    trials.retain(|trial| trial.interval.start.is_finite() && trial.interval.stop.is_finite());
+    if trials.len() < all {
+        let left_out = all - trials.len();
+        notes.push(format!(
+            "{left_out} of {all} trials have a start or an end that is not a number: they are left out"
+        ));
+    }
+    Ok(trials)
 }
 
 /// Names of the columns that have one cell for each trial. A ragged column (its data and its index) is none of them.
-fn scalar_columns(table: &Group) -> Result<Vec<String>, ReadProblem> {
+pub(super) fn scalar_columns(table: &Group) -> Result<Vec<String>, ReadProblem> {
     const KNOWN: [&str; 3] = ["id", "start_time", "stop_time"];
     let names: BTreeSet<String> = table.members()?.into_iter().collect();
     let is_scalar = |name: &&String| {
@@ -196,7 +218,7 @@ fn scalar_columns(table: &Group) -> Result<Vec<String>, ReadProblem> {
 }
 
 /// Reads the cells of a column; `None` if its cells are not scalars that a [`Value`] can hold.
-fn column(table: &Group, name: &str, rows: usize) -> Result<Option<Vec<Value>>, ReadProblem> {
+pub(super) fn column(table: &Group, name: &str, rows: usize) -> Result<Option<Vec<Value>>, ReadProblem> {
     if table.is_group(name)? {
         return Ok(None);
     }
@@ -214,7 +236,7 @@ fn column(table: &Group, name: &str, rows: usize) -> Result<Option<Vec<Value>>, 
     same_length(table, name, values, rows).map(Some)
 }
 
-fn ids(table: &Group) -> Result<Vec<i64>, ReadProblem> {
+pub(super) fn ids(table: &Group) -> Result<Vec<i64>, ReadProblem> {
     if !table.has("id") {
         return Err(content("a column id", table.name(), "none"));
     }
@@ -223,7 +245,7 @@ fn ids(table: &Group) -> Result<Vec<i64>, ReadProblem> {
 
 /// For each of `rows` table rows, returns the range of the ragged `column` that belongs to it. The index column holds the
 /// exclusive end of each range. `length` is the length of the column's data, all of which the index must cover in order.
-fn ragged(
+pub(super) fn ragged(
     table: &Group,
     column: &str,
     rows: usize,
@@ -255,7 +277,12 @@ fn ragged(
 }
 
 /// Returns `cells` if there is one for each of the table's `rows`.
-fn same_length<T>(table: &Group, column: &str, cells: Vec<T>, rows: usize) -> Result<Vec<T>, ReadProblem> {
+pub(super) fn same_length<T>(
+    table: &Group,
+    column: &str,
+    cells: Vec<T>,
+    rows: usize,
+) -> Result<Vec<T>, ReadProblem> {
     match cells.len() == rows {
         true => Ok(cells),
         false => Err(content(format!("{rows} rows"), format!("{}/{column}", table.name()), cells.len())),
@@ -300,19 +327,5 @@ mod tests {
             let found = [refused(shape, &times), refused(shape, &series)];
             assert!(found.iter().all(|sentence| sentence.contains(expected)), "{found:?}");
         }
-    }
-
-    #[test]
-    fn observation_is_in_order_disjoint_and_never_empty() {
-        let check = |edges: &[(f64, f64)], expect: &[(f64, f64)]| {
-            let intervals = |edges: &[(f64, f64)]| -> Vec<Interval> {
-                edges.iter().map(|&(start, stop)| Interval { start, stop }).collect()
-            };
-            assert_eq!(merged(intervals(edges)), intervals(expect));
-        };
-        check(&[], &[]);
-        check(&[(3.0, 4.0), (1.0, 2.0)], &[(1.0, 2.0), (3.0, 4.0)]);
-        check(&[(0.0, 5.0), (1.0, 2.0), (4.0, 6.0)], &[(0.0, 6.0)]);
-        check(&[(0.0, 1.0), (1.0, 2.0), (2.5, 2.5)], &[(0.0, 2.0)]);
     }
 }

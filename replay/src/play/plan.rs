@@ -8,7 +8,7 @@
 //! [`Plan::unflagged`] is the same stream from a rig that marks no trials: no bin starts a segment, the bins of a trial follow those
 //! of the trial before, and unobserved time inside a trial is a gap in the numbers.
 
-use crate::session::{SelectError, Session};
+use crate::session::{SelectError, Session, WidthError};
 use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::limits::CHANNELS_MAX;
 use ndt_protocol::wire::{BinStamp, Description};
@@ -19,6 +19,9 @@ pub enum PlanError {
     /// The bin width cannot be used.
     #[error(transparent)]
     Bin(#[from] BinError),
+    /// The bins cannot be made of the recorded ones.
+    #[error(transparent)]
+    Width(#[from] WidthError),
     /// The recording has no such split.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -75,6 +78,7 @@ impl Plan {
         channels: Channels,
     ) -> Result<Plan, PlanError> {
         let binner = Binner::new(bin_ms)?;
+        session.check_width(bin_ms)?;
         let sent = |heldout: bool| channels == Channels::All || !heldout;
         let units: Vec<_> = session.units.iter().filter(|unit| sent(unit.heldout)).collect();
         if !(1..=CHANNELS_MAX).contains(&units.len()) {
@@ -210,6 +214,7 @@ mod tests {
                 trial(2, 5.5, 5.51, "val"),
             ],
             behavior: Vec::new(),
+            source: Default::default(),
         }
     }
 

@@ -266,7 +266,14 @@ mod tests {
 
     fn session(behavior: Vec<Series>) -> Session {
         let identifier = "made up".to_owned();
-        Session { identifier, units: Vec::new(), observed: Vec::new(), trials: Vec::new(), behavior }
+        Session {
+            identifier,
+            units: Vec::new(),
+            observed: Vec::new(),
+            trials: Vec::new(),
+            behavior,
+            source: Default::default(),
+        }
     }
 
     fn all() -> Session {

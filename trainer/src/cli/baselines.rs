@@ -33,6 +33,8 @@ pub struct Baselines {
     /// NWB recordings; all must have the same units.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
+    #[command(flatten)]
+    selected: nwb::UnitOptions,
     /// Width of a bin, ms.
     #[arg(long, default_value_t = 20.0)]
     bin_ms: f64,
@@ -148,7 +150,11 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
         command.overwrite.check(&path, Bundle::kind(&path), &command.data)?;
     }
     stop::outlive_terminal()?;
-    let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let sessions = command
+        .data
+        .iter()
+        .map(|path| nwb::read_units(path, &command.selected))
+        .collect::<Result<Vec<_>, _>>()?;
     let settings = GruSettings { width: command.gru_width, epochs: command.gru_epochs, ..Default::default() };
     let bar = ProgressBar::new(0)
         .with_style(style("{prefix} {bar:30} {msg}  {elapsed} so far, {eta} left for this decoder"));

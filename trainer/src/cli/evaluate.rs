@@ -36,6 +36,8 @@ pub struct Evaluate {
     /// Column of the trial table in which --split stands.
     #[arg(long, default_value = "split")]
     split_column: String,
+    #[command(flatten)]
+    selected: nwb::UnitOptions,
     /// Print what every score of every report means, and exit.
     #[arg(long)]
     explain: bool,
@@ -68,7 +70,7 @@ pub fn evaluate(command: &Evaluate) -> anyhow::Result<String> {
         return Ok(EXPLANATION.trim_end().to_owned());
     };
     let bundle = Bundle::read(path).with_context(|| format!("bundle {}", path.display()))?;
-    let session = nwb::read(data)?;
+    let session = nwb::read_units(data, &command.selected)?;
     let session = Selection::named(&session, &command.split_column)?;
     let evaluation =
         evaluation::evaluate_after(&bundle, &session, &command.split, command.history.of_library())?;

@@ -55,6 +55,8 @@ pub struct Finetune {
     trials: Option<usize>,
     #[command(flatten)]
     selection: SelectionOptions,
+    #[command(flatten)]
+    selected: nwb::UnitOptions,
     /// Configuration file (TOML), as for `fit`. Its model and its epochs are ignored.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -84,7 +86,11 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let parent =
         Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
     let manifest = &parent.manifest;
-    let sessions = command.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let sessions = command
+        .data
+        .iter()
+        .map(|path| nwb::read_units(path, &command.selected))
+        .collect::<Result<Vec<_>, _>>()?;
     let wanted: Vec<(Quantity, f64)> =
         manifest.readouts.iter().filter_map(|readout| Some((readout.quantity()?, readout.lag_ms))).collect();
     let sessions = recipe.shown(&sessions)?;

@@ -9,7 +9,7 @@ use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::bundle::origin::RecordingSplits;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::inspect::findings::{findings, same_twice};
-use ndt_replay::session::{BehaviorError, Interval, Session};
+use ndt_replay::session::{BehaviorError, Identity, Interval, Session, WidthError};
 
 /// Recordings, ready for training.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +57,18 @@ pub enum DatasetError {
         /// Number of the recording that differs, counted from 1.
         found: usize,
     },
+    /// The ids of the units only number the rows of a table, so that nothing says that two recordings have the same units.
+    #[error(
+        "expected ids that say which units of recording 1 are in recording {found}, found numbers of rows: --same-units says that they \
+         are the same, --unit-id COLUMN names a column that identifies them, and --sessions separate fits each recording by itself"
+    )]
+    NoIdentity {
+        /// Number of the recording, counted from 1.
+        found: usize,
+    },
+    /// The bins cannot be made of the recorded ones.
+    #[error(transparent)]
+    Width(#[from] WidthError),
     /// The same recording was given twice.
     #[error(
         "expected different recordings, found the spikes of recording {first} again in recording {second}"
@@ -94,6 +106,13 @@ pub enum DatasetError {
 /// Id of each unit and whether it is held out: sessions that agree in this can be fitted together.
 pub fn units_of(session: &Session) -> Vec<(i64, bool)> {
     session.units.iter().map(|unit| (unit.id, unit.heldout)).collect()
+}
+
+/// The first recording after the first one whose units nothing identifies with those of the first; `None` if all are one population.
+pub fn without_identity(sessions: &[Session]) -> Option<usize> {
+    let is_nobody = |session: &Session| session.source.identity == Identity::Rows;
+    let first = sessions.first()?;
+    (1..sessions.len()).find(|&at| is_nobody(first) || is_nobody(&sessions[at]))
 }
 
 /// What is odd about each of the recordings, one sentence each.
@@ -142,6 +161,10 @@ impl Dataset {
     ) -> Result<Dataset, DatasetError> {
         let binner = Binner::new(bin_width_ms)?;
         let first = sessions.first().ok_or(DatasetError::NoSession)?;
+        sessions.iter().try_for_each(|session| session.check_width(bin_width_ms))?;
+        if let Some(other) = without_identity(sessions) {
+            return Err(DatasetError::NoIdentity { found: other + 1 });
+        }
         let units = units_of(first);
         if let Some(other) = sessions.iter().position(|session| units_of(session) != units) {
             return Err(DatasetError::Units { found: other + 1 });

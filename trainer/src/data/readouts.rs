@@ -272,6 +272,7 @@ mod tests {
             observed: Vec::new(),
             trials: Vec::new(),
             behavior: Quantity::ALL.map(series).to_vec(),
+            source: Default::default(),
         }
     }
 

@@ -219,6 +219,7 @@ mod tests {
             ],
             trials: Vec::new(),
             behavior: Vec::new(),
+            source: Default::default(),
         };
         let binner = Binner::new(20.0).unwrap();
         let intervals = [interval(0.0, 0.2), interval(5.0, 5.04), interval(7.0, 7.3)];

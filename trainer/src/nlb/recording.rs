@@ -270,6 +270,7 @@ mod tests {
             observed: observed.iter().map(|&(start, stop)| Interval { start, stop }).collect(),
             trials: Vec::new(),
             behavior: Vec::new(),
+            source: Default::default(),
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Fit {
     pub print_config: bool,
     #[command(flatten)]
     selection: SelectionOptions,
+    #[command(flatten)]
+    pub selected: nwb::UnitOptions,
     /// Named preset. `ndt` uses the masking and the learned positions of the original Neural Data Transformer.
     #[arg(long, value_enum)]
     preset: Option<Preset>,
@@ -129,7 +131,11 @@ impl Fit {
 
     /// The recordings.
     pub fn read(&self) -> anyhow::Result<Vec<Session>> {
-        Ok(self.data.iter().map(|path| nwb::read(path)).collect::<Result<Vec<_>, _>>()?)
+        Ok(self
+            .data
+            .iter()
+            .map(|path| nwb::read_units(path, &self.selected))
+            .collect::<Result<Vec<_>, _>>()?)
     }
 
     /// Whether each recording gets layers and a bundle of its own: if asked for, or if their units differ.

@@ -21,6 +21,7 @@ fn plan(bins: usize) -> Plan {
         observed: Vec::new(),
         trials: (0..bins.div_ceil(100)).map(trial).collect(),
         behavior: Vec::new(),
+        source: Default::default(),
     };
     let mut plan = Plan::new(&session, None, 20.0, Channels::All).unwrap();
     plan.truncate(bins);
