@@ -219,7 +219,8 @@ impl Estimate {
     /// # Panics
     /// As [`Estimate::zero`].
     pub fn of(manifest: &Manifest) -> Self {
-        let dims = manifest.velocity().filter(|readout| readout.is_velocity()).map_or(0, |readout| readout.dims);
+        let dims =
+            manifest.velocity().filter(|readout| readout.is_velocity()).map_or(0, |readout| readout.dims);
         Estimate::zero(manifest.units(), manifest.velocity_dims()).with_velocity(dims)
     }
 

@@ -4,7 +4,7 @@
 mod golden;
 
 use ndt_protocol::bundle::manifest::{
-    Architecture, FORMAT_VERSION, Linear, Manifest, Positions, Readout, Training,
+    Architecture, FORMAT_VERSION, FORMAT_VERSION_MIN, Linear, Manifest, Positions, Readout, Training,
 };
 use ndt_protocol::bundle::origin::{CurvePoint, FitRecord, Origin, RecordingSplits};
 use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
@@ -184,6 +184,19 @@ fn bundles_have_the_golden_bytes_and_are_read_as_they_were_written() {
         let manifest = bundle.write(&path).unwrap();
         golden::check(&format!("{name}-v{FORMAT_VERSION}.ndt"), &std::fs::read(&path).unwrap());
         assert_eq!(Bundle::read(&path).unwrap(), Bundle { manifest, ..bundle });
+    }
+}
+
+#[test]
+fn bundles_of_the_oldest_version_that_is_read_mean_what_they_meant() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let without_version = |bundle: Bundle| {
+        let manifest = Manifest { format_version: 0, id: String::new(), ..bundle.manifest };
+        Bundle { manifest, ..bundle }
+    };
+    for (name, bundle) in golden_bundles() {
+        let old = Bundle::read(&folder.join(format!("{name}-v{FORMAT_VERSION_MIN}.ndt"))).unwrap();
+        assert_eq!(without_version(old), without_version(bundle), "{name}");
     }
 }
 

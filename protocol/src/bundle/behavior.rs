@@ -132,7 +132,8 @@ impl Readout {
         let mut names: Vec<String> = Vec::with_capacity(self.dims);
         for part in &behavior.parts {
             // Only a single part can be a whole series.
-            let columns = if part.columns.is_empty() { (0..self.dims).collect() } else { part.columns.clone() };
+            let columns =
+                if part.columns.is_empty() { (0..self.dims).collect() } else { part.columns.clone() };
             let is_scalar = part.columns.is_empty() && self.dims == 1;
             for column in columns {
                 names.push(match LABELS_VELOCITY.get(column).filter(|_| self.is_velocity()) {
@@ -171,7 +172,9 @@ mod tests {
 
     #[test]
     fn a_text_is_read_as_it_is_written() {
-        for text in ["hand_vel", "hand_vel[0,1]", "velocity(position)", "velocity(pos)[0] + emg[0,3]", "a (b)[raw]"] {
+        for text in
+            ["hand_vel", "hand_vel[0,1]", "velocity(position)", "velocity(pos)[0] + emg[0,3]", "a (b)[raw]"]
+        {
             assert_eq!(Behavior::parse(text).to_string(), text);
         }
         for (text, canonical) in [

@@ -384,7 +384,8 @@ impl Manifest {
             && !self.is_publishable(published)
         {
             let (expected, Readout { unit, series, .. }) = (&first.series, published);
-            problems.push(format!("expected {expected} as the published readout, found {series} in \"{unit}\""));
+            problems
+                .push(format!("expected {expected} as the published readout, found {series} in \"{unit}\""));
         }
     }
 

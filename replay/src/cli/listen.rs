@@ -138,9 +138,13 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
 /// The true behaviour: what is asked for, or what a fit decodes by default.
 fn behavior(session: &Session, asked: &[String]) -> anyhow::Result<Series> {
     let default = || session.default_behavior();
-    let chosen = if asked.is_empty() { default() } else { Some(Behavior::joined(asked.iter().map(String::as_str))) };
+    let chosen =
+        if asked.is_empty() { default() } else { Some(Behavior::joined(asked.iter().map(String::as_str))) };
     let chosen = chosen.with_context(|| {
-        format!("expected a velocity, position, EMG or force, or --behavior, found {}", session.behavior_in_words())
+        format!(
+            "expected a velocity, position, EMG or force, or --behavior, found {}",
+            session.behavior_in_words()
+        )
     })?;
     Ok(session.decoded(&chosen)?.into_owned())
 }

@@ -64,7 +64,9 @@ pub fn decoded(session: &Session) -> String {
         return format!("rates alone: there is no series {name}{there}");
     };
     let part = &behavior.parts[0];
-    let Some(series) = session.series(&part.series) else { return format!("rates alone: there is no {name}") };
+    let Some(series) = session.series(&part.series) else {
+        return format!("rates alone: there is no {name}");
+    };
     if covered(session, series).seconds <= 0.0 {
         return format!("rates alone: {} has no value in the trials", series.name);
     }

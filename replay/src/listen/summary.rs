@@ -139,7 +139,10 @@ impl fmt::Display for Summary {
             write!(f, "\n{}, mean {mean:.4}, over {} bins", self.scored_outputs(axes), self.scored)?;
         }
         if let Some((found, expected)) = self.other_outputs {
-            write!(f, "\nnot scored           the estimates have {found} outputs and the true behaviour {expected}: choose it with --behavior")?;
+            write!(
+                f,
+                "\nnot scored           the estimates have {found} outputs and the true behaviour {expected}: choose it with --behavior"
+            )?;
         }
         if let Some(contract) = &self.contract {
             write!(f, "\n{contract}")?;

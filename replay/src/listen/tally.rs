@@ -204,7 +204,11 @@ impl Tally {
                 .then(|| latency(&self.bin_end_to_received)),
             age_us: (!self.age.is_empty()).then(|| latency(&self.age)),
             scored: self.score.bins(),
-            outputs: readout.iter().flat_map(Readout::components).map(|output| (output.name, output.unit)).collect(),
+            outputs: readout
+                .iter()
+                .flat_map(Readout::components)
+                .map(|output| (output.name, output.unit))
+                .collect(),
             other_outputs: self.other_outputs.zip(self.truth.as_ref().map(|truth| truth.dims)),
             velocity_r2: (!axes.is_empty()).then_some(axes),
             velocity_r2_mean: self.score.r2(),

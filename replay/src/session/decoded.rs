@@ -51,7 +51,9 @@ pub enum BehaviorError {
         series: String,
     },
     /// There are no outputs, or too many.
-    #[error("expected 1 to {OUTPUTS_MAX} columns of behaviour, found {found} in {behavior}: choose some, such as {behavior}[0,1]")]
+    #[error(
+        "expected 1 to {OUTPUTS_MAX} columns of behaviour, found {found} in {behavior}: choose some, such as {behavior}[0,1]"
+    )]
     Outputs {
         /// The behaviour.
         behavior: String,
@@ -106,7 +108,11 @@ impl Session {
                 found: self.behavior_in_words(),
             })?;
             if let Some(column) = columns.iter().find(|column| **column >= series.dims) {
-                return Err(BehaviorError::Column { series: name.clone(), found: *column, dims: series.dims });
+                return Err(BehaviorError::Column {
+                    series: name.clone(),
+                    found: *column,
+                    dims: series.dims,
+                });
             }
             outputs += if columns.is_empty() { series.dims } else { columns.len() };
             found.push(series);
@@ -162,7 +168,8 @@ impl Session {
         if let Some(series) = positions {
             return Some(whole(series, true));
         }
-        let contains = |what: &'static str| usable().find(move |series| series.name.to_lowercase().contains(what));
+        let contains =
+            |what: &'static str| usable().find(move |series| series.name.to_lowercase().contains(what));
         let other = contains("emg").or_else(|| contains("force"));
         let other = other.or_else(|| usable().find(|series| series.unit == force.unit()));
         other.map(|series| whole(series, false))
@@ -291,7 +298,10 @@ mod tests {
     fn columns_and_several_series_stand_side_by_side_with_their_units() {
         let session = all();
         let both = session.decoded(&Behavior::parse("hand_vel[y] + emg[3,0]")).unwrap();
-        assert_eq!((both.name.as_str(), both.unit.as_str(), both.dims), ("hand_vel[1] + emg[3,0]", "m/s, mV, mV", 3));
+        assert_eq!(
+            (both.name.as_str(), both.unit.as_str(), both.dims),
+            ("hand_vel[1] + emg[3,0]", "m/s, mV, mV", 3)
+        );
         assert_eq!(both.at(1.0, 0.1).unwrap(), [-1.0, 4.0, 1.0]);
         let whole = session.decoded(&Behavior::joined(["Velocity/hand_vel", "finger_vel"])).unwrap();
         assert_eq!(whole.name, "hand_vel[0,1] + finger_vel[0,1,2,3]");
@@ -306,7 +316,8 @@ mod tests {
             let found = velocity.at(time, 0.1).unwrap();
             assert!((found[0] - f64::cos(time)).abs() < 0.03 && (found[1] - 2.0).abs() < 1e-6, "{found:?}");
         }
-        let few = Series { timestamps: vec![0.0], data: vec![1.0, 2.0], ..session.series("hand").unwrap().clone() };
+        let few =
+            Series { timestamps: vec![0.0], data: vec![1.0, 2.0], ..session.series("hand").unwrap().clone() };
         assert!(slope(&few).data.iter().all(|value| value.is_nan()), "one sample has no slope");
     }
 
@@ -320,6 +331,8 @@ mod tests {
              finger_vel (columns 0 to 3), hand_vel (columns 0 to 1)"
         );
         assert_eq!(error("emg[12]"), "expected columns from 0 to 11 of emg, found 12");
-        assert!(error("emg + emg + emg").starts_with("expected 1 to 32 columns of behaviour, found 36 in emg + "));
+        assert!(
+            error("emg + emg + emg").starts_with("expected 1 to 32 columns of behaviour, found 36 in emg + ")
+        );
     }
 }

@@ -65,8 +65,17 @@ enum SplitBy {
 impl SelectionOptions {
     /// The choices as the library takes them.
     pub fn selected(&self) -> Selected {
-        let SelectionOptions { behavior, time, split_by, split_column, train, val, test, blocks, condition_column } =
-            self.clone();
+        let SelectionOptions {
+            behavior,
+            time,
+            split_by,
+            split_column,
+            train,
+            val,
+            test,
+            blocks,
+            condition_column,
+        } = self.clone();
         Selected {
             behavior: (!behavior.is_empty()).then_some(behavior),
             time: time.map(|time| match time {

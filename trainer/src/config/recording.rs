@@ -134,6 +134,7 @@ impl Default for Data {
         Data {
             bin_ms: 20.0,
             units: Units::Heldin,
+            behavior: Vec::new(),
             time: Time::Auto,
             split_by: SplitBy::Auto,
             split_column: "split".to_owned(),

@@ -39,7 +39,8 @@ pub(super) fn available(
     let chosen = asked.clone().or_else(default).map(|chosen| chosen.to_string());
     let other = chosen.filter(|chosen| chosen != Quantity::Velocity.series());
     let decoded = match &other {
-        None => shared(sessions, Quantity::Velocity).map(|(dims, unit)| (Quantity::Velocity.series().to_owned(), dims, unit)),
+        None => shared(sessions, Quantity::Velocity)
+            .map(|(dims, unit)| (Quantity::Velocity.series().to_owned(), dims, unit)),
         Some(chosen) => match same(sessions, &Behavior::parse(chosen)) {
             Err(error) if asked.is_some() => return Err(error),
             Err(error) => Err(error.to_string()),
@@ -86,7 +87,9 @@ fn same(
         Ok((series.name.clone(), series.dims, unit_text(&series).to_owned()))
     };
     let found = sessions.iter().map(of).collect::<Result<Vec<_>, BehaviorError>>()?;
-    let Some((first, others)) = found.split_first() else { return Ok(Err(format!("no recording has {behavior}"))) };
+    let Some((first, others)) = found.split_first() else {
+        return Ok(Err(format!("no recording has {behavior}")));
+    };
     let (name, dims, unit) = first;
     Ok(match others.iter().find(|other| *other != first) {
         Some((_, other_dims, other_unit)) => Err(format!(
@@ -129,7 +132,7 @@ fn absent(sessions: &[Session], name: &str) -> String {
     if found.is_empty() {
         return format!("the recording has no behaviour and so no {name}");
     }
-    format!("the recording has no series {name} (write the one to decode as {name}: {})", found.join(", "))
+    format!("the recording has no series {name} (--behavior chooses one of {})", found.join(", "))
 }
 
 /// Number of components of the series that a quantity is computed from, and the quantity's unit, both the same in every
@@ -276,10 +279,10 @@ mod tests {
     fn targets_of(session: &Session, quantity: Quantity, lag_ms: f64) -> (Readout, Vec<f32>) {
         let binner = Binner::new(20.0).unwrap();
         let interval = Interval { start: 0.1, stop: 0.3 };
-        let (readouts, notes) = available(std::slice::from_ref(session), &wanted(quantity, lag_ms), &[]).unwrap();
+        let (readouts, notes) = available(std::slice::from_ref(session), &[(quantity, lag_ms)], &[]).unwrap();
         assert!(notes.is_empty(), "{notes:?}");
         let decoded = decoded(session, &readouts);
-            let targets = targets(session, interval, 10, binner, &readouts, &decoded);
+        let targets = targets(session, interval, 10, binner, &readouts, &decoded);
         (readouts[0].clone(), targets)
     }
 
@@ -352,7 +355,7 @@ mod tests {
             session.behavior.retain(|series| !quantity.recorded_series().contains(&series.name.as_str()));
             session.behavior.extend(self::session(|time| time).series("hand_vel").cloned());
             let is_computed = quantity.recorded_series().contains(&"hand_vel");
-            let (readouts, notes) = available(&[session], &[(quantity, 0.0)]);
+            let (readouts, notes) = available(&[session], &[(quantity, 0.0)], &[]).unwrap();
             assert_eq!((readouts.len(), notes.len()), (usize::from(is_computed), usize::from(!is_computed)));
         }
     }
@@ -370,7 +373,7 @@ mod tests {
         let wanted =
             [Quantity::Velocity, Quantity::Speed, Quantity::Acceleration].map(|quantity| (quantity, 0.0));
         let units = |unit: &str| {
-            let (readouts, notes) = available(&[in_unit(unit)], &wanted);
+            let (readouts, notes) = available(&[in_unit(unit)], &wanted, &[]).unwrap();
             assert_eq!(notes, Vec::<String>::new());
             readouts.into_iter().map(|readout| readout.unit).collect::<Vec<_>>()
         };
@@ -383,11 +386,11 @@ mod tests {
     #[test]
     fn values_in_different_units_are_never_mixed() {
         let (readouts, notes) =
-            available(&[in_unit("m/s"), in_unit("pixels/s")], &[(Quantity::Velocity, 0.0)]);
+            available(&[in_unit("m/s"), in_unit("pixels/s")], &[(Quantity::Velocity, 0.0)], &[]).unwrap();
         let expected =
             "hand_vel is in m/s in one recording and in pixels/s in another: the model estimates rates only";
         assert_eq!((readouts, notes), (Vec::new(), vec![expected.to_owned()]));
-        let (readouts, _) = available(&[in_unit("m/s")], &[(Quantity::Velocity, 0.0)]);
+        let (readouts, _) = available(&[in_unit("m/s")], &[(Quantity::Velocity, 0.0)], &[]).unwrap();
         let (binner, interval) = (Binner::new(20.0).unwrap(), Interval { start: 0.1, stop: 0.3 });
         let known = |session: &Session| {
             let decoded = decoded(session, &readouts);
