@@ -132,7 +132,7 @@ fn absent(sessions: &[Session], name: &str) -> String {
     if found.is_empty() {
         return format!("the recording has no behaviour and so no {name}");
     }
-    format!("the recording has no series {name} (write the one to decode as {name}: {})", found.join(", "))
+    format!("the recording has no series {name} (--behavior chooses one of {})", found.join(", "))
 }
 
 /// Number of components of the series that a quantity is computed from, and the quantity's unit, both the same in every
