@@ -31,7 +31,7 @@ use std::ops::Range;
 /// | 4 | linear decoders (`linear`), further readouts (`further`), `parent` |
 /// | 5 | one list of `readouts` in place of `velocity` and `further`; `published` |
 /// | 6 | files `config.toml`, `splits.toml` and `fit.json`; the score of the published velocity has one name, `velocity-r2`; a readout may have a unit that belongs to no quantity |
-/// | 7 | a readout may be any behaviour of up to 32 components: `series` is the text of a [`Behavior`](super::behavior::Behavior), and `unit` a list where units differ |
+/// | 7 | a readout may be any behaviour of up to 32 components: `series` is the text of a [`Behavior`](super::behavior::Behavior), and `unit` a list where units differ; `splits.toml` knows pieces of test |
 pub const FORMAT_VERSION: u32 = 7;
 
 /// Oldest version that this code reads: all that it can say means the same in [`FORMAT_VERSION`].

@@ -5,7 +5,7 @@ use super::overwrite::Overwrite;
 use super::progress::{FitProgress, ProgressForm};
 use super::selected::SelectionOptions;
 use super::{report, rescue};
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::behavior::Behavior;
