@@ -123,7 +123,8 @@ impl Readout {
     pub fn is_velocity(&self) -> bool {
         let behavior = Behavior::parse(&self.series);
         let [part] = &behavior.parts[..] else { return false };
-        self.dims <= VELOCITY_DIMS_MAX && is_velocity(&part.name(), &self.unit)
+        let are_axes = part.columns.iter().all(|column| *column < VELOCITY_DIMS_MAX);
+        self.dims <= VELOCITY_DIMS_MAX && are_axes && is_velocity(&part.name(), &self.unit)
     }
 
     /// Name and unit of each component, in order.
@@ -194,6 +195,12 @@ mod tests {
         assert_eq!(names(&readout("hand_vel[1]", "m/s", 1)), ["vy m/s"]);
         assert_eq!(names(&readout("velocity(position)", "pixels/s", 2)), ["vx pixels/s", "vy pixels/s"]);
         assert_eq!(names(&readout("finger_vel", "rad/s", 4))[3], "finger_vel[3] rad/s");
+        let some = readout("finger_vel[0,3]", "rad/s", 2);
+        assert_eq!(
+            names(&some),
+            ["finger_vel[0] rad/s", "finger_vel[3] rad/s"],
+            "a fourth finger is no axis"
+        );
         assert_eq!(names(&readout("force", "N", 1)), ["force N"]);
         let both = readout("hand_vel[0,1] + emg[3]", "m/s, m/s, mV", 3);
         assert_eq!(names(&both), ["hand_vel[0] m/s", "hand_vel[1] m/s", "emg[3] mV"]);
