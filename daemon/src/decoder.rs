@@ -140,7 +140,7 @@ impl Decoder {
     pub fn new(bundle: &Bundle, mut engine: Box<dyn Engine>, masked_ids: &[i64], limits: TimeLimits) -> Self {
         engine.reset();
         let manifest = &bundle.manifest;
-        let mut estimate = Estimate::zero(manifest.units(), manifest.velocity_dims());
+        let mut estimate = Estimate::of(manifest);
         estimate.bundle = bundle.id();
         let is_masked = |id: &i64| masked_ids.contains(id);
         let mask: Vec<f32> = match manifest.channel_ids.iter().any(is_masked) {
@@ -396,7 +396,7 @@ impl Decoder {
         for (rate, log_rate) in self.estimate.rates_mut().iter_mut().zip(&self.output.log_rates) {
             *rate = log_rate.min(log_rate_max).exp();
         }
-        self.estimate.velocity_mut().copy_from_slice(&self.output.velocity);
+        self.estimate.outputs_mut().copy_from_slice(&self.output.velocity);
     }
 
     fn reset(&mut self) {

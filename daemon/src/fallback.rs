@@ -11,7 +11,7 @@ use crate::input::Velocity;
 use crate::input::deadline::TimeLimits;
 use ndt_protocol::bundle::BundleError;
 use ndt_protocol::bundle::manifest::{Manifest, Readout};
-use ndt_protocol::limits::VELOCITY_DIMS_MAX;
+use ndt_protocol::limits::OUTPUTS_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality};
 use std::path::{Path, PathBuf};
 
@@ -100,8 +100,8 @@ impl FallbackDecoder {
         // Estimates of bins that are missing before this one come first, as gaps; the last one is this bin's.
         self.decoder.decode(bin, 0, bin.arrival_ns, &mut |estimate: &mut Estimate| {
             decoded = (estimate.quality == Quality::Good).then(|| {
-                let mut velocity = [0.0; VELOCITY_DIMS_MAX];
-                velocity[..estimate.velocity().len()].copy_from_slice(estimate.velocity());
+                let mut velocity = [0.0; OUTPUTS_MAX];
+                velocity[..estimate.outputs().len()].copy_from_slice(estimate.outputs());
                 velocity
             });
         });

@@ -90,7 +90,7 @@ impl Guard {
     /// A guard for the estimates of `bundle`. Allocates all that it will ever need.
     pub fn new(bundle: &Bundle, settings: GuardSettings) -> Guard {
         let manifest = &bundle.manifest;
-        let mut last = Estimate::zero(manifest.units(), manifest.velocity_dims());
+        let mut last = Estimate::of(manifest);
         last.bundle = bundle.id();
         Guard {
             settings,
@@ -364,7 +364,7 @@ impl Guard {
     /// Sets the velocity to that of the fallback decoder or, without one, to the last computed velocity with the policy applied.
     /// Rates are held.
     fn stand_in(&mut self, degraded: Option<Velocity>) -> Reasons {
-        let velocity = self.last.velocity_mut();
+        let velocity = self.last.outputs_mut();
         if let Some(degraded) = degraded {
             velocity.copy_from_slice(&degraded[..velocity.len()]);
             return self.take_computed().with(Reasons::DEGRADED);
@@ -380,13 +380,13 @@ impl Guard {
     /// Notes that the velocity was computed: from now on the policy starts from it.
     fn take_computed(&mut self) -> Reasons {
         let limited = self.limit();
-        self.computed[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
+        self.computed[..self.last.outputs().len()].copy_from_slice(self.last.outputs());
         self.since_computed = 0;
         limited
     }
 
     fn limit(&mut self) -> Reasons {
-        match self.settings.limits.apply(&self.published, self.last.velocity_mut()) {
+        match self.settings.limits.apply(&self.published, self.last.outputs_mut()) {
             true => Reasons::VELOCITY_LIMITED,
             false => Reasons::default(),
         }
@@ -398,7 +398,7 @@ impl Guard {
         self.next = Some((self.last.stream, self.last.seq.saturating_add(1)));
         self.counters.estimates[quality as usize] += 1;
         self.counters.old_bins += u64::from(reasons.contains(Reasons::OLD_BIN));
-        self.published[..self.last.velocity().len()].copy_from_slice(self.last.velocity());
+        self.published[..self.last.outputs().len()].copy_from_slice(self.last.outputs());
         emit(&mut self.last);
     }
 }

@@ -12,7 +12,7 @@ pub mod runs;
 use clock::{Reading, SourceClock};
 use ndt_protocol::Bin;
 use ndt_protocol::bin::{ClockOffset, Due};
-use ndt_protocol::limits::VELOCITY_DIMS_MAX;
+use ndt_protocol::limits::OUTPUTS_MAX;
 use ndt_protocol::wire::WireError;
 use runs::Runs;
 
@@ -115,8 +115,8 @@ impl Source for Box<dyn Source> {
     }
 }
 
-/// Components of a velocity, m/s; a model with fewer leaves the last ones unused.
-pub type Velocity = [f32; VELOCITY_DIMS_MAX];
+/// The outputs of an estimate, mostly the components of a velocity; a model with fewer leaves the last ones unused.
+pub type Velocity = [f32; OUTPUTS_MAX];
 
 /// The arrival of a bin: all that the guard needs of the bin to hold its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -5,6 +5,7 @@
 //! a bundle where a good one was. [`Bundle::read`] checks everything that can be checked without running the model;
 //! the engine then runs the model against the golden vectors.
 
+pub mod behavior;
 pub mod description;
 pub mod folded;
 pub mod manifest;
@@ -15,7 +16,7 @@ pub mod readouts;
 pub mod tensors;
 pub mod transformer;
 
-use self::manifest::{FORMAT_VERSION, Manifest};
+use self::manifest::{FORMAT_VERSION, FORMAT_VERSION_MIN, Manifest};
 use self::origin::{CONFIG, Origin, RECORD, SPLITS};
 use self::tensors::Tensors;
 use crate::destination::{Destination, DestinationError, Form, Kind, other_folder};
@@ -319,7 +320,7 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest, BundleError> {
     let text = std::str::from_utf8(bytes).map_err(|error| broken(error.to_string()))?;
     let table: toml::Table = toml::from_str(text).map_err(|error| broken(error.message().to_owned()))?;
     match table.get("format-version").and_then(toml::Value::as_integer) {
-        Some(version) if version == i64::from(FORMAT_VERSION) => {}
+        Some(version) if (i64::from(FORMAT_VERSION_MIN)..=i64::from(FORMAT_VERSION)).contains(&version) => {}
         Some(found) => return Err(BundleError::Version { found }),
         None => return Err(broken("no format-version".to_owned())),
     }

@@ -1,6 +1,7 @@
 //! The daemon's answer to one bin: rates and velocity, when they were computed, and how far to trust them.
 
-use crate::limits::{UNITS_MAX, VELOCITY_DIMS_MAX};
+use crate::bundle::manifest::Manifest;
+use crate::limits::{OUTPUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX};
 
 /// The kind of answer that an estimate is. Subscribers act on `Good` and decide what to do with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -168,9 +169,12 @@ pub struct Estimate {
     /// Id of the bundle that computed the estimate: sha256 of its contents.
     pub bundle: [u8; 32],
     units: u32,
-    dims: u32,
+    /// Number of outputs.
+    outputs: u16,
+    /// Number of them that are components of a velocity, the first ones.
+    dims: u16,
     rates: [f32; UNITS_MAX],
-    velocity: [f32; VELOCITY_DIMS_MAX],
+    values: [f32; OUTPUTS_MAX],
 }
 
 impl Estimate {
@@ -180,12 +184,13 @@ impl Estimate {
     /// Age of an estimate about whose source time nothing is known.
     pub const AGE_UNKNOWN: i64 = i64::MIN;
 
-    /// Makes an estimate of zeros for `units` units and `dims` velocity components (0 without a velocity head).
+    /// Makes an estimate of zeros for `units` units and `outputs` outputs (0 without a readout). Up to three outputs are the
+    /// components of a velocity, unless [`Estimate::with_velocity`] says otherwise.
     ///
     /// # Panics
     /// When either is above its limit, which never happens for a checked bundle.
-    pub const fn zero(units: usize, dims: usize) -> Self {
-        assert!(units <= UNITS_MAX && dims <= VELOCITY_DIMS_MAX);
+    pub const fn zero(units: usize, outputs: usize) -> Self {
+        assert!(units <= UNITS_MAX && outputs <= OUTPUTS_MAX);
         Estimate {
             seq: 0,
             stream: 0,
@@ -202,21 +207,39 @@ impl Estimate {
             lag_bins: 0,
             bundle: [0; 32],
             units: units as u32,
-            dims: dims as u32,
+            outputs: outputs as u16,
+            dims: if outputs <= VELOCITY_DIMS_MAX { outputs as u16 } else { 0 },
             rates: [0.0; UNITS_MAX],
-            velocity: [0.0; VELOCITY_DIMS_MAX],
+            values: [0.0; OUTPUTS_MAX],
         }
+    }
+
+    /// Makes an estimate of zeros for the units and the published readout of a bundle.
+    ///
+    /// # Panics
+    /// As [`Estimate::zero`].
+    pub fn of(manifest: &Manifest) -> Self {
+        let dims =
+            manifest.velocity().filter(|readout| readout.is_velocity()).map_or(0, |readout| readout.dims);
+        Estimate::zero(manifest.units(), manifest.velocity_dims()).with_velocity(dims)
+    }
+
+    /// Says how many of the outputs are components of a velocity: the first `dims` of them, at most all.
+    #[must_use]
+    pub fn with_velocity(mut self, dims: usize) -> Self {
+        self.dims = dims.min(self.outputs.into()).min(VELOCITY_DIMS_MAX) as u16;
+        self
     }
 
     /// Copies another estimate of the same bundle. Copies only the used part of the inline storage.
     pub fn copy_from(&mut self, other: &Estimate) {
         self.copy_stamps(other);
-        (self.units, self.dims) = (other.units, other.dims);
+        (self.units, self.outputs, self.dims) = (other.units, other.outputs, other.dims);
         self.rates_mut().copy_from_slice(other.rates());
-        self.velocity_mut().copy_from_slice(other.velocity());
+        self.outputs_mut().copy_from_slice(other.outputs());
     }
 
-    /// Copies everything of another estimate but its rates and velocity.
+    /// Copies everything of another estimate but its rates and outputs.
     pub fn copy_stamps(&mut self, other: &Estimate) {
         self.seq = other.seq;
         self.stream = other.stream;
@@ -258,14 +281,24 @@ impl Estimate {
         &mut self.rates[..self.units as usize]
     }
 
-    /// Hand velocity in the unit of the bundle's manifest, mostly m/s; empty when the model has no velocity head.
-    pub fn velocity(&self) -> &[f32] {
-        &self.velocity[..self.dims as usize]
+    /// The behaviour that is decoded, each component in the unit of the bundle's manifest; empty when the model has no readout.
+    pub fn outputs(&self) -> &[f32] {
+        &self.values[..self.outputs.into()]
     }
 
-    /// Hand velocity for writing, in the unit of the bundle's manifest.
+    /// The behaviour for writing, in the units of the bundle's manifest.
+    pub fn outputs_mut(&mut self) -> &mut [f32] {
+        &mut self.values[..self.outputs.into()]
+    }
+
+    /// The velocity among the outputs, in the unit of the bundle's manifest, mostly m/s; empty when none is decoded.
+    pub fn velocity(&self) -> &[f32] {
+        &self.values[..self.dims.into()]
+    }
+
+    /// The velocity for writing, in the unit of the bundle's manifest.
     pub fn velocity_mut(&mut self) -> &mut [f32] {
-        &mut self.velocity[..self.dims as usize]
+        &mut self.values[..self.dims.into()]
     }
 }
 
@@ -277,7 +310,7 @@ impl std::fmt::Debug for Estimate {
             .field("quality", &self.quality)
             .field("reasons", &self.reasons.names().collect::<Vec<_>>())
             .field("lag_bins", &self.lag_bins)
-            .field("velocity", &self.velocity())
+            .field("outputs", &self.outputs())
             .finish_non_exhaustive()
     }
 }

@@ -37,10 +37,10 @@ pub const COUNT_POSITIVE_MIN: f32 = 1e-30;
 /// some hundred microseconds; ten neurons that fire without a pause on one electrode are more than any recording shows.
 pub const COUNTS_PER_MS_MAX: f64 = 10.0;
 
-/// Most components of a velocity, and of any other readout: x, y and z.
+/// Most components of a velocity: x, y and z.
 pub const VELOCITY_DIMS_MAX: usize = 3;
 
-/// Most outputs of an estimate: the components of the velocity, and what later models read out beside it.
+/// Most outputs of an estimate, and components of a readout: two dozen muscles, or the joints of a hand.
 pub const OUTPUTS_MAX: usize = 32;
 
 /// Most readouts of a model: quantities times lags.

@@ -220,7 +220,7 @@ pub fn split_bin<'a>(frames: &[&'a [u8]]) -> Result<(BinStamp, usize, &'a [u8]),
     Ok((stamp, channels, payload))
 }
 
-/// Makes the header frame of an estimate. Its outputs are the components of the velocity.
+/// Makes the header frame of an estimate. The first of its outputs are the components of the velocity, if it has one.
 pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
     let header = EstimateHeader {
         head: head(KIND_ESTIMATE),
@@ -236,7 +236,7 @@ pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
         age_ns: estimate.age_ns.into(),
         units: (estimate.rates().len() as u32).into(),
         dims: (estimate.velocity().len() as u16).into(),
-        outputs: (estimate.velocity().len() as u16).into(),
+        outputs: (estimate.outputs().len() as u16).into(),
         reasons: estimate.reasons.0.into(),
         lag_bins: estimate.lag_bins.into(),
         quality: estimate.quality as u8,
@@ -246,8 +246,7 @@ pub fn estimate_header(estimate: &Estimate) -> [u8; ESTIMATE_HEADER_BYTES] {
     zerocopy::transmute!(header)
 }
 
-/// Reads an estimate (topic, header, rates, outputs). Of the outputs, the velocity is kept; a later version of the daemon may
-/// send more of them, which its description names.
+/// Reads an estimate (topic, header, rates, outputs). The daemon's description names the outputs.
 ///
 /// # Errors
 /// [`WireError`] when the frames are not an estimate of this version.
@@ -272,7 +271,7 @@ pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
     })?;
     check_length("rates frame", rates, 4 * units)?;
     check_length("outputs frame", outputs, 4 * found)?;
-    let mut estimate = Estimate::zero(units, dims);
+    let mut estimate = Estimate::zero(units, found).with_velocity(dims);
     estimate.seq = header.seq.get();
     estimate.stream = header.stream.get();
     estimate.source_ns = header.source_ns.get();
@@ -288,7 +287,7 @@ pub fn read_estimate(frames: &[&[u8]]) -> Result<Estimate, WireError> {
     estimate.lag_bins = header.lag_bins.get();
     estimate.bundle = header.bundle;
     estimate.rates_mut().iter_mut().zip(f32s(rates)).for_each(|(rate, value)| *rate = value);
-    estimate.velocity_mut().iter_mut().zip(f32s(outputs)).for_each(|(part, value)| *part = value);
+    estimate.outputs_mut().iter_mut().zip(f32s(outputs)).for_each(|(part, value)| *part = value);
     Ok(estimate)
 }
 

@@ -4,7 +4,7 @@
 mod golden;
 
 use ndt_protocol::bundle::manifest::{
-    Architecture, FORMAT_VERSION, Linear, Manifest, Positions, Readout, Training,
+    Architecture, FORMAT_VERSION, FORMAT_VERSION_MIN, Linear, Manifest, Positions, Readout, Training,
 };
 use ndt_protocol::bundle::origin::{CurvePoint, FitRecord, Origin, RecordingSplits};
 use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
@@ -184,6 +184,20 @@ fn bundles_have_the_golden_bytes_and_are_read_as_they_were_written() {
         let manifest = bundle.write(&path).unwrap();
         golden::check(&format!("{name}-v{FORMAT_VERSION}.ndt"), &std::fs::read(&path).unwrap());
         assert_eq!(Bundle::read(&path).unwrap(), Bundle { manifest, ..bundle });
+    }
+}
+
+#[test]
+fn bundles_of_the_oldest_version_that_is_read_mean_what_they_meant() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let without_version = |bundle: Bundle| {
+        let manifest =
+            Manifest { format_version: 0, id: String::new(), files: Default::default(), ..bundle.manifest };
+        Bundle { manifest, ..bundle }
+    };
+    for (name, bundle) in golden_bundles() {
+        let old = Bundle::read(&folder.join(format!("{name}-v{FORMAT_VERSION_MIN}.ndt"))).unwrap();
+        assert_eq!(without_version(old), without_version(bundle), "{name}");
     }
 }
 
@@ -395,7 +409,7 @@ fn a_readout_has_the_unit_of_a_quantity_and_the_published_one_is_a_velocity() {
     };
     check(
         &|manifest| manifest.published = 1,
-        "expected a velocity as the published readout, found hand_pos in \"m\"",
+        "expected hand_vel as the published readout, found hand_pos in \"m\"",
     );
     check(
         &|manifest| manifest.published = 3,
@@ -414,8 +428,8 @@ fn a_readout_has_the_unit_of_a_quantity_and_the_published_one_is_a_velocity() {
     in_pixels.check().unwrap();
     assert_eq!(in_pixels.reading(0.0).unwrap().manifest.velocity().unwrap().unit, "pixels of m/s");
     check(
-        &|manifest| manifest.readouts[1].dims = 4,
-        "expected a number of components of hand_pos from 1 to 3, found 4",
+        &|manifest| manifest.readouts[1].dims = 33,
+        "expected a number of components of hand_pos from 1 to 32, found 33",
     );
     check(
         &|manifest| manifest.readouts[0].lag_ms = f64::NAN,

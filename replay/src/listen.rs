@@ -11,7 +11,7 @@ mod score;
 mod summary;
 mod tally;
 
-pub use score::by_axis;
+pub use score::{by_axis, by_name};
 pub use summary::{Latency, Summary};
 pub use tally::Tally;
 

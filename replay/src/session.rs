@@ -3,6 +3,10 @@
 //! Readers and the simulator produce a [`Session`]; `play`, `inspect` and the trainer consume it. They share this type and
 //! no other.
 
+mod decoded;
+
+pub use decoded::{BehaviorError, DEFAULT_ORDER, SLOPE};
+
 use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::origin::RecordingSplits;
 use std::collections::BTreeMap;

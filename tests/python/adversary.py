@@ -656,9 +656,9 @@ def wrong_lengths(target):
 
 @behaviour
 def stopped_daemon(target):
-    """The daemon's process is stopped for half a second, and resumed. After a longer stop heartbeats end its connections: stopped_daemon.rs."""
+    """The daemon's process is stopped for a quarter of a second, and resumed. After a longer stop heartbeats end its connections: stopped_daemon.rs."""
     os.kill(target.pid, signal.SIGSTOP)
-    time.sleep(0.5)
+    time.sleep(0.25)
     os.kill(target.pid, signal.SIGCONT)
     target.hold()
 

@@ -5,10 +5,12 @@ use ndt_daemon::config::Config;
 use ndt_daemon::engine::Engine;
 use ndt_daemon::pipeline;
 use ndt_protocol::Bundle;
-use ndt_replay::listen::{Summary, TRUTH_SERIES, Tally, Until};
+use ndt_protocol::bundle::behavior::Behavior;
+use ndt_replay::listen::{Summary, Tally, Until};
 use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::Session;
 use ndt_replay::transport;
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
@@ -31,7 +33,9 @@ pub fn heard(
     let pipeline = pipeline::start(&config, bundle, engine)?;
     let rig = format!("connect:{}", pipeline.input()).parse()?;
     let output = pipeline.output().parse()?;
-    let mut tally = Tally::new(session.series(TRUTH_SERIES).cloned());
+    let decoded = bundle.manifest.velocity().map(|readout| Behavior::parse(&readout.series));
+    let truth = decoded.map(|decoded| session.decoded(&decoded)).transpose()?;
+    let mut tally = Tally::new(truth.map(Cow::into_owned));
     let until = Until { count: Some(plan.bins() as u64), idle: None, first: PATIENCE };
     let (go, gone) = mpsc::channel();
     std::thread::scope(|scope| -> Result<(), Box<dyn Error>> {

@@ -3,10 +3,10 @@
 use ndt_daemon::guard::policy::{Fade, Policy, VelocityLimits};
 use ndt_daemon::guard::{Guard, GuardSettings};
 use ndt_daemon::input::Arrival;
+use ndt_daemon::input::Velocity;
 use ndt_daemon::input::deadline::TimeLimits;
 use ndt_protocol::bin::{ClockOffset, Due};
 use ndt_protocol::bundle::manifest::Architecture;
-use ndt_protocol::limits::VELOCITY_DIMS_MAX;
 use ndt_protocol::{Estimate, Quality, Reasons};
 use ndt_tests::{Positions, Shape, weights_only};
 
@@ -43,6 +43,13 @@ struct Bench {
     last: Option<Estimate>,
 }
 
+/// A velocity in the place of the outputs.
+fn outputs(velocity: [f32; 3]) -> Velocity {
+    let mut outputs = Velocity::default();
+    outputs[..3].copy_from_slice(&velocity);
+    outputs
+}
+
 impl Bench {
     fn new(settings: GuardSettings) -> Bench {
         let guard = Guard::new(&weights_only(SHAPE, 1), settings);
@@ -70,10 +77,10 @@ impl Bench {
 
     /// Bin `seq` comes now, and the fallback decoder says `velocity` of it, m/s along x.
     fn arrive_degraded(&mut self, seq: u64, velocity: f32) {
-        self.arrive_with(1, seq, Some([velocity, 0.0, f32::NAN]));
+        self.arrive_with(1, seq, Some(outputs([velocity, 0.0, f32::NAN])));
     }
 
-    fn arrive_with(&mut self, stream: u64, seq: u64, velocity: Option<[f32; VELOCITY_DIMS_MAX]>) {
+    fn arrive_with(&mut self, stream: u64, seq: u64, velocity: Option<Velocity>) {
         let (source_ns, arrival_ns) = (20 * MS as i64 * (seq as i64 + 1), self.now_ms * MS);
         self.guard.arrived(Arrival { seq, stream, source_ns, arrival_ns, velocity, ..Arrival::default() });
     }
@@ -135,7 +142,7 @@ fn a_bin_that_is_too_old_is_answered_at_once_and_its_result_is_not_published() {
     (0..3).for_each(|seq| bench.bin(seq));
     // Bins 3 to 6 were due at 80, 100, 120 and 140 ms, and come at 141 ms.
     bench.now_ms = 141;
-    let velocity = Some([0.5, 0.0, 0.0]);
+    let velocity = Some(outputs([0.5, 0.0, 0.0]));
     for seq in 3..7 {
         let (source_ns, due) = (20 * MS as i64 * (seq as i64 + 1), Due::At(20 * MS * (seq + 1)));
         let offset = Some(ClockOffset { offset_ns: 0, uncertainty_ns: 5 });

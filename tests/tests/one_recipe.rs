@@ -113,7 +113,7 @@ fn notes_and_the_bundle_tell_what_was_taken() {
     assert_eq!(record.command[1..4], ["fit", "--data", "session.nwb"]);
     let (text, _) = shell(folder.path(), "ndt-replay inspect --bundle other");
     for part in [
-        "config     objective: channel-dropout 0.01, coordinated-dropout 0.1, ",
+        "config     objective: channel-dropout 0.01, cold 0.5, coordinated-dropout 0.1, ",
         ": 24 fitted, 8 for validation, 8 for test\n",
         "command    ",
     ] {

@@ -69,8 +69,24 @@ fn bundle(session: &Session) -> Bundle {
     export::bundle(&fit, &data, &config, Training::of_nothing("a test")).unwrap()
 }
 
-/// Plays `plan` to a daemon with this bundle, and tallies so many of the estimates that it publishes.
+/// What is heard of a play in which the daemon computed every bin: a machine that is too busy is given another try.
 fn heard(bundle: &Bundle, session: &Session, plan: &Plan, answers: usize) -> Summary {
+    let computed = |summary: &Summary| {
+        let of = |quality: &str| summary.quality.get(quality).copied().unwrap_or(0);
+        of("good") + of("warmup") == plan.bins() as u64
+    };
+    for _ in 0..5 {
+        let summary = played(bundle, session, plan, answers);
+        println!("{summary}");
+        if computed(&summary) {
+            return summary;
+        }
+    }
+    panic!("expected a play in which every bin is computed, found none in five");
+}
+
+/// Plays `plan` to a daemon with this bundle, and tallies so many of the estimates that it publishes.
+fn played(bundle: &Bundle, session: &Session, plan: &Plan, answers: usize) -> Summary {
     // Only computed estimates are scored, so a busy machine must not miss a deadline.
     let config = Config { deadline_ms: Some(5_000.0), stale_after_bins: 250, ..on_loopback() };
     let pipeline = pipeline::start(&config, bundle, Box::new(Native::new(bundle))).unwrap();
@@ -89,9 +105,7 @@ fn heard(bundle: &Bundle, session: &Session, plan: &Plan, answers: usize) -> Sum
         transport::zeromq::listen(&output, &mut tally, until, &stop, &mut ready, &mut |_, _| true).unwrap();
     });
     pipeline.stop();
-    let summary = tally.summary();
-    println!("{summary}");
-    summary
+    tally.summary()
 }
 
 fn r2(evaluation: &Evaluation) -> f64 {

@@ -75,9 +75,9 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn points_are_ranked_by_their_mean_score_and_a_run_that_fails_is_a_row() {
-    // Learned positions want trials no longer than the window: those runs fail.
+    // A window wants at least two bins: those runs fail.
     let space = "optimiser.epochs = 6\n[space]\noptimiser.learning-rate = [1e-4, 8e-3]\n\
-                 model.positions = [\"lag-bias\", \"learned\"]\n";
+                 model.window-ms = [200.0, 10.0]\n";
     let folder = folder("seeds = [1, 2]", space);
     let out = folder.path().join("sweep");
     let (report, said) = ranked(folder.path(), &["--jobs", "2"]);
@@ -86,7 +86,7 @@ fn points_are_ranked_by_their_mean_score_and_a_run_that_fails_is_a_row() {
     assert_eq!((points.len(), report["score"].as_str()), (2, Some("co-bps")));
     assert!(points[0]["score"].as_f64() > points[1]["score"].as_f64(), "{report:#}");
     for point in points {
-        assert_eq!((&point["done"], &point["values"]["model.positions"]), (&2.into(), &"lag-bias".into()));
+        assert_eq!((&point["done"], &point["values"]["model.window-ms"]), (&2.into(), &200.0.into()));
     }
     let failed = report["failed"].as_array().unwrap();
     assert_eq!(failed.len(), 4);

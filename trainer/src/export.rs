@@ -16,7 +16,6 @@ use crate::model::{FORWARD, units};
 use crate::training::Fit;
 use golden::count_max;
 use ndt_protocol::bundle::manifest::{FORMAT_VERSION, Manifest, Training};
-use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use std::collections::BTreeMap;
 
@@ -110,8 +109,9 @@ fn scores(fit: &Fit, published: usize) -> BTreeMap<String, f64> {
 
 /// Index of the readout that is published: `first`, or the velocity that validates best.
 fn published(fit: &Fit, config: &Config, first: usize) -> usize {
-    let velocities =
-        fit.readouts.iter().enumerate().filter(|(_, readout)| readout.series == Quantity::Velocity.series());
+    // The behaviour that is decoded comes first, at each lag.
+    let is_of_first = |series: &str| fit.readouts.first().is_some_and(|first| first.series == series);
+    let velocities = fit.readouts.iter().enumerate().filter(|(_, readout)| is_of_first(&readout.series));
     let best =
         velocities.max_by(|(_, a), (_, b)| a.exported.unwrap_or(-1.0).total_cmp(&b.exported.unwrap_or(-1.0)));
     match config.readouts.publish {

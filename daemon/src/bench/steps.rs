@@ -55,7 +55,7 @@ impl Steps {
     fn add(&mut self, estimate: &Estimate) {
         self.estimates += 1;
         let outputs =
-            estimate.rates().iter().chain(estimate.velocity()).map(|value| u64::from(value.to_bits()));
+            estimate.rates().iter().chain(estimate.outputs()).map(|value| u64::from(value.to_bits()));
         let all = outputs.chain([estimate.seq, estimate.quality as u64]);
         // The multiplier of Knuth's linear congruential generator MMIX.
         self.checksum = all.fold(self.checksum, |digest, value| {

@@ -7,7 +7,7 @@ use super::quantity::Quantity;
 use crate::bundle::precision::{Loss, Precision};
 use crate::count::CountRange;
 use crate::limits::{
-    CHANNELS_MAX, COUNT_MAX, LAG_MS_MAX, LAYERS_MAX, READOUTS_MAX, UNITS_MAX, VELOCITY_DIMS_MAX, WIDTH_MAX,
+    CHANNELS_MAX, COUNT_MAX, LAG_MS_MAX, LAYERS_MAX, OUTPUTS_MAX, READOUTS_MAX, UNITS_MAX, WIDTH_MAX,
     WINDOW_BINS_MAX, range_problem,
 };
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,11 @@ use std::ops::Range;
 /// | 4 | linear decoders (`linear`), further readouts (`further`), `parent` |
 /// | 5 | one list of `readouts` in place of `velocity` and `further`; `published` |
 /// | 6 | files `config.toml`, `splits.toml` and `fit.json`; the score of the published velocity has one name, `velocity-r2`; a readout may have a unit that belongs to no quantity |
-pub const FORMAT_VERSION: u32 = 6;
+/// | 7 | a readout may be any behaviour of up to 32 components: `series` is the text of a [`Behavior`](super::behavior::Behavior), and `unit` a list where units differ; `splits.toml` knows pieces of test |
+pub const FORMAT_VERSION: u32 = 7;
+
+/// Oldest version that this code reads: all that it can say means the same in [`FORMAT_VERSION`].
+pub const FORMAT_VERSION_MIN: u32 = 6;
 
 /// How the model knows the order of bins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,12 +104,13 @@ pub struct Linear {
 pub struct Readout {
     /// Number of components (2: x and y).
     pub dims: usize,
-    /// Unit of the values: that of the readout's [`Quantity`], e.g. `m/s`, or the recorded one where no conversion into it is
-    /// known, e.g. `pixels/s`.
+    /// Unit of the values: `m/s` and the like where the recorded unit can be converted into one of the SI, else the recorded one,
+    /// e.g. `pixels/s`. Where the components differ in theirs: one for each, separated by a comma and a space.
     pub unit: String,
     /// Lag: the readout is for the bin's centre plus this, ms. Positive: ahead of the spikes.
     pub lag_ms: f64,
-    /// Name of the behaviour series that the readout was fitted on.
+    /// The behaviour that the readout was fitted on: the name of a series, or the text of a
+    /// [`Behavior`](super::behavior::Behavior).
     pub series: String,
 }
 
@@ -113,11 +118,6 @@ impl Readout {
     /// The quantity that is read out; `None` for a series and a unit that belong to no quantity.
     pub fn quantity(&self) -> Option<Quantity> {
         Quantity::of(&self.series, &self.unit)
-    }
-
-    /// Whether the daemon can publish the readout as the velocity of its estimates.
-    pub fn is_publishable(&self) -> bool {
-        self.quantity().is_some_and(Quantity::is_publishable)
     }
 }
 
@@ -213,9 +213,14 @@ impl Manifest {
         CountRange::new(self.count_max, self.bin_width_ms)
     }
 
-    /// The velocity that is published; `None` in a model of rates alone.
+    /// The behaviour that is published, mostly a velocity; `None` in a model of rates alone.
     pub fn velocity(&self) -> Option<&Readout> {
         self.readouts.get(self.published)
+    }
+
+    /// Whether the daemon can publish a readout: it is of the behaviour that the model was fitted to first, at whatever lag.
+    pub fn is_publishable(&self, readout: &Readout) -> bool {
+        self.readouts.first().is_some_and(|first| first.series == readout.series)
     }
 
     /// Number of components of the velocity that is published; 0 in a model of rates alone.
@@ -357,14 +362,15 @@ impl Manifest {
         expect_each(&limits, problems);
         for Readout { dims, unit, lag_ms, series } in &self.readouts {
             let components = format!("a number of components of {series}");
-            problems.extend(range_problem(&components, *dims, 1, VELOCITY_DIMS_MAX));
+            problems.extend(range_problem(&components, *dims, 1, OUTPUTS_MAX));
             problems.extend(range_problem(
                 &format!("a lag in ms of {series}"),
                 *lag_ms,
                 -LAG_MS_MAX,
                 LAG_MS_MAX,
             ));
-            if Quantity::of(series, unit).is_none() {
+            let is_named = Quantity::ALL.iter().any(|quantity| quantity.series() == series);
+            if unit.trim().is_empty() || (is_named && Quantity::of(series, unit).is_none()) {
                 let mut units = Quantity::ALL.map(Quantity::unit).to_vec();
                 units.dedup();
                 let units = units.join(", ");
@@ -374,11 +380,12 @@ impl Manifest {
                 ));
             }
         }
-        if let Some(Readout { unit, series, .. }) =
-            self.velocity().filter(|velocity| !velocity.is_publishable())
+        if let Some((published, first)) = self.velocity().zip(self.readouts.first())
+            && !self.is_publishable(published)
         {
+            let (expected, Readout { unit, series, .. }) = (&first.series, published);
             problems
-                .push(format!("expected a velocity as the published readout, found {series} in \"{unit}\""));
+                .push(format!("expected {expected} as the published readout, found {series} in \"{unit}\""));
         }
     }
 

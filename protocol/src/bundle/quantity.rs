@@ -1,5 +1,5 @@
-//! The quantities of the hand that a readout can decode, and what programs must know of each: its name, its unit, where it
-//! comes from, and whether it can be published.
+//! The quantities of the hand that a readout can decode, and what programs must know of each: its name, its unit and where it
+//! comes from.
 //!
 //! The recipe for a new one is in `tests/CONTRIBUTING.md`, with what catches a step that was forgotten.
 
@@ -63,14 +63,6 @@ impl Quantity {
         }
     }
 
-    /// Whether the daemon can publish the quantity in the velocity of its estimates.
-    pub const fn is_publishable(self) -> bool {
-        match self {
-            Quantity::Velocity => true,
-            Quantity::Speed | Quantity::Acceleration | Quantity::Position | Quantity::Force => false,
-        }
-    }
-
     /// Returns the quantity of a readout, found by the name of its series or, if no quantity has that name, by its unit. A series
     /// that has a quantity's name may be in any unit that belongs to no quantity, such as `pixels/s`. `None` if no quantity fits.
     pub fn of(series: &str, unit: &str) -> Option<Quantity> {
@@ -90,11 +82,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_quantity_has_a_name_of_its_own_and_what_is_published_is_in_metres_per_second() {
+    fn every_quantity_has_a_name_of_its_own() {
         for (at, quantity) in Quantity::ALL.into_iter().enumerate() {
             let others = &Quantity::ALL[at + 1..];
             assert!(others.iter().all(|other| other.series() != quantity.series()), "{quantity:?}");
-            assert!(!quantity.is_publishable() || quantity.unit() == "m/s", "{quantity:?}");
         }
     }
 

@@ -29,12 +29,13 @@ impl Bundle {
     /// # Errors
     /// [`ReadoutError`] when no velocity has this lag.
     pub fn reading(mut self, lag_ms: f64) -> Result<Bundle, ReadoutError> {
-        let is_it = |readout: &Readout| readout.lag_ms == lag_ms && readout.is_publishable();
+        let manifest = &self.manifest;
+        let is_it = |readout: &Readout| readout.lag_ms == lag_ms && manifest.is_publishable(readout);
         if self.manifest.velocity().is_some_and(is_it) {
             return Ok(self);
         }
         let Some(published) = self.manifest.readouts.iter().position(is_it) else {
-            let velocities = self.manifest.readouts.iter().filter(|readout| readout.is_publishable());
+            let velocities = manifest.readouts.iter().filter(|readout| manifest.is_publishable(readout));
             let lags: Vec<String> = velocities.map(|readout| format!("{} ms", readout.lag_ms)).collect();
             let found = if lags.is_empty() { "none".to_owned() } else { lags.join(", ") };
             return Err(ReadoutError { expected: lag_ms, found });

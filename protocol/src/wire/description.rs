@@ -2,7 +2,8 @@
 
 use super::{WireError, description_header, split_description};
 use crate::bundle::Bundle;
-use crate::lsl::LABELS_VELOCITY;
+use crate::bundle::behavior::Component;
+use crate::bundle::manifest::Readout;
 use serde::{Deserialize, Serialize};
 
 /// What a stream consists of: JSON in the payload of a description message.
@@ -39,7 +40,8 @@ pub enum Description {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct OutputDescription {
-    /// Name of the output, unique among the outputs of a stream: `vx`, `vy` and `vz` for the components of the velocity.
+    /// Name of the output, unique among the outputs of a stream: `vx`, `vy` and `vz` for the components of a velocity, else
+    /// such as `emg[3]`.
     pub name: String,
     /// Unit of the output, e.g. `m/s`.
     pub unit: String,
@@ -48,21 +50,21 @@ pub struct OutputDescription {
 }
 
 impl Description {
-    /// Describes the estimates that `engine` computes of `bundle`, whose outputs are the components of the velocity.
+    /// Describes the estimates that `engine` computes of `bundle`, whose outputs are the components of the published readout.
     pub fn of_estimates(bundle: &Bundle, engine: &str) -> Description {
         let manifest = &bundle.manifest;
         let offset_ns = manifest.velocity_offset_ns();
-        let unit = manifest.velocity().map_or("", |velocity| &velocity.unit);
-        let output =
-            |name: &&str| OutputDescription { name: (*name).to_owned(), unit: unit.to_owned(), offset_ns };
+        let published = manifest.velocity();
+        let components = published.map(Readout::components).unwrap_or_default().into_iter();
+        let output = |Component { name, unit }| OutputDescription { name, unit, offset_ns };
         Description::Estimates {
             bundle: manifest.id.clone(),
             engine: engine.to_owned(),
             bin_width_us: manifest.bin_width_us(),
             unit_ids: manifest.unit_ids.clone(),
-            velocity_dims: manifest.velocity_dims() as u32,
+            velocity_dims: published.filter(|it| it.is_velocity()).map_or(0, |it| it.dims as u32),
             velocity_offset_ns: offset_ns,
-            outputs: LABELS_VELOCITY.iter().take(manifest.velocity_dims()).map(output).collect(),
+            outputs: components.map(output).collect(),
         }
     }
 }

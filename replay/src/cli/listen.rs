@@ -6,13 +6,14 @@ use super::{print, seconds};
 use anyhow::{Context, bail};
 use clap::Args;
 use ndt_protocol::Estimate;
+use ndt_protocol::bundle::behavior::Behavior;
 use ndt_protocol::endpoint::ListenSource;
 use ndt_protocol::lsl::{Library, Query};
 use ndt_replay::listen::expectation::Expectation;
 use ndt_replay::listen::picture::Picture;
-use ndt_replay::listen::{TRUTH_SERIES, Tally, Until};
+use ndt_replay::listen::{Tally, Until};
 use ndt_replay::play::faults::FaultPlan;
-use ndt_replay::session::Session;
+use ndt_replay::session::{Series, Session};
 use ndt_replay::{nwb, stop, transport};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -31,9 +32,13 @@ Examples:
 pub struct Listen {
     /// Where the daemon publishes estimates: a socket, or lsl:NAME for the streams of its output NAME.
     endpoint: ListenSource,
-    /// Recording that holds the true hand velocity. For streams: lsl:NAME, the name of the player.
+    /// Recording that holds the true behaviour. For streams: lsl:NAME, the name of the player.
     #[arg(long)]
     truth: Option<PathBuf>,
+    /// Behaviour of the recording that is decoded, in the words of `ndt-train fit` and of the bundle's manifest: NAME, NAME[0,1],
+    /// NAME[x,y] or velocity(NAME), several side by side [default: what a fit decodes by default].
+    #[arg(long, value_name = "NAME", requires = "truth")]
+    behavior: Vec<String>,
     #[command(flatten)]
     selected: nwb::UnitOptions,
     #[command(flatten)]
@@ -87,7 +92,7 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
     let truth = truth(options)?;
     let (mut tally, mut picture) = (Tally::new(None), None);
     if let Truth::Recording(session) = &truth {
-        tally = Tally::new(session.series(TRUTH_SERIES).cloned());
+        tally = Tally::new(Some(behavior(session, &options.behavior)?));
         picture = drawn.map(|destination| (destination, Picture::new(session)));
     }
     if let Some(path) = &options.expect {
@@ -132,6 +137,20 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
     }
 }
 
+/// The true behaviour: what is asked for, or what a fit decodes by default.
+fn behavior(session: &Session, asked: &[String]) -> anyhow::Result<Series> {
+    let default = || session.default_behavior();
+    let chosen =
+        if asked.is_empty() { default() } else { Some(Behavior::joined(asked.iter().map(String::as_str))) };
+    let chosen = chosen.with_context(|| {
+        format!(
+            "expected a velocity, position, EMG or force, or --behavior, found {}",
+            session.behavior_in_words()
+        )
+    })?;
+    Ok(session.decoded(&chosen)?.into_owned())
+}
+
 /// Reads `--truth`, which must fit the transport: a stream's stamps are those of a clock, a recording has times of its own.
 fn truth(options: &Listen) -> anyhow::Result<Truth> {
     let Some(path) = &options.truth else { return Ok(Truth::Unknown) };
@@ -143,9 +162,7 @@ fn truth(options: &Listen) -> anyhow::Result<Truth> {
     match (stream, &options.endpoint) {
         (None, ListenSource::Zeromq(_)) => {
             let session = nwb::read_units(path, &options.selected)?;
-            session.series(TRUTH_SERIES).with_context(|| {
-                format!("expected a series {TRUTH_SERIES} in {}, found none", path.display())
-            })?;
+            behavior(&session, &options.behavior).with_context(|| path.display().to_string())?;
             Ok(Truth::Recording(session))
         }
         (Some(query), ListenSource::Lsl(_)) if options.picture.is_none() => Ok(Truth::Stream(query)),

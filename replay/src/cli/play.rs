@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndt_protocol::Bundle;
+use ndt_protocol::bundle::behavior::Behavior;
 use ndt_protocol::endpoint::{PlayTarget, SocketAddress};
 use ndt_protocol::lsl::Library;
 use ndt_replay::listen::TRUTH_SERIES;
@@ -70,7 +71,7 @@ pub struct Play {
     fault_plan: Option<PathBuf>,
     #[command(flatten)]
     overwrite: Overwrite,
-    /// Also offer this behaviour series as the stream NAME-behavior. Needs a stream in --to.
+    /// Also offer this behaviour as the stream NAME-behavior: a series, NAME[0,1], or velocity(NAME). Needs a stream in --to.
     #[arg(long, value_name = "SERIES", num_args = 0..=1, default_missing_value = TRUTH_SERIES)]
     behavior: Option<String>,
     #[command(flatten)]
@@ -217,10 +218,9 @@ fn play_to_stream(
         );
     }
     let library = Library::load(options.lsl_library.as_deref())?;
-    let series = |name: &String| {
-        session.series(name).with_context(|| format!("expected a series {name} in the recording, found none"))
-    };
+    let series = |text: &String| session.decoded(&Behavior::parse(text));
     let behavior = options.behavior.as_ref().map(series).transpose()?;
+    let behavior = behavior.as_deref();
     eprintln!(
         "{} bins of {} channels in {} segments to lsl:{name}, once somebody receives",
         plan.bins(),

@@ -4,7 +4,7 @@
 //! [`findings`] is the one place that looks. `ndt-replay inspect` prints its sentences, and so does every command of the
 //! trainer that takes a recording.
 
-use crate::session::{Interval, Series, Session, Trial, Value};
+use crate::session::{Interval, SLOPE, Series, Session, Trial, Value};
 use ndt_protocol::bundle::quantity::Quantity;
 use std::fmt;
 
@@ -37,7 +37,12 @@ pub fn findings(session: &Session) -> Vec<Finding> {
         Some(Finding { seen: seen.to_owned(), done: done.to_owned() })
     }));
     found.extend(conversions(session));
-    for series in session.behavior.iter().filter(|series| is_read_out(series)) {
+    let default = session.default_behavior();
+    let is_read_out = |series: &&Series| {
+        let mut parts = default.iter().flat_map(|behavior| &behavior.parts);
+        is_a_quantity(series) || parts.any(|part| part.series == series.name)
+    };
+    for series in session.behavior.iter().filter(is_read_out) {
         found.extend(unit(series));
         found.extend(beside_the_trials(session, series));
         found.extend(constant(series));
@@ -55,26 +60,26 @@ pub fn decoded(session: &Session) -> String {
     if !session.trials.is_empty() && session.trials.iter().all(Trial::is_reserved) {
         return "nothing: all trials are of the splits test and none, which no model is fitted to".to_owned();
     }
-    if let Some(series) = session.series(name) {
-        let components = if series.dims == 1 { "component" } else { "components" };
-        let covered = covered(session, series);
-        return match covered.seconds > 0.0 {
-            true => format!("rates, and {name}, {} {components} in {}", series.dims, unit_text(series)),
-            false => format!("rates alone: {name} has no value in the trials"),
+    let Some(behavior) = session.default_behavior() else {
+        let there = match session.behavior.is_empty() {
+            true => String::new(),
+            false => format!("; --behavior chooses one of {}", session.behavior_in_words()),
         };
-    }
-    let is_velocity = |series: &&Series| series.unit == Quantity::Velocity.unit();
-    let others: Vec<&str> =
-        session.behavior.iter().filter(is_velocity).map(|series| series.name.as_str()).collect();
-    let hint = match others[..] {
-        [] => String::new(),
-        _ => format!(
-            "; {} in {}: write the one to decode as {name}",
-            others.join(", "),
-            Quantity::Velocity.unit()
-        ),
+        return format!("rates alone: there is no series {name}{there}");
     };
-    format!("rates alone: there is no series {name}{hint}")
+    let part = &behavior.parts[0];
+    let Some(series) = session.series(&part.series) else {
+        return format!("rates alone: there is no {name}");
+    };
+    if covered(session, series).seconds <= 0.0 {
+        return format!("rates alone: {} has no value in the trials", series.name);
+    }
+    let components = if series.dims == 1 { "component" } else { "components" };
+    let (computed, unit) = match part.is_differentiated {
+        true => (format!(", computed {SLOPE}"), format!("{}/s", unit_text(series))),
+        false => (String::new(), unit_text(series)),
+    };
+    format!("rates, and {behavior}, {} {components} in {unit}{computed}", series.dims)
 }
 
 /// Returns the numbers of the first two recordings that hold the same spikes of the same units, counted from 1; `None` if all
@@ -88,7 +93,7 @@ pub fn same_twice(sessions: &[Session]) -> Option<(usize, usize)> {
 }
 
 /// Whether a quantity is taken from this series.
-fn is_read_out(series: &Series) -> bool {
+fn is_a_quantity(series: &Series) -> bool {
     Quantity::ALL.iter().any(|quantity| quantity.recorded_series().contains(&series.name.as_str()))
 }
 

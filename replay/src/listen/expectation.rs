@@ -303,7 +303,7 @@ impl Expectation {
 
     fn check_numbers(&mut self, at: usize, estimate: &Estimate) {
         let seq = estimate.seq;
-        let numbers = || estimate.rates().iter().chain(estimate.velocity());
+        let numbers = || estimate.rates().iter().chain(estimate.outputs());
         if let Some(number) = numbers().find(|number| !number.is_finite()) {
             let first = || format!("expected finite numbers, found {number} at seq {seq}");
             self.found(Violation::NotFinite, at, seq, 1, first);

@@ -27,7 +27,7 @@ impl Score {
         Score { axes: vec![Axis::default(); dims], bins: 0 }
     }
 
-    /// Adds one bin, in m/s. The caller makes sure that both slices have one finite value for each axis.
+    /// Adds one bin, both in the same units. The caller makes sure that both slices have one finite value for each axis.
     pub fn push(&mut self, recorded: &[f64], decoded: &[f32]) {
         self.bins += 1;
         for ((axis, recorded), decoded) in self.axes.iter_mut().zip(recorded).zip(decoded) {
@@ -63,6 +63,15 @@ pub fn by_axis(axes: &[f64]) -> String {
     let named = axes.iter().enumerate().map(|(at, r2)| {
         let name =
             ["x", "y", "z"].get(at).map_or_else(|| format!("axis {}", at + 1), |name| (*name).to_owned());
+        if r2.is_nan() { format!("{name} none (it never changes)") } else { format!("{name} {r2:.4}") }
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
+/// R2 of each output as text with the names of the outputs, as [`by_axis`] does for x, y and z.
+pub fn by_name(names: &[String], outputs: &[f64]) -> String {
+    let named = outputs.iter().enumerate().map(|(at, r2)| {
+        let name = names.get(at).map_or("?", String::as_str);
         if r2.is_nan() { format!("{name} none (it never changes)") } else { format!("{name} {r2:.4}") }
     });
     named.collect::<Vec<_>>().join(", ")

@@ -1,7 +1,9 @@
 //! The figures of a tally: counts, latencies and scores, as text for people and serialisable for programs.
 
 use super::expectation::ContractReport;
-use super::score::by_axis;
+use super::score::{by_axis, by_name};
+use ndt_protocol::bundle::behavior::joined_unit;
+use ndt_protocol::lsl::LABELS_VELOCITY;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,7 +67,13 @@ pub struct Summary {
     pub age_us: Option<Latency>,
     /// Number of estimates whose velocity was compared with the true one.
     pub scored: u64,
-    /// Velocity R2 of each axis, not a number for one that never changes; absent if the true velocity is unknown.
+    /// Name and unit of each output that was scored, by the recording that holds the true behaviour; empty where none was.
+    pub outputs: Vec<(String, String)>,
+    /// Number of outputs of an estimate that was not scored because the true behaviour has another number of components, and that
+    /// number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_outputs: Option<(usize, usize)>,
+    /// R2 of each output (velocity or other behaviour), not a number for one that never changes; absent if the true velocity is unknown.
     pub velocity_r2: Option<Vec<f64>>,
     /// Mean velocity R2 of the axes that change.
     pub velocity_r2_mean: Option<f64>,
@@ -76,6 +84,20 @@ pub struct Summary {
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "p50 {} p99 {} p99.9 {} max {} us", self.p50, self.p99, self.p999, self.max)
+    }
+}
+
+impl Summary {
+    /// R2 of each output by its name. Behaviour in other units than m/s is named with its unit.
+    fn scored_outputs(&self, axes: &[f64]) -> String {
+        let (names, units): (Vec<String>, Vec<String>) = self.outputs.iter().cloned().unzip();
+        let unit = joined_unit(&units);
+        let is_velocity = names.iter().zip(LABELS_VELOCITY).all(|(name, label)| name == label);
+        match is_velocity && names.len() <= LABELS_VELOCITY.len() {
+            true if ["m/s", ""].contains(&unit.as_str()) => format!("velocity R2          {}", by_axis(axes)),
+            true => format!("velocity R2          {}, in {unit}", by_axis(axes)),
+            false => format!("behaviour R2         {}, in {unit}", by_name(&names, axes)),
+        }
     }
 }
 
@@ -114,7 +136,13 @@ impl fmt::Display for Summary {
             write!(f, "\nage                  {age}")?;
         }
         if let (Some(axes), Some(mean)) = (&self.velocity_r2, self.velocity_r2_mean) {
-            write!(f, "\nvelocity R2          {}, mean {mean:.4}, over {} bins", by_axis(axes), self.scored)?;
+            write!(f, "\n{}, mean {mean:.4}, over {} bins", self.scored_outputs(axes), self.scored)?;
+        }
+        if let Some((found, expected)) = self.other_outputs {
+            write!(
+                f,
+                "\nnot scored           the estimates have {found} outputs and the true behaviour {expected}: choose it with --behavior"
+            )?;
         }
         if let Some(contract) = &self.contract {
             write!(f, "\n{contract}")?;

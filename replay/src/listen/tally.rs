@@ -7,6 +7,7 @@ use super::score::Score;
 use super::summary::{Latency, Summary};
 use crate::session::Series;
 use hdrhistogram::Histogram;
+use ndt_protocol::bundle::manifest::Readout;
 use ndt_protocol::wire::WireError;
 use ndt_protocol::{Estimate, Quality};
 use std::collections::BTreeMap;
@@ -40,10 +41,12 @@ pub struct Tally {
     bin_end_to_received: Histogram<u32>,
     age: Histogram<u32>,
     score: Score,
+    /// Number of outputs of an estimate that was not scored for it.
+    other_outputs: Option<usize>,
 }
 
 impl Tally {
-    /// Makes an empty tally. `truth` is the true velocity to compare with, in m/s.
+    /// Makes an empty tally. `truth` is the true behaviour to compare with, mostly the velocity, in the units that are decoded.
     ///
     /// # Panics
     /// Never: the bounds of the histograms are constants that the library accepts.
@@ -56,6 +59,7 @@ impl Tally {
             score: Score::new(truth.as_ref().map_or(0, |series| series.dims)),
             truth,
             expectation: None,
+            other_outputs: None,
             streams: BTreeMap::new(),
             estimates: 0,
             not_finite: 0,
@@ -106,7 +110,7 @@ impl Tally {
             let end_ns = estimate.source_ns.saturating_add(estimate.clock_offset_ns);
             self.bin_end_to_received.saturating_record(us(end_ns.max(0).cast_unsigned(), received_ns));
         }
-        let numbers = estimate.rates().iter().chain(estimate.velocity());
+        let numbers = estimate.rates().iter().chain(estimate.outputs());
         if !numbers.into_iter().all(|number| number.is_finite()) {
             // A single such estimate would make the whole score NaN; it is counted on its own.
             self.not_finite += 1;
@@ -117,8 +121,12 @@ impl Tally {
         let instant_s = estimate.velocity_for_ns as f64 * 1e-9;
         let truth =
             self.truth.as_ref().filter(|_| computed).and_then(|truth| truth.at(instant_s, TRUTH_GAP_S));
-        if let Some(truth) = truth.filter(|truth| truth.len() == estimate.velocity().len()) {
-            self.score.push(&truth, estimate.velocity());
+        match truth {
+            Some(truth) if truth.len() == estimate.outputs().len() => {
+                self.score.push(&truth, estimate.outputs());
+            }
+            Some(_) => self.other_outputs = Some(estimate.outputs().len()),
+            None => {}
         }
     }
 
@@ -174,6 +182,8 @@ impl Tally {
         };
         let numbers = |count: fn(&Order) -> u64| self.streams.values().map(count).sum();
         let axes = self.score.r2_axes();
+        let truth = self.truth.as_ref().filter(|_| self.score.bins() > 0);
+        let readout = truth.map(readout_of);
         let counted = Quality::ALL.iter().zip(self.qualities).filter(|(_, count)| *count > 0);
         Summary {
             estimates: self.estimates,
@@ -194,11 +204,23 @@ impl Tally {
                 .then(|| latency(&self.bin_end_to_received)),
             age_us: (!self.age.is_empty()).then(|| latency(&self.age)),
             scored: self.score.bins(),
+            outputs: readout
+                .iter()
+                .flat_map(Readout::components)
+                .map(|output| (output.name, output.unit))
+                .collect(),
+            other_outputs: self.other_outputs.zip(self.truth.as_ref().map(|truth| truth.dims)),
             velocity_r2: (!axes.is_empty()).then_some(axes),
             velocity_r2_mean: self.score.r2(),
             contract: self.expectation.as_ref().map(Expectation::report),
         }
     }
+}
+
+/// The true behaviour as a readout, which has names for its components.
+fn readout_of(truth: &Series) -> Readout {
+    let Series { name, unit, dims, .. } = truth;
+    Readout { dims: *dims, unit: unit.clone(), lag_ms: 0.0, series: name.clone() }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Reads `/processing/behavior` of an NWB file into [`Series`] in SI units.
+//! Reads behaviour of an NWB file into [`Series`] in SI units: every series of numbers in `/processing/behavior`, and those of other
+//! processing modules and of `/acquisition` that can be behaviour.
 //!
 //! The standard says that `data * conversion + offset` is in `unit`. Writers differ: the benchmark stores millimetres with a
 //! conversion of 1e-3 and the unit metres, others store millimetres with a conversion of 1 and the unit mm. **Both are read
@@ -13,23 +14,60 @@ use crate::session::Series;
 const NOT_SAMPLES: [&str; 5] =
     ["AnnotationSeries", "ImageSeries", "IndexSeries", "IntervalSeries", "OpticalSeries"];
 
+/// NWB types whose data are recordings of the brain and of no behaviour, wherever they are stored.
+const OF_THE_BRAIN: [&str; 7] = [
+    "CurrentClampSeries",
+    "ElectricalSeries",
+    "FeatureExtraction",
+    "OnePhotonSeries",
+    "RoiResponseSeries",
+    "SpikeEventSeries",
+    "TwoPhotonSeries",
+];
+
+/// Most columns, and most numbers, of a series outside of `/processing/behavior` that is read: those of a hand or of many muscles. More
+/// are those of a probe or a screen.
+const ELSEWHERE_MAX: [usize; 2] = [64, 1 << 26];
+
 /// Number of nested containers that are searched: `Position` and similar types nest once, extensions nest twice.
 const DEPTH_MAX: usize = 3;
 
-/// Reads every series of numbers below `/processing/behavior`; empty if there is no such group. If a name is already taken,
-/// the later series is called `container/name`.
+/// Reads every series of behaviour: those of `/processing/behavior` first, then those of other modules and of `/acquisition`. If a
+/// name is already taken, the later series is called `container/name`. A series outside of `/processing/behavior` that cannot be read
+/// is left out: it need not be behaviour.
 pub(super) fn behavior(root: &Group) -> Result<Vec<Series>, ReadProblem> {
     let mut found = Vec::new();
-    if root.has("processing") && root.group("processing")?.has("behavior") {
-        collect(&root.group("processing/behavior")?, "", DEPTH_MAX, &mut found)?;
+    let has_modules = root.has("processing");
+    if has_modules && root.group("processing")?.has("behavior") {
+        collect(&root.group("processing/behavior")?, "", DEPTH_MAX, true, &mut found)?;
+    }
+    if has_modules {
+        let modules = root.group("processing")?;
+        for module in modules.members()?.iter().filter(|name| *name != "behavior") {
+            collect(&modules.group(module)?, module, DEPTH_MAX, false, &mut found)?;
+        }
+    }
+    if root.has("acquisition") {
+        collect(&root.group("acquisition")?, "acquisition", DEPTH_MAX, false, &mut found)?;
     }
     Ok(found)
+}
+
+/// Whether a series outside of `/processing/behavior` can be behaviour.
+fn can_be_behavior(series: &Group, kind: &str) -> bool {
+    let [columns_max, numbers_max] = ELSEWHERE_MAX;
+    let shape = series.dataset("data").map(|data| data.shape()).unwrap_or_default();
+    let numbers = shape.iter().try_fold(1usize, |all, length| all.checked_mul(*length));
+    !OF_THE_BRAIN.contains(&kind)
+        && shape.get(1).is_none_or(|columns| *columns <= columns_max)
+        && numbers.is_some_and(|numbers| numbers <= numbers_max)
 }
 
 fn collect(
     within: &Group,
     container: &str,
     depth: usize,
+    is_behavior: bool,
     found: &mut Vec<Series>,
 ) -> Result<(), ReadProblem> {
     for name in within.members()? {
@@ -43,13 +81,19 @@ fn collect(
         }
         if !member.has("data") {
             if depth > 0 {
-                collect(&member, &name, depth - 1, found)?;
+                collect(&member, &name, depth - 1, is_behavior, found)?;
             }
+            continue;
+        }
+        if !is_behavior && !can_be_behavior(&member, &kind) {
             continue;
         }
         let is_taken = found.iter().any(|series| series.name == name);
         let name = if is_taken && !container.is_empty() { format!("{container}/{name}") } else { name };
-        found.extend(series(&member, name)?);
+        match series(&member, name) {
+            Err(_) if !is_behavior => {}
+            read => found.extend(read?),
+        }
     }
     Ok(())
 }

@@ -183,7 +183,11 @@ impl World {
             move |bin| {
                 is_implausible.store(!bin.implausible.is_none(), Relaxed);
                 count.store(bin.counts()[0].to_bits(), Relaxed);
-                has_fallback.then(|| [bin.counts()[0], bin.seq as f32, 0.0])
+                has_fallback.then(|| {
+                    let mut said = Velocity::default();
+                    (said[0], said[1]) = (bin.counts()[0], bin.seq as f32);
+                    said
+                })
             }
         });
         let engine = Box::new(Script { seen: 0, broken: broken.clone() });

@@ -6,7 +6,6 @@ use super::wiener::Wiener;
 use crate::export::golden::{GOLDEN_BINS, count_max, golden_input};
 use ndt_protocol::bundle::manifest::{Architecture, FORMAT_VERSION, Linear, Manifest, Readout, Training};
 use ndt_protocol::bundle::origin::Origin;
-use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
 use std::collections::BTreeMap;
@@ -121,7 +120,7 @@ impl LinearFilter {
                 dims,
                 unit: data.unit.clone(),
                 lag_ms: LAGS_MS[self.lag],
-                series: Quantity::Velocity.series().to_owned(),
+                series: data.series.clone(),
             }],
             published: 0,
             training,

@@ -43,6 +43,8 @@ pub struct Runs {
     pub hidden: usize,
     /// Number of components of the velocity.
     pub dims: usize,
+    /// The behaviour that is decoded, mostly `hand_vel`.
+    pub series: String,
     /// Unit of the velocity: `m/s`, or the recorded one where no conversion into it is known.
     pub unit: String,
     /// Width of a bin, ms.
@@ -111,10 +113,10 @@ impl Runs {
         let [now, ahead] = lags;
         let (now, mut ahead) = (now?, ahead?);
         let Some(velocity) = now.readouts.first().cloned() else {
-            let name = Quantity::Velocity.series();
-            let (about, _): (Vec<String>, Vec<String>) =
-                now.notes.into_iter().partition(|note| note.contains(name));
-            return Err(RunsError::NoVelocity { notes: about });
+            let is_about_it =
+                |note: &String| note.contains("rates only") || note.contains(Quantity::Velocity.series());
+            let notes = now.notes.into_iter().filter(is_about_it).collect();
+            return Err(RunsError::NoVelocity { notes });
         };
         if ahead.readouts.is_empty() {
             // No trial is as long as the lag: nothing is known at it.
@@ -145,6 +147,7 @@ impl Runs {
             channel_ids: ids.map(|(id, _)| *id).collect(),
             hidden: shown.iter().filter(|shown| !**shown).count(),
             dims: velocity.dims,
+            series: velocity.series,
             unit: velocity.unit,
             bin_width_ms,
             train: cut(&now.train, &ahead.train, &shown),

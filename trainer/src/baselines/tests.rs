@@ -47,6 +47,7 @@ fn data(neural_lag: usize) -> Runs {
         channel_ids: (0..CHANNELS as i64).collect(),
         hidden: HIDDEN,
         dims: 2,
+        series: "hand_vel".to_owned(),
         unit: "m/s".to_owned(),
         bin_width_ms: 20.0,
         train: runs(60),

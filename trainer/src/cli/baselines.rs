@@ -241,6 +241,7 @@ fn as_table(rows: &[Row], split: &str) -> Result<String, std::fmt::Error> {
     let order = match components {
         Some(1) => "x / mean",
         Some(3) => "x / y / z / mean",
+        Some(4..) => "each column / mean",
         _ => "x / y / mean",
     };
     writeln!(

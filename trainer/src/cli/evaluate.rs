@@ -4,8 +4,10 @@ use super::report;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use ndt_protocol::Bundle;
+use ndt_protocol::bundle::manifest::Readout;
+use ndt_protocol::lsl::LABELS_VELOCITY;
 use ndt_protocol::terminal::say;
-use ndt_replay::listen::by_axis;
+use ndt_replay::listen::{by_axis, by_name};
 use ndt_replay::nwb;
 use ndt_trainer::data::Selection;
 use ndt_trainer::evaluation::{self, EXPLANATION, Evaluation, ReadoutR2};
@@ -83,6 +85,17 @@ pub fn evaluate(command: &Evaluate) -> anyhow::Result<String> {
     Ok(lines(&evaluation, bundle.manifest.linear.is_some()).join("\n"))
 }
 
+/// R2 of each component: those of a velocity as x, y and z, others by their names.
+fn by_component(series: &str, unit: &str, axes: &[f64]) -> String {
+    let (series, unit) = (series.to_owned(), unit.to_owned());
+    let readout = Readout { dims: axes.len(), unit, lag_ms: 0.0, series };
+    let names: Vec<String> = readout.components().into_iter().map(|component| component.name).collect();
+    if axes.len() <= LABELS_VELOCITY.len() && names.iter().all(|name| !name.contains('[')) {
+        return by_axis(axes);
+    }
+    by_name(&names, axes)
+}
+
 fn lines(evaluation: &Evaluation, is_linear: bool) -> Vec<String> {
     // The notes are said before the report.
     let Evaluation { split, history, trials, bins, co_bps, co_bps_interval, readouts, notes: _ } = evaluation;
@@ -104,7 +117,7 @@ fn lines(evaluation: &Evaluation, is_linear: bool) -> Vec<String> {
         lines.push(match (r2, mean) {
             (Some(axes), Some(mean)) => format!(
                 "{series} R2  {}, mean {mean:.4}{}, {what}",
-                by_axis(axes),
+                by_component(series, unit, axes),
                 report::interval(*interval)
             ),
             _ => format!("{series} R2  none: no behaviour that changes, {what}"),

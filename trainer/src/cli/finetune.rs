@@ -5,9 +5,11 @@ use super::overwrite::Overwrite;
 use super::progress::{FitProgress, ProgressForm};
 use super::selected::SelectionOptions;
 use super::{report, rescue};
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use ndt_protocol::Bundle;
+use ndt_protocol::bundle::behavior::Behavior;
+use ndt_protocol::bundle::manifest::Readout;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::terminal::say;
 use ndt_replay::session::{Identity, Session};
@@ -82,7 +84,7 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     // The rates of a teacher would have to be those of the new session.
     let mut selected = command.selection.selected();
     selected.time = selected.time.or(command.trials.map(|_| Time::Trials));
-    let recipe = Recipe { config, selected, seed: command.seed, no_teacher: true, ..Recipe::default() };
+    let mut recipe = Recipe { config, selected, seed: command.seed, no_teacher: true, ..Recipe::default() };
     recipe.check()?;
     let parent =
         Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
@@ -100,8 +102,21 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
         "expected ids that say which units the bundle knows, found numbers of rows: --same-units says that they are the bundle's units, \
          and --unit-id COLUMN names a column that identifies them"
     );
-    let wanted: Vec<(Quantity, f64)> =
-        manifest.readouts.iter().filter_map(|readout| Some((readout.quantity()?, readout.lag_ms))).collect();
+    // What the bundle decodes stands first, whatever its name is.
+    let decoded = manifest.readouts.first().map(|readout| readout.series.clone());
+    let wanted = |readout: &Readout| match Some(&readout.series) == decoded.as_ref() {
+        true => Some((Quantity::Velocity, readout.lag_ms)),
+        false => Some((readout.quantity()?, readout.lag_ms)),
+    };
+    let wanted: Vec<(Quantity, f64)> = manifest.readouts.iter().filter_map(wanted).collect();
+    if let Some(decoded) = &decoded {
+        let asked = recipe.selected.behavior.replace(vec![decoded.clone()]);
+        if let Some(asked) = asked
+            .filter(|asked| Behavior::joined(asked.iter().map(String::as_str)) != Behavior::parse(decoded))
+        {
+            bail!("expected --behavior {decoded}, which the bundle decodes, found {}", asked.join(" + "));
+        }
+    }
     let sessions = recipe.shown(&sessions)?;
     let data = Dataset::selected(&sessions, manifest.bin_width_ms, &wanted, &recipe.selection()?)?;
     let data = finetune::calibration_data(data, manifest, command.trials);

@@ -6,6 +6,11 @@ use ndt_trainer::config::{self, Selected};
 /// Time and splits. Each option overrides the configuration's key of the same name in its table `data`.
 #[derive(Args, Clone)]
 pub struct SelectionOptions {
+    /// Behaviour that is decoded: a series of any processing module or acquisition, columns of one as NAME[0,1] or NAME[x,y], or the
+    /// velocity computed from positions as velocity(NAME). Given several times, all side by side [default: hand_vel; else the first
+    /// series called velocity or ..._vel; else the velocity computed from hand_pos, position or ..._pos; else EMG; else force].
+    #[arg(long, value_name = "NAME")]
+    behavior: Vec<String>,
     /// Time that is fitted and scored [default: auto: observed time where there are fewer than 5 trials, or trials follow each other
     /// directly or across observed time; else trials].
     #[arg(long, value_enum)]
@@ -60,9 +65,19 @@ enum SplitBy {
 impl SelectionOptions {
     /// The choices as the library takes them.
     pub fn selected(&self) -> Selected {
-        let SelectionOptions { time, split_by, split_column, train, val, test, blocks, condition_column } =
-            self.clone();
+        let SelectionOptions {
+            behavior,
+            time,
+            split_by,
+            split_column,
+            train,
+            val,
+            test,
+            blocks,
+            condition_column,
+        } = self.clone();
         Selected {
+            behavior: (!behavior.is_empty()).then_some(behavior),
             time: time.map(|time| match time {
                 Time::Auto => config::Time::Auto,
                 Time::Trials => config::Time::Trials,

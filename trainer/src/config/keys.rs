@@ -30,9 +30,10 @@ const MANY: f64 = 1e6;
 const SEED_MAX: f64 = i64::MAX as f64;
 
 /// All keys, in the order of the configuration.
-pub const KEYS: [Key; 53] = [
+pub const KEYS: [Key; 54] = [
     number("data.bin-ms", "ms", 0.1, 1000.0),
     choice("data.units"),
+    choice("data.behavior"),
     choice("data.time"),
     choice("data.split-by"),
     choice("data.split-column"),

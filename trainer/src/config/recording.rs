@@ -11,6 +11,10 @@ pub struct Data {
     pub bin_ms: f64,
     /// Units whose spikes are inputs of the model.
     pub units: Units,
+    /// Behaviour that is decoded: series of any processing module or acquisition, several side by side; columns of one as `NAME[0,1]` or
+    /// `NAME[x,y]`, the velocity that is computed from positions as `velocity(NAME)`. Empty: hand_vel, else the first series that is
+    /// called velocity or ..._vel, else the velocity computed from hand_pos, position or ..._pos, else EMG, else force.
+    pub behavior: Vec<String>,
     /// Time that is fitted and scored: `trials`, all `observed` time, or `auto`. `auto` takes observed time where there are fewer than 5
     /// trials, or trials follow each other directly, or the time between them was observed; else trials.
     pub time: Time,
@@ -71,6 +75,8 @@ pub enum SplitBy {
 /// Choices of time and splits that override those of a configuration; `None` for those that are left to it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Selected {
+    /// Overrides [`Data::behavior`].
+    pub behavior: Option<Vec<String>>,
     /// Overrides [`Data::time`].
     pub time: Option<Time>,
     /// Overrides [`Data::split_by`].
@@ -92,7 +98,7 @@ pub struct Selected {
 impl Selected {
     /// Writes the choices over those of a configuration. How to split follows from what is chosen, where that is not said.
     pub fn over(&self, data: &mut Data) {
-        let Selected { time, split_by, split_column, train, val, test, blocks, condition_column } =
+        let Selected { behavior, time, split_by, split_column, train, val, test, blocks, condition_column } =
             self.clone();
         let implied = if split_column.is_some() || train.is_some() || val.is_some() || test.is_some() {
             Some(SplitBy::Column)
@@ -101,6 +107,9 @@ impl Selected {
         } else {
             blocks.as_ref().map(|_| SplitBy::Blocks)
         };
+        if let Some(behavior) = behavior {
+            data.behavior = behavior;
+        }
         data.time = time.unwrap_or(data.time);
         data.split_by = split_by.or(implied).unwrap_or(data.split_by);
         for (to, chosen) in [
@@ -125,6 +134,7 @@ impl Default for Data {
         Data {
             bin_ms: 20.0,
             units: Units::Heldin,
+            behavior: Vec::new(),
             time: Time::Auto,
             split_by: SplitBy::Auto,
             split_column: "split".to_owned(),

@@ -9,7 +9,7 @@ use ndt_protocol::binner::{BinError, Binner};
 use ndt_protocol::bundle::origin::RecordingSplits;
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::inspect::findings::{findings, same_twice};
-use ndt_replay::session::{Identity, Interval, Session, WidthError};
+use ndt_replay::session::{BehaviorError, Identity, Interval, Session, WidthError};
 
 /// Recordings, ready for training.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +48,9 @@ pub enum DatasetError {
     /// There is no recording.
     #[error("expected at least one recording, found none")]
     NoSession,
+    /// A recording lacks the behaviour that was asked for.
+    #[error(transparent)]
+    Behavior(#[from] BehaviorError),
     /// The recordings have different units.
     #[error("expected the unit ids of the first recording in each, found others in recording {found}")]
     Units {
@@ -132,8 +135,8 @@ impl Dataset {
 
     /// Bins sessions of the same units into one dataset with several readouts.
     ///
-    /// Each readout is a quantity of the hand and the ms from a bin's centre to the instant that is read out. Without a
-    /// velocity in every recording, in one unit and in some training trial, there are no readouts; another quantity that is
+    /// Each readout is a quantity of the hand and the ms from a bin's centre to the instant that is read out. In the place of the velocity
+    /// stands the behaviour that the selection names, or the default of [`Session::default_behavior`]. Without it in every recording, in one unit and in some training trial, there are no readouts; another quantity that is
     /// missing in this way is left out. [`Dataset::notes`] says so, and what is odd about the recordings.
     ///
     /// # Errors
@@ -173,7 +176,7 @@ impl Dataset {
             return Err(DatasetError::Twice { first, second });
         }
         let mut notes = oddities(sessions);
-        let (mut readouts, decided) = readouts::available(sessions, wanted);
+        let (mut readouts, decided) = readouts::available(sessions, wanted, &selection.data.behavior)?;
         notes.extend(decided);
         let relabelled = sessions.iter().map(|session| selection.relabelled(session));
         let relabelled = relabelled.collect::<Result<Vec<_>, _>>()?;

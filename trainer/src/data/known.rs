@@ -2,10 +2,9 @@
 
 use super::readouts::{Readout, dims};
 use super::trial::Trial;
-use ndt_protocol::bundle::quantity::Quantity;
 
 /// The readouts whose quantity is known in some bin of these trials, at some lag. Notes say which are not, in trials of which
-/// `part`. Without a velocity among them there are none.
+/// `part`. Without the first readout's among them there are none.
 pub(super) fn known(
     readouts: &[Readout],
     trials: &[Trial],
@@ -30,16 +29,17 @@ pub(super) fn known(
     let mut unknown: Vec<&str> = readouts.iter().map(|readout| readout.series.as_str()).collect();
     unknown.retain(|series| !known.contains(series));
     unknown.dedup();
-    let velocity = Quantity::Velocity.series();
+    // What is published comes first.
+    let published = readouts.first().map_or("", |readout| readout.series.as_str());
     for series in &unknown {
-        let effect = match (part, *series == velocity) {
+        let effect = match (part, *series == published) {
             ("training", true) => "the model estimates rates only",
             ("training", false) => "it is not read out",
             _ => "it has no score",
         };
         notes.push(format!("{series} is known in no bin of a {part} trial: {effect}"));
     }
-    if unknown.contains(&velocity) {
+    if unknown.contains(&published) {
         return Vec::new();
     }
     readouts.iter().filter(|readout| known.contains(&readout.series.as_str())).cloned().collect()
@@ -48,6 +48,7 @@ pub(super) fn known(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndt_protocol::bundle::quantity::Quantity;
 
     #[test]
     fn a_velocity_outside_of_all_trials_is_not_read_out() {

@@ -1,12 +1,15 @@
-//! What is read out of the model besides firing rates: quantities of the hand ([`Quantity`]), each at a lag.
+//! What is read out of the model besides firing rates: behaviour of the recording (the velocity of the hand, or whatever else was chosen), and
+//! further quantities of the hand ([`Quantity`]), each at a lag.
 //!
 //! A readout's target at a bin is the behaviour at the bin's centre plus the lag, linearly interpolated between samples.
 //! A target that is not known is NaN.
 
 use ndt_protocol::binner::Binner;
+use ndt_protocol::bundle::behavior::Behavior;
 use ndt_protocol::bundle::quantity::Quantity;
-use ndt_protocol::limits::VELOCITY_DIMS_MAX;
-use ndt_replay::session::{Interval, Series, Session};
+use ndt_protocol::limits::OUTPUTS_MAX;
+use ndt_replay::session::{BehaviorError, Interval, SLOPE, Series, Session};
+use std::borrow::Cow;
 
 /// A readout as a bundle's manifest describes it: behaviour series, number of components, unit and lag.
 pub use ndt_protocol::bundle::manifest::Readout;
@@ -19,14 +22,47 @@ pub fn dims(readouts: &[Readout]) -> usize {
     readouts.iter().map(|readout| readout.dims).sum()
 }
 
-/// Of the `wanted` readouts (quantity and lag in ms) those that every session has, and a note for each that is left out.
-/// Without a velocity in every session there are none.
-pub(super) fn available(sessions: &[Session], wanted: &[(Quantity, f64)]) -> (Vec<Readout>, Vec<String>) {
+/// Of the `wanted` readouts (quantity and lag in ms) those that every session has, and a note for each that is left out. `behavior`
+/// stands in the place of the velocity; where it is empty, the first session's default does ([`Session::default_behavior`]). Without it in
+/// every session there are no readouts.
+///
+/// # Errors
+/// [`BehaviorError`] when a session lacks a behaviour that was asked for.
+pub(super) fn available(
+    sessions: &[Session],
+    wanted: &[(Quantity, f64)],
+    behavior: &[String],
+) -> Result<(Vec<Readout>, Vec<String>), BehaviorError> {
     let (mut readouts, mut notes) = (Vec::new(), Vec::new());
-    if let Err(why) = shared(sessions, Quantity::Velocity) {
-        return (readouts, vec![format!("{why}: the model estimates rates only")]);
+    let default = || sessions.first().and_then(Session::default_behavior);
+    let asked = (!behavior.is_empty()).then(|| Behavior::joined(behavior.iter().map(String::as_str)));
+    let chosen = asked.clone().or_else(default).map(|chosen| chosen.to_string());
+    let other = chosen.filter(|chosen| chosen != Quantity::Velocity.series());
+    let decoded = match &other {
+        None => shared(sessions, Quantity::Velocity)
+            .map(|(dims, unit)| (Quantity::Velocity.series().to_owned(), dims, unit)),
+        Some(chosen) => match same(sessions, &Behavior::parse(chosen)) {
+            Err(error) if asked.is_some() => return Err(error),
+            Err(error) => Err(error.to_string()),
+            Ok(same) => same,
+        },
+    };
+    let (series, dims, unit) = match decoded {
+        Ok(decoded) => decoded,
+        Err(why) => return Ok((readouts, vec![format!("{why}: the model estimates rates only")])),
+    };
+    if let Some(chosen) = &other {
+        let why = if asked.is_some() { "as chosen" } else { "by default: there is no hand_vel" };
+        notes.push(format!("{series} is decoded, {dims} columns in {unit}, {why}"));
+        if chosen.contains("velocity(") {
+            notes.push(format!("the velocity is computed {SLOPE}"));
+        }
     }
     for &(quantity, lag_ms) in wanted {
+        if quantity == Quantity::Velocity {
+            readouts.push(Readout { dims, unit: unit.clone(), lag_ms, series: series.clone() });
+            continue;
+        }
         match shared(sessions, quantity) {
             Err(why) => notes.push(format!("{why}: it is not read out")),
             Ok((recorded, unit)) => readouts.push(Readout {
@@ -38,7 +74,55 @@ pub(super) fn available(sessions: &[Session], wanted: &[(Quantity, f64)]) -> (Ve
         }
     }
     notes.dedup();
-    (readouts, notes)
+    Ok((readouts, notes))
+}
+
+/// Name, number of components and unit of a behaviour, the same in every session; otherwise why it is not.
+fn same(
+    sessions: &[Session],
+    behavior: &Behavior,
+) -> Result<Result<(String, usize, String), String>, BehaviorError> {
+    let of = |session: &Session| {
+        let series = session.decoded(behavior)?;
+        Ok((series.name.clone(), series.dims, unit_text(&series).to_owned()))
+    };
+    let found = sessions.iter().map(of).collect::<Result<Vec<_>, BehaviorError>>()?;
+    let Some((first, others)) = found.split_first() else {
+        return Ok(Err(format!("no recording has {behavior}")));
+    };
+    let (name, dims, unit) = first;
+    Ok(match others.iter().find(|other| *other != first) {
+        Some((_, other_dims, other_unit)) => Err(format!(
+            "{name} has {dims} columns in {unit} in one recording and {other_dims} in {other_unit} in another"
+        )),
+        None => Ok(first.clone()),
+    })
+}
+
+/// The unit of a series, or a word for none.
+fn unit_text(series: &Series) -> &str {
+    let unit = series.unit.trim();
+    if unit.is_empty() { "unknown" } else { unit }
+}
+
+/// The series of each readout that is not one of the quantities of the hand, as a session has it; `None` for the others.
+pub(super) fn decoded<'a>(session: &'a Session, readouts: &[Readout]) -> Vec<Option<Cow<'a, Series>>> {
+    let mut found: Vec<Option<Cow<'a, Series>>> = Vec::with_capacity(readouts.len());
+    for (at, readout) in readouts.iter().enumerate() {
+        let again = readouts[..at].iter().position(|before| before.series == readout.series);
+        let series = match again {
+            Some(before) => found[before].clone(),
+            None if is_of_quantity(readout) => None,
+            None => session.decoded(&Behavior::parse(&readout.series)).ok(),
+        };
+        found.push(series.filter(|series| unit_text(series) == readout.unit && series.dims == readout.dims));
+    }
+    found
+}
+
+/// Whether a readout is of a quantity that has its name.
+fn is_of_quantity(readout: &Readout) -> bool {
+    readout.quantity().is_some_and(|quantity| quantity.series() == readout.series)
 }
 
 /// Says that a series is missing, and which ones there are.
@@ -48,7 +132,7 @@ fn absent(sessions: &[Session], name: &str) -> String {
     if found.is_empty() {
         return format!("the recording has no behaviour and so no {name}");
     }
-    format!("the recording has no series {name} (write the one to decode as {name}: {})", found.join(", "))
+    format!("the recording has no series {name} (--behavior chooses one of {})", found.join(", "))
 }
 
 /// Number of components of the series that a quantity is computed from, and the quantity's unit, both the same in every
@@ -68,7 +152,10 @@ fn shared(sessions: &[Session], quantity: Quantity) -> Result<(usize, String), S
     if let Some(other) = series.iter().map(unit).find(|unit| *unit != first) {
         return Err(format!("{name} is in {first} in one recording and in {other} in another"));
     }
-    Ok((dims.min(VELOCITY_DIMS_MAX), first))
+    if dims > OUTPUTS_MAX {
+        return Err(format!("{name} has {dims} components, of which at most {OUTPUTS_MAX} can be read out"));
+    }
+    Ok((dims, first))
 }
 
 /// The unit of a quantity that is computed from this series. A unit that belongs to no quantity is kept as it is recorded; a
@@ -89,24 +176,25 @@ fn recorded(session: &Session, quantity: Quantity) -> Option<&Series> {
 }
 
 /// Targets of all readouts in the bins of an interval, `[T, R]`. Behaviour after the interval's end belongs to another
-/// trial and counts as unknown, and so does behaviour in another unit than the readout's.
+/// trial and counts as unknown, and so does behaviour in another unit than the readout's. `decoded` is what [`decoded`] returns.
 pub(super) fn targets(
     session: &Session,
     interval: Interval,
     bins: usize,
     binner: Binner,
     readouts: &[Readout],
+    decoded: &[Option<Cow<'_, Series>>],
 ) -> Vec<f32> {
     let columns = dims(readouts);
     let mut targets = vec![f32::NAN; bins * columns];
     let mut first = 0;
-    for readout in readouts {
+    for (readout, decoded) in readouts.iter().zip(decoded) {
         let quantity = readout.quantity().filter(|quantity| quantity.series() == readout.series);
         let series = match quantity {
             Some(quantity) => {
                 recorded(session, quantity).filter(|series| unit_of(quantity, series) == readout.unit)
             }
-            None => session.series(&readout.series),
+            None => decoded.as_deref(),
         };
         let behaviour = Behaviour { series, end: interval.stop, bin_s: binner.width_s() };
         for bin in 0..bins {
@@ -192,9 +280,10 @@ mod tests {
     fn targets_of(session: &Session, quantity: Quantity, lag_ms: f64) -> (Readout, Vec<f32>) {
         let binner = Binner::new(20.0).unwrap();
         let interval = Interval { start: 0.1, stop: 0.3 };
-        let (readouts, notes) = available(std::slice::from_ref(session), &[(quantity, lag_ms)]);
+        let (readouts, notes) = available(std::slice::from_ref(session), &[(quantity, lag_ms)], &[]).unwrap();
         assert!(notes.is_empty(), "{notes:?}");
-        let targets = targets(session, interval, 10, binner, &readouts);
+        let decoded = decoded(session, &readouts);
+        let targets = targets(session, interval, 10, binner, &readouts, &decoded);
         (readouts[0].clone(), targets)
     }
 
@@ -267,7 +356,7 @@ mod tests {
             session.behavior.retain(|series| !quantity.recorded_series().contains(&series.name.as_str()));
             session.behavior.extend(self::session(|time| time).series("hand_vel").cloned());
             let is_computed = quantity.recorded_series().contains(&"hand_vel");
-            let (readouts, notes) = available(&[session], &[(quantity, 0.0)]);
+            let (readouts, notes) = available(&[session], &[(quantity, 0.0)], &[]).unwrap();
             assert_eq!((readouts.len(), notes.len()), (usize::from(is_computed), usize::from(!is_computed)));
         }
     }
@@ -285,7 +374,7 @@ mod tests {
         let wanted =
             [Quantity::Velocity, Quantity::Speed, Quantity::Acceleration].map(|quantity| (quantity, 0.0));
         let units = |unit: &str| {
-            let (readouts, notes) = available(&[in_unit(unit)], &wanted);
+            let (readouts, notes) = available(&[in_unit(unit)], &wanted, &[]).unwrap();
             assert_eq!(notes, Vec::<String>::new());
             readouts.into_iter().map(|readout| readout.unit).collect::<Vec<_>>()
         };
@@ -298,14 +387,15 @@ mod tests {
     #[test]
     fn values_in_different_units_are_never_mixed() {
         let (readouts, notes) =
-            available(&[in_unit("m/s"), in_unit("pixels/s")], &[(Quantity::Velocity, 0.0)]);
+            available(&[in_unit("m/s"), in_unit("pixels/s")], &[(Quantity::Velocity, 0.0)], &[]).unwrap();
         let expected =
             "hand_vel is in m/s in one recording and in pixels/s in another: the model estimates rates only";
         assert_eq!((readouts, notes), (Vec::new(), vec![expected.to_owned()]));
-        let (readouts, _) = available(&[in_unit("m/s")], &[(Quantity::Velocity, 0.0)]);
+        let (readouts, _) = available(&[in_unit("m/s")], &[(Quantity::Velocity, 0.0)], &[]).unwrap();
         let (binner, interval) = (Binner::new(20.0).unwrap(), Interval { start: 0.1, stop: 0.3 });
         let known = |session: &Session| {
-            let targets = targets(session, interval, 10, binner, &readouts);
+            let decoded = decoded(session, &readouts);
+            let targets = targets(session, interval, 10, binner, &readouts, &decoded);
             targets.iter().filter(|target| target.is_finite()).count()
         };
         assert_eq!((known(&in_unit("m/s")), known(&in_unit("pixels/s"))), (20, 0));

@@ -4,7 +4,8 @@
 
 use super::readouts::{self, Readout};
 use ndt_protocol::binner::Binner;
-use ndt_replay::session::{Interval, Session};
+use ndt_replay::session::{Interval, Series, Session};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// One trial of `T` bins, `N` units and `R` columns of behaviour; arrays are row-major, one row a bin.
@@ -120,8 +121,9 @@ pub(crate) fn column_means<'a>(rows: impl Iterator<Item = &'a [f32]>, columns: u
 /// Cuts intervals of a session into trials. An interval that was not observed throughout becomes one trial for each run
 /// of observed bins, because unobserved time is no silence to learn from.
 pub fn trials(session: &Session, intervals: &[Interval], binner: Binner, readouts: &[Readout]) -> Vec<Trial> {
+    let decoded = readouts::decoded(session, readouts);
     let trials = |interval: &Interval| {
-        let whole = whole(session, *interval, binner, readouts);
+        let whole = whole(session, *interval, binner, readouts, &decoded);
         let runs = session.observed_bins(*interval, binner);
         runs.into_iter().map(|run| whole.part(run)).collect::<Vec<_>>()
     };
@@ -129,7 +131,13 @@ pub fn trials(session: &Session, intervals: &[Interval], binner: Binner, readout
 }
 
 /// All bins of an interval, unobserved ones included.
-fn whole(session: &Session, interval: Interval, binner: Binner, readouts: &[Readout]) -> Trial {
+fn whole(
+    session: &Session,
+    interval: Interval,
+    binner: Binner,
+    readouts: &[Readout],
+    decoded: &[Option<Cow<'_, Series>>],
+) -> Trial {
     let bins = binner.bins(interval.start, interval.stop);
     let units = session.units.len();
     let mut counts = vec![0.0; bins * units];
@@ -138,7 +146,7 @@ fn whole(session: &Session, interval: Interval, binner: Binner, readouts: &[Read
             binner.count(&unit.spike_times, interval.start, bins, &mut counts[column..], units);
         }
     }
-    let targets = readouts::targets(session, interval, bins, binner, readouts);
+    let targets = readouts::targets(session, interval, bins, binner, readouts, decoded);
     Trial { bins, counts, targets, ..Trial::default() }
 }
 
@@ -161,9 +169,10 @@ pub fn streams(
     readouts: &[Readout],
     max_gap_bins: usize,
 ) -> Vec<Stream> {
+    let decoded = readouts::decoded(session, readouts);
     let mut streams: Vec<Stream> = Vec::new();
     for interval in intervals {
-        let whole = whole(session, *interval, binner, readouts);
+        let whole = whole(session, *interval, binner, readouts, &decoded);
         let mut seen = None;
         for run in session.observed_bins(*interval, binner) {
             let gap = seen.replace(run.end).map_or(run.start..run.start, |before| before..run.start);

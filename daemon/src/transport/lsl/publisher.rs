@@ -9,7 +9,9 @@ use crate::host::realtime::{self, RealtimeSettings};
 use crate::output::Publisher;
 use crate::queue::{Queue, Receiver};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use ndt_protocol::limits::VELOCITY_DIMS_MAX;
+use ndt_protocol::bundle::behavior::Component;
+use ndt_protocol::bundle::manifest::Readout;
+use ndt_protocol::limits::OUTPUTS_MAX;
 use ndt_protocol::lsl::{self, Channel, Description, Format, Kind, Library, LslError, Outlet, StreamInfo};
 use ndt_protocol::{Bundle, Estimate, Quality};
 use sha2::{Digest, Sha256};
@@ -164,9 +166,11 @@ fn infos(
     };
     let rate = |id: &i64| Channel::new(id, "spikes/s", "Rate");
     let rates: Vec<Channel> = bundle.manifest.unit_ids.iter().map(rate).collect();
-    let unit = bundle.manifest.velocity().map_or("m/s", |velocity| velocity.unit.as_str());
-    let components = lsl::LABELS_VELOCITY.iter().take(bundle.manifest.velocity_dims());
-    let mut velocity: Vec<Channel> = components.map(|label| Channel::new(label, unit, "Velocity")).collect();
+    let published = bundle.manifest.velocity();
+    let what = if published.is_some_and(Readout::is_velocity) { "Velocity" } else { "Behavior" };
+    let components = published.map(Readout::components).unwrap_or_default();
+    let channel = |component: &Component| Channel::new(&component.name, &component.unit, what);
+    let mut velocity: Vec<Channel> = components.iter().map(channel).collect();
     velocity.push(Channel::new(lsl::LABEL_QUALITY, "", "Quality"));
     velocity.push(Channel::new(lsl::LABEL_REASONS, "", "Flags"));
     velocity.push(Channel::new(lsl::LABEL_BIN, "", "Index"));
@@ -214,10 +218,10 @@ fn stamp_s(estimate: &Estimate, ahead_ns: i64) -> f64 {
 }
 
 /// Values of a velocity sample, and their number: components in the bundle's unit, quality, reasons and bin number.
-fn velocity_sample(estimate: &Estimate) -> ([f32; VELOCITY_DIMS_MAX + 3], usize) {
-    let mut values = [0.0; VELOCITY_DIMS_MAX + 3];
-    let dims = estimate.velocity().len();
-    values[..dims].copy_from_slice(estimate.velocity());
+fn velocity_sample(estimate: &Estimate) -> ([f32; OUTPUTS_MAX + 3], usize) {
+    let mut values = [0.0; OUTPUTS_MAX + 3];
+    let dims = estimate.outputs().len();
+    values[..dims].copy_from_slice(estimate.outputs());
     values[dims] = f32::from(estimate.quality as u8);
     // Reasons and bin number are integers below 2^24, which f32 holds exactly.
     values[dims + 1] = estimate.reasons.0 as f32;

@@ -71,7 +71,7 @@ impl Publisher for ZeromqPublisher {
         rates.clear();
         wire::put_f32(estimate.rates(), rates);
         velocity.clear();
-        wire::put_f32(estimate.velocity(), velocity);
+        wire::put_f32(estimate.outputs(), velocity);
         let header = wire::estimate_header(estimate);
         let sent = publisher.send(&[wire::TOPIC_ESTIMATE, &header, rates, velocity]);
         *behind += u64::from(sent == Sent::NotToAll);

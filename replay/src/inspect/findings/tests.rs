@@ -18,7 +18,11 @@ fn check(change: &dyn Fn(&mut Session), expected: &[&str]) {
 }
 
 fn velocity(session: &mut Session) -> &mut Series {
-    session.behavior.iter_mut().find(|series| series.name == "hand_vel").unwrap()
+    named(session, "hand_vel")
+}
+
+fn named<'a>(session: &'a mut Session, name: &str) -> &'a mut Series {
+    session.behavior.iter_mut().find(|series| series.name == name).unwrap()
 }
 
 #[test]
@@ -119,12 +123,18 @@ fn splits_that_no_program_knows_are_found() {
 }
 
 #[test]
-fn a_recording_without_hand_vel_says_what_could_be_it() {
+fn a_recording_without_hand_vel_says_what_is_decoded_in_its_place() {
     let mut session = session();
     velocity(&mut session).name = "velocity".to_owned();
-    let expected =
-        "rates alone: there is no series hand_vel; velocity in m/s: write the one to decode as hand_vel";
-    assert_eq!(decoded(&session), expected);
+    assert_eq!(decoded(&session), "rates, and velocity, 2 components in m/s");
+    named(&mut session, "velocity").name = "joystick".to_owned();
+    assert_eq!(decoded(&session), "rates, and joystick, 2 components in m/s", "by its unit");
+    named(&mut session, "joystick").unit = "a.u.".to_owned();
+    session.behavior.retain(|series| series.name == "joystick");
+    assert_eq!(
+        decoded(&session),
+        "rates alone: there is no series hand_vel; --behavior chooses one of joystick (columns 0 to 1)"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::StreamError;
 use crate::listen::Tally;
 use ndt_protocol::clock::monotonic_ns;
+use ndt_protocol::limits::OUTPUTS_MAX;
 use ndt_protocol::lsl::{
     self, Inlet, LABEL_BIN, LABEL_QUALITY, LABEL_REASONS, Library, LslError, Query, StreamInfo,
 };
@@ -76,7 +77,9 @@ impl Opened {
 pub(super) struct Estimates {
     opened: Opened,
     sample: Vec<f32>,
+    /// Number of outputs, and how many of them are components of a velocity.
     dims: usize,
+    velocity_dims: usize,
     velocity_offset_ns: i64,
     bundle: [u8; 32],
     /// Identity of the outlet, and number of restarts of the daemon's source.
@@ -97,15 +100,18 @@ impl Estimates {
         let opened = Opened::open(library, query, wait, stop)?;
         let labels = opened.full.labels();
         let dims = labels.len().saturating_sub(3);
-        if labels[dims..] != [LABEL_QUALITY, LABEL_REASONS, LABEL_BIN] || dims > lsl::LABELS_VELOCITY.len() {
+        if labels[dims..] != [LABEL_QUALITY, LABEL_REASONS, LABEL_BIN] || dims > OUTPUTS_MAX {
             return Err(StreamError::Layout(format!("{labels:?}")));
         }
+        let is_velocity = |label: &&String| lsl::LABELS_VELOCITY.contains(&label.as_str());
+        let velocity_dims = labels.iter().take_while(is_velocity).count();
         let offset_ms: f64 = opened.full.entry("velocity_offset_ms").parse().unwrap_or(0.0);
         let mut stream = [0; 8];
         stream.copy_from_slice(&Sha256::digest(opened.uid.as_bytes())[..8]);
         Ok(Estimates {
             sample: vec![0.0; labels.len()],
             dims,
+            velocity_dims,
             velocity_offset_ns: (offset_ms * 1e6).round() as i64,
             bundle: bundle(&opened.full.entry("bundle")),
             stream: u64::from_le_bytes(stream),
@@ -120,8 +126,8 @@ impl Estimates {
         let Some(stamp_s) = self.opened.inlet.pull(&mut self.sample, SAMPLE_WAIT_S)? else { return Ok(None) };
         let received_ns = monotonic_ns();
         let (velocity, rest) = self.sample.split_at(self.dims);
-        let mut estimate = Estimate::zero(0, self.dims);
-        estimate.velocity_mut().copy_from_slice(velocity);
+        let mut estimate = Estimate::zero(0, self.dims).with_velocity(self.velocity_dims);
+        estimate.outputs_mut().copy_from_slice(velocity);
         estimate.quality = Quality::from_number(rest[0] as u8).unwrap_or(Quality::Fault);
         estimate.reasons = Reasons(rest[1] as u32);
         if estimate.reasons.contains(Reasons::SOURCE_RESTART) {
