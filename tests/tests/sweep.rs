@@ -91,8 +91,11 @@ fn points_are_ranked_by_their_mean_score_and_a_run_that_fails_is_a_row() {
     let failed = report["failed"].as_array().unwrap();
     assert_eq!(failed.len(), 4);
     for failed in failed {
-        assert!(failed["reason"].as_str().unwrap().starts_with("expected trials of at most"), "{failed}");
-        assert_eq!(failed["values"]["model.positions"], "learned");
+        assert!(
+            failed["reason"].as_str().unwrap().starts_with("expected a window of at least 2 bins"),
+            "{failed}"
+        );
+        assert_eq!(failed["values"]["model.window-ms"], 10.0);
     }
 
     // The scores are those of the bundles.
