@@ -15,6 +15,6 @@ mod writing;
 pub use behavior::si;
 pub use options::{Condition, HeldOut, UnitOptionError, UnitOptions};
 pub use problem::ReadProblem;
-pub use reading::{RECORDING, ReadError, read, read_units};
+pub use reading::{RECORDING, ReadError, read, read_all, read_units};
 pub use tables::{Column, Tables, tables};
 pub use writing::{WriteError, write};

@@ -5,11 +5,12 @@
 
 mod decoded;
 
-pub use decoded::{BehaviorError, DEFAULT_ORDER, SLOPE};
+pub use decoded::{BehaviorError, SLOPE};
 
 use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::origin::RecordingSplits;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 
 /// A half-open interval of the recording, `[start, stop)`, in seconds.
@@ -43,6 +44,17 @@ pub enum Value {
     Bool(bool),
     /// A text.
     Text(String),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Float(number) => write!(f, "{number}"),
+            Value::Int(number) => write!(f, "{number}"),
+            Value::Bool(truth) => write!(f, "{truth}"),
+            Value::Text(text) => f.write_str(text),
+        }
+    }
 }
 
 /// One trial.
@@ -98,8 +110,6 @@ pub struct Source {
     pub identity: Identity,
     /// Width of the bins in which spikes were recorded, s; `None` where their times were.
     pub bin_width_s: Option<f64>,
-    /// The selection of units, one phrase each; empty where all were taken as the file has them.
-    pub selection: Vec<String>,
     /// What was decided while the file was read, one sentence each.
     pub notes: Vec<String>,
 }

@@ -83,6 +83,15 @@ impl Architecture {
     fn is_none(&self) -> bool {
         *self == Architecture::NONE
     }
+
+    /// Number of bins that one output depends on: `layers * (window - 1) + 1` with banded attention in every layer,
+    /// the window itself where it is recomputed at each bin.
+    pub fn reach_bins(&self) -> usize {
+        match self.positions {
+            Positions::LagBias => self.layers * (self.window_bins - 1) + 1,
+            Positions::Learned => self.window_bins,
+        }
+    }
 }
 
 /// The dimensions of a linear decoder: a Wiener filter, or any other decoder whose velocity is a weighted sum of the
@@ -239,17 +248,9 @@ impl Manifest {
         first..first + self.velocity_dims()
     }
 
-    /// Number of bins that one output depends on: `layers * (window - 1) + 1` with banded attention in every layer,
-    /// the window itself where it is recomputed at each bin.
+    /// Number of bins that one output depends on: the window of a linear decoder, else [`Architecture::reach_bins`].
     pub fn reach_bins(&self) -> usize {
-        if let Some(Linear { window_bins }) = self.linear {
-            return window_bins;
-        }
-        let Architecture { layers, window_bins, positions, .. } = self.architecture;
-        match positions {
-            Positions::LagBias => layers * (window_bins - 1) + 1,
-            Positions::Learned => window_bins,
-        }
+        self.linear.map_or_else(|| self.architecture.reach_bins(), |linear| linear.window_bins)
     }
 
     /// Width of a bin, ns.

@@ -75,7 +75,8 @@ const IDLE_S: f64 = 5.0;
 /// Where the true velocity comes from.
 enum Truth {
     Unknown,
-    Recording(Session),
+    /// The recording, and the behaviour of it that is decoded.
+    Recording(Box<(Session, Series)>),
     Stream(Query),
 }
 
@@ -91,8 +92,9 @@ pub fn listen(options: &Listen) -> anyhow::Result<()> {
     let drawn = drawn.transpose()?;
     let truth = truth(options)?;
     let (mut tally, mut picture) = (Tally::new(None), None);
-    if let Truth::Recording(session) = &truth {
-        tally = Tally::new(Some(behavior(session, &options.behavior)?));
+    if let Truth::Recording(recording) = &truth {
+        let (session, behavior) = recording.as_ref();
+        tally = Tally::new(Some(behavior.clone()));
         picture = drawn.map(|destination| (destination, Picture::new(session)));
     }
     if let Some(path) = &options.expect {
@@ -162,8 +164,9 @@ fn truth(options: &Listen) -> anyhow::Result<Truth> {
     match (stream, &options.endpoint) {
         (None, ListenSource::Zeromq(_)) => {
             let session = nwb::read_units(path, &options.selected)?;
-            behavior(&session, &options.behavior).with_context(|| path.display().to_string())?;
-            Ok(Truth::Recording(session))
+            let behavior =
+                behavior(&session, &options.behavior).with_context(|| path.display().to_string())?;
+            Ok(Truth::Recording(Box::new((session, behavior))))
         }
         (Some(query), ListenSource::Lsl(_)) if options.picture.is_none() => Ok(Truth::Stream(query)),
         (Some(_), ListenSource::Lsl(_)) => {

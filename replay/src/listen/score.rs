@@ -60,12 +60,10 @@ impl Score {
 
 /// R2 of each axis as text with the names of the axes, such as `x 0.9334, y 0.9209`.
 pub fn by_axis(axes: &[f64]) -> String {
-    let named = axes.iter().enumerate().map(|(at, r2)| {
-        let name =
-            ["x", "y", "z"].get(at).map_or_else(|| format!("axis {}", at + 1), |name| (*name).to_owned());
-        if r2.is_nan() { format!("{name} none (it never changes)") } else { format!("{name} {r2:.4}") }
-    });
-    named.collect::<Vec<_>>().join(", ")
+    let name = |at: usize| {
+        ["x", "y", "z"].get(at).map_or_else(|| format!("axis {}", at + 1), |name| (*name).to_owned())
+    };
+    by_name(&(0..axes.len()).map(name).collect::<Vec<_>>(), axes)
 }
 
 /// R2 of each output as text with the names of the outputs, as [`by_axis`] does for x, y and z.

@@ -48,21 +48,6 @@ impl UnitOptions {
         }
         arguments
     }
-
-    /// The selection as a person would repeat it, for a bundle's provenance; empty where everything is as the recording has it.
-    pub fn words(&self) -> Vec<String> {
-        let mut words: Vec<String> =
-            self.conditions.iter().map(|condition| format!("where {condition}")).collect();
-        words.extend(self.unit_id.iter().map(|column| format!("unit-id {column}")));
-        words.extend(self.held_out.map(|held_out| match held_out {
-            HeldOut::None => "held-out none".to_owned(),
-            HeldOut::Fraction(part) => format!("held-out {part} seed {}", self.held_out_seed),
-        }));
-        if self.same_units {
-            words.push("same-units".to_owned());
-        }
-        words
-    }
 }
 
 /// A condition on one column, such as `location=M1`.
@@ -77,7 +62,7 @@ pub struct Condition {
 impl Condition {
     /// Whether a cell has the value: the same number where both are numbers, else the same text.
     pub fn holds(&self, cell: &Value) -> bool {
-        let text = text(cell);
+        let text = cell.to_string();
         match (self.value.parse::<f64>(), text.parse::<f64>()) {
             (Ok(wanted), Ok(found)) => wanted == found,
             _ if matches!(cell, Value::Bool(_)) => self.value.eq_ignore_ascii_case(&text),
@@ -162,16 +147,6 @@ fn scattered(seed: u64, id: i64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
-}
-
-/// The text of a cell.
-pub(super) fn text(cell: &Value) -> String {
-    match cell {
-        Value::Float(number) => number.to_string(),
-        Value::Int(number) => number.to_string(),
-        Value::Bool(truth) => truth.to_string(),
-        Value::Text(text) => text.clone(),
-    }
 }
 
 #[cfg(test)]

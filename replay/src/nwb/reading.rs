@@ -54,6 +54,14 @@ pub fn read_units(path: &Path, options: &UnitOptions) -> Result<Session, ReadErr
     read_session(path, options).map_err(|problem| ReadError { path: path.to_owned(), problem })
 }
 
+/// Reads several recordings, each as [`read_units`] does.
+///
+/// # Errors
+/// That of the first one that cannot be read.
+pub fn read_all(paths: &[PathBuf], options: &UnitOptions) -> Result<Vec<Session>, ReadError> {
+    paths.iter().map(|path| read_units(path, options)).collect()
+}
+
 fn read_session(path: &Path, options: &UnitOptions) -> Result<Session, ReadProblem> {
     let root = open(path)?;
     let identifier = root.dataset("identifier")?.texts()?.into_iter().next().unwrap_or_default();
@@ -73,7 +81,7 @@ fn read_session(path: &Path, options: &UnitOptions) -> Result<Session, ReadProbl
     observed::common(&mut units, &mut observed, &mut notes);
     let mut behavior = behavior(&root)?;
     behavior.retain(|found| Some(&found.name) != series.as_ref());
-    let source = Source { identity, bin_width_s, selection: options.words(), notes };
+    let source = Source { identity, bin_width_s, notes };
     Ok(Session { identifier, units, observed: observed.shared, trials, behavior, source })
 }
 

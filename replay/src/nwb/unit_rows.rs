@@ -1,7 +1,7 @@
 //! The rows of the unit table: what is written of each unit besides its spikes, which of them are taken, and what identifies them.
 
 use super::columns::{column, ids, ragged, scalar_columns};
-use super::options::{UnitOptions, text};
+use super::options::UnitOptions;
 use super::problem::{ReadProblem, content};
 use crate::h5::{Group, Kind};
 use crate::session::{Identity, Value};
@@ -43,12 +43,7 @@ impl Rows {
     pub fn of_units(root: &Group) -> Result<Rows, ReadProblem> {
         let table = root.group("units")?;
         let ids = ids(&table)?;
-        let mut columns = vec![BTreeMap::new(); ids.len()];
-        for name in scalar_columns(&table)? {
-            // A column that cannot be read is a column that nothing is selected by.
-            let Ok(Some(cells)) = column(&table, &name, ids.len()) else { continue };
-            cells.into_iter().zip(&mut columns).for_each(|(cell, row)| drop(row.insert(name.clone(), cell)));
-        }
+        let columns = cells_of(&table, ids.len())?;
         let heldout = match table.has("heldout") {
             true => {
                 super::columns::same_length(&table, "heldout", table.dataset("heldout")?.bools()?, ids.len())?
@@ -67,12 +62,8 @@ impl Rows {
         let Some(table) = has_path(root, ELECTRODES).then(|| root.group(ELECTRODES).ok()).flatten() else {
             return Rows::default();
         };
-        let (Ok(ids), Ok(names)) = (ids(&table), scalar_columns(&table)) else { return Rows::default() };
-        let mut columns = vec![BTreeMap::new(); ids.len()];
-        for name in names {
-            let Ok(Some(cells)) = column(&table, &name, ids.len()) else { continue };
-            cells.into_iter().zip(&mut columns).for_each(|(cell, row)| drop(row.insert(name.clone(), cell)));
-        }
+        let Ok(ids) = ids(&table) else { return Rows::default() };
+        let Ok(columns) = cells_of(&table, ids.len()) else { return Rows::default() };
         let electrodes = ids.iter().map(|id| Some(*id)).collect();
         Rows { heldout: vec![false; ids.len()], electrodes, ids, columns }
     }
@@ -136,7 +127,7 @@ impl Rows {
                 name => self.columns[*row].get(name).cloned(),
             };
             let there: BTreeSet<String> =
-                (0..self.ids.len()).filter_map(|row| cell(&row)).map(|cell| text(&cell)).collect();
+                (0..self.ids.len()).filter_map(|row| cell(&row)).map(|cell| cell.to_string()).collect();
             if there.is_empty() {
                 return Err(content(
                     format!("a column \"{}\" to select units by", condition.column),
@@ -144,7 +135,7 @@ impl Rows {
                     self.names(),
                 ));
             }
-            let had: BTreeSet<String> = rows.iter().filter_map(cell).map(|cell| text(&cell)).collect();
+            let had: BTreeSet<String> = rows.iter().filter_map(cell).map(|cell| cell.to_string()).collect();
             rows.retain(|row| cell(row).is_some_and(|cell| condition.holds(&cell)));
             if rows.is_empty() {
                 return Err(content(format!("units with {condition}"), table, few(&had)));
@@ -210,6 +201,16 @@ impl Rows {
             format!("the columns {}", few(&names))
         }
     }
+}
+
+/// The cells of each row of a table by their columns. A column that cannot be read is one that nothing is selected by.
+fn cells_of(table: &Group, rows: usize) -> Result<Vec<BTreeMap<String, Value>>, ReadProblem> {
+    let mut columns = vec![BTreeMap::new(); rows];
+    for name in scalar_columns(table)? {
+        let Ok(Some(cells)) = column(table, &name, rows) else { continue };
+        cells.into_iter().zip(&mut columns).for_each(|(cell, row)| drop(row.insert(name.clone(), cell)));
+    }
+    Ok(columns)
 }
 
 /// Whether ids are 0, 1, 2, ... or 1, 2, 3, ..., as a table has them that nobody gave ids to.

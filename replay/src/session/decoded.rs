@@ -16,11 +16,6 @@ const SLOPE_REACH: f64 = 3.0;
 pub const SLOPE: &str = "as the slope of a line fitted to the positions, weighted by a Gaussian of 20 ms to both sides, which is not \
                          causal: it makes the values to fit and to score against, and decoding does not need them";
 
-/// The order in which a default is chosen, for help texts.
-pub const DEFAULT_ORDER: &str = "hand_vel; else the first series that is called velocity or ..._vel; else the velocity computed from \
-                                 hand_pos, or from the first series that is called position or ..._pos; else EMG; else force. \
-                                 Series of the eyes are left out";
-
 /// Why a recording does not have a behaviour.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BehaviorError {
@@ -139,7 +134,9 @@ impl Session {
         if names.is_empty() { "no series of numbers".to_owned() } else { names.join(", ") }
     }
 
-    /// The behaviour that is decoded unless another one is asked for, by the rule of [`DEFAULT_ORDER`]; `None` if the recording has
+    /// The behaviour that is decoded unless another one is asked for: `hand_vel`; else the first series that is called velocity or
+    /// `..._vel`; else the velocity computed from `hand_pos`, or from the first series that is called position or `..._pos`; else EMG; else
+    /// force. Series of the eyes are left out. `None` if the recording has
     /// none of these, or none of at most 32 columns.
     pub fn default_behavior(&self) -> Option<Behavior> {
         let fits = |series: &&Series| {

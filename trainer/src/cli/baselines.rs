@@ -150,11 +150,7 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
         command.overwrite.check(&path, Bundle::kind(&path), &command.data)?;
     }
     stop::outlive_terminal()?;
-    let sessions = command
-        .data
-        .iter()
-        .map(|path| nwb::read_units(path, &command.selected))
-        .collect::<Result<Vec<_>, _>>()?;
+    let sessions = nwb::read_all(&command.data, &command.selected)?;
     let settings = GruSettings { width: command.gru_width, epochs: command.gru_epochs, ..Default::default() };
     let bar = ProgressBar::new(0)
         .with_style(style("{prefix} {bar:30} {msg}  {elapsed} so far, {eta} left for this decoder"));

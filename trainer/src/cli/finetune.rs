@@ -89,11 +89,7 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let parent =
         Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
     let manifest = &parent.manifest;
-    let sessions = command
-        .data
-        .iter()
-        .map(|path| nwb::read_units(path, &command.selected))
-        .collect::<Result<Vec<_>, _>>()?;
+    let sessions = nwb::read_all(&command.data, &command.selected)?;
     let is_unknown = |session: &Session| {
         session.source.identity == Identity::Rows && parent.origin.splits_of(&session.identifier).is_none()
     };

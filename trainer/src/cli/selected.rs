@@ -65,36 +65,26 @@ enum SplitBy {
 impl SelectionOptions {
     /// The choices as the library takes them.
     pub fn selected(&self) -> Selected {
-        let SelectionOptions {
-            behavior,
-            time,
-            split_by,
-            split_column,
-            train,
-            val,
-            test,
-            blocks,
-            condition_column,
-        } = self.clone();
+        let options = self.clone();
         Selected {
-            behavior: (!behavior.is_empty()).then_some(behavior),
-            time: time.map(|time| match time {
+            behavior: (!options.behavior.is_empty()).then_some(options.behavior),
+            time: options.time.map(|time| match time {
                 Time::Auto => config::Time::Auto,
                 Time::Trials => config::Time::Trials,
                 Time::Observed => config::Time::Observed,
             }),
-            split_by: split_by.map(|by| match by {
+            split_by: options.split_by.map(|by| match by {
                 SplitBy::Auto => config::SplitBy::Auto,
                 SplitBy::Column => config::SplitBy::Column,
                 SplitBy::Blocks => config::SplitBy::Blocks,
                 SplitBy::Trials => config::SplitBy::Trials,
             }),
-            split_column,
-            train,
-            val,
-            test,
-            blocks,
-            condition_column,
+            split_column: options.split_column,
+            train: options.train,
+            val: options.val,
+            test: options.test,
+            blocks: options.blocks,
+            condition_column: options.condition_column,
         }
     }
 }

@@ -132,8 +132,7 @@ pub fn sweep(command: &Sweep) -> anyhow::Result<String> {
 
 /// Reads the recordings once before the runs do, so that what is odd about them is said and what cannot be fitted is refused.
 fn look_at_recordings(plan: &Plan) -> anyhow::Result<()> {
-    let sessions =
-        plan.data.iter().map(|path| nwb::read_units(path, &plan.selected)).collect::<Result<Vec<_>, _>>()?;
+    let sessions = nwb::read_all(&plan.data, &plan.selected)?;
     // Another width of the bins has no other trials, but for those of less than a bin.
     let data = Dataset::new(&sessions, plan.bin_ms.unwrap_or(Data::default().bin_ms), 0.0)?;
     for note in &data.notes {

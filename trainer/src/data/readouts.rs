@@ -36,12 +36,12 @@ pub(super) fn available(
     let (mut readouts, mut notes) = (Vec::new(), Vec::new());
     let default = || sessions.first().and_then(Session::default_behavior);
     let asked = (!behavior.is_empty()).then(|| Behavior::joined(behavior.iter().map(String::as_str)));
-    let chosen = asked.clone().or_else(default).map(|chosen| chosen.to_string());
-    let other = chosen.filter(|chosen| chosen != Quantity::Velocity.series());
+    let chosen = asked.clone().or_else(default);
+    let other = chosen.filter(|chosen| chosen.to_string() != Quantity::Velocity.series());
     let decoded = match &other {
         None => shared(sessions, Quantity::Velocity)
             .map(|(dims, unit)| (Quantity::Velocity.series().to_owned(), dims, unit)),
-        Some(chosen) => match same(sessions, &Behavior::parse(chosen)) {
+        Some(chosen) => match same(sessions, chosen) {
             Err(error) if asked.is_some() => return Err(error),
             Err(error) => Err(error.to_string()),
             Ok(same) => same,
@@ -54,7 +54,7 @@ pub(super) fn available(
     if let Some(chosen) = &other {
         let why = if asked.is_some() { "as chosen" } else { "by default: there is no hand_vel" };
         notes.push(format!("{series} is decoded, {dims} columns in {unit}, {why}"));
-        if chosen.contains("velocity(") {
+        if chosen.parts.iter().any(|part| part.is_differentiated) {
             notes.push(format!("the velocity is computed {SLOPE}"));
         }
     }
@@ -112,7 +112,7 @@ pub(super) fn decoded<'a>(session: &'a Session, readouts: &[Readout]) -> Vec<Opt
         let again = readouts[..at].iter().position(|before| before.series == readout.series);
         let series = match again {
             Some(before) => found[before].clone(),
-            None if is_of_quantity(readout) => None,
+            None if quantity_of(readout).is_some() => None,
             None => session.decoded(&Behavior::parse(&readout.series)).ok(),
         };
         found.push(series.filter(|series| unit_text(series) == readout.unit && series.dims == readout.dims));
@@ -120,9 +120,9 @@ pub(super) fn decoded<'a>(session: &'a Session, readouts: &[Readout]) -> Vec<Opt
     found
 }
 
-/// Whether a readout is of a quantity that has its name.
-fn is_of_quantity(readout: &Readout) -> bool {
-    readout.quantity().is_some_and(|quantity| quantity.series() == readout.series)
+/// The quantity that has the name of a readout.
+fn quantity_of(readout: &Readout) -> Option<Quantity> {
+    readout.quantity().filter(|quantity| quantity.series() == readout.series)
 }
 
 /// Says that a series is missing, and which ones there are.
@@ -189,7 +189,7 @@ pub(super) fn targets(
     let mut targets = vec![f32::NAN; bins * columns];
     let mut first = 0;
     for (readout, decoded) in readouts.iter().zip(decoded) {
-        let quantity = readout.quantity().filter(|quantity| quantity.series() == readout.series);
+        let quantity = quantity_of(readout);
         let series = match quantity {
             Some(quantity) => {
                 recorded(session, quantity).filter(|series| unit_of(quantity, series) == readout.unit)

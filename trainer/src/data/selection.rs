@@ -142,10 +142,7 @@ pub(super) fn value(trial: &Trial, column: &str) -> Option<String> {
     }
     match trial.columns.get(column)? {
         Value::Float(number) if number.is_nan() => None,
-        Value::Float(number) => Some(number.to_string()),
-        Value::Int(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Text(text) => Some(text.trim().to_owned()),
+        cell => Some(cell.to_string().trim().to_owned()),
     }
 }
 

@@ -3,7 +3,6 @@
 //! It runs without dropout, and no bin's answer depends on a later bin.
 
 use crate::model::{ModelShape, NeuralDataTransformer};
-use crate::objective::history::reach_bins;
 use burn::tensor::{Device, Tensor, TensorData};
 use ndt_protocol::bundle::folded;
 use ndt_protocol::bundle::manifest::{Manifest, Positions};
@@ -53,11 +52,12 @@ impl Reference {
     pub fn stream(&self, counts: &[f32], missing: &[f32]) -> (Vec<f32>, Vec<f32>) {
         const PART_BINS: usize = 4096;
         let architecture = &self.shape.architecture;
-        let reach = reach_bins(architecture);
-        let (part, whole) = match architecture.positions {
-            Positions::LagBias => (PART_BINS.max(4 * reach), missing.len().min(PART_BINS.max(4 * reach))),
-            Positions::Learned => (1, missing.len().min(architecture.window_bins)),
+        let reach = architecture.reach_bins();
+        let (part, first_part) = match architecture.positions {
+            Positions::LagBias => (PART_BINS.max(4 * reach), PART_BINS.max(4 * reach)),
+            Positions::Learned => (1, architecture.window_bins),
         };
+        let whole = missing.len().min(first_part);
         let channels = self.shape.channels;
         let (mut log_rates, mut readouts) = self.batch(&counts[..whole * channels], &missing[..whole], 1);
         for start in (whole..missing.len()).step_by(part) {

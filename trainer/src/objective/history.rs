@@ -38,19 +38,11 @@ pub struct Histories {
     pub batch_trials: usize,
 }
 
-/// Number of bins on which an output depends.
-pub fn reach_bins(architecture: &Architecture) -> usize {
-    match architecture.positions {
-        Positions::LagBias => architecture.layers * (architecture.window_bins - 1) + 1,
-        Positions::Learned => architecture.window_bins,
-    }
-}
-
 /// Bins of a window of training, and of the parts in which long trials are computed: twice the model's reach, or the window of a model
 /// with learned positions, which exist for one window only.
 pub fn window_bins(architecture: &Architecture) -> usize {
     match architecture.positions {
-        Positions::LagBias => 2 * reach_bins(architecture),
+        Positions::LagBias => 2 * architecture.reach_bins(),
         Positions::Learned => architecture.window_bins,
     }
 }
@@ -61,7 +53,7 @@ pub fn parts(trial: &Trial, architecture: &Architecture) -> Vec<Trial> {
     const PART_BINS: usize = 1024;
     match architecture.positions {
         Positions::LagBias => {
-            let reach = reach_bins(architecture);
+            let reach = architecture.reach_bins();
             trial.windows(PART_BINS.max(4 * reach), reach - 1)
         }
         Positions::Learned => trial.windows(architecture.window_bins, 0),

@@ -15,7 +15,6 @@ use crate::data::trial::rows;
 use crate::data::{Dataset, Trial};
 use crate::model::{ModelShape, NeuralDataTransformer};
 use crate::objective::batch::{Batch, values};
-use crate::objective::history::reach_bins;
 use ndt_protocol::bundle::manifest::{Architecture, Positions};
 use ndt_protocol::bundle::origin::CurvePoint;
 
@@ -136,7 +135,7 @@ fn fitted(
 /// The rates `of` a trial, from all bins that an acausal model can see; of a long trial in parts.
 fn in_parts(trial: &Trial, architecture: &Architecture, of: impl Fn(&Trial) -> Vec<f32>) -> Vec<f32> {
     let (bins, context) = match architecture.positions {
-        Positions::LagBias => (8 * reach_bins(architecture), reach_bins(architecture) - 1),
+        Positions::LagBias => (8 * architecture.reach_bins(), architecture.reach_bins() - 1),
         Positions::Learned => (architecture.window_bins, 0),
     };
     if trial.bins <= bins {

@@ -131,11 +131,7 @@ impl Fit {
 
     /// The recordings.
     pub fn read(&self) -> anyhow::Result<Vec<Session>> {
-        Ok(self
-            .data
-            .iter()
-            .map(|path| nwb::read_units(path, &self.selected))
-            .collect::<Result<Vec<_>, _>>()?)
+        Ok(nwb::read_all(&self.data, &self.selected)?)
     }
 
     /// Whether each recording gets layers and a bundle of its own: if asked for, or if their units differ.
