@@ -58,7 +58,8 @@ gradient-norm-max = 0.1
 ";
 
 /// Another value of a key for which [`another`] finds none, or none that counts.
-const OTHERWISE: [(&str, &str); 18] = [
+const OTHERWISE: [(&str, &str); 19] = [
+    ("data.behavior", r#"["hand_pos"]"#),
     ("objective.cold", "1.0"),
     ("data.units", "\"all\""),
     ("data.time", "\"observed\""),
