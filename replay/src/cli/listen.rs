@@ -35,8 +35,8 @@ pub struct Listen {
     /// Recording that holds the true behaviour. For streams: lsl:NAME, the name of the player.
     #[arg(long)]
     truth: Option<PathBuf>,
-    /// Behaviour of the recording that is decoded, in the words of `ndt-train fit` and of the bundle's manifest: NAME, NAME[0,1],
-    /// NAME[x,y] or velocity(NAME), several side by side [default: what a fit decodes by default].
+    /// Behaviour of the recording that is decoded, in the words of `ndt-train fit` and of the bundle's manifest: NAME, `NAME[0,1]`,
+    /// `NAME[x,y]` or velocity(NAME), several side by side [default: what a fit decodes by default].
     #[arg(long, value_name = "NAME", requires = "truth")]
     behavior: Vec<String>,
     #[command(flatten)]

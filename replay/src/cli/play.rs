@@ -71,7 +71,7 @@ pub struct Play {
     fault_plan: Option<PathBuf>,
     #[command(flatten)]
     overwrite: Overwrite,
-    /// Also offer this behaviour as the stream NAME-behavior: a series, NAME[0,1], or velocity(NAME). Needs a stream in --to.
+    /// Also offer this behaviour as the stream NAME-behavior: a series, `NAME[0,1]`, or velocity(NAME). Needs a stream in --to.
     #[arg(long, value_name = "SERIES", num_args = 0..=1, default_missing_value = TRUTH_SERIES)]
     behavior: Option<String>,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use ndt_trainer::config::{self, Selected};
 /// Time and splits. Each option overrides the configuration's key of the same name in its table `data`.
 #[derive(Args, Clone)]
 pub struct SelectionOptions {
-    /// Behaviour that is decoded: a series of any processing module or acquisition, columns of one as NAME[0,1] or NAME[x,y], or the
+    /// Behaviour that is decoded: a series of any processing module or acquisition, columns of one as `NAME[0,1]` or `NAME[x,y]`, or the
     /// velocity computed from positions as velocity(NAME). Given several times, all side by side [default: hand_vel; else the first
     /// series called velocity or ..._vel; else the velocity computed from hand_pos, position or ..._pos; else EMG; else force].
     #[arg(long, value_name = "NAME")]
