@@ -1,27 +1,30 @@
 //! A bounded queue between two threads that drops its oldest item when it is full.
 //!
-//! **Neither end takes a lock**, so that a thread never waits for one of lower priority: items lie in a lock-free ring, and a receiver
-//! that finds none sleeps on a futex of its own. Pushing costs one system call, `futex`, if the receiver sleeps, and none otherwise.
+//! **Neither end takes a lock or spins**, so that a thread never waits for one of lower priority: items lie in a wait-free ring
+//! ([`ring`]), and a receiver that finds none sleeps on a futex of its own. Pushing costs one system call, `futex`, if the receiver
+//! sleeps, and none otherwise.
 
-use crossbeam_queue::ArrayQueue;
+mod ring;
+
 use ndt_protocol::limits::QUEUE_BINS;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// The sending end of a bounded queue.
+/// The sending end of a bounded queue. One thread sends.
 pub struct Queue<T> {
-    shared: Arc<Shared<T>>,
+    items: ring::Writer<T>,
+    shared: Arc<Shared>,
 }
 
 /// The receiving end of a bounded queue. One thread receives.
 pub struct Receiver<T> {
-    shared: Arc<Shared<T>>,
+    items: ring::Reader<T>,
+    shared: Arc<Shared>,
 }
 
-struct Shared<T> {
-    items: ArrayQueue<T>,
+struct Shared {
     /// The thread that receives, once it has waited.
     waits: OnceLock<Thread>,
     is_closed: AtomicBool,
@@ -39,18 +42,18 @@ pub enum Missing {
 impl<T> Queue<T> {
     /// Makes an empty queue with [`QUEUE_BINS`] places whose memory is new to the kernel: for threads without deadlines.
     pub fn untouched() -> (Queue<T>, Receiver<T>) {
-        Queue::of(ArrayQueue::new(QUEUE_BINS))
+        Queue::of(ring::ring(QUEUE_BINS, || None))
     }
 
-    fn of(items: ArrayQueue<T>) -> (Queue<T>, Receiver<T>) {
-        let shared = Arc::new(Shared { items, waits: OnceLock::new(), is_closed: AtomicBool::new(false) });
-        (Queue { shared: shared.clone() }, Receiver { shared })
+    fn of((writer, reader): (ring::Writer<T>, ring::Reader<T>)) -> (Queue<T>, Receiver<T>) {
+        let shared = Arc::new(Shared { waits: OnceLock::new(), is_closed: AtomicBool::new(false) });
+        (Queue { items: writer, shared: shared.clone() }, Receiver { items: reader, shared })
     }
 
     /// Adds `item`, drops the oldest item if the queue is full, and wakes the receiver if it sleeps. Returns whether one was dropped.
     /// Neither waits, locks nor allocates.
     pub fn push(&self, item: T) -> bool {
-        let dropped = self.shared.items.force_push(item).is_some();
+        let dropped = self.items.push(item).is_some();
         self.shared.wake();
         dropped
     }
@@ -63,12 +66,9 @@ impl<T: Clone> Queue<T> {
         Queue::with_places(item, QUEUE_BINS)
     }
 
-    /// Makes an empty queue with `places` places, one at least.
+    /// Makes an empty queue with `places` places, from 1 to 65,534.
     pub fn with_places(item: &T, places: usize) -> (Queue<T>, Receiver<T>) {
-        let items = ArrayQueue::new(places.max(1));
-        while items.push(item.clone()).is_ok() {}
-        while items.pop().is_some() {}
-        Queue::of(items)
+        Queue::of(ring::ring(places, || Some(item.clone())))
     }
 }
 
@@ -83,7 +83,7 @@ impl<T> Drop for Queue<T> {
 impl<T> Receiver<T> {
     /// Removes the oldest item, if there is one. Neither waits, locks nor allocates.
     pub fn try_receive(&self) -> Option<T> {
-        self.shared.items.pop()
+        self.items.pop()
     }
 
     /// Removes the oldest item, and sleeps until there is one: for `patience` at most, or without an end. Neither locks nor allocates.
@@ -121,12 +121,12 @@ impl<T> Receiver<T> {
 
     /// Number of items.
     pub fn len(&self) -> usize {
-        self.shared.items.len()
+        self.items.len()
     }
 
     /// Whether there is no item.
     pub fn is_empty(&self) -> bool {
-        self.shared.items.is_empty()
+        self.items.len() == 0
     }
 
     /// Removes the items that are there, one after the other, and ends at the first look that finds none.
@@ -135,7 +135,7 @@ impl<T> Receiver<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl Shared {
     /// Wakes the receiver, or keeps it from falling asleep.
     fn wake(&self) {
         fence(SeqCst);
@@ -148,6 +148,9 @@ impl<T> Shared<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::machine;
+    use crate::host::realtime::{self, RealtimeSettings};
+    use std::path::Path;
 
     #[test]
     fn a_full_queue_drops_its_oldest_item() {
@@ -191,5 +194,40 @@ mod tests {
         queue.push(1);
         drop(queue);
         assert_eq!((receiver.receive(None), receiver.receive(None)), (Ok(1), Err(Missing::Closed)));
+    }
+
+    /// On one CPU, a receiver that preempts the sender in the middle of a push must not wait for it: the sender would never go on.
+    #[test]
+    fn a_receiver_of_higher_priority_on_the_same_cpu_never_waits_for_the_sender() {
+        const ITEMS: u64 = 20_000;
+        /// As large as an estimate of many units, so that a push takes a while.
+        type Item = [u64; 2048];
+        let cpus = vec![machine::online_cpus(Path::new("/")).first().copied().unwrap_or(0)];
+        let at = |priority| RealtimeSettings { priority, cpus: cpus.clone(), ..RealtimeSettings::default() };
+        let (sends, receives) = (at(1), at(2));
+        let (queue, receiver) = Queue::<Item>::new(&[0; 2048]);
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for refused in realtime::enter(&receives) {
+                println!("{refused}: the threads are not as unequal as they should be");
+            }
+            let mut received = 0;
+            loop {
+                // Wakes by the clock too, wherever the sender is.
+                match receiver.receive(Some(Duration::from_micros(30))) {
+                    Ok(_) => received += 1,
+                    Err(Missing::Late) => {}
+                    Err(Missing::Closed) => return done.send(received),
+                }
+            }
+        });
+        std::thread::spawn(move || {
+            realtime::enter(&sends);
+            for item in 0..ITEMS {
+                queue.push([item; 2048]);
+            }
+        });
+        let received = is_done.recv_timeout(Duration::from_secs(300)).expect("the receiver stands still");
+        assert!(received > 0 && received <= ITEMS);
     }
 }
