@@ -82,7 +82,7 @@ fn facts(files: &[&[(&str, &str)]]) -> Facts {
 }
 
 fn tuned() -> RealtimeSettings {
-    RealtimeSettings { priority: 60, cpus: vec![6, 7], lock_memory: true, ..RealtimeSettings::default() }
+    RealtimeSettings { priority: 60, cpus: vec![7], lock_memory: true, ..RealtimeSettings::default() }
 }
 
 /// `severity name: found` of each finding that is not ok.
@@ -130,7 +130,7 @@ fn a_laptop_hears_what_makes_its_bins_late() {
     );
     assert!(mend(&findings, "real-time priority").starts_with("echo \"$USER - rtprio 80\" | sudo tee -a"));
     assert!(mend(&findings, "preemption").starts_with("preempt=full"));
-    assert!(mend(&findings, "isolated cpus").ends_with("and cpus = [6, 7] in [realtime] of ndtd.toml"));
+    assert!(mend(&findings, "isolated cpus").ends_with("and cpus = [7] in [realtime] of ndtd.toml"));
     assert!(mend(&findings, "cpu governor").starts_with("echo performance | sudo tee"));
     assert!(mend(&findings, "clock source").contains("dmesg"), "tsc cannot be chosen");
     assert!(mend(&findings, "swap").starts_with("sudo swapoff -a"));
@@ -227,19 +227,15 @@ fn single_facts_are_judged() {
         ),
         (
             |facts, _| facts.granted = vec![0, 1, 2],
-            &["problem cpus: cpus = [6, 7] asked for, only 0-2 granted here"],
+            &["problem cpus: cpus = [7] asked for, only 0-2 granted here"],
         ),
-        (|_, settings| settings.cpus = vec![], &["warning isolated cpus: 6-7, not used"]),
-        (|_, settings| settings.cpus = vec![5, 6], &["note isolated cpus: 6-7, cpus = [5, 6] asked for"]),
+        (
+            |_, settings| settings.cpus = vec![],
+            &["note cpus: 8 online, the threads on any of them", "warning isolated cpus: 6-7, not used"],
+        ),
+        (|_, settings| settings.cpus = vec![6, 7], &["note cpus: 8 online, cpus = [6, 7] asked for"]),
         (|_, settings| settings.cpus = vec![0], &["note isolated cpus: 6-7, cpus = [0] asked for"]),
-        (
-            |_, settings| settings.cpus = vec![7],
-            &["warning isolated cpus: 6-7, cpus = [7] asked for: one for all threads"],
-        ),
-        (
-            |facts, settings| (facts.isolated, settings.cpus) = (vec![7], vec![]),
-            &["note isolated cpus: 7, one for all threads would be too few"],
-        ),
+        (|_, settings| settings.cpus = vec![5], &["note isolated cpus: 6-7, cpus = [5] asked for"]),
         (|facts, _| facts.tickless = vec![], &["note isolated cpus: 6-7, with a timer tick"]),
         (|facts, _| facts.machine.preemption = Preemption::Lazy, &[]),
         (|facts, _| facts.machine.clocksource = Some("hyperv_clocksource_tsc_page".to_owned()), &[]),

@@ -13,7 +13,8 @@ const CPUS_TO_ISOLATE_MIN: usize = 4;
 pub(super) fn cpus(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "cpus",
-        why: "with several CPUs the decoder, the network and the rig's other programs run at the same time",
+        why: "other programs run beside the decoder on other CPUs; its own threads wake each other for every bin, and a thread is woken \
+              later on another CPU than on the same one",
     };
     let online = facts.online.len();
     let denied: Vec<_> = settings.cpus.iter().filter(|cpu| !facts.granted.contains(cpu)).collect();
@@ -31,13 +32,23 @@ pub(super) fn cpus(facts: &Facts, settings: &RealtimeSettings) -> Finding {
             "give the virtual machine a second, or turn one on",
         );
     }
+    // Without a real-time priority, one CPU would be shared with other programs.
+    if settings.priority > 0 && settings.cpus.len() != 1 {
+        let asked = match settings.cpus.len() {
+            0 => "the threads on any of them".to_owned(),
+            _ => format!("cpus = {:?} asked for", settings.cpus),
+        };
+        let last = settings.cpus.iter().chain(&facts.isolated).next_back().or(facts.online.last());
+        let mend = format!("cpus = {:?} in [realtime]: one CPU for all threads", last.as_slice());
+        return check.finds(Severity::Note, format!("{online} online, {asked}"), mend);
+    }
     check.ok(format!("{online} online"))
 }
 
 pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let check = Check {
         name: "isolated cpus",
-        why: "on a CPU of its own the decode thread finds its caches warm and waits for no other thread",
+        why: "on a CPU of its own the decoder finds its caches warm and waits for no other program",
     };
     let (asked, isolated, online) = (&settings.cpus, &facts.isolated, &facts.online);
     let boot = |cpus: &[usize]| {
@@ -52,16 +63,12 @@ pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Findi
             check.ok(format!("none, and with {} none can be spared", online.len()))
         }
         (true, true) => {
-            let last = &online[online.len() - 2..];
+            let last = &online[online.len() - 1..];
             let mend = format!("{}, and cpus = {last:?} in [realtime] of ndtd.toml", boot(last));
             check.finds(Severity::Note, "none", mend)
         }
-        (true, false) if isolated.len() == 1 => {
-            let found = format!("{}, one for all threads would be too few", cpu_ranges(isolated));
-            check.finds(Severity::Note, found, boot(&online[online.len().saturating_sub(2)..]))
-        }
         (true, false) => {
-            let mend = format!("cpus = {isolated:?} in [realtime] of ndtd.toml");
+            let mend = format!("cpus = {:?} in [realtime] of ndtd.toml", &isolated[isolated.len() - 1..]);
             check.finds(Severity::Warning, format!("{}, not used", cpu_ranges(isolated)), mend)
         }
         (false, _) if !asked.iter().all(|cpu| isolated.contains(cpu)) => {
@@ -75,10 +82,6 @@ pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Findi
                 return check.finds(severity, found, mend);
             }
             check.finds(severity, found, boot(asked))
-        }
-        (false, _) if asked.len() == 1 => {
-            let found = format!("{}, cpus = {asked:?} asked for: one for all threads", cpu_ranges(isolated));
-            check.finds(Severity::Warning, found, "a second isolated CPU in cpus in [realtime]")
         }
         (false, _) if !asked.iter().all(|cpu| facts.tickless.contains(cpu)) => {
             check.finds(Severity::Note, format!("{}, with a timer tick", cpu_ranges(isolated)), boot(asked))
