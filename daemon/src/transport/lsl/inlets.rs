@@ -5,7 +5,8 @@
 
 use super::search::Found;
 use crate::host::realtime::{self, RealtimeSettings};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crate::queue::{Queue, Receiver};
+use crossbeam_channel::{Sender, bounded};
 use ndt_protocol::lsl::Inlet;
 use std::thread::JoinHandle;
 
@@ -36,7 +37,8 @@ enum Job {
 /// The source thread's handle to the thread that opens and closes.
 pub struct Inlets {
     jobs: Option<Sender<Job>>,
-    /// Receives each stream that was asked for; `None` for one that could not be opened.
+    /// Receives each stream that was asked for; `None` for one that could not be opened. The source thread looks at every turn, so that
+    /// it must not wait for this thread.
     pub opened: Receiver<Option<Box<Opened>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -48,13 +50,13 @@ impl Inlets {
     /// The system's error when it gives no thread.
     pub fn start(settings: &RealtimeSettings) -> std::io::Result<Inlets> {
         let (jobs, asked) = bounded(WAITING);
-        let (done, opened) = bounded(WAITING);
+        let (done, opened) = Queue::untouched();
         let settings = settings.clone();
         let work = move || {
             // The system refuses this thread what it refuses the threads of the pipeline, which report it.
             drop(realtime::enter(&settings));
             asked.iter().for_each(|job| match job {
-                Job::Open(found, room) => drop(done.send(open(*found, room).map(Box::new))),
+                Job::Open(found, room) => drop(done.push(open(*found, room).map(Box::new))),
                 Job::Close(inlet) => drop(inlet),
             });
         };

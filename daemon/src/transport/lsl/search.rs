@@ -7,6 +7,7 @@
 use super::LslSettings;
 use super::clock::MeasuredStream;
 use super::labels::{Allowed, Layout, LayoutError};
+use crate::queue::{self, Queue};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ndt_protocol::lsl::{Format, Inlet, Library, LslError, Query, StreamInfo};
 use ndt_protocol::{Bundle, limits::CHANNELS_MAX};
@@ -91,8 +92,8 @@ pub enum StreamError {
 /// The source thread's handle to the searching thread.
 pub struct Search {
     asks: Option<Sender<Ask>>,
-    /// Receives the streams that were found.
-    pub found: Receiver<Found>,
+    /// Receives the streams that were found. The source thread looks at every turn, so that it must not wait for the searching thread.
+    pub found: queue::Receiver<Found>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -110,7 +111,7 @@ impl Search {
         clock: Sender<MeasuredStream>,
     ) -> std::io::Result<Search> {
         let (asks, asked) = bounded(1);
-        let (find, found) = bounded(1);
+        let (find, found) = Queue::untouched();
         let stop = Arc::new(AtomicBool::new(false));
         let searcher = Searcher {
             library: library.clone(),
@@ -148,7 +149,6 @@ impl Drop for Search {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         self.asks = None;
-        while self.found.try_recv().is_ok() {}
         super::wait_for(self.thread.take());
     }
 }
@@ -172,7 +172,7 @@ struct Searcher {
 
 impl Searcher {
     /// Answers each request for a search, on the searching thread, until the source is dropped.
-    fn answer_each(mut self, asked: &Receiver<Ask>, find: &Sender<Found>) {
+    fn answer_each(mut self, asked: &Receiver<Ask>, find: &Queue<Found>) {
         while let Ok(ask) = asked.recv() {
             let started = Instant::now();
             self.warned = None;
@@ -187,7 +187,7 @@ impl Searcher {
                         self.warn_of_other(&found.info.source_id());
                         self.known = Some((found.info.source_id(), found.info.uid()));
                         drop(self.clock.try_send((found.stream, found.info.clone())));
-                        drop(find.send(found));
+                        find.push(found);
                         break;
                     }
                     Ok(None) if ask == Ask::Any && started.elapsed() > self.warn_every => {

@@ -11,7 +11,7 @@ use super::search::{Ask, Found, Samples, Search};
 use crate::host::realtime::RealtimeSettings;
 use crate::input::rebin::Rebin;
 use crate::input::{Absence, Received, Source};
-use crossbeam_channel::RecvTimeoutError;
+use crate::queue::Missing;
 use ndt_protocol::bin::ClockOffset;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::lsl::{Inlet, Library, Query, TYPE_COUNTS};
@@ -133,7 +133,7 @@ impl LslSource {
     /// Waits a moment for the stream to be found, or to be opened after that. The search is asked for once.
     fn connect(&mut self) -> Received {
         if self.is_opening {
-            let Ok(opened) = self.inlets.opened.recv_timeout(PATIENCE) else {
+            let Ok(opened) = self.inlets.opened.receive(Some(PATIENCE)) else {
                 return Received::Gone(Absence::Searching);
             };
             return self.take(opened);
@@ -143,13 +143,13 @@ impl LslSource {
             search.ask(Ask::Any);
             self.is_asked = true;
         }
-        match search.found.recv_timeout(PATIENCE) {
+        match search.found.receive(Some(PATIENCE)) {
             Ok(found) => {
                 self.is_asked = false;
                 self.open_stream(found);
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PATIENCE),
+            Err(Missing::Late) => {}
+            Err(Missing::Closed) => std::thread::sleep(PATIENCE),
         }
         Received::Gone(Absence::Searching)
     }
@@ -217,13 +217,13 @@ impl LslSource {
     /// Searches for another outlet of a silent stream, and switches to it when it is found. A program that was killed and started
     /// again offers a new outlet, and nothing reports the end of the old one.
     fn search_other(&mut self) -> Received {
-        if let Ok(opened) = self.inlets.opened.try_recv() {
+        if let Some(opened) = self.inlets.opened.try_receive() {
             return self.take(opened);
         }
         let (Some(connection), Some(search)) = (&mut self.connection, &self.search) else {
             return Received::Gone(Absence::Searching);
         };
-        if let Ok(found) = search.found.try_recv()
+        if let Some(found) = search.found.try_receive()
             && found.stream != connection.stream
         {
             self.open_stream(found);
