@@ -59,7 +59,7 @@ pub(super) fn isolated_cpus(facts: &Facts, settings: &RealtimeSettings) -> Findi
         )
     };
     match (asked.is_empty(), isolated.is_empty()) {
-        (true, true) if online.len() < CPUS_TO_ISOLATE_MIN => {
+        (_, true) if online.len() < CPUS_TO_ISOLATE_MIN && !asked.contains(&0) => {
             check.ok(format!("none, and with {} none can be spared", online.len()))
         }
         (true, true) => {
