@@ -1,6 +1,9 @@
 //! Where a model comes from: what its manifest says of it, and the record of its fit.
 
+use crate::evaluation::History;
+use crate::evaluation::decoding::Decoding;
 use crate::training::Fit;
+use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Training;
 use ndt_protocol::bundle::origin::FitRecord;
 use ndt_protocol::bundle::{self, BundleError};
@@ -34,13 +37,49 @@ pub fn provenance(
 pub fn record(fit: &Fit, seconds: f64) -> FitRecord {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     FitRecord {
-        command: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        command: command_line(),
         program: PROGRAM.to_owned(),
         machine: machine(),
         ended_unix_s: since_1970.map_or(0, |time| time.as_secs()),
         seconds,
         curve: fit.curve.clone(),
     }
+}
+
+/// Where the numbers of a session come from that this process has decoded from the file `data`: names and texts.
+pub fn decoding_provenance(
+    bundle: &Bundle,
+    data: &Path,
+    wanted: Decoding<'_>,
+) -> Vec<(&'static str, String)> {
+    let manifest = &bundle.manifest;
+    let history = match wanted.history {
+        History::Cold => "cold: every trial starts without history",
+        History::Stream => "stream: the trials follow each other",
+    };
+    let splits = bundle.origin.splits.iter().map(|splits| {
+        let pieces = [&splits.train_pieces_s, &splits.val_pieces_s, &splits.test_pieces_s].map(Vec::len);
+        let trials = [&splits.train, &splits.val, &splits.test].map(Vec::len);
+        let (what, [train, val, test]) = if pieces[0] > 0 { ("pieces", pieces) } else { ("trials", trials) };
+        format!("{}: {train} {what} to fit, {val} to validate, {test} to test", splits.identifier)
+    });
+    vec![
+        ("program", PROGRAM.to_owned()),
+        ("command", command_line().join(" ")),
+        ("recording", file_name(data)),
+        ("bundle", manifest.id.clone()),
+        ("bundle_fitted_by", manifest.training.by.clone()),
+        ("bundle_fitted_to", manifest.training.data.join(", ")),
+        ("bundle_splits", splits.collect::<Vec<_>>().join("; ")),
+        ("bin_width_ms", manifest.bin_width_ms.to_string()),
+        ("split", wanted.split.unwrap_or("every trial").to_owned()),
+        ("history", history.to_owned()),
+    ]
+}
+
+/// The command line of this process.
+fn command_line() -> Vec<String> {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
 }
 
 /// Processor, number of CPUs, and system of this machine.
