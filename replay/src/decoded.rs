@@ -32,7 +32,7 @@ pub struct DecodedSession {
     pub published: usize,
     /// Outputs `[T, R]`, each in the unit of its readout; NaN in a bin of which nothing was computed.
     pub outputs: Vec<f32>,
-    /// Where the numbers come from: names and texts.
+    /// Where the numbers come from: keys and values.
     pub provenance: Vec<(&'static str, String)>,
 }
 
@@ -165,7 +165,7 @@ impl DecodedSession {
             Array::list("reasons", each(DecodedBin::reasons_in_words)),
             Array::list("trial", Values::I64(self.bins.iter().map(|bin| bin.trial.unwrap_or(-1)).collect())),
             Array::list("split", each(|bin| bin.split.clone())),
-            Array::list("provenance_names", provenance(|(name, _)| (*name).to_owned())),
+            Array::list("provenance_keys", provenance(|(name, _)| (*name).to_owned())),
             Array::list("provenance", provenance(|(_, text)| text.clone())),
         ]
     }

@@ -26,24 +26,21 @@ def check(path, arrays):
         provenance = decoded["provenance"].to_dataframe()
         series = {name: found for name, found in decoded.data_interfaces.items() if hasattr(found, "timestamps")}
         readouts = [found.data[:] for name, found in series.items() if name != "rates"]
-        order = [name for name in dict.fromkeys(name.rsplit(" ", 1)[0] for name in outputs["name"])]
+        order = [name for name in dict.fromkeys(name.rsplit(" ", 1)[0] for name in outputs["output"])]
         side_by_side = np.concatenate([np.reshape(series[name].data[:], (len(bins), -1)) for name in order], axis=1)
         assert len(readouts) == len(order)
 
         np.testing.assert_array_equal(series["rates"].data[:], arrays["rates"])
         np.testing.assert_array_equal(side_by_side, arrays["outputs"])
         np.testing.assert_array_equal(bins["stop_time"], arrays["time_s"])
-        for column, name in [("seq", "seq"), ("quality", "quality"), ("reasons", "reasons")]:
-            np.testing.assert_array_equal(bins[column], arrays[name])
-        for column, name in [("trial", "trial"), ("split", "split")]:
-            np.testing.assert_array_equal(bins[column], arrays[name])
+        for name in ["seq", "quality", "reasons", "trial", "split"]:
+            np.testing.assert_array_equal(bins[name], arrays[name])
         np.testing.assert_array_equal(units["unit_id"], arrays["unit_ids"])
         np.testing.assert_array_equal(units["is_input"], arrays["unit_is_input"])
-        np.testing.assert_array_equal(outputs["name"], arrays["output_names"])
+        np.testing.assert_array_equal(outputs["output"], arrays["output_names"])
         np.testing.assert_array_equal(outputs["unit"], arrays["output_units"])
         np.testing.assert_array_equal(outputs["lag_ms"], arrays["output_lags_ms"])
-        names = list(arrays["provenance_names"])
-        assert names == list(provenance["name"])
+        assert list(arrays["provenance_keys"]) == list(provenance["key"])
         return {
             "problems": [str(problem) for problem in problems],
             "bins": len(bins),
@@ -54,7 +51,7 @@ def check(path, arrays):
                 name: {"unit": found.unit, "first_s": float(found.timestamps[0]), "description": found.description}
                 for name, found in series.items()
             },
-            "provenance": dict(zip(provenance["name"], provenance["value"])),
+            "provenance": dict(zip(provenance["key"], provenance["value"])),
             "session_start": nwb.session_start_time.isoformat(),
         }
 

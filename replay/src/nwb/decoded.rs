@@ -6,7 +6,7 @@
 //! | one `TimeSeries` for each readout, named after it | its components `[T, dims]`, at the instants that they are for: centre of the bin plus lag |
 //! | `bins` | `TimeIntervals`, a row for each bin: start, stop, number, quality, reasons, trial, split |
 //! | `rate_units`, `outputs` | `DynamicTable`, a row for each column of the rates, and of all readouts side by side |
-//! | `provenance` | `DynamicTable` of names and texts: where the numbers come from |
+//! | `provenance` | `DynamicTable` of keys and values: where the numbers come from |
 //!
 //! Row `t` of `bins` and of every series is the same bin. The files pass pynwb's validator.
 
@@ -205,12 +205,12 @@ impl Layout<'_> {
         let outputs = self.session.outputs_described();
         let description = "the columns of all readouts side by side";
         self.objects.table(table, "hdmf-common", "DynamicTable", description)?;
-        table.set_texts("colnames", &["name", "unit", "lag_ms", "is_published"])?;
+        table.set_texts("colnames", &["output", "unit", "lag_ms", "is_published"])?;
         self.objects.row_ids(table, &(0..outputs.len() as i64).collect::<Vec<_>>())?;
         let texts = |value: fn(&Output) -> &str| outputs.iter().map(value).collect::<Vec<_>>();
         let lags: Vec<f64> = outputs.iter().map(|output| output.lag_ms).collect();
         let published: Vec<bool> = outputs.iter().map(|output| output.is_published).collect();
-        let names = table.write_texts("name", &texts(|output| &output.name))?;
+        let names = table.write_texts("output", &texts(|output| &output.name))?;
         self.objects.column(names, "readout and component")?;
         let units = table.write_texts("unit", &texts(|output| &output.unit))?;
         self.objects.column(units, "unit of the values")?;
@@ -223,11 +223,11 @@ impl Layout<'_> {
     fn provenance(&mut self, table: &Group) -> Result<(), H5Error> {
         let provenance = &self.session.provenance;
         self.objects.table(table, "hdmf-common", "DynamicTable", "where the numbers come from")?;
-        table.set_texts("colnames", &["name", "value"])?;
+        table.set_texts("colnames", &["key", "value"])?;
         self.objects.row_ids(table, &(0..provenance.len() as i64).collect::<Vec<_>>())?;
         let names: Vec<&str> = provenance.iter().map(|(name, _)| *name).collect();
         let values: Vec<&str> = provenance.iter().map(|(_, value)| value.as_str()).collect();
-        self.objects.column(table.write_texts("name", &names)?, "what is stated")?;
+        self.objects.column(table.write_texts("key", &names)?, "what is stated")?;
         self.objects.column(table.write_texts("value", &values)?, "the statement")
     }
 }

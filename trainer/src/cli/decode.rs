@@ -30,7 +30,7 @@ the tables `bins` (start_time, stop_time, seq, quality, reasons, trial, split), 
   outputs [bins, outputs]    in output_units            reasons [bins]    separated by spaces
   output_names [outputs]     readout and component      trial [bins]      id in the trial table; -1 for none
   output_units [outputs]     such as m/s                split [bins]      train, val, test, none or empty
-  output_lags_ms [outputs]   from the bin's centre      provenance_names, provenance: where the numbers come from
+  output_lags_ms [outputs]   from the bin's centre      provenance_keys, provenance: where the numbers come from
   output_is_published [outputs]
 
 Examples:
