@@ -6,6 +6,7 @@ use ndt_daemon::engine::Engine;
 use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::pipeline;
+use ndt_protocol::binner::Binner;
 use ndt_protocol::bundle::manifest::Readout;
 use ndt_protocol::{Bundle, Quality, Reasons};
 use ndt_replay::decoded::DecodedSession;
@@ -176,7 +177,7 @@ fn every_bin_of_a_decoded_session_is_what_is_heard_of_its_play() {
         for (history, plan, gaps) in
             [(History::Stream, flagged.clone().unflagged(), 23), (History::Cold, flagged.clone(), 0)]
         {
-            let wanted = Decoding { split: None, history };
+            let wanted = Decoding { history, ..Decoding::default() };
             let (decoded, notes) = decode(&bundle, &session, wanted, &mut |_, _| {}).unwrap();
             assert_eq!(notes, [String::new(); 0]);
             check_equal(&bundle, &decoded, &heard(&bundle, &plan, plan.bins() + gaps));
@@ -189,6 +190,30 @@ fn every_bin_of_a_decoded_session_is_what_is_heard_of_its_play() {
             assert!(expected.iter().all(|reason| said.contains(reason)), "{said:?}");
         }
     }
+}
+
+#[test]
+fn all_observed_time_is_decoded_when_asked_for_and_the_trials_in_it_are_named() {
+    let mut session = session();
+    let end = session.duration();
+    session.observed = vec![Interval { start: 0.0, stop: end }];
+    let bundle = transformer(&session);
+    let wanted = Decoding { all_time: true, history: History::Stream, ..Decoding::default() };
+    let mut done = Vec::new();
+    let (decoded, _) = decode(&bundle, &session, wanted, &mut |bins, of| done.push((bins, of))).unwrap();
+    assert_eq!(decoded.bins.len(), Binner::new(20.0).unwrap().bins(0.0, end));
+    assert_eq!(done.last(), Some(&(decoded.bins.len(), decoded.bins.len())));
+    for bin in &decoded.bins {
+        let centre = bin.end_s() - 0.01;
+        let held = |interval: &Interval| interval.start <= centre && centre < interval.stop;
+        let trial = session.trials.iter().find(|trial| held(&trial.interval));
+        assert_eq!(bin.trial, trial.map(|trial| trial.id), "{centre} s");
+        assert_eq!(bin.split, trial.and_then(|trial| trial.split.clone()).unwrap_or_default());
+    }
+    assert!(
+        decoded.bins.iter().any(|bin| bin.trial.is_none())
+            && decoded.bins.iter().any(|bin| bin.trial.is_some())
+    );
 }
 
 /// A recording, a bundle, and a folder for what is written.
@@ -246,7 +271,7 @@ fn pynwb_validates_the_file_and_numpy_reads_the_same_numbers() {
     }
     let found = printed("check_decoded.py", &[&world.path("decoded.nwb"), &world.path("decoded.npz")]);
     assert_eq!(found["problems"], serde_json::json!([]));
-    let wanted = Decoding { split: None, history: History::Stream };
+    let wanted = Decoding { history: History::Stream, ..Decoding::default() };
     let (decoded, _) = decode(&world.bundle, &world.session, wanted, &mut |_, _| {}).unwrap();
     assert_eq!(found["bins"], decoded.bins.len());
     let last = decoded.bins.len() - 1;

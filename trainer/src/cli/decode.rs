@@ -35,7 +35,8 @@ the tables `bins` (start_time, stop_time, seq, quality, reasons, trial, split), 
 
 Examples:
   ndt-train decode --bundle model --data session.nwb --out decoded.nwb
-  ndt-train decode --bundle model --data session.nwb --split test --out decoded.npz";
+  ndt-train decode --bundle model --data session.nwb --split test --out decoded.npz
+  ndt-train decode --bundle model --data continuous.nwb --all-time --out decoded.nwb";
 
 /// The options of `decode`.
 #[derive(Args)]
@@ -54,6 +55,9 @@ pub struct Decode {
     /// Split whose trials are decoded [default: every trial, or all observed time of a recording without trials].
     #[arg(long)]
     split: Option<String>,
+    /// Decode all observed time, and not the trials alone.
+    #[arg(long, conflicts_with = "split")]
+    all_time: bool,
     /// What comes before each trial: the trials before it, as in a daemon that is told of no trial, or nothing.
     #[arg(long, value_enum, default_value = "stream")]
     history: History,
@@ -82,7 +86,11 @@ pub fn decode(command: &Decode) -> anyhow::Result<String> {
     let bundle = Bundle::read(path).with_context(|| format!("bundle {}", path.display()))?;
     let session = nwb::read_units(data, &command.selected)?;
     let session = Selection::named(&session, &command.split_column)?;
-    let wanted = Decoding { split: command.split.as_deref(), history: command.history.of_library() };
+    let wanted = Decoding {
+        split: command.split.as_deref(),
+        all_time: command.all_time,
+        history: command.history.of_library(),
+    };
     let bar = ProgressBar::new(0).with_style(style("bin {pos}/{len} {bar:30} {eta} left"));
     let decoded = decoding::decode(&bundle, &session, wanted, &mut |done, of| {
         bar.set_length(of as u64);

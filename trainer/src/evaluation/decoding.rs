@@ -16,7 +16,6 @@ use ndt_protocol::{Bin, Bundle, Quality, Reasons};
 use ndt_replay::decoded::{DecodedBin, DecodedSession, DecodedUnit};
 use ndt_replay::play::{Channels, Plan};
 use ndt_replay::session::{Session, Source};
-use std::borrow::Cow;
 
 /// Largest share of the channels that may have no count: the default of the daemon's `max-masked-share`.
 const MASKED_SHARE_MAX: f64 = 0.5;
@@ -26,6 +25,8 @@ const MASKED_SHARE_MAX: f64 = 0.5;
 pub struct Decoding<'a> {
     /// Split whose trials are decoded; `None` for all trials, or all observed time where there are no trials.
     pub split: Option<&'a str>,
+    /// Whether all observed time is decoded, the time between trials too. Then `split` is not used.
+    pub all_time: bool,
     /// What comes before each trial.
     pub history: History,
 }
@@ -47,17 +48,21 @@ pub fn decode(
     session.check_width(manifest.bin_width_ms)?;
     let binner = Binner::new(manifest.bin_width_ms)?;
     let inputs = in_bundle_order(session, &manifest.channel_ids)?;
-    let (mut played, notes) = match wanted.split {
+    let split = wanted.split.filter(|_| !wanted.all_time);
+    let (mut played, notes) = match split {
         Some(split) => as_fitted(bundle, inputs, split, binner)?,
         None => (inputs, Vec::new()),
     };
     played.units.iter_mut().for_each(|unit| unit.heldout = false);
-    let plan = Plan::new(&played, wanted.split, manifest.bin_width_ms, Channels::All)?;
-    let plan = if wanted.history == History::Stream { plan.unflagged() } else { plan };
     let fitted = match bundle.origin.splits_of(&session.identifier) {
-        Some(splits) => Cow::Owned(trials_alone(session).with_splits(splits).trials),
-        None => Cow::Borrowed(&played.trials[..]),
+        Some(splits) => trials_alone(session).with_splits(splits).trials,
+        None => played.trials.clone(),
     };
+    if wanted.all_time {
+        played.trials.clear();
+    }
+    let plan = Plan::new(&played, split, manifest.bin_width_ms, Channels::All)?;
+    let plan = if wanted.history == History::Stream { plan.unflagged() } else { plan };
     let (trials, splits) = (TrialsInTime::new(&session.trials), TrialsInTime::new(&fitted));
     let mut answers = Answers::new(bundle);
     for at in 0..plan.bins() {

@@ -57,6 +57,11 @@ pub fn decoding_provenance(
         History::Cold => "cold: every trial starts without history",
         History::Stream => "stream: the trials follow each other",
     };
+    let decoded = match wanted.split {
+        _ if wanted.all_time => "all observed time",
+        Some(split) => split,
+        None => "every trial",
+    };
     let splits = bundle.origin.splits.iter().map(|splits| {
         let pieces = [&splits.train_pieces_s, &splits.val_pieces_s, &splits.test_pieces_s].map(Vec::len);
         let trials = [&splits.train, &splits.val, &splits.test].map(Vec::len);
@@ -72,7 +77,7 @@ pub fn decoding_provenance(
         ("bundle_fitted_to", manifest.training.data.join(", ")),
         ("bundle_splits", splits.collect::<Vec<_>>().join("; ")),
         ("bin_width_ms", manifest.bin_width_ms.to_string()),
-        ("split", wanted.split.unwrap_or("every trial").to_owned()),
+        ("decoded", decoded.to_owned()),
         ("history", history.to_owned()),
     ]
 }
