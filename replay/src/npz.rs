@@ -6,8 +6,9 @@
 
 use ndt_protocol::files::{self, FileError};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Cursor, Write};
 use std::path::{Path, PathBuf};
+use zip::result::{ZipError, ZipResult};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -20,13 +21,13 @@ pub enum NpzError {
     /// The file cannot be created or renamed.
     #[error("write {0}")]
     File(#[from] FileError),
-    /// The archive cannot be written.
+    /// The archive cannot be made.
     #[error("write {}: {error}", path.display())]
     Archive {
         /// Path of the file.
         path: PathBuf,
         /// Error of the archive's library.
-        error: zip::result::ZipError,
+        error: ZipError,
     },
     /// The number of values is not the product of the shape.
     #[error("expected {expected} values in the array {array} of {shape:?}, found {found}")]
@@ -177,22 +178,24 @@ impl Values {
 /// [`NpzError`]; a file that was at `path` is then unchanged, and no temporary file is left.
 pub fn write(path: &Path, arrays: &[Array]) -> Result<(), NpzError> {
     arrays.iter().try_for_each(Array::check)?;
-    let failed = |error: zip::result::ZipError| NpzError::Archive { path: path.to_owned(), error };
-    files::fill_file(path, |part| {
-        let file = File::create(part).map_err(FileError::at(path))?;
-        let mut archive = ZipWriter::new(BufWriter::new(file));
-        for array in arrays {
-            let options = SimpleFileOptions::default()
-                .compression_method(CompressionMethod::Deflated)
-                .large_file(array.values.size() > LARGE_BYTES);
-            archive.start_file(format!("{}.npy", array.name), options).map_err(failed)?;
-            let mut entry = BufWriter::new(&mut archive);
-            let written = entry.write_all(&array.header()).and_then(|()| array.values.write(&mut entry));
-            written.and_then(|()| entry.flush()).map_err(|error| failed(error.into()))?;
-        }
-        let mut file = archive.finish().map_err(failed)?;
-        Ok(file.flush().map_err(FileError::at(path))?)
-    })
+    let archived = archive(arrays).map_err(|error| NpzError::Archive { path: path.to_owned(), error })?;
+    Ok(files::write_file(path, &archived)?)
+}
+
+/// The bytes of an archive. It is made in memory, because the library writes to standard error when a disk is full.
+fn archive(arrays: &[Array]) -> ZipResult<Vec<u8>> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for array in arrays {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Deflated)
+            .large_file(array.values.size() > LARGE_BYTES);
+        archive.start_file(format!("{}.npy", array.name), options)?;
+        let mut entry = BufWriter::new(&mut archive);
+        entry.write_all(&array.header())?;
+        array.values.write(&mut entry)?;
+        entry.flush()?;
+    }
+    Ok(archive.finish()?.into_inner())
 }
 
 /// Names of the arrays in an `.npz` file; empty if it is none.

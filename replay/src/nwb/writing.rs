@@ -13,7 +13,7 @@ use ndt_protocol::files::{self, FileError};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Start of the session: the standard demands a date, and a [`Session`] has none.
+/// Start of the session: the standard demands a date, and a session that was made up has none.
 const SESSION_START: &str = "2000-01-01T00:00:00+00:00";
 
 const ELECTRODES: &str = "/general/extracellular_ephys/electrodes";

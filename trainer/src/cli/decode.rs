@@ -103,7 +103,7 @@ pub fn decode(command: &Decode) -> anyhow::Result<String> {
     }
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     decoded.decoded_unix_s = since_1970.map_or(0, |time| time.as_secs());
-    decoded.provenance = recipe::decoding_provenance(&bundle, data, wanted);
+    decoded.provenance = recipe::decoding_provenance(&bundle, data, &decoded.identifier, wanted)?;
     destination.check_again()?;
     match ends_in("npz") {
         true => npz::write(out, &decoded.arrays())?,

@@ -46,12 +46,17 @@ pub fn record(fit: &Fit, seconds: f64) -> FitRecord {
     }
 }
 
-/// Where the numbers of a session come from that this process has decoded from the file `data`: names and texts.
+/// Where the numbers of a session come from that this process has decoded from the file `data`, which gives itself this identifier: keys
+/// and values.
+///
+/// # Errors
+/// [`BundleError`] when the file cannot be read.
 pub fn decoding_provenance(
     bundle: &Bundle,
     data: &Path,
+    identifier: &str,
     wanted: Decoding<'_>,
-) -> Vec<(&'static str, String)> {
+) -> Result<Vec<(&'static str, String)>, BundleError> {
     let manifest = &bundle.manifest;
     let history = match wanted.history {
         History::Cold => "cold: every trial starts without history",
@@ -68,10 +73,12 @@ pub fn decoding_provenance(
         let (what, [train, val, test]) = if pieces[0] > 0 { ("pieces", pieces) } else { ("trials", trials) };
         format!("{}: {train} {what} to fit, {val} to validate, {test} to test", splits.identifier)
     });
-    vec![
+    Ok(vec![
         ("program", PROGRAM.to_owned()),
         ("command", command_line().join(" ")),
-        ("recording", file_name(data)),
+        ("recording", identifier.to_owned()),
+        ("recording_file", file_name(data)),
+        ("recording_sha256", bundle::digest_files(&[data.to_owned()])?),
         ("bundle", manifest.id.clone()),
         ("bundle_fitted_by", manifest.training.by.clone()),
         ("bundle_fitted_to", manifest.training.data.join(", ")),
@@ -79,7 +86,7 @@ pub fn decoding_provenance(
         ("bin_width_ms", manifest.bin_width_ms.to_string()),
         ("decoded", decoded.to_owned()),
         ("history", history.to_owned()),
-    ]
+    ])
 }
 
 /// The command line of this process.
