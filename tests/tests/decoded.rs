@@ -275,11 +275,12 @@ fn pynwb_validates_the_file_and_numpy_reads_the_same_numbers() {
     let (decoded, _) = decode(&world.bundle, &world.session, wanted, &mut |_, _| {}).unwrap();
     assert_eq!(found["bins"], decoded.bins.len());
     let last = decoded.bins.len() - 1;
-    let row = |values: &[f32]| -> Vec<f64> {
-        values[last * values.len() / (last + 1)..].iter().map(|value| f64::from(*value)).collect()
+    // The JSON parser may be wrong in the last bit of a double, which no float has.
+    let row = |name: &str| -> Vec<f32> {
+        found[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
     };
-    assert_eq!(found["last_rates"], serde_json::json!(row(&decoded.rates)));
-    assert_eq!(found["last_outputs"], serde_json::json!(row(&decoded.outputs)));
+    assert_eq!(row("last_rates"), decoded.rates[last * 24..]);
+    assert_eq!(row("last_outputs"), decoded.outputs[last * 4..]);
     let counts = Quality::ALL.iter().zip(decoded.qualities()).filter(|(_, bins)| *bins > 0);
     let counts: std::collections::BTreeMap<&str, usize> =
         counts.map(|(quality, bins)| (quality.name(), bins)).collect();
