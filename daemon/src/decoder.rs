@@ -5,16 +5,15 @@
 //! enters the state of the model only, and the guard has answered it. Every published number is finite.
 
 mod oddities;
-mod silence;
 
 use crate::engine::{Engine, Input, Output};
 use crate::input::deadline::TimeLimits;
 use ndt_protocol::bin::{ClockOffset, Due};
 use ndt_protocol::bundle::folded;
+use ndt_protocol::bundle::silence::Silence;
 use ndt_protocol::limits::RATE_HZ_MAX;
 use ndt_protocol::{Bin, Bundle, Estimate, Quality, Reasons};
 use oddities::Oddities;
-use silence::Silence;
 
 /// Declares counters that another thread reads as numbers, in the order of the fields.
 macro_rules! counters {

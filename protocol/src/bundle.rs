@@ -13,6 +13,7 @@ pub mod origin;
 pub mod precision;
 pub mod quantity;
 pub mod readouts;
+pub mod silence;
 pub mod tensors;
 pub mod transformer;
 

@@ -8,13 +8,17 @@
 //!                   inspect                 listen (count, score, check) <-- transport <-------+
 //! ```
 //!
+//! A [`decoded::DecodedSession`] is the way back: what a decoder answers to a recording, which [`nwb`] and [`npz`] write.
+//!
 //! [`play`] and [`listen`] are pure: they take bins, estimates and times, and open no socket. [`transport`] moves
 //! messages over ZeroMQ and Lab Streaming Layer; the feature `transports` (on by default) builds it, so that a program
 //! that only reads, writes or simulates recordings builds neither ZeroMQ nor tokio.
 
+pub mod decoded;
 pub mod h5;
 pub mod inspect;
 pub mod listen;
+pub mod npz;
 pub mod nwb;
 pub mod play;
 mod random;

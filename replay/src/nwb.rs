@@ -1,9 +1,12 @@
-//! Recordings in NWB 2 files: [`read`] one into a [`Session`](crate::session::Session), [`write()`] one from it.
+//! Recordings in NWB 2 files: [`read`] one into a [`Session`](crate::session::Session), [`write()`] one from it. [`write_decoded`] writes what was
+//! decoded from one.
 
 mod behavior;
 mod columns;
 mod counts;
+mod decoded;
 mod limits;
+mod objects;
 mod observed;
 mod options;
 mod problem;
@@ -13,6 +16,7 @@ mod unit_rows;
 mod writing;
 
 pub use behavior::si;
+pub use decoded::{DECODED, write_decoded};
 pub use options::{Condition, HeldOut, UnitOptionError, UnitOptions};
 pub use problem::ReadProblem;
 pub use reading::{RECORDING, ReadError, read, read_all, read_units};

@@ -103,6 +103,15 @@ pub enum Identity {
     Rows,
 }
 
+/// The date of a recording, as its file says it: ISO 8601 texts, empty if unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Clock {
+    /// When the recording began.
+    pub session_start: String,
+    /// When the times of the recording are 0; mostly the same.
+    pub reference: String,
+}
+
 /// How a session was read from its file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Source {
@@ -110,6 +119,8 @@ pub struct Source {
     pub identity: Identity,
     /// Width of the bins in which spikes were recorded, s; `None` where their times were.
     pub bin_width_s: Option<f64>,
+    /// Date from which the times are counted.
+    pub clock: Clock,
     /// What was decided while the file was read, one sentence each.
     pub notes: Vec<String>,
 }

@@ -2,11 +2,13 @@
 //! options, its progress on standard error, and its report on standard output.
 
 mod baselines;
+mod decode;
 mod evaluate;
 #[cfg(feature = "fetch")]
 mod fetch;
 mod finetune;
 mod fit;
+mod history;
 mod interruption;
 mod nlb;
 mod overwrite;
@@ -16,6 +18,7 @@ mod rescue;
 mod selected;
 #[cfg(feature = "sweep")]
 mod sweep;
+mod tensors;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -40,6 +43,9 @@ enum Command {
     /// Score a bundle, bin by bin as the daemon would run it, or explain the scores.
     #[command(after_help = evaluate::HELP)]
     Evaluate(evaluate::Evaluate),
+    /// Decode a recording with a bundle into a file: NWB, or arrays for NumPy.
+    #[command(after_help = decode::HELP)]
+    Decode(decode::Decode),
     /// Download the published MC_Maze recordings from the DANDI archive.
     #[cfg(feature = "fetch")]
     #[command(after_help = fetch::HELP)]
@@ -48,6 +54,9 @@ enum Command {
     #[cfg(feature = "sweep")]
     #[command(after_help = sweep::HELP)]
     Sweep(sweep::Sweep),
+    /// Write a recording in bins, as arrays for models of other people.
+    #[command(after_help = tensors::HELP)]
+    Tensors(tensors::Tensors),
     /// Make the tensors, submissions and scores of the Neural Latents Benchmark.
     #[command(subcommand)]
     Nlb(nlb::Nlb),
@@ -62,10 +71,12 @@ pub fn run() -> anyhow::Result<()> {
         Command::Fit(command) => fit::fit(&command),
         Command::Finetune(command) => finetune::finetune(&command),
         Command::Evaluate(command) => evaluate::evaluate(&command),
+        Command::Decode(command) => decode::decode(&command),
         #[cfg(feature = "fetch")]
         Command::Fetch(command) => fetch::fetch(&command),
         #[cfg(feature = "sweep")]
         Command::Sweep(command) => sweep::sweep(&command),
+        Command::Tensors(command) => tensors::tensors(&command),
         Command::Nlb(command) => nlb::nlb(&command),
         Command::Baselines(command) => baselines::baselines(&command),
     };

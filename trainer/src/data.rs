@@ -2,9 +2,12 @@
 //! each bin.
 //!
 //! [`dataset`] is what a fit takes in. [`selection`] says which part of a recording is for what, `splits` chooses it, [`trial`] bins them, [`readouts`] reads the
-//! behaviour at each bin, and [`scale`] standardises columns of numbers. Nothing here knows a model.
+//! behaviour at each bin, [`binned`] and [`arrays`] give all of it to other people's models, and [`scale`] standardises columns of numbers. Nothing here knows a model.
 
+pub mod arrays;
+pub mod binned;
 pub mod dataset;
+pub(crate) mod held;
 mod known;
 pub mod readouts;
 pub mod scale;
@@ -13,6 +16,7 @@ mod splits;
 mod time;
 pub mod trial;
 
+pub use binned::BinnedSession;
 pub use dataset::{Dataset, DatasetError};
 pub use readouts::Readout;
 pub use scale::Scale;

@@ -1,10 +1,11 @@
 //! How good a bundle is: its weights in Burn, run bin by bin as the daemon runs them, and scored.
 //!
 //! [`mod@reference`] runs a bundle, [`metrics`] scores its answers, [`bootstrap`] says how sure a score is, [`drift`] compares the units' rates with those that it was
-//! fitted to, and [`readout_regression`] fits readouts anew to what a model computes. What each score means is written in
+//! fitted to, [`decoding`] gives the answers to a whole recording, and [`readout_regression`] fits readouts anew to what a model computes. What each score means is written in
 //! [`EXPLANATION`]. A bundle's weights are loaded back into the Burn model, so that what is scored is what was exported.
 
 pub mod bootstrap;
+pub mod decoding;
 pub mod drift;
 pub mod metrics;
 pub mod readout_regression;
@@ -20,6 +21,7 @@ use crate::data::{self, Readout, Selection, Stream, Trial, streams, trials};
 use metrics::{BitsPerSpike, R2};
 use ndt_protocol::Bundle;
 use ndt_protocol::binner::{BinError, Binner};
+use ndt_replay::play::PlanError;
 use ndt_replay::session::{SelectError, Session, WidthError};
 
 /// What each score of every report means: the page `docs/scores.md`.
@@ -92,6 +94,9 @@ pub enum EvaluateError {
     /// The recording cannot be split as the bundle's recording was.
     #[error(transparent)]
     Selection(#[from] SelectionError),
+    /// The recording cannot be played.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The bundle's bins cannot be made of the recorded ones.
     #[error(transparent)]
     Width(#[from] WidthError),

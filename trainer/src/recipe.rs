@@ -8,12 +8,12 @@ pub mod defaults;
 mod provenance;
 mod reference_page;
 
-pub use provenance::{provenance, record};
+pub use provenance::{decoding_provenance, provenance, record};
 pub use reference_page::{example, reference_page};
 
 use crate::config::{Config, ConfigError, ConfigFile, Selected, Units};
 use crate::data::dataset::{units_of, without_identity};
-use crate::data::{Dataset, DatasetError, Selection};
+use crate::data::{BinnedSession, Dataset, DatasetError, Selection};
 use crate::training::sessions::same_readouts;
 use defaults::{Defaults, Kind};
 use ndt_replay::inspect::findings::same_twice;
@@ -84,6 +84,15 @@ impl Recipe {
         let (config, decided) = self.configure(Kind::of(&data))?;
         let notes = data.notes.iter().cloned().chain(decided).collect();
         Ok(Prepared { data, config, notes })
+    }
+
+    /// Bins one session for models of other people, in the time and the splits of a fit.
+    ///
+    /// # Errors
+    /// As [`Recipe::prepare`].
+    pub fn binned(&self, session: &Session) -> Result<BinnedSession, RecipeError> {
+        let early = self.early()?;
+        Ok(BinnedSession::of(session, early.data.bin_ms, &Selection::of(&early))?)
     }
 
     /// Bins sessions that are fitted on one body with layers of their own; gives a dataset for each, the configuration, and what

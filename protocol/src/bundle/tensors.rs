@@ -1,7 +1,7 @@
 //! Named arrays of `f32` and their safetensors bytes: the form in which weights and golden vectors are stored.
 
 use crate::destination::first_bytes;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -50,9 +50,13 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, TensorsError> {
 
 /// Reads the names of the arrays in a safetensors file, and nothing else of it; none where the file is of another format.
 pub fn names(path: &Path) -> Vec<String> {
+    // The format's own reader wants the whole file.
     let start = first_bytes(path, HEADER_BYTES_MAX);
-    let header = SafeTensors::read_metadata(&start).map(|(_, header)| header);
-    header.map_or_else(|_| Vec::new(), |header| header.tensors().into_keys().collect())
+    let header = start.split_first_chunk().and_then(|(length, rest)| {
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        serde_json::from_slice::<Metadata>(rest.get(..length)?).ok()
+    });
+    header.map_or_else(Vec::new, |header| header.tensors().into_keys().collect())
 }
 
 /// Writes arrays to safetensors bytes. The same arrays give the same bytes.
@@ -84,6 +88,21 @@ mod tests {
         let bytes = to_bytes(&tensors);
         assert_eq!(from_bytes(&bytes).unwrap(), tensors);
         assert_eq!(to_bytes(&tensors), bytes);
+    }
+
+    #[test]
+    fn the_names_in_a_file_of_any_size_are_found_and_none_in_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("arrays.safetensors");
+        for values in [3, HEADER_BYTES_MAX as usize] {
+            let tensors = Tensors::from([("rates".to_owned(), (vec![values], vec![0.5; values]))]);
+            std::fs::write(&path, to_bytes(&tensors)).unwrap();
+            assert_eq!(names(&path), ["rates"], "{values} values");
+        }
+        for other in [&b"not a file"[..], b"", &[255; 100], b"\x02\0\0\0\0\0\0\0[]"] {
+            std::fs::write(&path, other).unwrap();
+            assert_eq!(names(&path), [String::new(); 0]);
+        }
     }
 
     #[test]

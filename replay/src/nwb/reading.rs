@@ -13,7 +13,7 @@ use super::problem::{ReadProblem, content};
 use super::unit_rows::{Rows, Taken};
 use super::{counts, limits};
 use crate::h5::{self, Group, H5Error};
-use crate::session::{Identity, Interval, Session, Source, Trial, Unit, Value};
+use crate::session::{Clock, Identity, Interval, Session, Source, Trial, Unit, Value};
 use ndt_protocol::destination::{Form, Kind as OutputKind};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -81,8 +81,20 @@ fn read_session(path: &Path, options: &UnitOptions) -> Result<Session, ReadProbl
     observed::common(&mut units, &mut observed, &mut notes);
     let mut behavior = behavior(&root)?;
     behavior.retain(|found| Some(&found.name) != series.as_ref());
-    let source = Source { identity, bin_width_s, notes };
+    let source = Source { identity, bin_width_s, clock: clock(&root), notes };
     Ok(Session { identifier, units, observed: observed.shared, trials, behavior, source })
+}
+
+/// The date of a recording; what cannot be read of it is empty, because decoding does not need it.
+fn clock(root: &Group) -> Clock {
+    let text = |name: &str| {
+        let texts = root.dataset(name).and_then(|stored| stored.texts());
+        texts.ok().and_then(|texts| texts.into_iter().next()).unwrap_or_default()
+    };
+    let session_start = text("session_start_time");
+    let reference = text("timestamps_reference_time");
+    let reference = if reference.is_empty() { session_start.clone() } else { reference };
+    Clock { session_start, reference }
 }
 
 /// What a file holds of spikes.

@@ -6,19 +6,14 @@
 //! files**: object ids are drawn from a seed that follows from the session's identifier, and no clock is read. A file is
 //! written under another name and then renamed, so that a reader never sees a part of it.
 
+use super::objects::{Objects, RootText, SeriesText};
 use crate::h5::{self, Dataset, Group, H5Error};
 use crate::session::{Series, Session, Trial, Value};
 use ndt_protocol::files::{self, FileError};
-use rand::Rng;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Version of the NWB standard that the layout follows; pynwb also reads it with any later version.
-const NWB_VERSION: &str = "2.7.0";
-
-/// Start of the session: the standard demands a date, and a [`Session`] has none.
+/// Start of the session: the standard demands a date, and a session that was made up has none.
 const SESSION_START: &str = "2000-01-01T00:00:00+00:00";
 
 const ELECTRODES: &str = "/general/extracellular_ephys/electrodes";
@@ -108,23 +103,29 @@ fn column_names(trials: &[Trial]) -> Vec<String> {
     names.into_iter().cloned().collect()
 }
 
-/// Writes one session into one file, and draws the object ids.
+/// Writes one session into one file.
 struct Layout<'a> {
     session: &'a Session,
-    ids: ChaCha8Rng,
+    objects: Objects,
 }
 
 impl<'a> Layout<'a> {
     fn of(session: &'a Session) -> Self {
-        // FNV-1a: any fixed function of the identifier would do.
-        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        let seed = session.identifier.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
-        Layout { session, ids: ChaCha8Rng::seed_from_u64(seed) }
+        Layout { session, objects: Objects::of(&session.identifier) }
     }
 
     fn file(&mut self, path: &Path) -> Result<(), H5Error> {
         let root = h5::create(path)?;
-        self.root(&root)?;
+        self.objects.root(
+            &root,
+            &RootText {
+                identifier: &self.session.identifier,
+                description: "delayed reaches: units, trials and hand kinematics",
+                session_start: SESSION_START,
+                reference: SESSION_START,
+                created: SESSION_START,
+            },
+        )?;
         self.general(&root)?;
         self.units(&root.create_group("units")?)?;
         let intervals = root.create_group("intervals")?;
@@ -138,70 +139,57 @@ impl<'a> Layout<'a> {
         root.flush()
     }
 
-    fn root(&mut self, root: &Group) -> Result<(), H5Error> {
-        root.set_text("nwb_version", NWB_VERSION)?;
-        self.typed(root, "core", "NWBFile")?;
-        root.write_text("identifier", &self.session.identifier)?;
-        root.write_text("session_description", "delayed reaches: units, trials and hand kinematics")?;
-        root.write_text("session_start_time", SESSION_START)?;
-        root.write_text("timestamps_reference_time", SESSION_START)?;
-        root.write_texts("file_create_date", &[SESSION_START])?;
-        for group in ["acquisition", "analysis", "general", "stimulus"] {
-            root.create_group(group)?;
-        }
-        root.create_group("stimulus/presentation")?;
-        root.create_group("stimulus/templates")?;
-        Ok(())
-    }
-
     /// Writes one array with an electrode for each unit. The unit table's column `electrodes` refers to it.
     fn general(&mut self, root: &Group) -> Result<(), H5Error> {
         let device = root.create_group(DEVICE)?;
-        self.typed(&device, "core", "Device")?;
+        self.objects.typed(&device, "core", "Device")?;
         device.set_text("description", "intracortical electrode array")?;
         let array = root.create_group(ARRAY)?;
-        self.typed(&array, "core", "ElectrodeGroup")?;
+        self.objects.typed(&array, "core", "ElectrodeGroup")?;
         array.set_text("description", "electrodes of the implanted array")?;
         array.set_text("location", "motor cortex")?;
         array.link("device", DEVICE)?;
 
         let table = root.create_group(ELECTRODES)?;
         let rows = self.session.units.len();
-        self.table(&table, "hdmf-common", "DynamicTable", "the array's electrodes")?;
+        self.objects.table(&table, "hdmf-common", "DynamicTable", "the array's electrodes")?;
         table.set_texts("colnames", &["location", "group", "group_name"])?;
-        self.row_ids(&table, &(0..rows as i64).collect::<Vec<_>>())?;
-        self.column(table.write_texts("location", &vec!["motor cortex"; rows])?, "where the electrode is")?;
-        self.column(table.write_references("group", &vec![ARRAY; rows])?, "the electrode's group")?;
-        self.column(table.write_texts("group_name", &vec!["array"; rows])?, "name of the electrode's group")
+        self.objects.row_ids(&table, &(0..rows as i64).collect::<Vec<_>>())?;
+        self.objects
+            .column(table.write_texts("location", &vec!["motor cortex"; rows])?, "where the electrode is")?;
+        self.objects.column(table.write_references("group", &vec![ARRAY; rows])?, "the electrode's group")?;
+        self.objects
+            .column(table.write_texts("group_name", &vec!["array"; rows])?, "name of the electrode's group")
     }
 
     fn units(&mut self, table: &Group) -> Result<(), H5Error> {
         let units = &self.session.units;
-        self.table(table, "core", "Units", "sorted units")?;
+        self.objects.table(table, "core", "Units", "sorted units")?;
         let mut names = vec!["heldout", "spike_times"];
         names.extend((!self.session.observed.is_empty()).then_some("obs_intervals"));
         names.push("electrodes");
         table.set_texts("colnames", &names)?;
-        self.row_ids(table, &units.iter().map(|unit| unit.id).collect::<Vec<_>>())?;
+        self.objects.row_ids(table, &units.iter().map(|unit| unit.id).collect::<Vec<_>>())?;
         let heldout: Vec<bool> = units.iter().map(|unit| unit.heldout).collect();
-        self.column(table.write_bools("heldout", &heldout)?, "whether the unit is predicted, never shown")?;
+        self.objects
+            .column(table.write_bools("heldout", &heldout)?, "whether the unit is predicted, never shown")?;
 
         let times: Vec<f64> = units.iter().flat_map(|unit| unit.spike_times.iter().copied()).collect();
         let spikes = table.write("spike_times", &times, &[times.len()])?;
-        self.column(spikes, "the spike times of each unit, s")?;
+        self.objects.column(spikes, "the spike times of each unit, s")?;
         let ends = units.iter().scan(0, |end, unit| {
             *end += unit.spike_times.len() as u64;
             Some(*end)
         });
-        self.index(table, "spike_times", &ends.collect::<Vec<_>>())?;
+        self.objects.index(table, "spike_times", &ends.collect::<Vec<_>>())?;
 
         if !self.session.observed.is_empty() {
             let edges: Vec<f64> = self.session.observed.iter().flat_map(|at| [at.start, at.stop]).collect();
             let each = self.session.observed.len();
             let stored =
                 table.write("obs_intervals", &edges.repeat(units.len()), &[each * units.len(), 2])?;
-            self.column(stored, "when each unit was observed, s")?;
-            self.index(
+            self.objects.column(stored, "when each unit was observed, s")?;
+            self.objects.index(
                 table,
                 "obs_intervals",
                 &(1..=units.len()).map(|unit| (unit * each) as u64).collect::<Vec<_>>(),
@@ -211,38 +199,42 @@ impl<'a> Layout<'a> {
         let rows: Vec<i64> = (0..units.len() as i64).collect();
         let electrodes = table.write("electrodes", &rows, &[rows.len()])?;
         electrodes.set_reference("table", ELECTRODES)?;
-        self.described(&electrodes, "DynamicTableRegion", "the electrode that the unit was recorded on")?;
-        self.index(table, "electrodes", &(1..=units.len() as u64).collect::<Vec<_>>())
+        self.objects.described(
+            &electrodes,
+            "DynamicTableRegion",
+            "the electrode that the unit was recorded on",
+        )?;
+        self.objects.index(table, "electrodes", &(1..=units.len() as u64).collect::<Vec<_>>())
     }
 
     fn trials(&mut self, table: &Group) -> Result<(), H5Error> {
         let trials = &self.session.trials;
-        self.table(table, "core", "TimeIntervals", "trials")?;
+        self.objects.table(table, "core", "TimeIntervals", "trials")?;
         let others = column_names(trials);
         let has_split = trials.iter().any(|trial| trial.split.is_some());
         let mut names = vec!["start_time", "stop_time"];
         names.extend(others.iter().map(String::as_str));
         names.extend(has_split.then_some("split"));
         table.set_texts("colnames", &names)?;
-        self.row_ids(table, &trials.iter().map(|trial| trial.id).collect::<Vec<_>>())?;
+        self.objects.row_ids(table, &trials.iter().map(|trial| trial.id).collect::<Vec<_>>())?;
         let start: Vec<f64> = trials.iter().map(|trial| trial.interval.start).collect();
         let stop: Vec<f64> = trials.iter().map(|trial| trial.interval.stop).collect();
-        self.column(table.write("start_time", &start, &[start.len()])?, "start of the trial, s")?;
-        self.column(table.write("stop_time", &stop, &[stop.len()])?, "end of the trial, s")?;
+        self.objects.column(table.write("start_time", &start, &[start.len()])?, "start of the trial, s")?;
+        self.objects.column(table.write("stop_time", &stop, &[stop.len()])?, "end of the trial, s")?;
         for name in &others {
             let cells: Vec<Option<&Value>> = trials.iter().map(|trial| trial.columns.get(name)).collect();
-            self.column(write_cells(table, name, &cells)?, meaning(name))?;
+            self.objects.column(write_cells(table, name, &cells)?, meaning(name))?;
         }
         if has_split {
             let split: Vec<&str> =
                 trials.iter().map(|trial| trial.split.as_deref().unwrap_or("none")).collect();
-            self.column(table.write_texts("split", &split)?, meaning("split"))?;
+            self.objects.column(table.write_texts("split", &split)?, meaning("split"))?;
         }
         Ok(())
     }
 
     fn behavior(&mut self, module: &Group) -> Result<(), H5Error> {
-        self.typed(module, "core", "ProcessingModule")?;
+        self.objects.typed(module, "core", "ProcessingModule")?;
         module.set_text("description", "kinematics")?;
         for series in &self.session.behavior {
             // The reader may have joined the names of a container and a series with `/`, which would be a path here.
@@ -252,75 +244,19 @@ impl<'a> Layout<'a> {
     }
 
     fn series(&mut self, group: &Group, series: &Series) -> Result<(), H5Error> {
-        self.typed(group, "core", "TimeSeries")?;
-        group.set_text("description", &format!("{} in {}", series.name, series.unit))?;
         let axes = ["x", "y", "z"].get(..series.dims).map(|axes| format!("columns=[{}]", axes.join(",")));
-        group.set_text("comments", axes.as_deref().unwrap_or("no comments"))?;
         let is_length = series.unit == "m" || series.unit == "m/s";
         let (conversion, per_unit) = if is_length { (1e-3, 1e3) } else { (1.0, 1.0) };
         let stored: Vec<f64> = series.data.iter().map(|value| value * per_unit).collect();
         let shape = [series.timestamps.len(), series.dims];
+        let written = SeriesText {
+            description: &format!("{} in {}", series.name, series.unit),
+            comments: axes.as_deref().unwrap_or("no comments"),
+            unit: &series.unit,
+            conversion,
+        };
         let data = group.write("data", &stored, if series.dims == 1 { &shape[..1] } else { &shape[..] })?;
-        data.set_number("conversion", conversion)?;
-        data.set_number("offset", 0.0)?;
-        data.set_number("resolution", -1.0)?;
-        data.set_text("unit", &series.unit)?;
-        let times = group.write("timestamps", &series.timestamps, &[series.timestamps.len()])?;
-        times.set_number("interval", 1i64)?;
-        times.set_text("unit", "seconds")
-    }
-
-    fn table(
-        &mut self,
-        group: &Group,
-        namespace: &str,
-        kind: &str,
-        description: &str,
-    ) -> Result<(), H5Error> {
-        self.typed(group, namespace, kind)?;
-        group.set_text("description", description)
-    }
-
-    fn typed(&mut self, group: &Group, namespace: &str, kind: &str) -> Result<(), H5Error> {
-        group.set_text("namespace", namespace)?;
-        group.set_text("neurodata_type", kind)?;
-        group.set_text("object_id", &self.object_id())
-    }
-
-    fn row_ids(&mut self, table: &Group, ids: &[i64]) -> Result<(), H5Error> {
-        let column = table.write("id", ids, &[ids.len()])?;
-        self.tagged(&column, "ElementIdentifiers")
-    }
-
-    fn column(&mut self, column: Dataset, description: &str) -> Result<(), H5Error> {
-        self.described(&column, "VectorData", description)
-    }
-
-    /// Writes the index column of a ragged column: the exclusive end of each row.
-    fn index(&mut self, table: &Group, target: &str, ends: &[u64]) -> Result<(), H5Error> {
-        let column = table.write(&format!("{target}_index"), ends, &[ends.len()])?;
-        column.set_reference("target", &format!("{}/{target}", table.name()))?;
-        self.described(&column, "VectorIndex", &format!("Index for VectorData '{target}'"))
-    }
-
-    fn described(&mut self, column: &Dataset, kind: &str, description: &str) -> Result<(), H5Error> {
-        column.set_text("description", description)?;
-        self.tagged(column, kind)
-    }
-
-    fn tagged(&mut self, column: &Dataset, kind: &str) -> Result<(), H5Error> {
-        column.set_text("namespace", "hdmf-common")?;
-        column.set_text("neurodata_type", kind)?;
-        column.set_text("object_id", &self.object_id())
-    }
-
-    /// Draws the next object id, in the form of a random (version 4) UUID.
-    fn object_id(&mut self) -> String {
-        let low = u128::from(self.ids.next_u64());
-        let random = u128::from(self.ids.next_u64()) << 64 | low;
-        let id = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-        let hex = format!("{id:032x}");
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        self.objects.time_series(group, &data, &written, &series.timestamps)
     }
 }
 

@@ -165,6 +165,34 @@ pub const CASES: &[Case] = &[
         ..USUAL
     },
     Case {
+        command: &["decode"],
+        out: "out.nwb",
+        inputs: &["in/day1.nwb", "in/model"],
+        arguments: "--bundle in/model --data in/day1.nwb --split val --out OUT",
+        ..USUAL
+    },
+    Case {
+        command: &["decode"],
+        out: "out.npz",
+        inputs: &["in/day1.nwb", "in/model"],
+        arguments: "--bundle in/model --data in/day1.nwb --split val --out OUT",
+        ..USUAL
+    },
+    Case {
+        command: &["tensors"],
+        out: "out.npz",
+        inputs: &["in/day1.nwb"],
+        arguments: "--data in/day1.nwb --out OUT",
+        ..USUAL
+    },
+    Case {
+        command: &["tensors"],
+        out: "out.safetensors",
+        inputs: &["in/day1.nwb"],
+        arguments: "--data in/day1.nwb --out OUT",
+        ..USUAL
+    },
+    Case {
         command: &["nlb", "tensors"],
         inputs: &["in/day1.nwb"],
         arguments: "--data in/day1.nwb --variant reach --align go_cue_time --from-ms -100 --to-ms 500 --lag-ms 80 \

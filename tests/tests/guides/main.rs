@@ -2,6 +2,7 @@
 //! [`pages`] say can be followed. What a reader can choose is [`named`] where he looks for it.
 
 mod connect;
+mod elsewhere;
 mod graphs;
 mod model;
 mod named;

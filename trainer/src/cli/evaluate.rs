@@ -1,8 +1,9 @@
 //! `ndt-train evaluate`: scores a bundle on the trials of a recording, and explains the scores.
 
+use super::history::History;
 use super::report;
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Readout;
 use ndt_protocol::lsl::LABELS_VELOCITY;
@@ -46,24 +47,6 @@ pub struct Evaluate {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// What comes before a trial that is scored.
-#[derive(Clone, Copy, ValueEnum)]
-enum History {
-    /// Nothing: every trial starts cold, as after a segment flag.
-    Cold,
-    /// The trials before it, in one stream. A gap in the recording is a gap.
-    Stream,
-}
-
-impl History {
-    fn of_library(self) -> evaluation::History {
-        match self {
-            History::Cold => evaluation::History::Cold,
-            History::Stream => evaluation::History::Stream,
-        }
-    }
 }
 
 /// Carries out the command; returns its report.

@@ -50,6 +50,16 @@ impl Reference {
     /// answers depend. Learned positions exist for one window only, so that each bin after the first window is the last of a window
     /// of its own.
     pub fn stream(&self, counts: &[f32], missing: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        self.watched(counts, missing, &mut |_| {})
+    }
+
+    /// As [`Reference::stream`]. Calls `watch` after each part, with the number of bins that are done.
+    pub fn watched(
+        &self,
+        counts: &[f32],
+        missing: &[f32],
+        watch: &mut dyn FnMut(usize),
+    ) -> (Vec<f32>, Vec<f32>) {
         const PART_BINS: usize = 4096;
         let architecture = &self.shape.architecture;
         let reach = architecture.reach_bins();
@@ -60,12 +70,14 @@ impl Reference {
         let whole = missing.len().min(first_part);
         let channels = self.shape.channels;
         let (mut log_rates, mut readouts) = self.batch(&counts[..whole * channels], &missing[..whole], 1);
+        watch(whole);
         for start in (whole..missing.len()).step_by(part) {
             let (first, stop) = (start + 1 - reach, (start + part).min(missing.len()));
             let (rates, read) =
                 self.batch(&counts[first * channels..stop * channels], &missing[first..stop], 1);
             log_rates.extend_from_slice(&rates[(start - first) * self.shape.units..]);
             readouts.extend_from_slice(&read[(start - first) * self.shape.readout_dims..]);
+            watch(stop);
         }
         (log_rates, readouts)
     }

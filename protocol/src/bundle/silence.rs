@@ -1,7 +1,7 @@
 //! Recognises a source that sends bins without a single spike, although the model expects some: the spike detection stands
 //! still, or the counts are lost on their way.
 
-use ndt_protocol::{Bin, Bundle};
+use crate::{Bin, Bundle};
 
 /// Shortest silence that is told, ns: a population may fall silent for a few hundred milliseconds, as in anaesthesia.
 const SILENCE_NS: u64 = 1_000_000_000;
@@ -10,7 +10,7 @@ const SILENCE_NS: u64 = 1_000_000_000;
 /// in e^30 silences of that length, which is never in the life of a rig.
 const EXPECTED_SPIKES: f64 = 30.0;
 
-/// Follows the bins of a stream. Owned by the decoder.
+/// Follows the bins of a stream. Owned by whoever decodes it.
 #[derive(Debug, Clone)]
 pub struct Silence {
     /// Mean count of each channel, spikes per bin; empty for a bundle without golden counts, of which nothing is expected.
@@ -35,7 +35,7 @@ impl Silence {
 
     /// Takes in a bin that came, and returns whether it belongs to a silence. `is_used` says whether the model sees a channel.
     ///
-    /// Runs on the decode thread and on the source thread, once a bin, and ends at the first spike. Must not allocate, block,
+    /// A daemon runs it on its decode thread, once a bin. It ends at the first spike. Must not allocate, block,
     /// lock or log.
     pub fn takes_in(&mut self, bin: &Bin, is_used: impl Fn(usize) -> bool) -> bool {
         let has_spike = |(channel, count): (usize, &f32)| *count > 0.0 && is_used(channel);
@@ -54,7 +54,7 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndt_protocol::CountRange;
+    use crate::CountRange;
 
     /// Follows bins of 20 ms of two channels with these means, of which the second is masked if it is said so.
     fn told(mean_counts: [f64; 2], is_masked: bool, bins: impl IntoIterator<Item = [f32; 2]>) -> Vec<usize> {
