@@ -8,6 +8,7 @@
 use super::runs::{LAGS_MS, Run, Runs, is_known, r2};
 use faer::prelude::Solve;
 use faer::{Mat, MatRef, Side};
+use std::fmt;
 
 /// Largest neural lag that is tried, bins.
 const NEURAL_LAG_MAX: usize = 12;
@@ -37,6 +38,14 @@ pub struct KalmanSettings {
     pub square_root: bool,
     /// Factor of the residuals' covariance that gives the observation noise.
     pub noise_scale: f64,
+}
+
+impl fmt::Display for KalmanSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KalmanSettings { neural_lag_bins, square_root, noise_scale, .. } = self;
+        let what = if *square_root { "square roots" } else { "counts" };
+        write!(f, "neural lag {neural_lag_bins} bins, {what}, noise x{noise_scale}")
+    }
 }
 
 /// A fitted filter.
@@ -76,6 +85,9 @@ pub enum KalmanError {
 }
 
 impl Kalman {
+    /// Number of settings that [`Kalman::choose`] tries.
+    pub(super) const SETTINGS: usize = 2 * (NEURAL_LAG_MAX + 1) * NOISE_SCALES.len();
+
     /// Fits filters with all settings to the velocity at the lag of this index, and keeps the one that validates best.
     ///
     /// # Errors
@@ -194,6 +206,14 @@ impl Kalman {
 }
 
 impl State {
+    /// Name of the filter in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Velocity => "Kalman velocity",
+            State::PositionVelocityAcceleration => "Kalman position, velocity, acceleration",
+        }
+    }
+
     fn size(self, dims: usize) -> usize {
         match self {
             State::Velocity => dims,

@@ -148,6 +148,32 @@ impl Default for Data {
 }
 
 impl Data {
+    /// The options of a command line that select the same behaviour, time and splits: those that differ from the defaults.
+    pub fn arguments(&self) -> Vec<String> {
+        let tables = [self, &Data::default()].map(|data| toml::Table::try_from(data).unwrap_or_default());
+        let [chosen, usual] = &tables;
+        let is_option = |key: &str| !["bin-ms", "units"].contains(&key);
+        let mut arguments = Vec::new();
+        for (key, value) in
+            chosen.iter().filter(|(key, value)| is_option(key) && usual.get(*key) != Some(*value))
+        {
+            let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let values: Vec<String> =
+                value.as_array().map_or_else(|| vec![text(value)], |all| all.iter().map(text).collect());
+            match key.as_str() {
+                "behavior" => arguments.extend(values.iter().map(|name| format!("--behavior={name}"))),
+                _ => arguments.push(format!("--{key}={}", values.join(","))),
+            }
+        }
+        // Options imply how to split, unless that is said.
+        if !arguments.is_empty() && self.split_by == Data::default().split_by {
+            arguments.extend(
+                chosen.get("split-by").and_then(toml::Value::as_str).map(|by| format!("--split-by={by}")),
+            );
+        }
+        arguments
+    }
+
     /// What is wrong with the fractions of the split.
     pub(super) fn problems(&self) -> Vec<String> {
         let sum: f64 = self.blocks.iter().sum();
