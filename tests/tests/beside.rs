@@ -28,6 +28,7 @@ fn shell(folder: &Path, line: &str) -> (String, String) {
     let path =
         format!("{}:{}", program("ndt-train").parent().unwrap().display(), std::env::var("PATH").unwrap());
     program("ndtd");
+    program("ndt-replay");
     let output =
         Command::new("sh").args(["-c", line]).current_dir(folder).env("PATH", path).output().unwrap();
     let Output { status, stdout, stderr } = output;
@@ -52,7 +53,7 @@ fn a_transformer_that_does_not_win_is_told_beside_what_and_by_which_command_to_d
         ", the model's history",
         "\nclock: time in the trial alone",
         " (best baseline) ",
-        "\nno GRU and no Poisson regression beside it",
+        "\nno GRU beside it: ",
     ] {
         assert!(text.contains(part), "expected {part:?} in:\n{text}");
     }
@@ -83,6 +84,14 @@ fn a_transformer_that_does_not_win_is_told_beside_what_and_by_which_command_to_d
     let kept = read("again").origin.record.unwrap().comparison;
     assert_eq!(serde_json::to_value(&kept).unwrap(), report["beside"]["decoders"]);
     assert_eq!(report["id"], read("model").manifest.id.as_str());
+    let (text, _) = shell(folder.path(), "ndt-replay inspect --bundle again");
+    for part in [
+        "\ncurve      2 epochs",
+        "\nbeside     transformer: R2 validation ",
+        "\nbeside     Wiener 5 bins: R2 ",
+    ] {
+        assert!(text.contains(part), "expected {part:?} in:\n{text}");
+    }
     let (text, _) = shell(folder.path(), &format!("{FIT} --out none --no-baselines"));
     assert!(text.ends_with("no baselines beside it: --no-baselines leaves them out\n"), "{text}");
     assert_eq!(read("none").manifest.id, read("model").manifest.id);

@@ -2,7 +2,7 @@
 //!
 //! A score says little alone: trials that resemble each other make every decoder good. So a fit reports what is reached without a
 //! transformer: by linear filters over the usual histories and over the bins that the model sees, by a Kalman filter, and by the
-//! clock. The recurrent network takes minutes and is left to `ndt-train baselines`, as is whatever takes more than [`WORK_MAX`].
+//! clock. The recurrent network takes minutes and is left to `ndt-train baselines`, and so is a fit of too many multiplications.
 
 use super::clock::Clock;
 use super::kalman::{Kalman, State};

@@ -188,3 +188,34 @@ impl Data {
         if is_whole { Vec::new() } else { vec![problem()] }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_from_the_defaults_is_an_option_of_a_command_line() {
+        assert_eq!(Data { bin_ms: 5.0, units: Units::All, ..Data::default() }.arguments(), [""; 0]);
+        let data = Data {
+            behavior: vec!["velocity(cursor)".to_owned(), "EMG[0,1]".to_owned()],
+            time: Time::Trials,
+            blocks: vec![0.5, 0.25, 0.25],
+            ..Data::default()
+        };
+        let expected = [
+            "--behavior=velocity(cursor)",
+            "--behavior=EMG[0,1]",
+            "--blocks=0.5,0.25,0.25",
+            "--time=trials",
+            "--split-by=auto",
+        ];
+        let mut found = data.arguments();
+        found.sort_by_key(|argument| expected.iter().position(|expected| expected == argument));
+        assert_eq!(found, expected);
+        let by_condition =
+            Data { split_by: SplitBy::Trials, condition_column: "maze_id".to_owned(), ..Data::default() };
+        let mut found = by_condition.arguments();
+        found.sort();
+        assert_eq!(found, ["--condition-column=maze_id", "--split-by=trials"]);
+    }
+}

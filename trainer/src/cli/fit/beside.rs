@@ -2,7 +2,7 @@
 
 use super::options::Fit;
 use crate::cli::interruption::Interruption;
-use crate::cli::progress::style;
+use crate::cli::progress::{ProgressForm, style};
 use indicatif::ProgressBar;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Readout;
@@ -14,9 +14,8 @@ use ndt_trainer::data::Dataset;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Decoders that are left to `ndt-train baselines`.
-const LEFT: &str =
-    "no GRU and no Poisson regression beside it: they take minutes, and ndt-train baselines fits them";
+/// What is left to `ndt-train baselines`.
+const LEFT: &str = "no GRU beside it: it takes minutes, and ndt-train baselines fits it";
 
 /// What a fit reports of the baselines beside it.
 #[derive(Serialize)]
@@ -56,7 +55,10 @@ pub fn beside(
     if command.no_baselines {
         return none("--no-baselines leaves them out".to_owned());
     }
-    let bar = ProgressBar::new(0).with_style(style("baselines {bar:30} {msg}  {elapsed}"));
+    let bar = match command.progress {
+        ProgressForm::Text => ProgressBar::new(0).with_style(style("baselines {bar:30} {msg}  {elapsed}")),
+        ProgressForm::Json => ProgressBar::hidden(),
+    };
     let rows = comparison::beside(bundle, data, &mut |name, done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
