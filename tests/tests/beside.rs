@@ -77,7 +77,7 @@ fn a_transformer_that_does_not_win_is_told_beside_what_and_by_which_command_to_d
     assert!((found - told).abs() < 1e-9, "beside {found}, bundle {told}");
     let evaluate = format!("ndt-train evaluate --bundle {bundle} --data session.nwb --split test --json");
     let test = json(folder.path(), &evaluate)["readouts"][0]["mean"].as_f64().unwrap();
-    assert!((row["test-r2"].as_f64().unwrap() - test).abs() < 1e-6, "{row} {test}");
+    assert!((row["test-r2"].as_f64().unwrap() - test).abs() < 1e-5, "{row} {test}");
 
     // The rows are in the record, and the id does not depend on them.
     let read = |name: &str| Bundle::read(&folder.path().join(name)).unwrap();

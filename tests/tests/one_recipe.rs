@@ -230,14 +230,14 @@ fn preset_units_and_defaults_mean_the_same_in_every_command_that_fits() {
         let run = at(&format!("sweep{which}")).join(report["points"][0]["best-run"].as_str().unwrap());
         assert_eq!(id(&run.join("model")), bundle.manifest.id, "sweep, {options}");
 
-        // Separate sessions have batches of their own size, and no heads for later bins.
-        let apart = ["optimiser.batch-trials", "objective.forward-bins"];
+        // Both sessions decide what follows from the data, and none has heads for later bins.
+        let apart = ["optimiser.batch-trials", "objective.forward-bins", "objective.coordinated-dropout"];
         let both = fit.replace("session.nwb", "session.nwb other.nwb");
         let (printed, _) = shell(folder.path(), &format!("{both} {options} --print-config"));
         assert_eq!(configured(&printed, &apart), found(&apart), "separate, {options}");
 
-        // A fine-tuning takes the units of its bundle, and has a number of epochs of its own.
-        let own = ["optimiser.epochs", "objective.forward-bins"];
+        // A fine-tuning takes units and behaviour of its bundle, and has a number of epochs of its own.
+        let own = ["optimiser.epochs", "objective.forward-bins", "data.behavior"];
         let finetune =
             format!("ndt-train finetune --bundle {out} --data session.nwb --config settings.toml --seed 3");
         shell(folder.path(), &format!("{finetune}{preset_option} --epochs 1 --out tuned{which}"));
@@ -285,6 +285,8 @@ fn the_preset_ndt_fits_trials_that_are_longer_than_its_window_and_says_how() {
     let tune = "ndt-train finetune --bundle model --data long.nwb --epochs 1 --out tuned";
     assert!(shell(folder.path(), tune).1.contains(note));
     // Trials that fit into the window need no sentence.
-    let (text, _) = shell(folder.path(), &format!("{fit} --bin-ms 50 --print-config"));
+    let wide = settings().replace("[model]\n", "[model]\nwindow-ms = 2000.0\n");
+    std::fs::write(at("settings.toml"), wide).unwrap();
+    let (text, _) = shell(folder.path(), &format!("{fit} --print-config"));
     assert!(!text.contains("learned positions exist"), "{text}");
 }

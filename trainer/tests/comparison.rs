@@ -64,7 +64,7 @@ fn all_are_scored_on_the_bins_of_evaluate_and_of_the_baselines_command() {
     // Two layers that see 20 bins each.
     let reach = row(&rows, "Wiener 39 bins, the model's history");
     assert_eq!((reach.score.history_bins, reach.exported), (Some(39), None));
-    assert!(reach.score.chosen.starts_with("lags in 15 groups, penalty "), "{}", reach.score.chosen);
+    assert!(reach.score.chosen.starts_with("lags in 16 groups, penalty "), "{}", reach.score.chosen);
     let clock = row(&rows, "clock: time in the trial alone");
     assert_eq!((clock.score.history_bins, clock.exported), (None, None));
     assert!(rows.iter().all(|row| row.score.failed.is_none() && row.score.test_r2.is_some()), "{rows:#?}");
@@ -80,7 +80,7 @@ fn a_baseline_that_cannot_be_fitted_is_a_row_that_says_why() {
     let velocity = session.series("hand_vel").unwrap().clone();
     let rows_of = velocity.data.chunks_exact(2);
     let muscles =
-        rows_of.flat_map(|row| (0..12).map(|at| if at == 7 { 3.0 } else { row[at % 2] * at as f64 }));
+        rows_of.flat_map(|row| (0..12).map(|at| if at == 7 { 3.0 } else { row[at % 2] * (1 + at) as f64 }));
     let emg = Series {
         name: "EMG".to_owned(),
         unit: "mV".to_owned(),
