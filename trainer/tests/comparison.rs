@@ -97,7 +97,11 @@ fn a_baseline_that_cannot_be_fitted_is_a_row_that_says_why() {
     assert!(row(&rows, "Wiener 10 bins").score.validation_r2.is_some_and(f64::is_finite));
     assert!(row(&rows, "clock: time in the trial alone").score.validation_r2.is_some_and(f64::is_finite));
 
+    let kalman = row(&rows, "Kalman position, velocity, acceleration").score.failed.clone().unwrap();
+    assert!(kalman.starts_with("expected at most 2e11 multiplications, found "), "{kalman}");
+
     // One training trial is too few for a Kalman filter.
+    let (bundle, data) = fitted(&self::session(), &config());
     let mut few = data.clone();
     few.train.truncate(1);
     let rows = self::rows(&bundle, &few);

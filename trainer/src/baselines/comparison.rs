@@ -158,7 +158,6 @@ impl Candidate {
     /// Multiplications that a fit takes, of the steps that cost most.
     fn work(&self, runs: &Runs) -> f64 {
         let bins = runs.train.iter().map(|run| run.bins).sum::<usize>() as f64;
-        let longest = runs.train.iter().chain(&runs.val).chain(&runs.scored).map(|run| run.bins).max();
         let channels = runs.channels() as f64;
         match self {
             Candidate::Clock => 0.0,
@@ -167,9 +166,7 @@ impl Candidate {
                 let columns = lags.len() as f64 * channels;
                 bins * columns.powi(2) + PENALTIES as f64 * columns.powi(3) / 3.0
             }
-            Candidate::Kalman(_) => {
-                Kalman::SETTINGS as f64 * longest.unwrap_or(0) as f64 * channels.powi(3) / 3.0
-            }
+            Candidate::Kalman(state) => Kalman::work(runs, *state),
         }
     }
 

@@ -85,8 +85,19 @@ pub enum KalmanError {
 }
 
 impl Kalman {
-    /// Number of settings that [`Kalman::choose`] tries.
-    pub(super) const SETTINGS: usize = 2 * (NEURAL_LAG_MAX + 1) * NOISE_SCALES.len();
+    /// About how many multiplications [`Kalman::choose`] takes: for each bin and setting a decomposition of the counts' covariance, and
+    /// products of the state's, which is small, so that a multiplication takes longer.
+    pub(super) fn work(data: &Runs, state: State) -> f64 {
+        const SLOWER: f64 = 8.0;
+        let runs = [&data.train, &data.val, &data.scored].into_iter().flatten();
+        let longest = runs.map(|run| run.bins).max().unwrap_or(0) as f64;
+        let of_lag = |neural_lag: usize| {
+            let size = (state.size(data.dims) * (neural_lag + 1)) as f64;
+            (data.channels() as f64).powi(3) / 3.0 + SLOWER * 4.0 * size.powi(3)
+        };
+        let of_bin: f64 = (0..=NEURAL_LAG_MAX).map(of_lag).sum();
+        2.0 * NOISE_SCALES.len() as f64 * longest * of_bin
+    }
 
     /// Fits filters with all settings to the velocity at the lag of this index, and keeps the one that validates best.
     ///
