@@ -20,7 +20,7 @@ fn folder(session: &Session) -> TempDir {
 }
 
 fn session() -> Session {
-    simulate(&Recipe { trials: 40, units: 12, heldout: 4, seed: 5 })
+    simulate(&Recipe { trials: 40, units: 40, heldout: 10, seed: 5 })
 }
 
 /// Runs a line of the shell in the folder, which must succeed; gives what it prints.
@@ -105,7 +105,7 @@ fn separate_sessions_have_baselines_of_their_own() {
     nwb::write(&other, &folder.path().join("other.nwb")).unwrap();
     let fit = FIT.replace("session.nwb", "session.nwb other.nwb");
     let report = json(folder.path(), &format!("{fit} --out both --json"));
-    for (at, (name, channels)) in [("session", 8), ("other", 6)].into_iter().enumerate() {
+    for (at, (name, channels)) in [("session", 30), ("other", 6)].into_iter().enumerate() {
         let session = &report["sessions"][at];
         let bundle = Bundle::read(&folder.path().join("both").join(name)).unwrap();
         assert_eq!(session["bundle"], format!("both/{name}"));
@@ -143,7 +143,7 @@ fn one_baseline_that_fails_is_a_row_of_the_table_with_its_reason() {
     let why = "expected a velocity of 2 components for smoothing and ridge, found 3";
     let (table, _) = shell(folder.path(), baselines);
     assert!(
-        table.contains(&format!("| smoothing + ridge | 8 | failed | - | - | - | - | {why} |\n")),
+        table.contains(&format!("| smoothing + ridge | 30 | failed | - | - | - | - | {why} |\n")),
         "{table}"
     );
     assert_eq!(table.matches("| Wiener ").count(), 3, "{table}");

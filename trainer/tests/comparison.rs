@@ -105,7 +105,7 @@ fn a_baseline_that_cannot_be_fitted_is_a_row_that_says_why() {
     let mut few = data.clone();
     few.train.truncate(1);
     let rows = self::rows(&bundle, &few);
-    let why = row(&rows, "Kalman velocity").score.failed.clone().unwrap();
+    let why = row(&rows, "Kalman position, velocity, acceleration").score.failed.clone().unwrap();
     assert!(why.starts_with("expected at least two training runs of known velocity"), "{why}");
     assert!(row(&rows, "Wiener 5 bins").score.failed.is_none());
 

@@ -27,8 +27,8 @@ it. If the bundle cannot be written in the end, the message says where it is ins
 The bundle holds the configuration that was used (config.toml), the trials that it was fitted to (splits.toml), and the record of the
 fit (fit.json) with its learning curve (curve.csv). All keys of the configuration are described in trainer/docs/configuration.md.
 
-The report shows baselines on the same bins: linear filters over the usual histories and over the bins that the model sees, Kalman
-filters, and the time in the trial alone. Where the transformer does not win, its last line is the command that writes the better bundle.
+The report shows baselines on the same bins: linear filters over the usual histories and over the bins that the model sees, a Kalman
+filter, and the time in the trial alone. Where the transformer does not win, its last line is the command that writes the better bundle.
 
 Examples:
   ndt-train fit --data session.nwb --bin-ms 20 --out model
