@@ -1,7 +1,7 @@
 //! A bundle: a model on disk, as a folder or as the same files in one tar (`.ndt`).
 //!
 //! `manifest.toml` lists the digest of every other file, and its own digest is the bundle's id, so that one changed
-//! byte anywhere is noticed; only `fit.json`, which tells when and where the model was fitted, is not covered. A bundle is written beside its final name and then renamed, so that there is never half
+//! byte anywhere is noticed; only `fit.json` and `curve.csv`, which tell when, where and how the fit went, are not covered. A bundle is written beside its final name and then renamed, so that there is never half
 //! a bundle where a good one was. [`Bundle::read`] checks everything that can be checked without running the model;
 //! the engine then runs the model against the golden vectors.
 
@@ -18,7 +18,7 @@ pub mod tensors;
 pub mod transformer;
 
 use self::manifest::{FORMAT_VERSION, FORMAT_VERSION_MIN, Manifest};
-use self::origin::{CONFIG, Origin, RECORD, SPLITS};
+use self::origin::{CONFIG, CURVE, Origin, RECORD, SPLITS, UNCOVERED};
 use self::tensors::Tensors;
 use crate::destination::{Destination, DestinationError, Form, Kind, other_folder};
 use crate::files::{self, FileError};
@@ -39,7 +39,7 @@ const MANIFEST: &str = "manifest.toml";
 /// Files of a transformer, besides the manifest and what tells its origin.
 const MODEL: [&str; 4] = [WEIGHTS, STEP, WINDOW, GOLDEN];
 /// Every file that a bundle may have besides its manifest.
-const FILES: [&str; 7] = [WEIGHTS, STEP, WINDOW, GOLDEN, CONFIG, SPLITS, RECORD];
+const FILES: [&str; 8] = [WEIGHTS, STEP, WINDOW, GOLDEN, CONFIG, SPLITS, RECORD, CURVE];
 const NO_ID: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A bundle whose files agree with its manifest.
@@ -164,7 +164,7 @@ impl Bundle {
         contents.extend(self.origin.files()?);
         let mut manifest = self.manifest.clone();
         manifest.format_version = FORMAT_VERSION;
-        let covered = contents.iter().filter(|(name, _)| *name != RECORD);
+        let covered = contents.iter().filter(|(name, _)| !UNCOVERED.contains(name));
         manifest.files = covered.map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect();
         manifest.id = NO_ID.to_owned();
         let text = manifest_text(&manifest)?;

@@ -2,11 +2,13 @@
 
 #[path = "golden/check.rs"]
 mod golden;
+#[path = "golden/origin.rs"]
+mod origin;
 
 use ndt_protocol::bundle::manifest::{
     Architecture, FORMAT_VERSION, FORMAT_VERSION_MIN, Linear, Manifest, Positions, Readout, Training,
 };
-use ndt_protocol::bundle::origin::{CurvePoint, FitRecord, Origin, RecordingSplits};
+use ndt_protocol::bundle::origin::{CurvePoint, Origin};
 use ndt_protocol::bundle::precision::{Loss, Precision, ValidationLoss};
 use ndt_protocol::bundle::tensors::Tensors;
 use ndt_protocol::bundle::{Bundle, BundleError};
@@ -65,36 +67,14 @@ fn bundle(positions: Positions) -> Bundle {
     let golden =
         [("counts", vec![6, 3]), ("missing", vec![6]), ("log_rates", vec![6, 4]), ("readouts", vec![6, 2])];
     let golden = golden.into_iter().map(|(name, shape)| array((name.to_owned(), shape))).collect();
-    Bundle { manifest, weights, step_onnx: vec![1, 2, 3], window_onnx: vec![4, 5], golden, origin: origin() }
-}
-
-/// The origin of a model of one recording, with every key that it may have.
-fn origin() -> Origin {
-    let curve = |epoch, bits_per_spike| CurvePoint {
-        generation: 0,
-        epoch,
-        loss: 0.5,
-        bits_per_spike,
-        velocity_r2: bits_per_spike,
-    };
-    let splits = RecordingSplits {
-        identifier: "session 1".into(),
-        train: vec![0, 2],
-        val: vec![1],
-        test: vec![3],
-        train_pieces_s: vec![[0.0, 1.0]],
-        val_pieces_s: vec![[1.0, 2.5]],
-        ..RecordingSplits::default()
-    };
-    let record = FitRecord {
-        command: vec!["ndt-train".into(), "fit".into()],
-        program: "a test".into(),
-        machine: "no machine".into(),
-        ended_unix_s: 1_000_000_000,
-        seconds: 2.5,
-        curve: vec![curve(1, None), curve(2, Some(0.125))],
-    };
-    Origin { config: "[model]\nwidth = 4\n".into(), splits: vec![splits], record: Some(record) }
+    Bundle {
+        manifest,
+        weights,
+        step_onnx: vec![1, 2, 3],
+        window_onnx: vec![4, 5],
+        golden,
+        origin: origin::origin(),
+    }
 }
 
 /// A linear decoder of 4 bins: no rates, no graphs.
@@ -239,6 +219,26 @@ fn the_record_of_the_fit_is_no_part_of_the_id_and_a_file_that_is_not_listed_is_r
     );
     std::fs::remove_file(there.join("fit.json")).unwrap();
     assert_eq!(Bundle::read(&there).unwrap().origin.record, None);
+
+    // The curve of the fit is there as a table, for people, whom nothing keeps from changing or removing it.
+    let mut long = bundle(Positions::LagBias);
+    let record = long.origin.record.as_mut().unwrap();
+    let [first, second] = [record.curve[0], record.curve[1]];
+    record.curve =
+        std::iter::once(first).chain((2..=500).map(|epoch| CurvePoint { epoch, ..second })).collect();
+    let curve = record.curve.clone();
+    assert_eq!(long.write(&there).unwrap().id, here.id);
+    let table = std::fs::read_to_string(there.join("curve.csv")).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(
+        lines[..3],
+        ["generation,epoch,loss,bits_per_spike,velocity_r2", "0,1,0.5,,", "0,2,0.5,0.125,0.125"]
+    );
+    assert_eq!((lines.len(), lines[500]), (501, "0,500,0.5,0.125,0.125"));
+    std::fs::write(there.join("curve.csv"), "a note of my own").unwrap();
+    assert_eq!(Bundle::read(&there).unwrap().origin.record.unwrap().curve, curve);
+    std::fs::remove_file(there.join("curve.csv")).unwrap();
+    assert_eq!(Bundle::read(&there).unwrap().manifest.id, here.id);
 
     let path = folder.path().join("linear");
     linear().write(&path).unwrap();

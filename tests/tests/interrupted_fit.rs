@@ -28,7 +28,7 @@ fn folder() -> TempDir {
 fn fit(folder: &Path, out: &str, epochs: usize) -> Command {
     let mut command = Command::new(program("ndt-train"));
     command.args(["fit", "--data", "session.nwb", "--config", "small.toml", "--out", out]);
-    command.args(["--epochs", &epochs.to_string()]).current_dir(folder);
+    command.args(["--epochs", &epochs.to_string(), "--no-baselines"]).current_dir(folder);
     command
 }
 
@@ -154,6 +154,45 @@ fn a_resumed_fit_has_the_id_of_an_uninterrupted_one() {
     }
     assert_eq!(id(folder.path(), "model"), id(folder.path(), "whole"));
     assert!(!folder.path().join("model.checkpoint").exists());
+}
+
+/// A teacher's second generation learns from the first one's rates, which a checkpoint keeps.
+#[test]
+fn a_cut_in_the_second_generation_of_the_teacher_goes_on_to_the_same_model_and_the_whole_curve() {
+    let folder = folder();
+    let settings = "[model]\nwidth = 16\nlayers = 1\nfeedforward = 16\n[teacher]\nepochs = [4, 200]\n\
+                    [optimiser]\npatience-epochs = 100000\n";
+    std::fs::write(folder.path().join("small.toml"), settings).unwrap();
+    let taught = |out: &str| fit(folder.path(), out, 500);
+    assert!(taught("whole").output().unwrap().status.success());
+    let mut command = taught("model");
+    // No checkpoint is due: the one that is there comes from the interrupt.
+    command.args(["--progress", "json", "--checkpoint-epochs", "100000"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("\"generation\":2") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "the fit ended before the second generation");
+    }
+    signal(&child, libc::SIGINT);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
+    let last = rest.lines().last().unwrap();
+    assert!(last.contains(" holds the fit after epoch ") && last.contains(" of teacher 2, and"), "{last}");
+    let resumed = taught("model").args(["--resume", "--progress", "json"]).output().unwrap();
+    let said = String::from_utf8_lossy(&resumed.stderr).into_owned();
+    assert!(resumed.status.success() && !said.contains("\"generation\":1"), "{said}");
+    assert_eq!(id(folder.path(), "model"), id(folder.path(), "whole"));
+
+    let curve = Bundle::read(&folder.path().join("model")).unwrap().origin.record.unwrap().curve;
+    let of = |generation| (1..).map(move |epoch| (generation, epoch));
+    let expected = of(1).take(4).chain(of(2).take(200)).chain(of(0).take(500));
+    assert!(curve.iter().map(|point| (point.generation, point.epoch)).eq(expected), "every epoch once");
+    let table = |name: &str| std::fs::read_to_string(folder.path().join(name).join("curve.csv")).unwrap();
+    assert_eq!(table("model").lines().count(), 1 + 4 + 200 + 500);
+    assert_eq!(table("model"), table("whole"));
 }
 
 /// A terminal: the end that a person sees, and the end that a program writes to. No program that another test starts at the same

@@ -185,3 +185,108 @@ fn a_bundle_knows_the_validation_trials_of_a_recording_without_splits() {
         assert!((scored - linear).abs() < 1e-3, "evaluate {scored}, baselines {linear}");
     }
 }
+
+/// The configuration in a text, without the keys that may differ.
+fn configured(text: &str, without: &[&str]) -> toml::Table {
+    let mut config: toml::Table = text.parse().unwrap();
+    for name in without {
+        let (table, key) = name.split_once('.').unwrap();
+        config[table].as_table_mut().unwrap().remove(key);
+    }
+    config
+}
+
+#[test]
+fn preset_units_and_defaults_mean_the_same_in_every_command_that_fits() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    for (name, seed, units) in [("session", 7, 12), ("other", 8, 10)] {
+        let recipe = simulate::Recipe { trials: 40, units, heldout: 4, seed };
+        nwb::write(&simulate(&recipe), &at(&format!("{name}.nwb"))).unwrap();
+    }
+    let fit = "ndt-train fit --data session.nwb --config settings.toml --seed 3";
+    for (which, (units, preset)) in
+        [("held-in", ""), ("all", ""), ("held-in", "ndt"), ("all", "ndt")].into_iter().enumerate()
+    {
+        let preset_option = if preset.is_empty() { String::new() } else { format!(" --preset {preset}") };
+        let options = format!("--units {units}{preset_option}");
+        let out = format!("fit{which}");
+        shell(folder.path(), &format!("{fit} {options} --out {out}"));
+        let bundle = Bundle::read(&at(&out)).unwrap();
+        let found = |without: &[&str]| configured(&bundle.origin.config, without);
+        assert_eq!(bundle.manifest.channels(), if units == "all" { 12 } else { 8 }, "{options}");
+
+        let (printed, _) = shell(folder.path(), &format!("{fit} {options} --print-config"));
+        assert_eq!(configured(&printed, &[]), found(&[]), "printed, {options}");
+
+        let base = settings().replace('[', "[base.");
+        let preset_key = if preset.is_empty() { String::new() } else { format!("preset = \"{preset}\"\n") };
+        let sweep = format!(
+            "data = [\"session.nwb\"]\nout = \"sweep{which}\"\nunits = \"{units}\"\n{preset_key}seeds = [3]\n{base}[space]\nmodel.heads = [2]\n"
+        );
+        std::fs::write(at("sweep.toml"), sweep).unwrap();
+        let (report, _) = shell(folder.path(), "ndt-train sweep --config sweep.toml --json");
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        let run = at(&format!("sweep{which}")).join(report["points"][0]["best-run"].as_str().unwrap());
+        assert_eq!(id(&run.join("model")), bundle.manifest.id, "sweep, {options}");
+
+        // Both sessions decide what follows from the data, and none has heads for later bins.
+        let apart = ["optimiser.batch-trials", "objective.forward-bins", "objective.coordinated-dropout"];
+        let both = fit.replace("session.nwb", "session.nwb other.nwb");
+        let (printed, _) = shell(folder.path(), &format!("{both} {options} --print-config"));
+        assert_eq!(configured(&printed, &apart), found(&apart), "separate, {options}");
+
+        // A fine-tuning takes units and behaviour of its bundle, and has a number of epochs of its own.
+        let own = ["optimiser.epochs", "objective.forward-bins", "data.behavior"];
+        let finetune =
+            format!("ndt-train finetune --bundle {out} --data session.nwb --config settings.toml --seed 3");
+        shell(folder.path(), &format!("{finetune}{preset_option} --epochs 1 --out tuned{which}"));
+        let tuned = Bundle::read(&at(&format!("tuned{which}"))).unwrap();
+        assert_eq!(configured(&tuned.origin.config, &own), found(&own), "finetune, {options}");
+        assert_eq!(tuned.manifest.channel_ids, bundle.manifest.channel_ids, "finetune, {options}");
+        let other = if units == "all" { "held-in" } else { "all" };
+        shell(folder.path(), &format!("{finetune} --units {other} --epochs 0 --out other{which}"));
+        assert_eq!(taken(&at(&format!("other{which}")), "data.units"), format!("\"{other}\""));
+
+        let baselines =
+            format!("ndt-train baselines --data session.nwb --only wiener --units {units} --json");
+        let rows: serde_json::Value = serde_json::from_str(&shell(folder.path(), &baselines).0).unwrap();
+        assert_eq!(rows[0]["units"], bundle.manifest.channels(), "baselines, {options}");
+    }
+}
+
+#[test]
+fn the_preset_ndt_fits_trials_that_are_longer_than_its_window_and_says_how() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let mut session = nwb::read(&at("session.nwb")).unwrap();
+    // Every other trial, so that each can last 97 bins of 20 ms.
+    session.trials = session.trials.into_iter().step_by(2).collect();
+    session.trials.iter_mut().for_each(|trial| trial.interval.stop = trial.interval.start + 1.94);
+    session.observed = session.trials.iter().map(|trial| trial.interval).collect();
+    nwb::write(&session, &at("long.nwb")).unwrap();
+    let fit = "ndt-train fit --data long.nwb --preset ndt --config settings.toml";
+    let (printed, said) = shell(folder.path(), &format!("{fit} --out model"));
+    let note = "learned positions exist for 50 bins, and trials have up to 97: trials are fitted and validated in windows of 50 bins";
+    assert!(said.contains(note), "{said}");
+    let (text, _) = shell(folder.path(), &format!("{fit} --print-config"));
+    assert!(text.contains(note), "{text}");
+    assert!(printed.contains("to be expected (test), stream:"), "{printed}");
+    let bundle = Bundle::read(&at("model")).unwrap();
+    assert_eq!(bundle.manifest.reach_bins(), 50);
+    // All bins of a trial are scored, in both histories.
+    for history in ["cold", "stream"] {
+        let evaluate = format!(
+            "ndt-train evaluate --bundle model --data long.nwb --split test --history {history} --json"
+        );
+        let report: serde_json::Value = serde_json::from_str(&shell(folder.path(), &evaluate).0).unwrap();
+        assert_eq!(report["bins"], 97 * report["trials"].as_u64().unwrap(), "{report}");
+    }
+    let tune = "ndt-train finetune --bundle model --data long.nwb --epochs 1 --out tuned";
+    assert!(shell(folder.path(), tune).1.contains(note));
+    // Trials that fit into the window need no sentence.
+    let wide = settings().replace("[model]\n", "[model]\nwindow-ms = 2000.0\n");
+    std::fs::write(at("settings.toml"), wide).unwrap();
+    let (text, _) = shell(folder.path(), &format!("{fit} --print-config"));
+    assert!(!text.contains("learned positions exist"), "{text}");
+}

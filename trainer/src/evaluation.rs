@@ -13,6 +13,7 @@ pub mod reference;
 mod scored;
 
 pub use reference::{Reference, reference_stream};
+pub use scored::published_r2;
 
 use crate::config::{Config, Data, SplitBy};
 use crate::data::dataset::oddities;

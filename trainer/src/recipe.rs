@@ -16,6 +16,7 @@ use crate::data::dataset::{units_of, without_identity};
 use crate::data::{BinnedSession, Dataset, DatasetError, Selection};
 use crate::training::sessions::same_readouts;
 use defaults::{Defaults, Kind};
+use ndt_protocol::bundle::manifest::Positions;
 use ndt_replay::inspect::findings::same_twice;
 use ndt_replay::session::Session;
 use std::borrow::Cow;
@@ -82,7 +83,8 @@ impl Recipe {
         let selection = Selection::of(&early);
         let data = Dataset::selected(&sessions, early.data.bin_ms, &early.readouts.wanted(), &selection)?;
         let (config, decided) = self.configure(Kind::of(&data))?;
-        let notes = data.notes.iter().cloned().chain(decided).collect();
+        let windows = cut_into_windows([&data], &config);
+        let notes = data.notes.iter().cloned().chain(decided).chain(windows).collect();
         Ok(Prepared { data, config, notes })
     }
 
@@ -123,6 +125,7 @@ impl Recipe {
                 "objective.forward-bins = 0: separate sessions have no heads for later bins".to_owned(),
             );
         }
+        notes.extend(cut_into_windows(&data, &config));
         Ok((data, config, notes))
     }
 
@@ -241,6 +244,24 @@ impl Recipe {
             teacher.epochs
         ))
     }
+}
+
+/// What becomes of trials that are longer than the window of a model with learned positions, which has no position for later bins; `None`
+/// where there are none.
+pub fn cut_into_windows<'a>(data: impl IntoIterator<Item = &'a Dataset>, config: &Config) -> Option<String> {
+    if config.model.positions != Positions::Learned {
+        return None;
+    }
+    let window = |data: &Dataset| (config.model.window_ms / data.bin_width_ms).round() as usize;
+    let cut = |data: &'a Dataset| {
+        let trials = data.train.iter().chain(&data.val).map(|trial| trial.bins);
+        Some((trials.max()?, window(data))).filter(|(longest, window)| longest > window)
+    };
+    let (longest, window) = data.into_iter().filter_map(cut).max()?;
+    Some(format!(
+        "learned positions exist for {window} bins, and trials have up to {longest}: trials are fitted and validated in windows of \
+         {window} bins, and evaluation and stream decode each bin from the last {window}"
+    ))
 }
 
 /// The sessions with these units as inputs of a model: with all, none is held out any more.

@@ -134,6 +134,25 @@ impl NormalEquations {
         Ok(Self { gram: x.transpose() * x, cross: x.transpose() * y, mean_x, mean_y })
     }
 
+    /// Sums up rows that come in blocks, each in the form that [`fit`] takes, so that they are never all in memory.
+    pub(crate) fn of_blocks(
+        blocks: impl Iterator<Item = (Vec<f64>, Vec<f64>)>,
+        columns: usize,
+        dims: usize,
+    ) -> Result<Self, RidgeError> {
+        let mut sums: Option<Blocks> = None;
+        for (x, y) in blocks {
+            let (features, targets) = (rows("features", &x, columns)?, rows("targets", &y, dims)?);
+            if features != targets {
+                return Err(RidgeError::Rows { features, targets });
+            }
+            if features > 0 {
+                sums.get_or_insert_with(|| Blocks::about(means(&x, columns), means(&y, dims))).add(x, y);
+            }
+        }
+        sums.map(Blocks::centred).ok_or(RidgeError::Rows { features: 0, targets: 0 })
+    }
+
     /// Solves the equations with this penalty.
     pub(crate) fn solve(&self, alpha: f64) -> Result<Ridge, RidgeError> {
         if !(alpha.is_finite() && alpha >= 0.0) {
@@ -173,6 +192,13 @@ fn rows(what: &'static str, values: &[f64], columns: usize) -> Result<usize, Rid
 
 /// The values with their columns' means subtracted, and the means.
 fn centred(values: &[f64], columns: usize) -> (Vec<f64>, Vec<f64>) {
+    let means = means(values, columns);
+    let centred = values.iter().enumerate().map(|(at, value)| value - means[at % columns]).collect();
+    (centred, means)
+}
+
+/// The mean of each column.
+fn means(values: &[f64], columns: usize) -> Vec<f64> {
     let mut means = vec![0.0; columns];
     for row in values.chunks_exact(columns) {
         for (mean, value) in means.iter_mut().zip(row) {
@@ -180,11 +206,75 @@ fn centred(values: &[f64], columns: usize) -> (Vec<f64>, Vec<f64>) {
         }
     }
     let rows = (values.len() / columns) as f64;
-    for mean in &mut means {
-        *mean /= rows;
+    means.iter_mut().for_each(|mean| *mean /= rows);
+    means
+}
+
+/// Sums over blocks of rows. They are taken about the means of the first block, so that the last step, which moves them to the means of
+/// all rows, subtracts small numbers.
+struct Blocks {
+    about_x: Vec<f64>,
+    about_y: Vec<f64>,
+    rows: f64,
+    sum_x: Vec<f64>,
+    sum_y: Vec<f64>,
+    gram: Mat<f64>,
+    cross: Mat<f64>,
+}
+
+impl Blocks {
+    fn about(about_x: Vec<f64>, about_y: Vec<f64>) -> Blocks {
+        let (columns, dims) = (about_x.len(), about_y.len());
+        Blocks {
+            about_x,
+            about_y,
+            rows: 0.0,
+            sum_x: vec![0.0; columns],
+            sum_y: vec![0.0; dims],
+            gram: Mat::zeros(columns, columns),
+            cross: Mat::zeros(columns, dims),
+        }
     }
-    let centred = values.iter().enumerate().map(|(at, value)| value - means[at % columns]).collect();
-    (centred, means)
+
+    /// Adds whole rows.
+    fn add(&mut self, mut x: Vec<f64>, mut y: Vec<f64>) {
+        let (columns, dims) = (self.about_x.len(), self.about_y.len());
+        for (values, about, sums) in
+            [(&mut x, &self.about_x, &mut self.sum_x), (&mut y, &self.about_y, &mut self.sum_y)]
+        {
+            for row in values.chunks_exact_mut(about.len()) {
+                for ((value, about), sum) in row.iter_mut().zip(about).zip(sums.iter_mut()) {
+                    *value -= about;
+                    *sum += *value;
+                }
+            }
+        }
+        let rows = x.len() / columns;
+        self.rows += rows as f64;
+        let x = MatRef::from_row_major_slice(&x, rows, columns);
+        let y = MatRef::from_row_major_slice(&y, rows, dims);
+        self.gram += x.transpose() * x;
+        self.cross += x.transpose() * y;
+    }
+
+    /// The equations about the means of all rows.
+    fn centred(self) -> NormalEquations {
+        let Blocks { about_x, about_y, rows, sum_x, sum_y, mut gram, mut cross } = self;
+        for at in 0..sum_x.len() {
+            let mean = sum_x[at] / rows;
+            for (column, sum) in sum_x.iter().enumerate() {
+                gram[(column, at)] -= sum * mean;
+            }
+            for (dim, sum) in sum_y.iter().enumerate() {
+                cross[(at, dim)] -= sum * mean;
+            }
+        }
+        let moved = |about: Vec<f64>, sums: &[f64]| {
+            about.iter().zip(sums).map(|(about, sum)| about + sum / rows).collect::<Vec<f64>>()
+        };
+        let (mean_x, mean_y) = (moved(about_x, &sum_x), moved(about_y, &sum_y));
+        NormalEquations { gram, cross, mean_x, mean_y }
+    }
 }
 
 #[cfg(test)]
@@ -222,6 +312,17 @@ mod tests {
             let ridge = fit(x, columns, y, 1, alpha).unwrap();
             let residuals: Vec<f64> = ridge.predict(x).iter().zip(y).map(|(found, y)| found - y).collect();
             prop_assert!(residuals.iter().sum::<f64>().abs() < 1e-7);
+            // Rows in blocks are the same rows.
+            let block = |start: usize| {
+                let rows = start..(start + 3).min(rows);
+                (x[rows.start * columns..rows.end * columns].to_vec(), y[rows].to_vec())
+            };
+            let blocks = (0..rows).step_by(3).map(block);
+            let other = NormalEquations::of_blocks(blocks, columns, 1).unwrap().solve(alpha).unwrap();
+            for (one, other) in ridge.weights.iter().zip(&other.weights) {
+                prop_assert!((one - other).abs() < 1e-7);
+            }
+            prop_assert!((ridge.intercept[0] - other.intercept[0]).abs() < 1e-7);
             for column in 0..columns {
                 let slope: f64 = (0..rows).map(|row| x[row * columns + column] * residuals[row]).sum();
                 prop_assert!((slope + alpha * ridge.weights[column]).abs() < 1e-7);

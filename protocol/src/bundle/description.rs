@@ -2,7 +2,7 @@
 
 use super::Bundle;
 use super::manifest::{Architecture, Readout, Training};
-use super::origin::{FitRecord, RecordingSplits};
+use super::origin::{CURVE, DecoderScore, FitRecord, RecordingSplits};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -107,6 +107,8 @@ impl fmt::Display for Description {
         if let Some(fit) = &self.fit {
             write!(f, "\ncommand    {}", fit.command.join(" "))?;
             write!(f, "\nmachine    {}, {:.0} s", fit.machine, fit.seconds)?;
+            write!(f, "\ncurve      {} epochs, those of teachers included, in {CURVE}", fit.curve.len())?;
+            fit.comparison.iter().try_for_each(|decoder| write!(f, "\nbeside     {}", beside(decoder)))?;
         }
         for (table, keys) in &self.config {
             let keys = keys.as_table().into_iter().flatten();
@@ -115,6 +117,16 @@ impl fmt::Display for Description {
         }
         Ok(())
     }
+}
+
+/// One decoder of a comparison in one line.
+fn beside(DecoderScore { decoder, validation_r2, test_r2, failed, .. }: &DecoderScore) -> String {
+    if let Some(why) = failed {
+        return format!("{decoder}: left out: {why}");
+    }
+    let scores = [("validation", validation_r2), ("test", test_r2)].into_iter();
+    let scores = scores.filter_map(|(split, score)| Some(format!("{split} {:.4}", (*score)?)));
+    format!("{decoder}: R2 {}", scores.collect::<Vec<_>>().join(", "))
 }
 
 /// A value without quotation marks.

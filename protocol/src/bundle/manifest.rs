@@ -32,7 +32,8 @@ use std::ops::Range;
 /// | 5 | one list of `readouts` in place of `velocity` and `further`; `published` |
 /// | 6 | files `config.toml`, `splits.toml` and `fit.json`; the score of the published velocity has one name, `velocity-r2`; a readout may have a unit that belongs to no quantity |
 /// | 7 | a readout may be any behaviour of up to 32 components: `series` is the text of a [`Behavior`](super::behavior::Behavior), and `unit` a list where units differ; `splits.toml` knows pieces of test |
-pub const FORMAT_VERSION: u32 = 7;
+/// | 8 | file `curve.csv`; `comparison` in `fit.json`: the scores of baselines beside the model |
+pub const FORMAT_VERSION: u32 = 8;
 
 /// Oldest version that this code reads: all that it can say means the same in [`FORMAT_VERSION`].
 pub const FORMAT_VERSION_MIN: u32 = 6;
@@ -202,7 +203,7 @@ pub struct Manifest {
     /// Loss in each smaller number format; absent when it was not measured.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub precisions: BTreeMap<Precision, Loss>,
-    /// sha256 of every other file of the bundle, by name, except `fit.json`.
+    /// sha256 of every other file of the bundle, by name, except `fit.json` and `curve.csv`.
     pub files: BTreeMap<String, String>,
 }
 

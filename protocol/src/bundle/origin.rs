@@ -12,6 +12,11 @@ pub const CONFIG: &str = "config.toml";
 pub const SPLITS: &str = "splits.toml";
 /// File of the record of the fit, which is no part of the bundle's id.
 pub const RECORD: &str = "fit.json";
+/// File of the record's learning curve as a table, for programs that read no JSON. It is no part of the bundle's id, and is never read
+/// back: what it says is in [`RECORD`] too.
+pub const CURVE: &str = "curve.csv";
+/// The files that the bundle's id does not cover.
+pub(super) const UNCOVERED: [&str; 2] = [RECORD, CURVE];
 
 /// How a model came to be. Empty where it is not known.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -63,6 +68,48 @@ pub struct FitRecord {
     pub seconds: f64,
     /// The learning curve, teachers included, in the order of the epochs.
     pub curve: Vec<CurvePoint>,
+    /// The scores of the model and of the baselines on the same bins, the model's first; empty where they were not computed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparison: Vec<DecoderScore>,
+}
+
+impl FitRecord {
+    /// The learning curve as the text of [`CURVE`]: one row for each epoch, in the order of the epochs. A cell is empty where nothing
+    /// was measured.
+    pub fn curve_csv(&self) -> String {
+        let cell = |score: Option<f64>| score.map_or_else(String::new, |score| score.to_string());
+        let row = |point: &CurvePoint| {
+            let CurvePoint { generation, epoch, loss, bits_per_spike, velocity_r2 } = *point;
+            format!("{generation},{epoch},{loss},{},{}\n", cell(bits_per_spike), cell(velocity_r2))
+        };
+        let rows: String = self.curve.iter().map(row).collect();
+        format!("generation,epoch,loss,bits_per_spike,velocity_r2\n{rows}")
+    }
+}
+
+/// The scores of one decoder: of the model, or of a baseline that was fitted to the same trials. R2 is that of the published behaviour,
+/// the mean of the components that change, with every trial from a cold start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DecoderScore {
+    /// Name of the decoder, such as `Wiener 15 bins`; `transformer` is the model.
+    pub decoder: String,
+    /// Number of bins that an estimate depends on; absent where it depends on no count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_bins: Option<usize>,
+    /// Settings that were chosen on the validation trials; empty without any.
+    pub chosen: String,
+    /// R2 on the validation trials; absent where the behaviour is unknown there or never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_r2: Option<f64>,
+    /// R2 on the test trials; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_r2: Option<f64>,
+    /// Duration of the decoder's fit, s; 0 for the model, whose duration is the record's.
+    pub seconds: f64,
+    /// Why the decoder has no scores; absent of one that was fitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// One epoch of a learning curve.
@@ -108,6 +155,7 @@ impl Origin {
         if let Some(record) = &self.record {
             let text = serde_json::to_vec(record);
             files.push((RECORD, text.map_err(|error| broken(RECORD, error.to_string()))?));
+            files.push((CURVE, record.curve_csv().into_bytes()));
         }
         Ok(files)
     }

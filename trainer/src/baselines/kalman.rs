@@ -8,6 +8,7 @@
 use super::runs::{LAGS_MS, Run, Runs, is_known, r2};
 use faer::prelude::Solve;
 use faer::{Mat, MatRef, Side};
+use std::fmt;
 
 /// Largest neural lag that is tried, bins.
 const NEURAL_LAG_MAX: usize = 12;
@@ -37,6 +38,14 @@ pub struct KalmanSettings {
     pub square_root: bool,
     /// Factor of the residuals' covariance that gives the observation noise.
     pub noise_scale: f64,
+}
+
+impl fmt::Display for KalmanSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KalmanSettings { neural_lag_bins, square_root, noise_scale, .. } = self;
+        let what = if *square_root { "square roots" } else { "counts" };
+        write!(f, "neural lag {neural_lag_bins} bins, {what}, noise x{noise_scale}")
+    }
 }
 
 /// A fitted filter.
@@ -76,6 +85,20 @@ pub enum KalmanError {
 }
 
 impl Kalman {
+    /// About how many multiplications [`Kalman::choose`] takes: for each bin and setting a decomposition of the counts' covariance, and
+    /// products of the state's, which is small, so that a multiplication takes longer.
+    pub(super) fn work(data: &Runs, state: State) -> f64 {
+        const SLOWER: f64 = 8.0;
+        let runs = [&data.train, &data.val, &data.scored].into_iter().flatten();
+        let longest = runs.map(|run| run.bins).max().unwrap_or(0) as f64;
+        let of_lag = |neural_lag: usize| {
+            let size = (state.size(data.dims) * (neural_lag + 1)) as f64;
+            (data.channels() as f64).powi(3) / 3.0 + SLOWER * 4.0 * size.powi(3)
+        };
+        let of_bin: f64 = (0..=NEURAL_LAG_MAX).map(of_lag).sum();
+        2.0 * NOISE_SCALES.len() as f64 * longest * of_bin
+    }
+
     /// Fits filters with all settings to the velocity at the lag of this index, and keeps the one that validates best.
     ///
     /// # Errors
@@ -194,6 +217,14 @@ impl Kalman {
 }
 
 impl State {
+    /// Name of the filter in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Velocity => "Kalman velocity",
+            State::PositionVelocityAcceleration => "Kalman position, velocity, acceleration",
+        }
+    }
+
     fn size(self, dims: usize) -> usize {
         match self {
             State::Velocity => dims,

@@ -55,7 +55,7 @@ impl LinearFilter {
     pub fn wiener(fit: &Wiener, lag: usize) -> LinearFilter {
         let (weights, bias) = fit.taps();
         LinearFilter {
-            weights: weights.to_vec(),
+            weights,
             bias: bias.to_vec(),
             window_bins: fit.history_bins(),
             lag,

@@ -158,6 +158,36 @@ impl Runs {
         })
     }
 
+    /// The runs of a dataset from which a model was fitted: its held-in units, and its readout of this index as what is decoded, at either
+    /// lag. The test trials are the ones to score. `None` without such a readout.
+    pub fn of_readout(data: &Dataset, readout: usize) -> Option<Runs> {
+        let before: usize = data.readouts.iter().take(readout).map(|readout| readout.dims).sum();
+        let all = data.readout_dims();
+        let readout = data.readouts.get(readout)?;
+        let channels: Vec<usize> = data.channels().collect();
+        let run = |trial: &Trial| {
+            let rows = trial.targets.chunks_exact(all);
+            let targets: Vec<f32> =
+                rows.flat_map(|row| row[before..before + readout.dims].to_vec()).collect();
+            let velocity = [targets.clone(), targets];
+            Run { bins: trial.bins, counts: trial.counts_of(&channels), hidden: Vec::new(), velocity }
+        };
+        let runs = |trials: &[Trial]| trials.iter().map(run).collect::<Vec<Run>>();
+        Some(Runs {
+            channel_ids: channels.iter().map(|unit| data.unit_ids[*unit]).collect(),
+            hidden: 0,
+            dims: readout.dims,
+            series: readout.series.clone(),
+            unit: readout.unit.clone(),
+            bin_width_ms: data.bin_width_ms,
+            train: runs(&data.train),
+            val: runs(&data.val),
+            scored: runs(&data.test),
+            splits: data.splits.clone(),
+            notes: Vec::new(),
+        })
+    }
+
     /// Number of units that are shown.
     pub fn channels(&self) -> usize {
         self.channel_ids.len()

@@ -8,6 +8,8 @@ use super::runs::{Run, Runs};
 use crate::evaluation::metrics::{mean, squares_by_column};
 use crate::ridge::{NormalEquations, Ridge, RidgeError};
 
+/// Name of the decoder in reports.
+pub(super) const NAME: &str = "smoothing + ridge";
 /// Standard deviations of the Gaussian that are tried, bins.
 const WIDTHS_BINS: [f64; 10] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0];
 /// Ridge penalties that are tried. 0 is not among them: a silent channel would leave no unique solution.
@@ -15,6 +17,8 @@ const PENALTIES: [f64; 9] = [1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4, 1e5];
 /// Distance at which the Gaussian is cut off, standard deviations.
 const CUT_OFF: f64 = 3.0;
 const AXES: usize = 2;
+/// Number of regressions whose sums a fit makes.
+pub(super) const FITS: usize = WIDTHS_BINS.len();
 
 /// One uninterrupted run of bins.
 #[derive(Debug, Clone, Copy)]
@@ -116,6 +120,11 @@ impl SmoothingDecoder {
     /// The ridge penalty.
     pub fn alpha(&self) -> f64 {
         self.alpha
+    }
+
+    /// The settings that were chosen, as reports show them.
+    pub fn chosen(&self) -> String {
+        format!("width {} bins, penalty {}", self.width_bins, self.alpha)
     }
 
     /// R2 on the validation trials, mean over the axes.

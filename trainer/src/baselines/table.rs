@@ -52,6 +52,9 @@ pub struct Row {
     pub parameters: usize,
     /// Duration of the fit and of the choice of settings, s.
     pub seconds: f64,
+    /// Why the baseline has no scores; absent of one that was fitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     /// The decoder of the first lag, if the daemon can run it.
     #[serde(skip)]
     pub filter: Option<LinearFilter>,
@@ -99,23 +102,23 @@ pub enum BaselineError {
 }
 
 /// Fits and scores `method` on `data`; returns its rows. The recurrent network has one row for each of `seeds` seeds,
-/// from `settings.seed` on. `progress` is called with `(baseline, steps done, steps in all)`.
-///
-/// # Errors
-/// [`BaselineError`] when a fit has no solution, or nothing can be scored.
+/// from `settings.seed` on. `progress` is called with `(baseline, steps done, steps in all)`. A fit without a solution, and one that
+/// cannot be scored, is a row that says why.
 pub fn rows(
     method: Method,
     data: &Runs,
     settings: &GruSettings,
     seeds: u64,
     progress: &mut dyn FnMut(&str, usize, usize),
-) -> Result<Vec<Row>, BaselineError> {
+) -> Vec<Row> {
+    let or_failed =
+        |name: &str, row: Result<Row, BaselineError>| row.unwrap_or_else(|why| failed(name, data, &why));
     match method {
-        Method::Smoothing => smoothing_row(data).map(|row| vec![row]),
+        Method::Smoothing => vec![or_failed(smoothing::NAME, smoothing_row(data))],
         Method::Wiener => {
             let row = |(at, history): (usize, &usize)| {
                 progress("Wiener", at, HISTORIES.len());
-                wiener_row(data, *history)
+                or_failed(&wiener_name(*history), wiener_row(data, *history))
             };
             HISTORIES.iter().enumerate().map(row).collect()
         }
@@ -123,19 +126,30 @@ pub fn rows(
             let states = [State::Velocity, State::PositionVelocityAcceleration];
             let row = |(at, state): (usize, &State)| {
                 progress("Kalman", at, states.len());
-                kalman_row(data, *state)
+                or_failed(state.name(), kalman_row(data, *state))
             };
             states.iter().enumerate().map(row).collect()
         }
         Method::Gru => {
             let row = |seed| {
                 let settings = GruSettings { seed: settings.seed + seed, ..*settings };
-                gru_row(data, &settings, progress)
+                or_failed(&gru_name(&settings), gru_row(data, &settings, progress))
             };
             (0..seeds).map(row).collect()
         }
-        Method::Poisson => poisson_row(data).map(|row| vec![row]),
+        Method::Poisson => vec![or_failed(POISSON, poisson_row(data))],
     }
+}
+
+/// Name of the Poisson regression in reports.
+const POISSON: &str = "two exponentials + Poisson";
+
+fn wiener_name(history_bins: usize) -> String {
+    format!("Wiener {history_bins} bins")
+}
+
+fn gru_name(settings: &GruSettings) -> String {
+    format!("GRU {}", settings.width)
 }
 
 fn smoothing_row(data: &Runs) -> Result<Row, BaselineError> {
@@ -152,11 +166,11 @@ fn smoothing_row(data: &Runs) -> Result<Row, BaselineError> {
         let fit = fit?;
         let decode = |counts: &[f32]| fit.decode(counts).iter().flatten().map(|axis| *axis as f32).collect();
         velocity.push(scored(lag, r2(&data.scored, lag, data.dims, decode))?);
-        chosen.push(format!("width {} bins, penalty {}", fit.width_bins(), fit.alpha()));
+        chosen.push(fit.chosen());
         filter = filter.or_else(|| Some(LinearFilter::smoothing(&fit, lag)));
     }
     let parameters = (data.channels() + 1) * data.dims;
-    let row = row("smoothing + ridge", data, chosen, velocity, parameters, seconds);
+    let row = row(smoothing::NAME, data, chosen, velocity, parameters, seconds);
     Ok(Row { filter, ..row })
 }
 
@@ -173,7 +187,7 @@ fn wiener_row(data: &Runs, history_bins: usize) -> Result<Row, BaselineError> {
     }
     let parameters = (history_bins * data.channels() + 1) * data.dims;
     let seconds = started.elapsed().as_secs_f64();
-    let row = row(&format!("Wiener {history_bins} bins"), data, chosen, velocity, parameters, seconds);
+    let row = row(&wiener_name(history_bins), data, chosen, velocity, parameters, seconds);
     Ok(Row { filter, ..row })
 }
 
@@ -185,20 +199,10 @@ fn kalman_row(data: &Runs, state: State) -> Result<Row, BaselineError> {
     for lag in 0..LAGS_MS.len() {
         let fit = Kalman::choose(data, lag, state)?;
         velocity.push(scored(lag, r2(&data.scored, lag, data.dims, |counts| fit.decode(counts)))?);
-        let settings = fit.settings();
-        chosen.push(format!(
-            "neural lag {} bins, {}, noise x{}",
-            settings.neural_lag_bins,
-            if settings.square_root { "square roots" } else { "counts" },
-            settings.noise_scale
-        ));
+        chosen.push(fit.settings().to_string());
         parameters = fit.parameters(data.dims);
     }
-    let name = match state {
-        State::Velocity => "Kalman velocity",
-        State::PositionVelocityAcceleration => "Kalman position, velocity, acceleration",
-    };
-    Ok(row(name, data, chosen, velocity, parameters, started.elapsed().as_secs_f64()))
+    Ok(row(state.name(), data, chosen, velocity, parameters, started.elapsed().as_secs_f64()))
 }
 
 fn gru_row(
@@ -214,7 +218,7 @@ fn gru_row(
     let score = |lag| scored(lag, fit.r2(&data.scored, lag, data.dims));
     let velocity = (0..LAGS_MS.len()).map(score).collect::<Result<Vec<_>, _>>()?;
     let chosen = vec![format!("epoch {}, seed {}", fit.epoch(), settings.seed)];
-    Ok(row(&format!("GRU {}", settings.width), data, chosen, velocity, fit.parameters(), seconds))
+    Ok(row(&gru_name(settings), data, chosen, velocity, fit.parameters(), seconds))
 }
 
 fn poisson_row(data: &Runs) -> Result<Row, BaselineError> {
@@ -222,7 +226,7 @@ fn poisson_row(data: &Runs) -> Result<Row, BaselineError> {
     let fit = PoissonRegression::fit(data)?;
     let seconds = started.elapsed().as_secs_f64();
     let chosen = vec![format!("penalty {}", fit.penalty())];
-    let row = row("two exponentials + Poisson", data, chosen, Vec::new(), fit.parameters(), seconds);
+    let row = row(POISSON, data, chosen, Vec::new(), fit.parameters(), seconds);
     Ok(Row { co_bps: fit.co_bps(&data.scored), ..row })
 }
 
@@ -244,8 +248,14 @@ fn row(
         co_bps: None,
         parameters,
         seconds,
+        failed: None,
         filter: None,
     }
+}
+
+/// The row of a baseline that has no scores for this reason.
+fn failed(method: &str, data: &Runs, why: &BaselineError) -> Row {
+    Row { failed: Some(why.to_string()), ..row(method, data, Vec::new(), Vec::new(), 0, 0.0) }
 }
 
 fn scored(lag: usize, r2: R2) -> Result<LagR2, BaselineError> {

@@ -4,6 +4,7 @@ use super::overwrite::Overwrite;
 use super::progress::style;
 use super::selected::SelectionOptions;
 use super::{report, rescue};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use ndt_protocol::Bundle;
@@ -162,7 +163,6 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
     let selection = recipe.selection()?;
     let mut rows = Vec::new();
     let mut said = BTreeSet::new();
-    let mut failed = None;
     for units in units {
         let data = Runs::selected(&sessions, command.bin_ms, &command.split, units.of_library(), &selection)?;
         let seen = data.channels();
@@ -186,16 +186,7 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
                 bar.set_position(done as u64);
                 bar.set_message(what.to_owned());
             };
-            let found = match table::rows(method.of_library(), &data, &settings, command.seeds, &mut show) {
-                // Where other decoders can be fitted, they are.
-                Err(error) if methods.len() > 1 => {
-                    let name = format!("{method:?}").to_lowercase();
-                    bar.suspend(|| say(format_args!("note: {name} is left out: {error}")));
-                    failed = Some(error);
-                    continue;
-                }
-                found => found?,
-            };
+            let found = table::rows(method.of_library(), &data, &settings, command.seeds, &mut show);
             if let Some(out) = &command.out {
                 export(command, &data, units, *method, &found, out)?;
             }
@@ -203,8 +194,13 @@ pub fn baselines(command: &Baselines) -> anyhow::Result<String> {
         }
     }
     bar.finish_and_clear();
-    if let Some(error) = failed.filter(|_| rows.is_empty()) {
-        return Err(error.into());
+    // A table without one score is no report.
+    if let Some(why) = rows
+        .first()
+        .and_then(|row| row.failed.as_ref())
+        .filter(|_| rows.iter().all(|row| row.failed.is_some()))
+    {
+        bail!("{why}");
     }
     if command.json { Ok(serde_json::to_string_pretty(&rows)?) } else { Ok(as_table(&rows, &command.split)?) }
 }
@@ -246,6 +242,10 @@ fn as_table(rows: &[Row], split: &str) -> Result<String, std::fmt::Error> {
     )?;
     writeln!(text, "|---|---|---|---|---|---|---|---|")?;
     for row in rows {
+        if let Some(why) = &row.failed {
+            writeln!(text, "| {} | {} | failed | - | - | - | - | {why} |", row.method, row.units)?;
+            continue;
+        }
         let velocity = |at: usize| {
             row.velocity.get(at).map_or_else(
                 || "-".to_owned(),

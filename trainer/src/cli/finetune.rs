@@ -3,7 +3,7 @@
 use super::interruption::Interruption;
 use super::overwrite::Overwrite;
 use super::progress::{FitProgress, ProgressForm};
-use super::selected::SelectionOptions;
+use super::selected::{Preset, SelectionOptions, Units};
 use super::{report, rescue};
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
@@ -14,19 +14,19 @@ use ndt_protocol::bundle::quantity::Quantity;
 use ndt_protocol::terminal::say;
 use ndt_replay::session::{Identity, Session};
 use ndt_replay::{nwb, stop};
-use ndt_trainer::config::{ConfigFile, Time};
+use ndt_trainer::config::{self, ConfigFile, Time};
 use ndt_trainer::data::Dataset;
 use ndt_trainer::evaluation::drift;
 use ndt_trainer::export;
 use ndt_trainer::recipe::defaults::Kind;
-use ndt_trainer::recipe::{Recipe, provenance, record};
+use ndt_trainer::recipe::{self, Recipe, provenance, record};
 use ndt_trainer::training::FitError;
 use ndt_trainer::training::finetune::{self, FinetuneError, FinetuneOptions};
 use std::path::PathBuf;
 
 pub const HELP: &str = "\
 Units are recognised by their ids: units that the bundle knows keep their weights, other units begin anew, and there may be
-any number of either. Bins, window and width are the bundle's. The read-in, the rates and the velocity head are fitted first,
+any number of either. Bins, window, width and, unless --units says otherwise, the choice of units are the bundle's. The read-in, the rates and the velocity head are fitted first,
 then the body too, at a lower rate. With 32 trials or fewer keep the body as it is (--interface-only); where the bundle knows
 all units, look first at the scores of --epochs 0. The number of steps is fixed and the last weights are kept: validation
 trials are scored and choose nothing.
@@ -60,6 +60,12 @@ pub struct Finetune {
     selection: SelectionOptions,
     #[command(flatten)]
     selected: nwb::UnitOptions,
+    /// Named preset, as for `fit`: its objective and its optimiser. Model and bins are the bundle's.
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Units whose spikes are inputs of the model (overrides the configuration file) [default: those of the bundle's fit].
+    #[arg(long, value_enum)]
+    units: Option<Units>,
     /// Configuration file (TOML), as for `fit`. Its model and its epochs are ignored.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -75,6 +81,16 @@ pub struct Finetune {
     json: bool,
 }
 
+/// The units that the bundle was fitted to, where the configuration file does not say which are wanted; `None` if it does, or if the
+/// bundle does not tell.
+fn units_of(parent: &Bundle, recipe: &Recipe) -> Option<config::Units> {
+    if recipe.config.as_ref().is_some_and(|file| file.sets("data.units")) {
+        return None;
+    }
+    let config: config::Config = toml::from_str(&parent.origin.config).ok()?;
+    (!parent.origin.config.is_empty()).then_some(config.data.units)
+}
+
 /// Carries out the command; returns its report.
 pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let inputs = command.data.iter().chain([&command.bundle]).chain(&command.config);
@@ -84,10 +100,19 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     // The rates of a teacher would have to be those of the new session.
     let mut selected = command.selection.selected();
     selected.time = selected.time.or(command.trials.map(|_| Time::Trials));
-    let mut recipe = Recipe { config, selected, seed: command.seed, no_teacher: true, ..Recipe::default() };
+    let mut recipe = Recipe {
+        config,
+        units: command.units.map(Units::of_library),
+        preset: command.preset.map(Preset::of_library),
+        selected,
+        seed: command.seed,
+        no_teacher: true,
+        ..Recipe::default()
+    };
     recipe.check()?;
     let parent =
         Bundle::read(&command.bundle).with_context(|| format!("bundle {}", command.bundle.display()))?;
+    recipe.units = recipe.units.or_else(|| units_of(&parent, &recipe));
     let manifest = &parent.manifest;
     let sessions = nwb::read_all(&command.data, &command.selected)?;
     let is_unknown = |session: &Session| {
@@ -118,7 +143,8 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     let data = finetune::calibration_data(data, manifest, command.trials);
     let (config, notes) = recipe.configure(Kind::of(&data))?;
     let mut config = finetune::config_for(manifest, &config);
-    for note in data.notes.iter().chain(&notes) {
+    let windows = recipe::cut_into_windows([&data], &config);
+    for note in data.notes.iter().chain(&notes).chain(&windows) {
         say(format_args!("note: {note}"));
     }
     let known = data.unit_ids.iter().filter(|id| manifest.unit_ids.contains(id)).count();

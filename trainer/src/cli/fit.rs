@@ -1,5 +1,6 @@
 //! `ndt-train fit`: fits a model to recordings and writes its bundle.
 
+mod beside;
 mod expected;
 mod options;
 mod sessions;
@@ -24,7 +25,10 @@ SIGTERM stop the fit after its epoch, with a checkpoint, and end it at once when
 it. If the bundle cannot be written in the end, the message says where it is instead.
 
 The bundle holds the configuration that was used (config.toml), the trials that it was fitted to (splits.toml), and the record of the
-fit with its learning curve (fit.json). All keys of the configuration are described in trainer/docs/configuration.md.
+fit (fit.json) with its learning curve (curve.csv). All keys of the configuration are described in trainer/docs/configuration.md.
+
+The report shows baselines on the same bins: linear filters over the usual histories and over the bins that the model sees, a Kalman
+filter, and the time in the trial alone. Where the transformer does not win, its last line is the command that writes the better bundle.
 
 Examples:
   ndt-train fit --data session.nwb --bin-ms 20 --out model
@@ -78,10 +82,13 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
     checkpoint::remove(&checkpoints.folder)?;
     let seconds = progress.seconds();
     let evaluations = expected::evaluations(&bundle, &recipe.shown(&sessions)?)?;
+    let written = (&mut bundle, destination.path());
+    let beside = beside::beside(command, &command.data, written, &data, &config, &interruption);
     if command.json {
         let report = serde_json::json!({
             "bundle": command.out(), "id": manifest.id, "scores": manifest.scores,
             "epoch": fit.epoch, "seconds": seconds, "evaluations": evaluations,
+            "beside": beside,
         });
         return Ok(format!("{report:#}"));
     }
@@ -91,6 +98,7 @@ pub fn fit(command: &Fit) -> anyhow::Result<String> {
     ];
     lines.extend(report::scores(&manifest));
     lines.extend(expected::lines(&evaluations));
+    lines.extend(beside.lines());
     Ok(lines.join("\n"))
 }
 

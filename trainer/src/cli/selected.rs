@@ -1,7 +1,8 @@
-//! The options by which commands select time and split recordings.
+//! The options by which commands select time, units and a preset, and split recordings.
 
 use clap::{Args, ValueEnum};
 use ndt_trainer::config::{self, Selected};
+use ndt_trainer::recipe;
 
 /// Time and splits. Each option overrides the configuration's key of the same name in its table `data`.
 #[derive(Args, Clone)]
@@ -85,6 +86,41 @@ impl SelectionOptions {
             test: options.test,
             blocks: options.blocks,
             condition_column: options.condition_column,
+        }
+    }
+}
+
+/// A named preset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    Ndt,
+}
+
+impl Preset {
+    /// The preset as the library names it.
+    pub fn of_library(self) -> recipe::Preset {
+        match self {
+            Preset::Ndt => recipe::Preset::Ndt,
+        }
+    }
+}
+
+/// Units whose spikes are inputs of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Units {
+    /// All units except those that the recording marks as held out.
+    #[value(name = "held-in", alias = "heldin")]
+    Heldin,
+    /// All units.
+    All,
+}
+
+impl Units {
+    /// The units as the configuration names them.
+    pub fn of_library(self) -> config::Units {
+        match self {
+            Units::Heldin => config::Units::Heldin,
+            Units::All => config::Units::All,
         }
     }
 }

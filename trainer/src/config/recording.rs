@@ -148,6 +148,32 @@ impl Default for Data {
 }
 
 impl Data {
+    /// The options of a command line that select the same behaviour, time and splits: those that differ from the defaults.
+    pub fn arguments(&self) -> Vec<String> {
+        let tables = [self, &Data::default()].map(|data| toml::Table::try_from(data).unwrap_or_default());
+        let [chosen, usual] = &tables;
+        let is_option = |key: &str| !["bin-ms", "units"].contains(&key);
+        let mut arguments = Vec::new();
+        for (key, value) in
+            chosen.iter().filter(|(key, value)| is_option(key) && usual.get(*key) != Some(*value))
+        {
+            let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let values: Vec<String> =
+                value.as_array().map_or_else(|| vec![text(value)], |all| all.iter().map(text).collect());
+            match key.as_str() {
+                "behavior" => arguments.extend(values.iter().map(|name| format!("--behavior={name}"))),
+                _ => arguments.push(format!("--{key}={}", values.join(","))),
+            }
+        }
+        // Options imply how to split, unless that is said.
+        if !arguments.is_empty() && self.split_by == Data::default().split_by {
+            arguments.extend(
+                chosen.get("split-by").and_then(toml::Value::as_str).map(|by| format!("--split-by={by}")),
+            );
+        }
+        arguments
+    }
+
     /// What is wrong with the fractions of the split.
     pub(super) fn problems(&self) -> Vec<String> {
         let sum: f64 = self.blocks.iter().sum();
@@ -160,5 +186,36 @@ impl Data {
             )
         };
         if is_whole { Vec::new() } else { vec![problem()] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_from_the_defaults_is_an_option_of_a_command_line() {
+        assert_eq!(Data { bin_ms: 5.0, units: Units::All, ..Data::default() }.arguments(), [""; 0]);
+        let data = Data {
+            behavior: vec!["velocity(cursor)".to_owned(), "EMG[0,1]".to_owned()],
+            time: Time::Trials,
+            blocks: vec![0.5, 0.25, 0.25],
+            ..Data::default()
+        };
+        let expected = [
+            "--behavior=velocity(cursor)",
+            "--behavior=EMG[0,1]",
+            "--blocks=0.5,0.25,0.25",
+            "--time=trials",
+            "--split-by=auto",
+        ];
+        let mut found = data.arguments();
+        found.sort_by_key(|argument| expected.iter().position(|expected| expected == argument));
+        assert_eq!(found, expected);
+        let by_condition =
+            Data { split_by: SplitBy::Trials, condition_column: "maze_id".to_owned(), ..Data::default() };
+        let mut found = by_condition.arguments();
+        found.sort();
+        assert_eq!(found, ["--condition-column=maze_id", "--split-by=trials"]);
     }
 }

@@ -1,9 +1,9 @@
 //! The answers of a bundle to streams of bins, scored part by part: a part is a trial, or a block of time where there are few trials.
 
-use super::Reference;
 use super::metrics::{BitsPerSpike, R2};
+use super::{Reference, bootstrap};
 use crate::baselines::linear;
-use crate::data::{Readout, Stream};
+use crate::data::{Readout, Stream, Trial};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Manifest;
 use std::ops::Range;
@@ -56,6 +56,18 @@ pub(super) fn parts(bundle: &Bundle, streams: &[Stream]) -> Vec<Part> {
         parts.extend(ranges.into_iter().map(|range| whole.part(range)));
     }
     parts
+}
+
+/// R2 of the published readout of a bundle on trials that each start cold; `None` without a published readout, or without trials.
+pub fn published_r2(bundle: &Bundle, trials: &[Trial]) -> Option<R2> {
+    let alone =
+        |trial: &Trial| Stream { trials: std::iter::once(0..trial.bins).collect(), bins: trial.clone() };
+    let streams: Vec<Stream> = trials.iter().map(alone).collect();
+    let published = bundle.manifest.published;
+    let parts = parts(bundle, &streams);
+    bootstrap::sum(
+        &parts.into_iter().filter_map(|part| part.r2.into_iter().nth(published)).collect::<Vec<R2>>(),
+    )
 }
 
 /// The answers to a stream.

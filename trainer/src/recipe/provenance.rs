@@ -43,6 +43,7 @@ pub fn record(fit: &Fit, seconds: f64) -> FitRecord {
         ended_unix_s: since_1970.map_or(0, |time| time.as_secs()),
         seconds,
         curve: fit.curve.clone(),
+        comparison: Vec::new(),
     }
 }
 

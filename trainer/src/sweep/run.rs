@@ -139,6 +139,8 @@ pub fn arguments(plan: &Plan) -> Vec<OsString> {
     let bin_ms = plan.bin_ms.map(|bin_ms| ["--bin-ms".to_owned(), bin_ms.to_string()]);
     arguments.extend(bin_ms.into_iter().flatten().map(OsString::from));
     let rest = ["--config", CONFIG, "--out", "model", "--resume", "--progress", "json"];
+    // The baselines would be the same beside every run of one recording.
+    arguments.push("--no-baselines".into());
     // A fit that was killed between its bundle and its result is fitted again, in the same folder.
     arguments.extend(rest.into_iter().chain(["--json", "--overwrite"]).map(OsString::from));
     arguments

@@ -2,15 +2,15 @@
 
 use crate::cli::overwrite::Overwrite;
 use crate::cli::progress::ProgressForm;
-use crate::cli::selected::SelectionOptions;
+use crate::cli::selected::{Preset, SelectionOptions, Units};
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use ndt_protocol::Bundle;
 use ndt_protocol::destination::{Destination, DestinationError};
 use ndt_replay::nwb;
 use ndt_replay::session::Session;
-use ndt_trainer::config::{self, ConfigError, ConfigFile};
-use ndt_trainer::recipe::{self, Recipe};
+use ndt_trainer::config::{ConfigError, ConfigFile};
+use ndt_trainer::recipe::Recipe;
 use ndt_trainer::training::{Checkpoints, ComputeDevice, checkpoint};
 use std::path::{Path, PathBuf};
 
@@ -68,6 +68,9 @@ pub struct Fit {
     /// replaced.
     #[arg(long)]
     pub resume: bool,
+    /// Fit no baselines beside the model. They take some seconds: linear filters, a Kalman filter, and the time in the trial alone.
+    #[arg(long)]
+    pub no_baselines: bool,
     /// Form of the progress on standard error.
     #[arg(long, value_enum, default_value = "text")]
     pub progress: ProgressForm,
@@ -85,30 +88,6 @@ pub enum SessionsMode {
     Separate,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Preset {
-    Ndt,
-}
-
-/// Units whose spikes are inputs of the model.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Units {
-    /// All units except those that the recording marks as held out.
-    #[value(name = "held-in", alias = "heldin")]
-    Heldin,
-    /// All units.
-    All,
-}
-
-impl Units {
-    fn of_library(self) -> config::Units {
-        match self {
-            Units::Heldin => config::Units::Heldin,
-            Units::All => config::Units::All,
-        }
-    }
-}
-
 impl Fit {
     /// The recipe that these options ask for. Reads the configuration file, which may be a pipe: once.
     pub fn recipe(&self) -> Result<Recipe, ConfigError> {
@@ -117,7 +96,7 @@ impl Fit {
             units: self.units.map(Units::of_library),
             selected: self.selection.selected(),
             config: self.config.as_deref().map(ConfigFile::read).transpose()?,
-            preset: self.preset.map(|Preset::Ndt| recipe::Preset::Ndt),
+            preset: self.preset.map(Preset::of_library),
             seed: self.seed,
             epochs: self.epochs,
             no_teacher: self.no_teacher,

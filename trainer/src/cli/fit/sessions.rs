@@ -1,5 +1,6 @@
 //! `ndt-train fit` of sessions with different units: one body, and for each session layers of its own and a bundle.
 
+use super::beside::{Beside, beside};
 use super::options::Fit;
 use super::printed;
 use crate::cli::interruption::{Interruption, with_checkpoint};
@@ -67,10 +68,16 @@ pub fn fit(command: &Fit, recipe: &Recipe, sessions: &[Session]) -> anyhow::Resu
     ensure!(unwritten.is_empty(), "{}", unwritten.join("; "));
     // The bundles are written: the checkpoint has done its work.
     checkpoint::remove(&checkpoints.folder)?;
+    let each = bundles.iter_mut().zip(&destinations).zip(&data).zip(&command.data);
+    let beside = each.map(|(((bundle, destination), data), recording)| {
+        let (recording, written) = (std::slice::from_ref(recording), (bundle, destination.path()));
+        beside(command, recording, written, data, &config, &interruption)
+    });
+    let beside: Vec<Beside> = beside.collect();
     let (epoch, seconds) = (fits.first().map_or(0, |fit| fit.epoch), progress.seconds());
     if command.json {
-        let each = written.iter().map(|(path, manifest)| {
-            serde_json::json!({"bundle": path, "id": manifest.id, "scores": manifest.scores})
+        let each = written.iter().zip(&beside).map(|((path, manifest), beside)| {
+            serde_json::json!({"bundle": path, "id": manifest.id, "scores": manifest.scores, "beside": beside})
         });
         let report = serde_json::json!({
             "sessions": each.collect::<Vec<_>>(), "epoch": epoch, "seconds": seconds,
@@ -78,9 +85,10 @@ pub fn fit(command: &Fit, recipe: &Recipe, sessions: &[Session]) -> anyhow::Resu
         return Ok(serde_json::to_string_pretty(&report)?);
     }
     let mut lines = vec![format!("best epoch {epoch} of {}, {seconds:.0} s", config.optimiser.epochs)];
-    for (path, manifest) in &written {
+    for ((path, manifest), beside) in written.iter().zip(&beside) {
         lines.push(report::bundle(manifest, path));
         lines.extend(report::scores(manifest));
+        lines.extend(beside.lines());
     }
     Ok(lines.join("\n"))
 }
