@@ -68,7 +68,7 @@ pub struct Fit {
     /// replaced.
     #[arg(long)]
     pub resume: bool,
-    /// Fit no baselines beside the model. They take some seconds: linear filters, a Kalman filter, and the time in the trial alone.
+    /// Fit no baselines beside the model. They take seconds to a minute: linear filters, a Kalman filter, and the time in the trial alone.
     #[arg(long)]
     pub no_baselines: bool,
     /// Form of the progress on standard error.
