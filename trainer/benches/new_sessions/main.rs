@@ -131,9 +131,9 @@ fn finetuned(
 ) -> Row {
     let data = finetune::calibration_data(day.clone(), &bundle.manifest, Some(trials));
     let fit = || {
-        let fit = finetune::finetune(bundle, &data, &Config::default(), options, &mut finetune::unwatched)
+        let tuned = finetune::finetune(bundle, &data, &Config::default(), options, &mut finetune::unwatched)
             .expect("a bundle can be fine-tuned");
-        ((), fit.scores)
+        ((), tuned.fit.scores)
     };
     timed(method, data.train.len(), fit).1
 }
