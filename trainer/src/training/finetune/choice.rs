@@ -1,7 +1,8 @@
 //! The choice of how far a fine-tuning takes the weights, from what each step is worth on trials that it was not fitted to.
 //!
-//! Pure: numbers in, a choice out. A step is taken only if it lowers neither score, likelihood nor readouts, and if it lowers the loss,
-//! which weighs the two as the fit does, by more than one standard error over trials. Of these steps the one with the lowest loss is taken.
+//! Pure: numbers in, a choice out. A step is taken only if it lowers the loss, which weighs likelihood and readouts as the fit does, by
+//! more than one standard error over trials. Where the bundle knows all units, it must lower neither score besides. Of these steps the
+//! one with the lowest loss is taken.
 
 use super::fractions::Fractions;
 use serde::Serialize;
@@ -87,21 +88,34 @@ pub struct Choice {
     pub why: Why,
 }
 
-/// The candidate with the lowest loss among those that are better than the first one, the bundle as it was, and what it gains; `None`
-/// if none is better. `readout_weight` weighs squared errors against likelihood, as in the fit.
-pub fn choose(candidates: &[Candidate], readout_weight: f64) -> Option<(Fractions, Gains)> {
-    let (first, others) = candidates.split_first()?;
-    let compared = others.iter().map(|candidate| {
-        let compared = Compared { before: &first.outcomes, after: &candidate.outcomes };
-        (
-            candidate.fractions,
-            compared.gains(),
-            compared.loss(readout_weight).mean,
-            compared.is_better(readout_weight),
-        )
-    });
-    let best = compared.filter(|(.., is_better)| *is_better).max_by(|a, b| a.2.total_cmp(&b.2));
-    best.map(|(fractions, gains, ..)| (fractions, gains))
+/// The rule by which a step is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// Weight of squared errors beside the likelihood in the loss, as in the fit.
+    pub readout_weight: f64,
+    /// Whether neither score may fall. A bundle has no scores to keep where it does not know all units.
+    pub keeps_scores: bool,
+}
+
+impl Rule {
+    /// The candidate with the lowest loss among those that are better than the first one, the bundle as it was, and what it gains;
+    /// `None` if none is better.
+    pub fn choose(&self, candidates: &[Candidate]) -> Option<(Fractions, Gains)> {
+        let (first, others) = candidates.split_first()?;
+        let compared = others.iter().map(|candidate| {
+            let compared = Compared { before: &first.outcomes, after: &candidate.outcomes };
+            (candidate.fractions, compared.gains(), compared.loss(self.readout_weight))
+        });
+        let better = compared.filter(|(_, gains, loss)| self.is_better(gains, loss));
+        let best = better.max_by(|(.., a), (.., b)| a.mean.total_cmp(&b.mean));
+        best.map(|(fractions, gains, _)| (fractions, gains))
+    }
+
+    /// A step that changes one score alone leaves the other where it is, which is not to lower it.
+    fn is_better(&self, gains: &Gains, loss: &Gain) -> bool {
+        let lowers_none = gains.bits_per_spike.mean >= 0.0 && gains.r2.is_none_or(|r2| r2.mean >= 0.0);
+        (lowers_none || !self.keeps_scores) && loss.mean > loss.standard_error
+    }
 }
 
 /// Outcomes of two models in the same trials.
@@ -111,13 +125,6 @@ struct Compared<'a> {
 }
 
 impl Compared<'_> {
-    /// A step that changes one score alone leaves the other where it is, which is not to lower it.
-    fn is_better(&self, readout_weight: f64) -> bool {
-        let (gains, loss) = (self.gains(), self.loss(readout_weight));
-        let lowers_none = gains.bits_per_spike.mean >= 0.0 && gains.r2.is_none_or(|r2| r2.mean >= 0.0);
-        lowers_none && loss.mean > loss.standard_error
-    }
-
     fn gains(&self) -> Gains {
         let spikes_bits = self.total(|outcome| outcome.spikes) * std::f64::consts::LN_2;
         let values = self.total(|outcome| outcome.values);
@@ -176,7 +183,7 @@ impl fmt::Display for Choice {
             }
             Why::Folds { folds, trials, gains: None } => write!(
                 f,
-                "no step bettered it by more than a standard error, and lowered no score, in {folds} folds of {trials} trials"
+                "in {folds} folds of {trials} trials no step was better by more than a standard error"
             ),
             Why::Folds { folds, trials, gains: Some(Gains { bits_per_spike, r2 }) } => {
                 write!(f, "in {folds} folds of {trials} trials it gains {bits_per_spike} bits/spike")?;
@@ -196,7 +203,7 @@ impl fmt::Display for Gain {
 mod tests {
     use super::*;
 
-    const WEIGHT: f64 = 0.05;
+    const RULE: Rule = Rule { readout_weight: 0.05, keeps_scores: true };
 
     /// A candidate that differs from an outcome of zeros by these nats and squared errors in each of four trials.
     fn candidate(fraction: f64, nats: [f64; 4], squares: [f64; 4]) -> Candidate {
@@ -214,7 +221,7 @@ mod tests {
     fn chosen(others: &[Candidate]) -> Option<f64> {
         let kept = candidate(0.0, [0.0; 4], [0.0; 4]);
         let candidates: Vec<Candidate> = std::iter::once(kept).chain(others.iter().cloned()).collect();
-        choose(&candidates, WEIGHT).map(|(fractions, _)| fractions.state)
+        RULE.choose(&candidates).map(|(fractions, _)| fractions.state)
     }
 
     #[test]
@@ -232,6 +239,9 @@ mod tests {
         assert_eq!(chosen(&[candidate(0.5, [-0.1; 4], [-50.0; 4])]), None);
         assert_eq!(chosen(&[candidate(0.5, [0.0; 4], [-1.0, -2.0, -1.0, -2.0])]), Some(0.5));
         assert_eq!(chosen(&[candidate(0.5, [1.0, 2.0, 1.0, 2.0], [0.0; 4])]), Some(0.5));
+        let candidates = [candidate(0.0, [0.0; 4], [0.0; 4]), candidate(1.0, [-0.1; 4], [-50.0; 4])];
+        let new_units = Rule { keeps_scores: false, ..RULE };
+        assert!(new_units.choose(&candidates).is_some(), "a bundle without scores has none to keep");
     }
 
     #[test]
@@ -249,7 +259,7 @@ mod tests {
     fn gains_are_in_the_units_of_the_scores() {
         let kept = candidate(0.0, [0.0; 4], [0.0; 4]);
         let better = candidate(1.0, [2.0, 4.0, 2.0, 4.0], [-6.0, -12.0, -6.0, -12.0]);
-        let (_, gains) = choose(&[kept, better], WEIGHT).unwrap();
+        let (_, gains) = RULE.choose(&[kept, better]).unwrap();
         assert!((gains.bits_per_spike.mean - 12.0 / (40.0 * 2f64.ln())).abs() < 1e-12);
         let r2 = gains.r2.unwrap();
         // 36 of 240; the sum of four numbers whose standard deviation is 12 / 240 / 2 * 2 / sqrt(3).

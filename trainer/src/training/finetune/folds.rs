@@ -1,9 +1,9 @@
 //! Cross-validation over the calibration trials: what each step would have been worth on trials that it was not fitted to.
 //!
 //! Validation and test trials choose nothing here. The folds are blocks of trials that follow one another, because a later recording
-//! differs from the calibration as one block of it differs from the others. Long time without trials is cut into windows first.
+//! differs from the calibration as one block of it differs from the others. Time that is not divided into trials is cut into windows first.
 
-use super::choice::{Candidate, Choice, Outcome, Why, choose as chosen};
+use super::choice::{Candidate, Choice, Outcome, Rule, Why};
 use super::fractions::Fractions;
 use super::paced::Paced;
 use super::{FinetuneError, FinetuneWatch};
@@ -30,10 +30,12 @@ pub(super) fn choose(
     watch: &mut FinetuneWatch,
 ) -> Result<Choice, FinetuneError> {
     let window = window_bins(&job.bundle.manifest.architecture);
-    let cut = |trial: &Trial| trial.windows(window, 0);
-    let trials: Vec<Trial> = data.train.iter().filter(|trial| trial.bins > 0).flat_map(cut).collect();
+    let trials: Vec<Trial> = match data.train.len() {
+        FOLDS.. => data.train.clone(),
+        _ => data.train.iter().flat_map(|trial| trial.windows(window, 0)).collect(),
+    };
+    let is_known = !is_new.contains(&true);
     if trials.len() < FOLDS {
-        let is_known = is_new.iter().all(|is_new| !is_new);
         let fractions = if is_known { Fractions::NONE } else { Fractions::WHOLE };
         return Ok(Choice { fractions, why: Why::TooFew { trials: trials.len(), folds: FOLDS } });
     }
@@ -53,7 +55,8 @@ pub(super) fn choose(
         }
     }
     let candidates = combined(&steps, &outcomes, is_new);
-    let gained = chosen(&candidates, job.config.objective.readout_weight);
+    let rule = Rule { readout_weight: job.config.objective.readout_weight, keeps_scores: is_known };
+    let gained = rule.choose(&candidates);
     let fractions = gained.map_or(Fractions::NONE, |(fractions, _)| fractions);
     let gains = gained.map(|(_, gains)| gains);
     Ok(Choice { fractions, why: Why::Folds { folds: FOLDS, trials: trials.len(), gains } })
