@@ -169,9 +169,11 @@ impl fmt::Display for Choice {
         let how_far = match self.fractions {
             Fractions::NONE => "kept the bundle as it was".to_owned(),
             Fractions::WHOLE => "took the whole step".to_owned(),
+            _ if known_rates == new_rates => {
+                format!("took {state} of the step, and {known_rates} of that of the rates")
+            }
             _ => format!(
-                "took {state} of the step of read-in, body and readouts, {known_rates} of that of the rates of known units and {new_rates} \
-                 of that of new ones"
+                "took {state} of the step, {known_rates} of that of the rates of known units and {new_rates} of that of new ones"
             ),
         };
         write!(f, "{how_far}: ")?;
