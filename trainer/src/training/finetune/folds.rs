@@ -39,7 +39,7 @@ pub(super) fn choose(
         let fractions = if is_known { Fractions::NONE } else { Fractions::WHOLE };
         return Ok(Choice { fractions, why: Why::TooFew { trials: trials.len(), folds: FOLDS } });
     }
-    let steps = steps();
+    let steps = steps(is_new);
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); steps.len()];
     let scales = crate::objective::targets::scales(data);
     for fold in 0..FOLDS {
@@ -62,11 +62,13 @@ pub(super) fn choose(
     Ok(Choice { fractions, why: Why::Folds { folds: FOLDS, trials: trials.len(), gains } })
 }
 
-/// The steps whose models are run: every fraction of the state with every fraction of the rates.
-fn steps() -> Vec<Fractions> {
+/// The steps whose models are run: every fraction of the state with every fraction of the rates. Where no unit is known the read-in
+/// begins at random, and half the way from there is nothing that a fit would lead to.
+fn steps(is_new: &[bool]) -> Vec<Fractions> {
+    let states = if is_new.contains(&false) { &GRID[..] } else { &[0.0, 1.0] };
     let rates =
-        |state: f64| GRID.map(|fraction| Fractions { state, known_rates: fraction, new_rates: fraction });
-    GRID.into_iter().flat_map(rates).collect()
+        |state: &f64| GRID.map(|rates| Fractions { state: *state, known_rates: rates, new_rates: rates });
+    states.iter().flat_map(rates).collect()
 }
 
 /// All candidates, the warm start first. The likelihoods of units add up, so that one with other fractions for known and for new units
