@@ -2,7 +2,7 @@
 //!
 //! A few trials are too few to choose the best epoch by, so that a fit takes a fixed number of steps. A fit to few trials also
 //! forgets: the result lies between the bundle as it was and the fitted weights, as far from the bundle as cross-validation over the
-//! calibration trials finds it good ([`folds`], [`choice`]). "Not at all" is one of the choices, and wins where no other is clearly
+//! calibration trials finds it good ([`choice`]). "Not at all" is one of the choices, and wins where no other is clearly
 //! better. **The same bundle, data and seed give the same weights.**
 
 pub mod choice;
