@@ -1,12 +1,16 @@
 //! The choice of how far a fine-tuning takes the weights, from what each step is worth on trials that it was not fitted to.
 //!
 //! Pure: numbers in, a choice out. A step is taken only if it lowers the loss, which weighs likelihood and readouts as the fit does, by
-//! more than one standard error over trials. Where the bundle knows all units, it must lower neither score besides. Of these steps the
-//! one with the lowest loss is taken.
+//! more than one standard error over trials. Where the bundle knows all units, it must besides lower neither score and raise one of
+//! them by at least 0.01. Of these steps the one with the lowest loss is taken.
 
 use super::fractions::Fractions;
 use serde::Serialize;
 use std::fmt;
+
+/// Smallest gain, in bits/spike or in R2, for which a bundle that knows all units is changed. Later trials differ from the calibration,
+/// so that a gain of a few thousandths on it is none on them.
+const GAIN_MIN: f64 = 0.01;
 
 /// What a model is worth on one trial.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -93,7 +97,8 @@ pub struct Choice {
 pub struct Rule {
     /// Weight of squared errors beside the likelihood in the loss, as in the fit.
     pub readout_weight: f64,
-    /// Whether neither score may fall. A bundle has no scores to keep where it does not know all units.
+    /// Whether neither score may fall, and one must rise by what is worth a change. A bundle has no scores to keep where it does not
+    /// know all units.
     pub keeps_scores: bool,
 }
 
@@ -113,8 +118,9 @@ impl Rule {
 
     /// A step that changes one score alone leaves the other where it is, which is not to lower it.
     fn is_better(&self, gains: &Gains, loss: &Gain) -> bool {
-        let lowers_none = gains.bits_per_spike.mean >= 0.0 && gains.r2.is_none_or(|r2| r2.mean >= 0.0);
-        (lowers_none || !self.keeps_scores) && loss.mean > loss.standard_error
+        let (bits, r2) = (gains.bits_per_spike.mean, gains.r2.map_or(0.0, |r2| r2.mean));
+        let keeps_scores = bits >= 0.0 && r2 >= 0.0 && bits.max(r2) >= GAIN_MIN;
+        (keeps_scores || !self.keeps_scores) && loss.mean > loss.standard_error
     }
 }
 
@@ -183,10 +189,9 @@ impl fmt::Display for Choice {
             Why::TooFew { trials, folds } => {
                 write!(f, "{trials} trials are too few for {folds} folds")
             }
-            Why::Folds { folds, trials, gains: None } => write!(
-                f,
-                "in {folds} folds of {trials} trials no step was better by more than a standard error"
-            ),
+            Why::Folds { folds, trials, gains: None } => {
+                write!(f, "in {folds} folds of {trials} trials no step was clearly better")
+            }
             Why::Folds { folds, trials, gains: Some(Gains { bits_per_spike, r2 }) } => {
                 write!(f, "in {folds} folds of {trials} trials it gains {bits_per_spike} bits/spike")?;
                 r2.map_or(Ok(()), |r2| write!(f, " and {r2} of R2"))
@@ -233,6 +238,7 @@ mod tests {
         let within_error = [9.0, -8.0, 7.0, -6.0];
         assert_eq!(chosen(&[candidate(0.5, within_error, [0.0; 4])]), None);
         assert_eq!(chosen(&[candidate(0.5, [f64::NAN; 4], [0.0; 4])]), None);
+        assert_eq!(chosen(&[candidate(0.5, [0.01; 4], [0.0; 4])]), None, "0.0014 bits/spike");
     }
 
     #[test]
