@@ -40,11 +40,11 @@ fn the_daemon_runs_a_bundle_of_more_and_of_fewer_units() {
     for units in [31, 15] {
         let day2 = finetune::calibration_data(data(&session(units)), &parent.manifest, Some(8));
         let config = finetune::config_for(&parent.manifest, &config());
-        let settings = FinetuneOptions { freeze_body: true, epochs: Some(3) };
-        let fit = finetune::finetune(&parent, &day2, &config, settings, &mut finetune::unwatched).unwrap();
+        let settings = FinetuneOptions { freeze_body: true, epochs: Some(3), whole: true };
+        let tuned = finetune::finetune(&parent, &day2, &config, settings, &mut finetune::unwatched).unwrap();
         let origin = origin(Some("1".repeat(64)));
         let path = folder.path().join("model.ndt");
-        export::finetuned(&parent, &fit, &day2, &config, origin).unwrap().write(&path).unwrap();
+        export::finetuned(&parent, &tuned.fit, &day2, &config, origin).unwrap().write(&path).unwrap();
         let bundle = Bundle::read(&path).unwrap();
         assert_eq!((bundle.manifest.units(), bundle.manifest.channels()), (units, units - 4));
 

@@ -11,6 +11,7 @@ use ndt_trainer::config::Config;
 use ndt_trainer::data::Dataset;
 use ndt_trainer::export;
 use ndt_trainer::model::units::is_session_layer;
+use ndt_trainer::training::finetune::fractions::Fractions;
 use ndt_trainer::training::finetune::{self, FinetuneError, FinetuneOptions};
 use ndt_trainer::training::{self, Fit, FitError, sessions};
 use std::ops::ControlFlow;
@@ -45,11 +46,16 @@ fn bundle(session: &Session) -> Bundle {
 
 fn tuned(bundle: &Bundle, session: &Session, options: FinetuneOptions) -> Result<Fit, FinetuneError> {
     let data = finetune::calibration_data(data(session), &bundle.manifest, Some(12));
-    finetune::finetune(bundle, &data, &config(), options, &mut finetune::unwatched)
+    finetune::finetune(bundle, &data, &config(), options, &mut finetune::unwatched).map(|tuned| tuned.fit)
 }
 
 fn epochs(epochs: usize, freeze_body: bool) -> FinetuneOptions {
-    FinetuneOptions { freeze_body, epochs: Some(epochs) }
+    FinetuneOptions { freeze_body, epochs: Some(epochs), whole: false }
+}
+
+/// So many epochs, and the fitted weights as they are.
+fn whole(epochs: usize, freeze_body: bool) -> FinetuneOptions {
+    FinetuneOptions { freeze_body, epochs: Some(epochs), whole: true }
 }
 
 /// The session with its units in another order.
@@ -88,13 +94,13 @@ fn a_frozen_body_stays_bit_by_bit_and_a_free_one_does_not() {
     let session = session(24);
     let bundle = bundle(&session);
     let day = strangers(session);
-    let frozen = tuned(&bundle, &day, epochs(6, true)).unwrap();
+    let frozen = tuned(&bundle, &day, whole(6, true)).unwrap();
     assert_eq!(body(&frozen.weights), body(&bundle.weights));
     let start = tuned(&bundle, &day, epochs(0, true)).unwrap();
     for name in ["readin.weight", "readin.bias", "rates.weight", "rates.bias", "readouts.weight"] {
         assert_ne!(frozen.weights[name], start.weights[name], "{name} moves");
     }
-    let free = tuned(&bundle, &day, epochs(6, false)).unwrap();
+    let free = tuned(&bundle, &day, whole(6, false)).unwrap();
     for ((name, free), (_, old)) in body(&free.weights).into_iter().zip(body(&bundle.weights)) {
         // All weights of a body that is not frozen move.
         assert!(free != old, "{name} moves");
@@ -110,9 +116,9 @@ fn the_same_seed_gives_the_same_bytes() {
         config.optimiser.seed = seed;
         let config = finetune::config_for(&bundle.manifest, &config);
         let data = finetune::calibration_data(data(&strangers(session.clone())), &bundle.manifest, Some(8));
-        let fit =
+        let tuned =
             finetune::finetune(&bundle, &data, &config, epochs(4, false), &mut finetune::unwatched).unwrap();
-        export::finetuned(&bundle, &fit, &data, &config, origin()).unwrap().write(path).unwrap();
+        export::finetuned(&bundle, &tuned.fit, &data, &config, origin()).unwrap().write(path).unwrap();
         std::fs::read(path).unwrap()
     };
     let folder = tempfile::tempdir().unwrap();
@@ -132,6 +138,48 @@ fn training_teaches_strangers_on_a_frozen_body() {
     let r2 = |fit: &Fit| fit.scores.velocity_r2.unwrap();
     assert!(r2(&after) > r2(&before) + 0.1, "{:?} {:?}", before.scores, after.scores);
     assert!(after.scores.bits_per_spike > before.scores.bits_per_spike);
+}
+
+#[test]
+fn few_trials_of_known_units_lower_neither_score() {
+    for seed in [5, 6] {
+        println!("seed {seed}");
+        let session = simulate(&Recipe { trials: 60, units: 24, heldout: 5, seed });
+        let mut well_fitted = config();
+        well_fitted.optimiser.epochs = 40;
+        let all = data(&session);
+        let fit = training::fit(&all, &well_fitted, None, &mut training::unwatched).unwrap();
+        let bundle = export::bundle(&fit, &all, &well_fitted, origin()).unwrap();
+        let eight = finetune::calibration_data(all, &bundle.manifest, Some(8));
+        let on_eight = |options: FinetuneOptions| {
+            let watch = &mut finetune::unwatched;
+            finetune::finetune(&bundle, &eight, &config(), options, watch).unwrap()
+        };
+        let before = on_eight(epochs(0, true)).fit.scores;
+        let options = epochs(80, true);
+        let after = on_eight(options);
+        println!("{before:?} {:?} {}", after.fit.scores, after.choice);
+        assert!(after.fit.scores.bits_per_spike >= before.bits_per_spike);
+        assert!(after.fit.scores.velocity_r2 >= before.velocity_r2);
+        let whole = on_eight(FinetuneOptions { whole: true, ..options }).fit.scores;
+        assert!(whole.bits_per_spike < before.bits_per_spike, "without folds the rates forget: {whole:?}");
+    }
+}
+
+#[test]
+fn a_bundle_that_cannot_be_bettered_keeps_its_weights_and_few_new_units_are_still_learned() {
+    let session = session(24);
+    let bundle = bundle(&session);
+    let tuned = |session: &Session, trials: usize| {
+        let data = finetune::calibration_data(data(session), &bundle.manifest, Some(trials));
+        finetune::finetune(&bundle, &data, &config(), epochs(4, true), &mut finetune::unwatched).unwrap()
+    };
+    // The windows of one trial are too few for four folds.
+    let kept = tuned(&session, 1);
+    assert_eq!((kept.choice.fractions, kept.fit.epoch), (Fractions::NONE, 0));
+    assert!(kept.choice.to_string().starts_with("kept the bundle as it was: "), "{}", kept.choice);
+    let new = tuned(&strangers(session.clone()), 1);
+    assert_eq!((new.choice.fractions, new.fit.epoch), (Fractions::WHOLE, 4));
 }
 
 #[test]
@@ -184,7 +232,8 @@ fn bad_input_is_one_sentence() {
 
     let none = finetune::calibration_data(data(&session), &bundle.manifest, Some(0));
     let on = |bundle: &Bundle, data: &Dataset| {
-        finetune::finetune(bundle, data, &config(), epochs(1, true), &mut finetune::unwatched)
+        let options = whole(1, true);
+        finetune::finetune(bundle, data, &config(), options, &mut finetune::unwatched).map(|tuned| tuned.fit)
     };
     assert_eq!(sentence(on(&bundle, &none)), "expected at least one training trial, found none");
 
@@ -251,6 +300,11 @@ fn on_the_command_line_days_become_bundles_and_one_becomes_another() {
     assert!(good, "{error}");
     let report: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((report["trials"].as_u64(), report["known-units"].as_u64()), (Some(8), Some(0)));
+    assert_eq!(
+        (&report["step"]["why"]["by"], &report["step"]["why"]["trials"]),
+        (&"folds".into(), &8.into())
+    );
+    assert!(report["because"].as_str().unwrap().contains("in 4 folds of 8 trials"), "{report}");
     let new = Bundle::read(Path::new(&out)).unwrap();
     assert_eq!(new.manifest.training.parent.as_ref(), Some(&parent.manifest.id));
     assert_eq!(new.manifest.training.data, ["day2.nwb"]);

@@ -111,8 +111,13 @@ fn compare(bundle: &Bundle, day: &Session, quick: bool, tell: &mut dyn FnMut(Row
     let old = FinetuneOptions { epochs: Some(0), ..FinetuneOptions::default() };
     tell(finetuned("day 1's bundle, no step", bundle, &second, usize::MAX, old));
     for trials in TRIALS {
-        for (method, interface_only) in [("finetune --interface-only", true), ("finetune", false)] {
-            let options = FinetuneOptions { freeze_body: interface_only, ..FinetuneOptions::default() };
+        let methods = [
+            ("finetune --interface-only", true, false),
+            ("finetune --interface-only --whole-step", true, true),
+            ("finetune", false, false),
+        ];
+        for (method, freeze_body, whole) in methods {
+            let options = FinetuneOptions { freeze_body, whole, ..FinetuneOptions::default() };
             tell(finetuned(method, bundle, &second, trials, options));
         }
         if !quick {
@@ -131,9 +136,9 @@ fn finetuned(
 ) -> Row {
     let data = finetune::calibration_data(day.clone(), &bundle.manifest, Some(trials));
     let fit = || {
-        let fit = finetune::finetune(bundle, &data, &Config::default(), options, &mut finetune::unwatched)
+        let tuned = finetune::finetune(bundle, &data, &Config::default(), options, &mut finetune::unwatched)
             .expect("a bundle can be fine-tuned");
-        ((), fit.scores)
+        ((), tuned.fit.scores)
     };
     timed(method, data.train.len(), fit).1
 }

@@ -21,15 +21,18 @@ use ndt_trainer::export;
 use ndt_trainer::recipe::defaults::Kind;
 use ndt_trainer::recipe::{self, Recipe, provenance, record};
 use ndt_trainer::training::FitError;
-use ndt_trainer::training::finetune::{self, FinetuneError, FinetuneOptions};
+use ndt_trainer::training::finetune::{self, FinetuneError, FinetuneOptions, FinetuneProgress, Finetuned};
 use std::path::PathBuf;
 
 pub const HELP: &str = "\
 Units are recognised by their ids: units that the bundle knows keep their weights, other units begin anew, and there may be
-any number of either. Bins, window, width and, unless --units says otherwise, the choice of units are the bundle's. The read-in, the rates and the velocity head are fitted first,
-then the body too, at a lower rate. With 32 trials or fewer keep the body as it is (--interface-only); where the bundle knows
-all units, look first at the scores of --epochs 0. The number of steps is fixed and the last weights are kept: validation
-trials are scored and choose nothing.
+any number of either. Bins, window, width and, unless --units says otherwise, the choice of units are the bundle's. The read-in, the
+rates and the velocity head are fitted first, then the body too, at a lower rate.
+
+A fit to few trials can be worse than the bundle as it was. Four folds of the calibration trials therefore choose how far the
+weights go from the bundle to the fit: not at all, unless a step raises the scores of trials that it was not fitted to. The
+report says what was chosen and why. That takes five fits instead of one; --whole-step does without. With 32 trials or fewer keep
+the body as it is (--interface-only). Validation trials are scored and choose nothing.
 
 Examples:
   ndt-train finetune --bundle model --data today.nwb --out today
@@ -76,6 +79,9 @@ pub struct Finetune {
     /// is fitted.
     #[arg(long)]
     epochs: Option<usize>,
+    /// Take the fitted weights as they are, without folds: on few trials the scores can fall.
+    #[arg(long)]
+    whole_step: bool,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -158,15 +164,21 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
     if let Some(seen) = columns.and_then(|columns| drift::other_rates(&parent, &data.train, &columns)) {
         say(format_args!("note: {seen}: their weights are kept by id and fitted further"));
     }
-    let options = FinetuneOptions { freeze_body: command.interface_only, epochs: command.epochs };
+    let options = FinetuneOptions {
+        freeze_body: command.interface_only,
+        epochs: command.epochs,
+        whole: command.whole_step,
+    };
     let progress = FitProgress::new(0, ProgressForm::Text);
     let interruption = Interruption::expected()?;
-    let fit = finetune::finetune(&parent, &data, &config, options, &mut |state| {
-        progress.show_line(0, state.epoch, state.epochs, &format!("loss {:.4}", state.loss));
+    let tuned = finetune::finetune(&parent, &data, &config, options, &mut |state| {
+        let FinetuneProgress { fit, fits, epoch, epochs, loss } = *state;
+        let which = if fit < fits { format!("fold {fit} of {}  ", fits - 1) } else { String::new() };
+        progress.show_line(0, (fit - 1) * epochs + epoch, fits * epochs, &format!("{which}loss {loss:.4}"));
         interruption.flow()
     });
     progress.clear();
-    let fit = fit.map_err(|error| match error {
+    let Finetuned { fit, choice } = tuned.map_err(|error| match error {
         FinetuneError::Fit(FitError::Stopped { .. }) => {
             anyhow!("{error}; nothing is kept, because a fine-tuning has no checkpoint")
         }
@@ -182,11 +194,12 @@ pub fn finetune(command: &Finetune) -> anyhow::Result<String> {
         let report = serde_json::json!({
             "bundle": command.out, "id": written.id, "parent": manifest.id, "scores": written.scores,
             "units": data.units(), "known-units": known, "trials": data.train.len(), "epochs": fit.epoch,
-            "seconds": seconds,
+            "step": choice, "because": choice.to_string(), "seconds": seconds,
         });
         return Ok(serde_json::to_string_pretty(&report)?);
     }
     let mut lines = vec![report::bundle(&written, &command.out)];
+    lines.push(choice.to_string());
     lines.push(format!("{} epochs, {seconds:.0} s", fit.epoch));
     lines.extend(report::scores(&written));
     Ok(lines.join("\n"))

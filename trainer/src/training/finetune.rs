@@ -1,23 +1,27 @@
 //! Adapts a bundle to a new session: fits its session layers alone, or first these and then the whole model.
 //!
-//! A few trials are too few to choose the best epoch by, so that a fine-tuning takes a fixed number of steps and keeps
-//! the last weights. **The same bundle, data and seed give the same weights.**
+//! A few trials are too few to choose the best epoch by, so that a fit takes a fixed number of steps. A fit to few trials also
+//! forgets: the result lies between the bundle as it was and the fitted weights, as far from the bundle as cross-validation over the
+//! calibration trials finds it good ([`choice`]). "Not at all" is one of the choices, and wins where no other is clearly
+//! better. **The same bundle, data and seed give the same weights.**
 
+pub mod choice;
+mod folds;
+pub mod fractions;
+mod paced;
 pub mod warm_start;
 
-use super::checkpoint::Reached;
-use super::device::ComputeDevice;
 use super::fitted::{Fit, FitError};
-use super::gradients::split_layers;
 use super::scores::Scored;
-use super::trainer::{Trainer, epoch_random, pass, shape, shown};
 use super::validation::validate;
 use crate::config::{self, Config};
 use crate::data::Dataset;
-use crate::model::NeuralDataTransformer;
+use choice::{Choice, Why};
+use folds::FOLDS;
+use fractions::Fractions;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::manifest::Manifest;
-use ndt_protocol::bundle::origin::CurvePoint;
+use paced::Paced;
 use std::ops::ControlFlow;
 
 /// Smallest number of steps of a fine-tuning whose epochs are not given.
@@ -26,12 +30,6 @@ const STEPS_MIN: usize = 300;
 /// Smallest number of passes over the trials of a fine-tuning whose epochs are not given.
 const EPOCHS_MIN: usize = 40;
 
-/// The fraction of the epochs in which the body stays frozen.
-const FROZEN_FIRST: f64 = 0.3;
-
-/// The body's learning rate, as a fraction of the session layers'.
-const BODY_PACE: f64 = 0.3;
-
 /// The options of a fine-tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FinetuneOptions {
@@ -39,17 +37,31 @@ pub struct FinetuneOptions {
     pub freeze_body: bool,
     /// Number of epochs; `None` for as many as the number of trials asks for. With 0 the result is the warm start.
     pub epochs: Option<usize>,
+    /// Whether the fitted weights are taken as they are, without cross-validation.
+    pub whole: bool,
 }
 
 /// The state of a fine-tuning after an epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FinetuneProgress {
-    /// Number of epochs done.
+    /// Number of the fit, from 1: those of the folds come first, and the last one is that of all trials.
+    pub fit: usize,
+    /// Largest number of fits. The last one is left out where the folds keep the bundle as it was.
+    pub fits: usize,
+    /// Number of epochs of this fit that are done.
     pub epoch: usize,
-    /// Number of epochs in all.
+    /// Number of epochs of each fit.
     pub epochs: usize,
     /// Mean loss of the epoch's batches.
     pub loss: f64,
+}
+
+/// A fine-tuned model.
+pub struct Finetuned {
+    /// The model. Its epoch is 0 where nothing was fitted or the bundle was kept as it was.
+    pub fit: Fit,
+    /// How far the weights were taken, and why.
+    pub choice: Choice,
 }
 
 /// A callback that is called after each epoch. It stops the fine-tuning by returning [`ControlFlow::Break`].
@@ -142,36 +154,35 @@ pub fn finetune(
     config: &Config,
     options: FinetuneOptions,
     watch: &mut FinetuneWatch,
-) -> Result<Fit, FinetuneError> {
+) -> Result<Finetuned, FinetuneError> {
     check(bundle, data)?;
     let mut config = config_for(&bundle.manifest, config);
     let batches = data.train.len().div_ceil(config.optimiser.batch_trials.max(1));
-    let epochs = options.epochs.unwrap_or_else(|| STEPS_MIN.div_ceil(batches).max(EPOCHS_MIN));
-    config.optimiser.epochs = epochs;
-    let shape = shape(data, &config)?;
-    let mut trainer = Trainer::new(data, &config, shape, ComputeDevice::Cpu);
-    let weights = warm_start::warm_start(bundle, data, &shape, &trainer.scales, config.optimiser.seed);
-    trainer.model = NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device).with_frozen_body();
-    let frozen = if options.freeze_body { epochs } else { (epochs as f64 * FROZEN_FIRST) as usize };
+    config.optimiser.epochs = options.epochs.unwrap_or_else(|| STEPS_MIN.div_ceil(batches).max(EPOCHS_MIN));
+    let asked = match (config.optimiser.epochs, options.whole) {
+        (0, _) => Some(Choice { fractions: Fractions::NONE, why: Why::NoEpoch }),
+        (_, true) => Some(Choice { fractions: Fractions::WHOLE, why: Why::Asked }),
+        _ => None,
+    };
+    let fits = if asked.is_some() { 1 } else { FOLDS + 1 };
+    let job = Paced { bundle, config: &config, freeze_body: options.freeze_body, fits };
+    let is_new = fractions::new_units(&bundle.manifest, data);
+    let choice = match asked {
+        Some(choice) => choice,
+        None => folds::choose(&job, data, &is_new, watch)?,
+    };
+    let (mut trainer, start) = job.start(data)?;
     let mut curve = Vec::new();
-    for epoch in 0..epochs {
-        if epoch == frozen {
-            let weights = trainer.model.tensors();
-            trainer.model = NeuralDataTransformer::from_tensors(&shape, &weights, &trainer.device);
-        }
-        let loss = trainer.paced_epoch(epoch);
-        let epoch = epoch + 1;
-        if !loss.is_finite() {
-            return Err(FitError::Diverged { loss, epoch }.into());
-        }
-        curve.push(CurvePoint { generation: 0, epoch, loss, bits_per_spike: None, velocity_r2: None });
-        if watch(&FinetuneProgress { epoch, epochs, loss }).is_break() {
-            return Err(FitError::Stopped(Reached { generation: 0, epoch }).into());
-        }
+    if choice.fractions != Fractions::NONE {
+        curve = job.fit(&mut trainer, fits, watch)?;
+        let weights = choice.fractions.between(&start, &trainer.model.tensors(), &is_new);
+        trainer.set(&weights);
     }
     let scores = validate(&trainer).ok_or(FitError::NoSpikes)?;
     let last = Scored { scores, weights: trainer.model.tensors() };
-    Ok(Fit::new(last, epochs, shape, trainer.scales, data, false, curve))
+    let epochs = curve.len();
+    let fit = Fit::new(last, epochs, trainer.shape, trainer.scales, data, false, curve);
+    Ok(Finetuned { fit, choice })
 }
 
 fn check(bundle: &Bundle, data: &Dataset) -> Result<(), FinetuneError> {
@@ -193,27 +204,4 @@ fn check(bundle: &Bundle, data: &Dataset) -> Result<(), FinetuneError> {
         return Err(FinetuneError::NoSpikes);
     }
     Ok(())
-}
-
-impl Trainer<'_> {
-    /// One pass over the training trials in which the body, unless it is frozen, moves at a lower rate; returns the
-    /// mean loss.
-    fn paced_epoch(&mut self, epoch: usize) -> f64 {
-        let data = self.data;
-        let mut random = epoch_random(self.config.optimiser.seed, epoch);
-        let batches = self.histories().batches(&data.train, &mut random);
-        let masking = self.masking(epoch);
-        let has_targets = data.train.iter().any(|trial| trial.targets.iter().any(|value| value.is_finite()));
-        pass(epoch, &batches, |trials, epochs| {
-            let (loss, gradients) = self.gradients(&shown(trials), &masking, &mut random);
-            let rate = self.learning_rate(epochs);
-            // A readout head without targets does not move at all.
-            let (own, body) = split_layers(gradients, &self.model, has_targets);
-            let own = self.clipped(own);
-            self.step(rate, own);
-            let body = self.clipped(body);
-            self.step(rate * BODY_PACE, body);
-            loss
-        })
-    }
 }
