@@ -219,7 +219,7 @@ fn an_engine_that_hangs_is_seen_by_the_watchdog_and_one_that_goes_on_is_not() {
     bench.order(Order::Bins(1_000));
     bench.until(|estimate| estimate.seq == 19);
     let heartbeats = bench.pipeline.heartbeats();
-    assert!(matches!(later(heartbeats), Err(Unhealthy::EngineHangs(_))), "{heartbeats:?}");
+    assert!(matches!(later(heartbeats), Err(Unhealthy::DecodeHangs(_))), "{heartbeats:?}");
     assert!(heartbeats.failures.is_some_and(|failures| failures.since_ns < failures.until_ns));
     bench.go_on.send(()).unwrap();
     bench.until(|estimate| estimate.quality == Quality::Good && estimate.lag_bins == 0);

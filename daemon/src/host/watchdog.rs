@@ -4,7 +4,7 @@
 
 use crate::pipeline::heartbeats::{Failures, Heartbeats};
 
-/// How long a thread may be busy with one thing, ns. A step takes microseconds, and the slowest milliseconds; the publish thread
+/// How long a thread may be busy with one thing, or leave its work lying, ns. A step takes microseconds, and the slowest milliseconds; the publish thread
 /// turns at least once a second. A computer that is busy, or a virtual machine that is moved, stops them for longer than that.
 pub const HANGS_AFTER_NS: u64 = 2_000_000_000;
 
@@ -18,9 +18,9 @@ pub enum Unhealthy {
     /// The publish thread does not turn.
     #[error("expected the publish thread to turn at least once a second, found no turn for {} ms", ms(*.0))]
     PublishHangs(u64),
-    /// The decode thread does not come back from a step.
-    #[error("expected the engine to return from a step, found it busy with one for {} ms", ms(*.0))]
-    EngineHangs(u64),
+    /// The decode thread takes in no bin, or does not come back from a step.
+    #[error("expected the decode thread to finish a step, found it hanging for {} ms", ms(*.0))]
+    DecodeHangs(u64),
     /// Bins come, and the engine computes none of them.
     #[error("expected finite estimates in time, found none for {} ms in which bins came", ms(*.0))]
     NothingComputed(u64),
@@ -42,7 +42,7 @@ pub fn judge(heartbeats: &Heartbeats, now_ns: u64) -> Result<(), Unhealthy> {
     }
     let busy_ns = busy_since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
     if busy_ns > HANGS_AFTER_NS {
-        return Err(Unhealthy::EngineHangs(busy_ns));
+        return Err(Unhealthy::DecodeHangs(busy_ns));
     }
     // Counted to the last failure and not to now: while no bin comes, nothing fails.
     let failing = |Failures { since_ns, until_ns }: Failures| until_ns.saturating_sub(since_ns);
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     const S: u64 = 1_000_000_000;
-    const NOW: u64 = 1_000 * S;
+    const NOW: u64 = 10_000 * S;
 
     fn judged(busy_since_ns: Option<u64>, failures: Option<(u64, u64)>) -> Result<(), Unhealthy> {
         let failures = failures.map(|(since_ns, until_ns)| Failures { since_ns, until_ns });
@@ -84,8 +84,8 @@ mod tests {
     fn an_engine_that_does_not_return_is_found_also_when_no_bin_comes_any_more() {
         assert_eq!(judged(Some(NOW - 2 * S), None), Ok(()));
         let found = judged(Some(NOW - 3 * S), None).unwrap_err();
-        assert_eq!(found, Unhealthy::EngineHangs(3 * S));
-        let said = "expected the engine to return from a step, found it busy with one for 3000 ms";
+        assert_eq!(found, Unhealthy::DecodeHangs(3 * S));
+        let said = "expected the decode thread to finish a step, found it hanging for 3000 ms";
         assert_eq!(found.to_string(), said);
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Heartbeats {
     /// The publish thread's last turn.
     pub turned_ns: u64,
-    /// When the decode thread began what it is busy with; `None` while it waits for a bin.
+    /// Since when the decode thread has something to do and has finished nothing; `None` while it waits for a bin.
     pub busy_since_ns: Option<u64>,
     /// The last failures in a row; `None` where the last bin that was answered was computed.
     pub failures: Option<Failures>,
@@ -39,14 +39,21 @@ impl Pulse {
         self.turned_ns.store(now_ns, Relaxed);
     }
 
+    /// Notes that the decode thread will be handed a bin. Runs on the source thread, once a bin and before the bin is in the queue,
+    /// so that the end of its decoding comes after this.
+    pub fn handed(&self, now_ns: u64) {
+        // It already has something to do where this fails.
+        self.busy_since_ns.compare_exchange(0, now_ns, Relaxed, Relaxed).ok();
+    }
+
     /// Notes that the decode thread begins a bin or a keep-warm step. Runs on that thread.
     pub fn busy(&self, now_ns: u64) {
         self.busy_since_ns.store(now_ns, Relaxed);
     }
 
-    /// Notes that the decode thread has done what it began. Runs on that thread.
-    pub fn idle(&self) {
-        self.busy_since_ns.store(0, Relaxed);
+    /// Notes that the decode thread has finished what it began, and whether more waits for it. Runs on that thread.
+    pub fn finished(&self, now_ns: u64, more_waits: bool) {
+        self.busy_since_ns.store(if more_waits { now_ns } else { 0 }, Relaxed);
     }
 
     /// Notes an estimate that is published at `now_ns`. Runs on the publish thread, once an estimate.
@@ -79,10 +86,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_decode_thread_is_busy_from_when_it_is_handed_a_bin_until_it_has_finished_all() {
+        let pulse = Pulse::default();
+        let busy = || pulse.heartbeats().busy_since_ns;
+        pulse.handed(10);
+        pulse.handed(20);
+        assert_eq!(busy(), Some(10), "a thread that never takes a bin is busy since the first");
+        pulse.busy(21);
+        assert_eq!(busy(), Some(21));
+        pulse.finished(22, true);
+        assert_eq!(busy(), Some(22));
+        pulse.busy(22);
+        pulse.finished(23, false);
+        assert_eq!(busy(), None);
+    }
+
+    #[test]
     fn failures_in_a_row_end_with_a_computed_estimate_and_with_nothing_else() {
         let pulse = Pulse::default();
         let publish = |quality, reasons, now_ns| {
-            pulse.published(&Estimate { quality, reasons, ..Estimate::zero(0, 0) }, now_ns);
+            let mut estimate = Estimate::zero(0, 0);
+            (estimate.quality, estimate.reasons) = (quality, reasons);
+            pulse.published(&estimate, now_ns);
             pulse.heartbeats().failures.map(|failures| (failures.since_ns, failures.until_ns))
         };
         assert_eq!(publish(Quality::Good, Reasons::default(), 1), None);

@@ -103,6 +103,7 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
         arrival.velocity = velocity.filter(|_| !self.bin.undescribed);
         self.counters.received(&self.bin);
         self.counters.overflowed(self.events.push(SourceEvent::Arrived(arrival)));
+        self.counters.pulse.handed(arrival.arrival_ns);
         self.counters.overflowed(self.bins.push(self.bin.clone()));
     }
 }
@@ -157,19 +158,22 @@ impl DecodeLoop {
             estimate.decoded_ns = clock();
             counters.overflowed(estimates.push(estimate.clone()));
         });
-        self.warmth.computed(clock());
+        let now_ns = clock();
+        self.warmth.computed(now_ns);
         self.counters.decoded(&self.decoder.counters());
-        self.counters.pulse.idle();
+        self.counters.pulse.finished(now_ns, !self.bins.is_empty());
     }
 
     /// Runs one step without a bin. It starts only while no bin waits, so that it delays a bin by less than a step.
     fn keep_warm(&mut self, clock: &mut impl FnMut() -> u64) {
         self.counters.pulse.busy(clock());
-        match self.decoder.keep_warm() {
-            true => self.warmth.computed(clock()),
+        let is_warm = self.decoder.keep_warm();
+        let now_ns = clock();
+        match is_warm {
+            true => self.warmth.computed(now_ns),
             false => self.warmth = KeepWarm::never(),
         }
-        self.counters.pulse.idle();
+        self.counters.pulse.finished(now_ns, !self.bins.is_empty());
     }
 }
 

@@ -174,7 +174,7 @@ fn a_daemon_that_hangs_is_ended_by_the_watchdog_and_started_again() {
     let journal = machine.journal("ndtd");
     println!("{journal}");
     assert_eq!(journal.matches("Watchdog timeout").count(), 3);
-    assert!(journal.contains("expected the engine to return from a step"), "{journal}");
+    assert!(journal.contains("expected the decode thread to finish a step"), "{journal}");
     assert!(journal.contains("expected the publish thread to turn"), "{journal}");
     // A rig that is silent for longer than any patience of the watchdog ends nothing.
     drop(rig);
