@@ -86,7 +86,7 @@ mod tests {
             stale-after-bins = 9
             log = "debug"
             [onnx]
-            threads = 3
+            intra-op-threads = 3
         "#;
         let changed = Config::default().changed_keys(&toml::from_str(text).unwrap());
         assert_eq!(changed, ["bundle", "stale-after-bins", "[onnx]", "log"]);

@@ -106,6 +106,7 @@ fn tell_of_health(before: Result<(), Unhealthy>, found: Result<(), Unhealthy>) {
             let end =
                 if sd_notify::watchdog_enabled().is_some() { "; systemd will end this process" } else { "" };
             error!("{unhealthy}{end}");
+            notify(&[NotifyState::Status(&unhealthy.to_string())]);
         }
         (Err(_), Err(_)) => (),
     }

@@ -9,7 +9,7 @@ use machine::{Machine, wait_for};
 use ndt_protocol::Quality;
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_tests::{Positions, Shape, manifest, program, random_weights, workspace};
-use rig::{Rig, Subscriber, WIDTH_NS};
+use rig::{Rig, Subscriber};
 use thread::{Thread, status_kb};
 
 const CHANNELS: usize = 96;
@@ -38,7 +38,7 @@ fn configuration(name: &str, more: &str) -> String {
     // A deadline that a busy machine does not miss.
     format!(
         "bundle = \"/var/lib/{name}/model.ndt\"\ninput = \"bind:ipc:///run/{name}/bins\"\n\
-         output = \"ipc:///run/{name}/estimates\"\ndeadline-ms = 500.0\n{more}\n{REALTIME}"
+         output = \"ipc:///run/{name}/estimates\"\ndeadline-ms = 500.0\nmax-age-ms = 1000.0\n{more}\n{REALTIME}"
     )
 }
 
@@ -149,12 +149,11 @@ fn what_is_refused_is_not_started_again() {
 fn a_daemon_that_is_killed_comes_back_to_its_rig_and_its_subscriber() {
     let Some((machine, _rig, mut subscriber)) = decoding() else { return };
     machine.did(&["systemctl", "kill", "--signal=KILL", "ndtd"]);
+    subscriber.wait_through_silence();
     wait_for("a restart", || (machine.property("ndtd", "NRestarts") == "1").then_some(()));
     subscriber.wait_for(Quality::Good, 25);
-    let silence_ms = subscriber.longest_silence_ms();
-    println!("{silence_ms} ms without an estimate, by the subscriber's clock");
     // The subscriber sees by its own clock that what it has is stale: nobody else can tell it.
-    assert!(silence_ms > 3 * WIDTH_NS / 1_000_000, "{silence_ms}");
+    println!("{} ms without an estimate, by the subscriber's clock", subscriber.longest_silence_ms());
     print_journal(&machine);
 }
 
@@ -164,11 +163,17 @@ fn a_daemon_that_hangs_is_ended_by_the_watchdog_and_started_again() {
     for (restarts, thread) in [("1", "ndt-decode"), ("2", "ndt-publish")] {
         Thread::of(machine.main_process("ndtd"), thread).hang();
         println!("{thread} hangs");
+        if thread == "ndt-decode" {
+            // Each bin is answered all the same.
+            subscriber.wait_for(Quality::Late, 25);
+        }
+        subscriber.wait_through_silence();
         wait_for("a restart", || (machine.property("ndtd", "NRestarts") == restarts).then_some(()));
         subscriber.wait_for(Quality::Good, 25);
         println!("decodes again, after at most {} ms without an estimate", subscriber.longest_silence_ms());
     }
     machine.did(&["systemctl", "kill", "--signal=STOP", "ndtd"]);
+    subscriber.wait_through_silence();
     wait_for("a restart", || (machine.property("ndtd", "NRestarts") == "3").then_some(()));
     subscriber.wait_for(Quality::Good, 25);
     let journal = machine.journal("ndtd");

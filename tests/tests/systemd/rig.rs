@@ -42,7 +42,11 @@ impl Drop for Rig {
 fn send(address: &str, channel_ids: &[i64], ends: &AtomicBool) {
     let mut sender = Sender::open(&address.parse().unwrap()).unwrap();
     sender.wait_for_subscriber(SOON).unwrap();
-    let (start_ns, counts) = (monotonic_ns(), vec![1.0; channel_ids.len()]);
+    let start_ns = monotonic_ns();
+    // Counts that rise and fall, as a rig's do.
+    let counts = |seq: u64| -> Vec<f32> {
+        (0..channel_ids.len() as u64).map(|channel| f32::from((seq + channel) % 3 == 0)).collect()
+    };
     let mut seq = 0;
     while !ends.load(Relaxed) {
         let end_ns = start_ns + (seq + 1) * WIDTH_NS;
@@ -60,7 +64,7 @@ fn send(address: &str, channel_ids: &[i64], ends: &AtomicBool) {
             bin_width_us: (WIDTH_NS / 1_000) as u32,
             segment_start: seq == 0,
         };
-        sender.offer(&stamp, &counts);
+        sender.offer(&stamp, &counts(seq));
         seq += 1;
     }
 }
@@ -69,7 +73,7 @@ fn send(address: &str, channel_ids: &[i64], ends: &AtomicBool) {
 pub struct Subscriber {
     receiver: Receiver,
     last_ns: u64,
-    /// Longest time without an estimate since it was last asked, ns, by the subscriber's clock.
+    /// Longest time between two estimates since it was last asked, ns, by the subscriber's clock.
     silence_ns: u64,
 }
 
@@ -100,6 +104,13 @@ impl Subscriber {
         let mut in_a_row = 0;
         while in_a_row < times {
             in_a_row = if self.next().quality == quality { in_a_row + 1 } else { 0 };
+        }
+    }
+
+    /// Receives until there was no estimate for 15 bins, by the subscriber's clock: the daemon is restarted in more time than that.
+    pub fn wait_through_silence(&mut self) {
+        while self.silence_ns < 15 * WIDTH_NS {
+            self.next();
         }
     }
 
