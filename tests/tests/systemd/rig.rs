@@ -45,7 +45,7 @@ fn send(address: &str, channel_ids: &[i64], ends: &AtomicBool) {
     let start_ns = monotonic_ns();
     // Counts that rise and fall, as a rig's do.
     let counts = |seq: u64| -> Vec<f32> {
-        (0..channel_ids.len() as u64).map(|channel| f32::from((seq + channel) % 3 == 0)).collect()
+        (0..channel_ids.len() as u64).map(|channel| f32::from((seq + channel).is_multiple_of(3))).collect()
     };
     let mut seq = 0;
     while !ends.load(Relaxed) {
