@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the decoder until SIGTERM or SIGINT.
+    /// Run the decoder until SIGTERM or SIGINT. SIGHUP reads the configuration again.
     #[command(after_help = run::HELP)]
     Run(run::Run),
     /// Read a bundle, check that this computer reproduces its golden vectors, and print what the bundle holds; or check a whole
@@ -46,6 +46,15 @@ enum Command {
     Decode(decode::Decode),
 }
 
+/// Exit status for a configuration or a bundle that is refused: `EX_CONFIG` of `sysexits.h`. `ndtd.service` does not start the daemon
+/// again after it.
+const REFUSED: u8 = 78;
+
+/// A configuration or a bundle is refused, so that the same command ends in the same way until somebody changes its files.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Refusal(#[from] anyhow::Error);
+
 /// Parses the command line, runs the command and returns its exit status.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -63,7 +72,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             terminal::say(format_args!("ndtd: {error:#}"));
-            ExitCode::FAILURE
+            if error.is::<Refusal>() { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Unknown keys are refused. All problems of a configuration are reported at once.
 
+mod changes;
 mod entries;
 
 use crate::decoder::masked_max;

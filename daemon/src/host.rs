@@ -6,7 +6,9 @@
 //! | [`machine`] | reads the facts on which latency depends: processor, kernel, clock source |
 //! | [`doctor`] | judges more of these facts and says what would improve them (`ndtd doctor`) |
 //! | [`readiness`] | whether `ndtd run` can start with a configuration (`ndtd check --config`) |
-//! | [`service`] | runs the daemon under systemd: readiness, status, signals, orderly end |
+//! | [`service`] | runs the daemon under systemd: readiness, status, watchdog, signals, orderly end |
+//! | [`reload`] | what of a configuration that is read again is applied |
+//! | [`watchdog`] | judges from the threads' signs of life whether the daemon hangs |
 //! | [`log`] | writes the log on a thread of its own |
 //! | [`report`] | turns counters into the sentences that the log and `systemctl status` show |
 //!
@@ -17,5 +19,7 @@ pub mod log;
 pub mod machine;
 pub mod readiness;
 pub mod realtime;
+pub mod reload;
 pub mod report;
 pub mod service;
+pub mod watchdog;

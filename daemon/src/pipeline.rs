@@ -5,10 +5,11 @@
 //!       └──────────── SourceEvent ──────────────────▲
 //! ```
 //!
-//! [`loops`] holds what the threads do, [`counters`] what they count. This file starts and stops them. The control plane reads
+//! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life. This file starts and stops them. The control plane reads
 //! the counters; the real-time threads never wait for it.
 
 pub mod counters;
+pub mod heartbeats;
 pub mod keep_warm;
 pub mod loops;
 
@@ -18,6 +19,7 @@ use crate::engine::Engine;
 use crate::fallback::{FallbackDecoder, FallbackError};
 use crate::guard::Guard;
 use crate::host::realtime::granted::Granted;
+use crate::host::realtime::memory;
 use crate::host::realtime::{self, RealtimeSettings, Refused};
 use crate::input::{Intake, Source, Velocity};
 use crate::output::{Outputs, Publisher};
@@ -25,6 +27,7 @@ use crate::queue::Queue;
 use crate::transport::{TransportError, Transports};
 use counters::{Counters, Stats};
 use crossbeam_channel::bounded;
+use heartbeats::Heartbeats;
 use keep_warm::KeepWarm;
 use loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
 use ndt_protocol::clock::monotonic_ns;
@@ -72,6 +75,17 @@ pub enum PipelineError {
     },
 }
 
+impl PipelineError {
+    /// Whether the configuration or a bundle is refused, so that another start with the same files ends in the same way. An address
+    /// that another program has, or a library that is not there yet, is no such error.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            PipelineError::Config(_) | PipelineError::Fallback(_) => true,
+            PipelineError::Transport(_) | PipelineError::Thread { .. } => false,
+        }
+    }
+}
+
 /// Opens the input and the outputs of `config`, and starts the threads.
 ///
 /// # Errors
@@ -104,6 +118,8 @@ pub fn start_with(
     let fallback =
         fallback.map(|path| FallbackDecoder::load(path, bundle, masked, masked_share_max)).transpose()?;
     let counters = Arc::new(Counters::default());
+    // The publish thread is given its time from here on.
+    counters.pulse.turned(monotonic_ns());
     let (bins, queued_bins) = Queue::new(&Bin::empty());
     let (estimates, queued_estimates) = Queue::new(&Estimate::zero(0, 0));
     let (events, queued_events) = Queue::new(&SourceEvent::Silent(Reasons::PEER_GONE));
@@ -116,8 +132,7 @@ pub fn start_with(
     let decode = DecodeLoop::new(decoder, warmth, queued_bins, estimates, counters.clone());
     let intake = Intake::new(bundle.manifest.bin_width_ns());
     let source = SourceLoop::new(source, intake, velocity_of(fallback), events, bins, counters.clone());
-    let refused =
-        realtime::lock_memory(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
+    let refused = memory::lock(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let (threads, granted, input, outputs) = (Vec::new(), Vec::new(), String::new(), Vec::new());
     let mut pipeline = Pipeline { counters, threads, refused, granted, input, outputs, transports: None };
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
@@ -164,6 +179,11 @@ impl Pipeline {
     pub fn stats(&self) -> Stats {
         let turned_away = self.turned_away();
         Stats { turned_away: turned_away.full + turned_away.key, ..self.counters.stats() }
+    }
+
+    /// Takes a snapshot of the threads' signs of life.
+    pub fn heartbeats(&self) -> Heartbeats {
+        self.counters.pulse.heartbeats()
     }
 
     /// ZeroMQ peers that were turned away since the start.

@@ -4,7 +4,9 @@ use ndt_daemon::config::Config;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
 use ndt_daemon::host::realtime::RealtimeSettings;
+use ndt_daemon::host::watchdog::{HANGS_AFTER_NS, Unhealthy, judge};
 use ndt_daemon::input::{Absence, Received, Refusal, Source};
+use ndt_daemon::pipeline::heartbeats::Heartbeats;
 use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
@@ -205,6 +207,27 @@ impl Bench {
 fn in_order(estimates: &[Estimate]) {
     let numbers: Vec<u64> = estimates.iter().map(|estimate| estimate.seq).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+}
+
+#[test]
+fn an_engine_that_hangs_is_seen_by_the_watchdog_and_one_that_goes_on_is_not() {
+    let bench = bench(10, 50);
+    let later = |heartbeats: Heartbeats| {
+        let now_ns = monotonic_ns() + HANGS_AFTER_NS;
+        judge(&Heartbeats { turned_ns: now_ns, ..heartbeats }, now_ns)
+    };
+    bench.order(Order::Bins(1_000));
+    bench.until(|estimate| estimate.seq == 19);
+    let heartbeats = bench.pipeline.heartbeats();
+    assert!(matches!(later(heartbeats), Err(Unhealthy::DecodeHangs(_))), "{heartbeats:?}");
+    assert!(heartbeats.failures.is_some_and(|failures| failures.since_ns < failures.until_ns));
+    bench.go_on.send(()).unwrap();
+    bench.until(|estimate| estimate.quality == Quality::Good && estimate.lag_bins == 0);
+    assert_eq!(bench.pipeline.heartbeats().failures, None);
+    // Between two bins the thread is free.
+    while later(bench.pipeline.heartbeats()).is_err() {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use ndt_daemon::bench::schedule::Length;
 use ndt_daemon::bench::{self, BenchSettings, Progress, Transport};
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::EngineKind;
+use ndt_daemon::host::realtime::memory;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -87,6 +88,7 @@ impl Bench {
         config.onnxruntime_library = self.onnxruntime_library.or(config.onnxruntime_library);
         config.lsl.library = self.lsl_library.or(config.lsl.library);
         config.check()?;
+        memory::bound(&config.realtime);
         let bundle = configured_bundle(&config)?;
         if let Some(steps) = self.steps {
             let done = bench::steps::take_steps(&config, &bundle, steps)?;

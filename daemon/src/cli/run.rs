@@ -1,22 +1,25 @@
 //! `ndtd run`.
 
-use super::configured_bundle;
+use super::{Refusal, configured_bundle};
 use clap::Args;
 use ndt_daemon::config::Config;
-use ndt_daemon::engine::{self, EngineKind};
+use ndt_daemon::engine::{self, Engine, EngineKind};
 use ndt_daemon::host::log::Log;
-use ndt_daemon::host::realtime::{self, granted};
+use ndt_daemon::host::realtime::{self, granted, memory};
+use ndt_daemon::host::reload::Reload;
 use ndt_daemon::host::service;
 use ndt_daemon::pipeline;
+use ndt_protocol::Bundle;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::endpoint::{Endpoint, Input, Output};
 use std::path::PathBuf;
 use tracing::{info, warn};
 
-pub const HELP: &str =
-    "Example: ndtd run --bundle model --input tcp://127.0.0.1:5570 --output tcp://127.0.0.1:5571";
+pub const HELP: &str = "Exit status: 0 after SIGTERM or SIGINT, 1 after a failure, such as an address that another program has, 2 for a wrong \
+                        command line, 78 where the configuration or a bundle is refused.\n\
+                        Example: ndtd run --bundle model --input tcp://127.0.0.1:5570 --output tcp://127.0.0.1:5571";
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Run {
     /// Configuration file (TOML). The options below override it.
     #[arg(long)]
@@ -60,13 +63,17 @@ pub struct Run {
 
 impl Run {
     pub fn execute(self) -> anyhow::Result<()> {
-        let config = self.configuration()?;
+        let config = self.configuration().map_err(Refusal)?;
+        memory::bound(&config.realtime);
         let log = Log::start(&config.log);
-        let bundle = configured_bundle(&config)?;
-        let engine = engine::load(&config.engine(), &bundle)?;
+        let (bundle, engine) = model(&config).map_err(Refusal)?;
         warn_of_other_machines(&config);
         let name = engine.name();
-        let pipeline = pipeline::start(&config, &bundle, engine)?;
+        let pipeline =
+            pipeline::start(&config, &bundle, engine).map_err(|error| match error.is_refusal() {
+                true => Refusal(error.into()).into(),
+                false => anyhow::Error::from(error),
+            })?;
         for refused in realtime::once_each(pipeline.refused()) {
             warn!("{refused}");
         }
@@ -84,28 +91,38 @@ impl Run {
         if let Some(path) = &config.fallback_bundle {
             info!("late and faulty bins are answered by the linear decoder in {}", path.display());
         }
-        Ok(service::supervise(pipeline, &log)?)
+        let mut reload =
+            Reload::new(config, move || self.configuration().map_err(|error| format!("{error:#}")));
+        Ok(service::supervise(pipeline, &log, &mut reload)?)
     }
 
     /// The configuration file, or the defaults, with the command line's options over it.
-    fn configuration(self) -> anyhow::Result<Config> {
-        let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
-        config.bundle = self.bundle.unwrap_or(config.bundle);
-        config.input = self.input.unwrap_or(config.input);
-        if !self.output.is_empty() {
-            config.outputs = self.output;
+    fn configuration(&self) -> anyhow::Result<Config> {
+        let options = self.clone();
+        let mut config = options.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+        config.bundle = options.bundle.unwrap_or(config.bundle);
+        config.input = options.input.unwrap_or(config.input);
+        if !options.output.is_empty() {
+            config.outputs = options.output;
         }
-        config.zeromq.allow_unencrypted |= self.allow_unencrypted;
-        config.lsl.library = self.lsl_library.or(config.lsl.library);
-        config.engine = self.engine.unwrap_or(config.engine);
-        config.precision = self.precision.or(config.precision);
-        config.velocity_lag_ms = self.velocity_lag_ms.or(config.velocity_lag_ms);
-        config.fallback_bundle = self.fallback_bundle.or(config.fallback_bundle);
-        config.onnxruntime_library = self.onnxruntime_library.or(config.onnxruntime_library);
-        config.log = self.log.or_else(|| std::env::var("NDTD_LOG").ok()).unwrap_or(config.log);
+        config.zeromq.allow_unencrypted |= options.allow_unencrypted;
+        config.lsl.library = options.lsl_library.or(config.lsl.library);
+        config.engine = options.engine.unwrap_or(config.engine);
+        config.precision = options.precision.or(config.precision);
+        config.velocity_lag_ms = options.velocity_lag_ms.or(config.velocity_lag_ms);
+        config.fallback_bundle = options.fallback_bundle.or(config.fallback_bundle);
+        config.onnxruntime_library = options.onnxruntime_library.or(config.onnxruntime_library);
+        config.log = options.log.or_else(|| std::env::var("NDTD_LOG").ok()).unwrap_or(config.log);
         config.check()?;
         Ok(config)
     }
+}
+
+/// Reads the bundle, and has the engine reproduce its golden vectors.
+fn model(config: &Config) -> anyhow::Result<(Bundle, Box<dyn Engine>)> {
+    let bundle = configured_bundle(config)?;
+    let engine = engine::load(&config.engine(), &bundle)?;
+    Ok((bundle, engine))
 }
 
 fn warn_of_other_machines(config: &Config) {

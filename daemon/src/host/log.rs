@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tracing::Level;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Number of lines that wait for the writing thread: hours of a session in which something is wrong every second.
@@ -17,6 +18,8 @@ pub struct Log {
     dropped: ErrorCounter,
     /// Lines that standard error did not take.
     failed: Arc<AtomicU64>,
+    /// Replaces the filter of levels; returns what is wrong with the new one.
+    refilter: Box<dyn Fn(EnvFilter) -> Result<(), String>>,
     _writer: WorkerGuard,
 }
 
@@ -24,17 +27,34 @@ impl Log {
     /// Starts the log. When the journal reads it, each line starts with its priority and has neither time nor colour, which the
     /// journal adds itself; otherwise lines are formatted for a person.
     pub fn start(filter: &str) -> Log {
-        let filter = tracing_subscriber::EnvFilter::new(filter);
-        let (lines, log) = Log::writing_to(std::io::stderr());
+        let filter = EnvFilter::new(filter);
+        let (lines, mut log) = Log::writing_to(std::io::stderr());
         // The library's own message about a line that was not written would panic on a closed standard error.
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
         let builder = builder.log_internal_errors(false);
         if std::env::var_os("JOURNAL_STREAM").is_some() {
-            builder.without_time().with_level(false).with_ansi(false).with_writer(Journal(lines)).init();
+            let builder = builder.without_time().with_level(false).with_ansi(false);
+            let builder = builder.with_writer(Journal(lines)).with_filter_reloading();
+            let handle = builder.reload_handle();
+            log.refilter = Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+            builder.init();
         } else {
-            builder.with_ansi(std::io::stderr().is_terminal()).with_writer(lines).init();
+            let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_writer(lines);
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            log.refilter = Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+            builder.init();
         }
         log
+    }
+
+    /// Replaces the filter of levels.
+    ///
+    /// # Errors
+    /// What is wrong with the filter, which then stays as it was.
+    pub fn set_filter(&self, filter: &str) -> Result<(), String> {
+        let filter: EnvFilter = filter.parse().map_err(|error| format!("{error}"))?;
+        (self.refilter)(filter)
     }
 
     fn writing_to(destination: impl Write + Send + 'static) -> (NonBlocking, Log) {
@@ -43,7 +63,8 @@ impl Log {
         // Full: drops the newest line.
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
         let (lines, writer) = builder.thread_name("ndt-log").finish(counted);
-        let log = Log { dropped: lines.error_counter(), failed, _writer: writer };
+        let refilter = Box::new(|_| Ok(()));
+        let log = Log { dropped: lines.error_counter(), failed, refilter, _writer: writer };
         (lines, log)
     }
 

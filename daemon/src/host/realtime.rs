@@ -4,6 +4,7 @@
 //! is returned as a [`Refused`], which says what would permit it. `ndtd doctor` tells it beforehand.
 
 pub mod granted;
+pub mod memory;
 
 use crate::host::machine;
 use serde::{Deserialize, Serialize};
@@ -162,12 +163,6 @@ impl RealtimeSettings {
     }
 }
 
-/// Locks the present and future memory of this process. Called once, before the real-time threads start.
-pub fn lock_memory(settings: &RealtimeSettings) -> Vec<Refused> {
-    let done = if settings.lock_memory { lock_all() } else { Ok(()) };
-    done.err().into_iter().collect()
-}
-
 /// Applies the settings to the calling thread. The source, decode and publish threads call it first of all, once,
 /// before the first bin.
 ///
@@ -191,23 +186,6 @@ pub fn once_each(refused: &[(&'static str, Refused)]) -> Vec<String> {
         }
     }
     told.into_iter().map(|(sentence, threads)| format!("{}: {sentence}", threads.join(", "))).collect()
-}
-
-fn lock_all() -> Result<(), Refused> {
-    let refused = |found: String| Refused::Memory { found };
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
-    let is_above_limits = machine::has_capability(Path::new("/"), machine::CAP_IPC_LOCK);
-    // Under a limit the lock may succeed now, and an allocation fail because of it hours later.
-    if limit.rlim_cur != libc::RLIM_INFINITY && !is_above_limits {
-        return Err(refused(format!("a limit of {} KB", limit.rlim_cur / 1024)));
-    }
-    // SAFETY: takes flags alone.
-    match unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } {
-        0 => Ok(()),
-        _ => Err(refused(last_error())),
-    }
 }
 
 /// Touches `kilobytes` KiB of the stack, so that the kernel maps them now and not by a page fault within a bin. Returns the

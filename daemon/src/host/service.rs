@@ -1,14 +1,17 @@
-//! Runs the daemon as a systemd service: readiness, status, what happened to the stream, an orderly end.
+//! Runs the daemon as a systemd service: readiness, status, the watchdog, reloading, what happened to the stream, an orderly end.
 //!
 //! All of this is the control plane: it reads counters and never touches the real-time threads.
 
 use crate::host::log::Log;
+use crate::host::reload::Reload;
 use crate::host::report::{Message, Reporter, summary};
+use crate::host::watchdog::{self, Unhealthy};
 use crate::pipeline::Pipeline;
+use ndt_protocol::clock::monotonic_ns;
 use sd_notify::NotifyState;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Interval between two summaries in the log and in `systemctl status`.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
@@ -16,12 +19,18 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 /// Interval between two reads of the counters; no event is reported more often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Tells systemd that the daemon is ready, logs what happens to the stream, and stops the pipeline on SIGTERM or SIGINT. The
-/// signal of a closed terminal and those for users are logged and change nothing.
+/// Interval between two judgements of the threads' signs of life, where systemd does not ask for more.
+const JUDGE_EVERY: Duration = Duration::from_millis(500);
+
+/// Judgements within systemd's `WatchdogSec=`: one that is late does not end the daemon.
+const JUDGEMENTS: u32 = 4;
+
+/// Tells systemd that the daemon is ready and, as long as it is healthy, alive; logs what happens to the stream, and stops the pipeline
+/// on SIGTERM or SIGINT. SIGHUP reads the configuration again; the signals for users are logged and change nothing.
 ///
 /// # Errors
 /// The error of the system when the runtime or the signal handlers cannot be set up.
-pub fn supervise(pipeline: Pipeline, log: &Log) -> std::io::Result<()> {
+pub fn supervise(pipeline: Pipeline, log: &Log, reload: &mut Reload) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -34,22 +43,25 @@ pub fn supervise(pipeline: Pipeline, log: &Log) -> std::io::Result<()> {
         // What was last logged; an idle daemon does not repeat it.
         let mut logged = String::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
+        let judge_every = sd_notify::watchdog_enabled().map_or(JUDGE_EVERY, |period| period / JUDGEMENTS);
+        let mut judge = tokio::time::interval(judge_every.max(Duration::from_millis(1)));
         let (mut reporter, mut lost) = (Reporter::new(pipeline.input()), 0);
+        let mut health = Ok(());
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => warn!("SIGHUP: the terminal was closed, or somebody sent the signal; decoding goes on, and the configuration is not read again"),
+                _ = hangup.recv() => read_again(log, reload),
                 _ = user1.recv() => info!("SIGUSR1 has no meaning here; decoding goes on"),
                 _ = user2.recv() => info!("SIGUSR2 has no meaning here; decoding goes on"),
+                _ = judge.tick() => {
+                    let found = watchdog::judge(&pipeline.heartbeats(), monotonic_ns());
+                    tell_of_health(std::mem::replace(&mut health, found), found);
+                }
                 _ = look.tick() => {
                     let turned_away = reporter.turned_away(&pipeline.turned_away());
-                    for message in reporter.messages(&pipeline.stats()).into_iter().chain(turned_away) {
-                        match message {
-                            Message::Info(sentence) => info!("{sentence}"),
-                            Message::Warning(sentence) => warn!("{sentence}"),
-                        }
-                    }
+                    let messages = reporter.messages(&pipeline.stats());
+                    write(messages.into_iter().chain(turned_away));
                     let before = std::mem::replace(&mut lost, log.lost());
                     if lost > before {
                         warn!("lines of the log that could not be written: {lost}");
@@ -74,6 +86,42 @@ pub fn supervise(pipeline: Pipeline, log: &Log) -> std::io::Result<()> {
     }
     info!("stopped; {}", summary(&stats));
     Ok(())
+}
+
+/// Reads the configuration again, between the two notifications that systemd expects of it.
+fn read_again(log: &Log, reload: &mut Reload) {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
+    }
+    write(reload.again(|filter| log.set_filter(filter)));
+    notify(&[NotifyState::Ready]);
+}
+
+/// Tells systemd's watchdog that the daemon is alive, unless it is `found` not to be well. The log says when that begins and ends.
+fn tell_of_health(before: Result<(), Unhealthy>, found: Result<(), Unhealthy>) {
+    match (before, found) {
+        (_, Ok(())) => notify(&[NotifyState::Watchdog]),
+        (Ok(()), Err(unhealthy)) => {
+            let end =
+                if sd_notify::watchdog_enabled().is_some() { "; systemd will end this process" } else { "" };
+            error!("{unhealthy}{end}");
+            notify(&[NotifyState::Status(&unhealthy.to_string())]);
+        }
+        (Err(_), Err(_)) => (),
+    }
+    if before.is_err() && found.is_ok() {
+        warn!("the daemon is well again");
+    }
+}
+
+fn write(messages: impl IntoIterator<Item = Message>) {
+    for message in messages {
+        match message {
+            Message::Info(sentence) => info!("{sentence}"),
+            Message::Warning(sentence) => warn!("{sentence}"),
+        }
+    }
 }
 
 /// Notifies systemd. Without systemd nothing is sent, and that is no error.

@@ -1,5 +1,6 @@
 //! Counts of what happened since the start: the real-time threads write them, the control plane reads them.
 
+use super::heartbeats::Pulse;
 use crate::decoder::DecoderCounters;
 use crate::guard::GuardCounters;
 use crate::input::{Absence, Refusal};
@@ -125,9 +126,12 @@ impl Stats {
     }
 }
 
-/// Counters that the threads share, and the request to stop. Plain atomics: no real-time thread ever waits for a reader.
+/// Counters that the threads share, their signs of life, and the request to stop. Plain atomics: no real-time thread ever waits for a
+/// reader.
 #[derive(Default)]
 pub struct Counters {
+    /// Signs of life of the decode and publish threads.
+    pub pulse: Pulse,
     stop: AtomicBool,
     bins: AtomicU64,
     invalid_bins: AtomicU64,

@@ -5,6 +5,7 @@
 //! the clock and takes turns.
 
 use super::counters::Counters;
+use super::heartbeats::Pulse;
 use super::keep_warm::KeepWarm;
 use crate::decoder::Decoder;
 use crate::guard::Guard;
@@ -102,6 +103,7 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
         arrival.velocity = velocity.filter(|_| !self.bin.undescribed);
         self.counters.received(&self.bin);
         self.counters.overflowed(self.events.push(SourceEvent::Arrived(arrival)));
+        self.counters.pulse.handed(arrival.arrival_ns);
         self.counters.overflowed(self.bins.push(self.bin.clone()));
     }
 }
@@ -151,20 +153,27 @@ impl DecodeLoop {
     pub fn turn(&mut self, bin: &Bin, clock: &mut impl FnMut() -> u64) {
         let DecodeLoop { decoder, estimates, counters, .. } = self;
         let now_ns = clock();
+        counters.pulse.busy(now_ns);
         decoder.decode(bin, self.bins.len(), now_ns, &mut |estimate| {
             estimate.decoded_ns = clock();
             counters.overflowed(estimates.push(estimate.clone()));
         });
-        self.warmth.computed(clock());
+        let now_ns = clock();
+        self.warmth.computed(now_ns);
         self.counters.decoded(&self.decoder.counters());
+        self.counters.pulse.finished(now_ns, !self.bins.is_empty());
     }
 
     /// Runs one step without a bin. It starts only while no bin waits, so that it delays a bin by less than a step.
     fn keep_warm(&mut self, clock: &mut impl FnMut() -> u64) {
-        match self.decoder.keep_warm() {
-            true => self.warmth.computed(clock()),
+        self.counters.pulse.busy(clock());
+        let is_warm = self.decoder.keep_warm();
+        let now_ns = clock();
+        match is_warm {
+            true => self.warmth.computed(now_ns),
             false => self.warmth = KeepWarm::never(),
         }
+        self.counters.pulse.finished(now_ns, !self.bins.is_empty());
     }
 }
 
@@ -238,19 +247,20 @@ impl<P: Publisher> PublishLoop<P> {
             self.publish(&result, clock);
         }
         self.take_events();
-        let (now_ns, publisher) = (clock(), &mut self.publisher);
-        self.guard.tick(now_ns, &mut |estimate| stamp_and_publish(publisher, estimate, clock()));
-        self.counters.published(&self.guard.counters());
+        let (now_ns, PublishLoop { guard, publisher, counters, .. }) = (clock(), self);
+        counters.pulse.turned(now_ns);
+        guard.tick(now_ns, &mut |estimate| stamp_and_publish(publisher, &counters.pulse, estimate, clock()));
+        counters.published(&guard.counters());
     }
 
     /// Hands a result to the guard, after the arrival of its bin, which is in the queue of events before the result is in its own.
     fn publish(&mut self, result: &Estimate, clock: &mut impl FnMut() -> u64) {
         self.take_events();
-        let (now_ns, publisher) = (clock(), &mut self.publisher);
-        self.guard.decoded(result, now_ns, &mut |estimate| {
-            stamp_and_publish(publisher, estimate, clock());
+        let (now_ns, PublishLoop { guard, publisher, counters, .. }) = (clock(), self);
+        guard.decoded(result, now_ns, &mut |estimate| {
+            stamp_and_publish(publisher, &counters.pulse, estimate, clock());
         });
-        self.counters.published(&self.guard.counters());
+        counters.published(&guard.counters());
     }
 
     fn take_events(&mut self) {
@@ -263,7 +273,8 @@ impl<P: Publisher> PublishLoop<P> {
     }
 }
 
-fn stamp_and_publish(publisher: &mut impl Publisher, estimate: &mut Estimate, now_ns: u64) {
+fn stamp_and_publish(publisher: &mut impl Publisher, pulse: &Pulse, estimate: &mut Estimate, now_ns: u64) {
     estimate.published_at(now_ns);
     publisher.publish(estimate);
+    pulse.published(estimate, now_ns);
 }

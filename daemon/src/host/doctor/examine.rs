@@ -7,7 +7,6 @@ mod processors;
 
 use super::facts::Facts;
 use super::libraries::{Library, Loaded};
-use super::unit::Unit;
 use super::{Finding, Severity};
 use crate::host::machine::Preemption;
 use crate::host::realtime::RealtimeSettings;
@@ -75,14 +74,7 @@ fn priority(facts: &Facts, settings: &RealtimeSettings) -> Finding {
     let lift = lift("rtprio", &limit.to_string(), &format!("LimitRTPRIO={limit}"));
     let allowed =
         if max == 0 { format!("none allowed {place}") } else { format!("up to {max} allowed {place}") };
-    let shipped = Unit::shipped().priority_max;
-    let is_above_shipped = u64::try_from(asked).is_ok_and(|asked| asked > shipped);
     match asked {
-        _ if facts.unit.is_none() && facts.is_privileged && is_above_shipped => check.finds(
-            Severity::Warning,
-            format!("{asked} asked for, {allowed} as root; the unit that comes with ndtd allows {shipped}"),
-            lift,
-        ),
         0 if max == 0 => check.finds(Severity::Note, format!("{allowed}, none asked for"), lift),
         0 => {
             let mend = "priority = 60 in [realtime] of ndtd.toml";

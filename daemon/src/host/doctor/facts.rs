@@ -24,8 +24,6 @@ pub struct Facts {
     pub priority_max: u64,
     /// Memory that this process may lock, KB; `None` for no limit.
     pub lockable_kb: Option<u64>,
-    /// Whether this process may take any real-time priority whatever its limit, as root may.
-    pub is_privileged: bool,
     /// The systemd unit of ndtd; `None` where none is installed.
     pub unit: Option<Unit>,
     /// Time in each period that real-time threads may use together, us; -1 for all of it, `None` when the kernel has
@@ -84,7 +82,6 @@ impl Facts {
             } else {
                 limit(root, "Max locked memory").map(|bytes| bytes / 1024)
             },
-            is_privileged: may(CAP_SYS_NICE),
             unit: Unit::installed(root),
             realtime_runtime_us: number("proc/sys/kernel/sched_rt_runtime_us"),
             realtime_period_us: number("proc/sys/kernel/sched_rt_period_us").unwrap_or(1_000_000),

@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(of("User=rig\nAmbientCapabilities=CAP_SYS_NICE CAP_IPC_LOCK\n"), (99, None));
         assert_eq!(of("User=rig\nAmbientCapabilities=CAP_SYS_NICE\nAmbientCapabilities=\n"), (0, Some(8192)));
         let shipped = Unit::shipped();
-        assert_eq!((shipped.priority_max, shipped.runtime_folders), (80, vec!["/run/ndtd".into()]));
+        assert_eq!((shipped.priority_max, shipped.runtime_folders), (99, vec!["/run/ndtd".into()]));
     }
 
     #[test]

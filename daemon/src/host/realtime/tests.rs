@@ -83,8 +83,8 @@ fn the_stack_is_touched_as_deep_as_asked() {
 
 #[test]
 fn memory_is_locked_or_the_refusal_says_what_allows_it() {
-    assert_eq!(lock_memory(&RealtimeSettings::default()), []);
-    let refused = lock_memory(&RealtimeSettings { lock_memory: true, ..RealtimeSettings::default() });
+    assert_eq!(memory::lock(&RealtimeSettings::default()), []);
+    let refused = memory::lock(&RealtimeSettings { lock_memory: true, ..RealtimeSettings::default() });
     let locked = machine::text(Path::new("/"), "proc/self/status").unwrap();
     let locked = locked.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap().trim();
     match &refused[..] {
