@@ -247,6 +247,6 @@ mod tests {
         let error = write(&one, &wrong).unwrap_err().to_string();
         assert_eq!(error, "expected 4 values in the array rates of [2, 2], found 3");
         assert_eq!(bytes, std::fs::read(&one).unwrap());
-        assert_eq!(names(Path::new("nowhere")), [String::new(); 0]);
+        assert!(names(Path::new("nowhere")).is_empty());
     }
 }

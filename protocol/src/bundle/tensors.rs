@@ -101,7 +101,7 @@ mod tests {
         }
         for other in [&b"not a file"[..], b"", &[255; 100], b"\x02\0\0\0\0\0\0\0[]"] {
             std::fs::write(&path, other).unwrap();
-            assert_eq!(names(&path), [String::new(); 0]);
+            assert!(names(&path).is_empty());
         }
     }
 
