@@ -65,12 +65,15 @@ enum Candidate {
     Kalman(State),
 }
 
+/// From the counts `[T, C]` of a run to its behaviour `[T, V]`.
+type Decode = Box<dyn Fn(&[f32]) -> Vec<f32>>;
+
 /// A fitted baseline.
 struct Fitted {
     history_bins: Option<usize>,
     chosen: String,
     validation_r2: f64,
-    decode: Box<dyn Fn(&[f32]) -> Vec<f32>>,
+    decode: Decode,
 }
 
 /// Scores the model of `bundle`, which was fitted to `data`, and fits and scores baselines beside it; the model comes first. `watch` is
