@@ -1,7 +1,7 @@
 //! A bounded queue between two threads that drops its oldest item when it is full.
 //!
 //! **Neither end takes a lock or spins**, so that a thread never waits for one of lower priority: items lie in a wait-free ring
-//! ([`ring`]), and a receiver that finds none sleeps on a futex of its own. Pushing costs one system call, `futex`, if the receiver
+//! (`ring`), and a receiver that finds none sleeps on a futex of its own. Pushing costs one system call, `futex`, if the receiver
 //! sleeps, and none otherwise.
 
 mod ring;
