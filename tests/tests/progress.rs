@@ -67,9 +67,16 @@ fn a_fit_without_held_out_units_names_the_score_of_masked_counts() {
 fn a_finetuning_and_a_sweep_say_how_much_is_left() {
     let folder = folder();
     said(&folder, "fit --data session.nwb --config small.toml --out model");
-    let told = said(&folder, "finetune --bundle model --data session.nwb --epochs 3 --out tomorrow");
+    let tuned = |options: &str| {
+        said(&folder, &format!("finetune --bundle model --data session.nwb --epochs 3 {options}"))
+    };
+    let told = tuned("--whole-step --out tomorrow");
     assert!(told.contains(" for at most 3 epochs: an epoch takes "), "{told}");
     assert_eq!(told.lines().filter(|line| line.ends_with(" s left")).count(), 3, "{told}");
+    let told = tuned("--out folds");
+    assert!(told.contains(" for at most 15 epochs: an epoch takes "), "{told}");
+    let of_folds = |line: &&str| line.contains("  fold ") && line.ends_with(" s left");
+    assert_eq!(told.lines().filter(of_folds).count(), 12, "{told}");
     let told = said(&folder, "sweep --config sweep.toml --jobs 1");
     let left = told.lines().filter(|line| line.starts_with("done ") && line.ends_with(" s left")).count();
     assert_eq!(left, 2, "the last run leaves nothing: {told}");
