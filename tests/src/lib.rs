@@ -1,6 +1,7 @@
 //! Fixtures that several tests share: models of random weights, and where other programs are.
 
 pub mod endpoints;
+pub mod holes;
 pub mod lsl;
 pub mod rig;
 

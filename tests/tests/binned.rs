@@ -3,9 +3,9 @@
 
 use ndt_protocol::bundle::quantity::Quantity;
 use ndt_replay::nwb;
-use ndt_replay::session::{Interval, Session};
+use ndt_replay::session::Session;
 use ndt_replay::simulate::{Recipe, simulate};
-use ndt_tests::{program, python, workspace};
+use ndt_tests::{holes, program, python, workspace};
 use ndt_trainer::data::{BinnedSession, Dataset, Selection, Trial};
 use serde_json::Value;
 use std::path::Path;
@@ -17,17 +17,7 @@ const BIN_MS: f64 = 20.0;
 fn session() -> Session {
     let mut session = simulate(&Recipe { trials: 20, units: 12, heldout: 3, seed: 4 });
     let trial = session.trials[3].interval;
-    let hole = Interval { start: trial.start + 0.4, stop: trial.start + 0.5 };
-    let mut observed = Vec::new();
-    for seen in &session.observed {
-        let parts = [
-            Interval { start: seen.start, stop: seen.stop.min(hole.start) },
-            Interval { start: seen.start.max(hole.stop), stop: seen.stop },
-        ];
-        let is_hit = seen.overlap_s(&hole) > 0.0;
-        observed.extend(if is_hit { parts.to_vec() } else { vec![*seen] });
-    }
-    session.observed = observed;
+    holes::cut(&mut session, &holes::hole(&trial, 5.0));
     session
 }
 

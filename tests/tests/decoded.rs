@@ -16,7 +16,9 @@ use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::{Interval, Session};
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::transport;
-use ndt_tests::{SMALL, Shape, linear, manifest, on_loopback, program, python, random_weights, workspace};
+use ndt_tests::{
+    SMALL, Shape, holes, linear, manifest, on_loopback, program, python, random_weights, workspace,
+};
 use ndt_trainer::evaluation::History;
 use ndt_trainer::evaluation::decoding::{Decoding, decode};
 use ndt_trainer::export;
@@ -33,23 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn session() -> Session {
     let mut session = simulate(&Recipe { trials: 12, units: 24, heldout: 6, seed: 2 });
     let trials: Vec<Interval> = session.trials.iter().map(|trial| trial.interval).collect();
-    let hole = |trial: &Interval, bins: f64| Interval {
-        start: trial.start + 0.4,
-        stop: trial.start + 0.4 + bins * 0.02,
-    };
-    for hole in [hole(&trials[1], 3.0), hole(&trials[2], 20.0)] {
-        session.observed = session
-            .observed
-            .iter()
-            .flat_map(|seen| {
-                let parts = [
-                    Interval { start: seen.start, stop: seen.stop.min(hole.start) },
-                    Interval { start: seen.start.max(hole.stop), stop: seen.stop },
-                ];
-                if seen.overlap_s(&hole) > 0.0 { parts.to_vec() } else { vec![*seen] }
-            })
-            .filter(|part| part.stop > part.start)
-            .collect();
+    for hole in [holes::hole(&trials[1], 3.0), holes::hole(&trials[2], 20.0)] {
+        holes::cut(&mut session, &hole);
     }
     let silent = Interval { start: trials[4].start, stop: trials[5].stop };
     for unit in &mut session.units {

@@ -13,7 +13,7 @@ use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::{Interval, Session};
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_replay::transport;
-use ndt_tests::on_loopback;
+use ndt_tests::{holes, on_loopback};
 use ndt_trainer::config::Config as FitConfig;
 use ndt_trainer::data::Dataset;
 use ndt_trainer::evaluation::{Evaluation, History, evaluate_after};
@@ -29,11 +29,7 @@ fn session() -> Session {
     let mut session = simulate(&Recipe { trials: 30, units: 24, heldout: 6, seed: 2 });
     let validation: Vec<Interval> =
         session.trials.iter().filter(|trial| trial.is_in("val")).map(|trial| trial.interval).collect();
-    let hole = |trial: &Interval, bins: f64| Interval {
-        start: trial.start + 0.4,
-        stop: trial.start + 0.4 + bins * 0.02,
-    };
-    let holes = [hole(&validation[1], 3.0), hole(&validation[2], 20.0)];
+    let holes = [holes::hole(&validation[1], 3.0), holes::hole(&validation[2], 20.0)];
     // What the policy answers in the longer hole is no decoding: no movement is known there.
     for series in &mut session.behavior {
         let rows = series.timestamps.iter().zip(series.data.chunks_exact_mut(series.dims));
@@ -41,21 +37,7 @@ fn session() -> Session {
             rows.filter(|(time, _)| holes[1].start - 1e-6 <= **time && **time <= holes[1].stop + 1e-6);
         hidden.for_each(|(_, row)| row.fill(f64::NAN));
     }
-    for hole in holes {
-        session.observed = session
-            .observed
-            .iter()
-            .flat_map(|seen| {
-                let parts = [
-                    Interval { start: seen.start, stop: seen.stop.min(hole.start) },
-                    Interval { start: seen.start.max(hole.stop), stop: seen.stop },
-                ];
-                let is_hit = seen.overlap_s(&hole) > 0.0;
-                if is_hit { parts.to_vec() } else { vec![*seen] }
-            })
-            .filter(|part| part.stop > part.start)
-            .collect();
-    }
+    holes.iter().for_each(|hole| holes::cut(&mut session, hole));
     session
 }
 
