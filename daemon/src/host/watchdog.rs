@@ -4,8 +4,9 @@
 
 use crate::pipeline::heartbeats::{Failures, Heartbeats};
 
-/// How long a thread may be busy with one thing, or leave its work lying, ns. A step takes microseconds, and the slowest milliseconds; the publish thread
-/// turns at least once a second. A computer that is busy, or a virtual machine that is moved, stops them for longer than that.
+/// How long a thread may be busy with one thing, or leave its work lying, ns. A step takes microseconds, or milliseconds at most, and the
+/// publish thread turns at least once a second. The limit is that much longer because a busy computer, or a virtual machine that is
+/// moved to another host, holds every thread up for much longer than a step takes.
 pub const HANGS_AFTER_NS: u64 = 2_000_000_000;
 
 /// How long every bin that comes may go without a result that is finite and on time, ns. It is longer than the first limit, because
