@@ -3,6 +3,7 @@
 
 mod baselines;
 mod decode;
+mod ending;
 mod evaluate;
 #[cfg(feature = "fetch")]
 mod fetch;

@@ -42,6 +42,29 @@ fn configuration(name: &str, more: &str) -> String {
     )
 }
 
+/// The lines of a unit that systemd reads.
+fn settings(unit: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(workspace().join("daemon").join(unit)).unwrap();
+    let is_read = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    text.lines().filter(is_read).map(str::to_owned).collect()
+}
+
+#[test]
+fn an_instance_has_every_setting_of_the_one_daemon() {
+    let of_instance = |line: String| {
+        let (key, value) = line.split_once('=').unwrap_or((&line, ""));
+        match key {
+            "Description" => format!("{line} %i"),
+            "ExecStart" => line.replace("ndtd.toml", "%i.toml"),
+            "StateDirectory" | "RuntimeDirectory" | "LogsDirectory" => format!("{key}={value}-%i"),
+            _ => line,
+        }
+    };
+    let expected: Vec<String> = settings("ndtd.service").into_iter().map(of_instance).collect();
+    assert!(expected.len() > 20, "{expected:?}");
+    assert_eq!(settings("ndtd@.service"), expected);
+}
+
 /// A machine on which ndtd is installed as the pages say; `None` where there can be no machine.
 fn installed() -> Option<Machine> {
     let machine = Machine::start()?;

@@ -1,9 +1,10 @@
 //! `ndt-train decode`: decodes a recording with a bundle, and writes what is decoded as NWB or as arrays for NumPy.
 
+use super::ending;
 use super::history::History;
 use super::overwrite::Overwrite;
 use super::progress::style;
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
 use indicatif::ProgressBar;
 use ndt_protocol::terminal::say;
@@ -75,14 +76,10 @@ pub struct Decode {
 pub fn decode(command: &Decode) -> anyhow::Result<String> {
     let started = Instant::now();
     let Decode { bundle: path, data, out, .. } = command;
-    let ends_in = |ending: &str| out.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
-    let kind = if ends_in("npz") { DECODED_ARRAYS } else { nwb::DECODED };
+    let format = ending::of(out, ["nwb", "npz"]);
+    let kind = if matches!(format, Ok("npz")) { DECODED_ARRAYS } else { nwb::DECODED };
     let destination = command.overwrite.check(out, kind, [path, data])?;
-    ensure!(
-        ends_in("npz") || ends_in("nwb"),
-        "expected an output whose name ends in .nwb or .npz, found {}",
-        out.display()
-    );
+    let format = format?;
     let bundle = Bundle::read(path).with_context(|| format!("bundle {}", path.display()))?;
     let session = nwb::read_units(data, &command.selected)?;
     let session = Selection::named(&session, &command.split_column)?;
@@ -105,9 +102,9 @@ pub fn decode(command: &Decode) -> anyhow::Result<String> {
     decoded.decoded_unix_s = since_1970.map_or(0, |time| time.as_secs());
     decoded.provenance = recipe::decoding_provenance(&bundle, data, &decoded.identifier, wanted)?;
     destination.check_again()?;
-    match ends_in("npz") {
-        true => npz::write(out, &decoded.arrays())?,
-        false => nwb::write_decoded(&decoded, out)?,
+    match format {
+        "npz" => npz::write(out, &decoded.arrays())?,
+        _ => nwb::write_decoded(&decoded, out)?,
     }
     report(command, &bundle, &decoded, started.elapsed().as_secs_f64())
 }

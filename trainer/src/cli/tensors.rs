@@ -1,9 +1,9 @@
 //! `ndt-train tensors`: writes a recording in bins, as arrays for models of other people.
 
+use super::ending;
 use super::overwrite::Overwrite;
 use super::progress::style;
 use super::selected::SelectionOptions;
-use anyhow::ensure;
 use clap::Args;
 use indicatif::ProgressBar;
 use ndt_protocol::terminal::say;
@@ -60,14 +60,10 @@ pub struct Tensors {
 /// Carries out the command; returns its report.
 pub fn tensors(command: &Tensors) -> anyhow::Result<String> {
     let Tensors { data, out, by_trial, .. } = command;
-    let ends_in = |ending: &str| out.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
-    let kind = if ends_in("safetensors") { BINNED_SAFETENSORS } else { BINNED_NPZ };
+    let format = ending::of(out, ["npz", "safetensors"]);
+    let kind = if matches!(format, Ok("safetensors")) { BINNED_SAFETENSORS } else { BINNED_NPZ };
     let destination = command.overwrite.check(out, kind, [data])?;
-    ensure!(
-        ends_in("npz") || ends_in("safetensors"),
-        "expected an output whose name ends in .npz or .safetensors, found {}",
-        out.display()
-    );
+    let format = format?;
     let recipe = Recipe {
         bin_width_ms: Some(command.bin_ms),
         selected: command.selection.selected(),
@@ -86,9 +82,9 @@ pub fn tensors(command: &Tensors) -> anyhow::Result<String> {
     bar.set_message("writing");
     destination.check_again()?;
     let arrays = binned.arrays(by_trial.is_some());
-    match ends_in("safetensors") {
-        true => write_safetensors(out, &arrays)?,
-        false => npz::write(out, &arrays)?,
+    match format {
+        "safetensors" => write_safetensors(out, &arrays)?,
+        _ => npz::write(out, &arrays)?,
     }
     bar.finish_and_clear();
     for note in &binned.notes {

@@ -12,6 +12,7 @@ use crate::objective::history::window_bins;
 use crate::objective::loss::IGNORED;
 use crate::training::trainer::Trainer;
 use crate::training::validation::{Answer, answers};
+use ndt_protocol::bundle::tensors::Tensors;
 
 /// Number of folds, and smallest number of trials that are cross-validated.
 pub(super) const FOLDS: usize = 4;
@@ -49,10 +50,9 @@ pub(super) fn choose(
         let (mut trainer, start) = job.start(&of_fold)?;
         job.fit(&mut trainer, fold + 1, watch)?;
         let fitted = trainer.model.tensors();
-        for (step, outcomes) in steps.iter().zip(&mut outcomes) {
-            trainer.set(&step.between(&start, &fitted, is_new));
-            outcomes.extend(scored(&trainer, &trials[held.clone()], &scales, is_new));
-        }
+        let mut fold = Fold { trainer, start, fitted, trials: &trials[held], scales: &scales, is_new };
+        let of_states = steps.chunks(GRID.len()).zip(outcomes.chunks_mut(GRID.len()));
+        of_states.for_each(|(steps, outcomes)| fold.score(steps[0].state, outcomes));
     }
     let candidates = combined(&steps, &outcomes, is_new);
     let rule = Rule { readout_weight: job.config.objective.readout_weight, keeps_scores: is_known };
@@ -62,8 +62,8 @@ pub(super) fn choose(
     Ok(Choice { fractions, why: Why::Folds { folds: FOLDS, trials: trials.len(), gains } })
 }
 
-/// The steps whose models are run: every fraction of the state with every fraction of the rates. Where no unit is known the read-in
-/// begins at random, and half the way from there is nothing that a fit would lead to.
+/// The steps that are scored: every fraction of the state with every fraction of the rates, those of one state side by side. Where no unit
+/// is known the read-in begins at random, and half the way from there is nothing that a fit would lead to.
 fn steps(is_new: &[bool]) -> Vec<Fractions> {
     let states = if is_new.contains(&false) { &GRID[..] } else { &[0.0, 1.0] };
     let rates =
@@ -90,13 +90,48 @@ fn combined(steps: &[Fractions], outcomes: &[Vec<Outcome>], is_new: &[bool]) -> 
     candidates
 }
 
-/// What the model is worth on each of `trials`. Squared errors are in standard deviations by `scales`, those of all calibration trials.
-fn scored(trainer: &Trainer, trials: &[Trial], scales: &[Scale], is_new: &[bool]) -> Vec<Outcome> {
-    let mut outcomes = Vec::new();
-    answers(trainer, trials, |answer| outcomes.push(outcome(answer, &trainer.scales, scales, is_new)));
-    outcomes
+/// A fit of one fold, and the trials that it has not seen.
+struct Fold<'a> {
+    trainer: Trainer<'a>,
+    start: Tensors,
+    fitted: Tensors,
+    trials: &'a [Trial],
+    /// Those of all calibration trials, in which squared errors are counted.
+    scales: &'a [Scale],
+    is_new: &'a [bool],
 }
 
+impl Fold<'_> {
+    /// Adds to `outcomes`, one list for each fraction of [`GRID`] that the rates are taken, what the model with this fraction of the
+    /// state is worth on each trial.
+    ///
+    /// Log rates are linear in the weights of the rates: those of any fraction lie on the line between the two ends, and the model is
+    /// run at the ends alone.
+    fn score(&mut self, state: f64, outcomes: &mut [Vec<Outcome>]) {
+        let mut from = Vec::new();
+        self.set(state, 0.0);
+        answers(&self.trainer, self.trials, |answer| from.push(answer.log_rates.to_vec()));
+        self.set(state, 1.0);
+        let mut from = from.into_iter();
+        answers(&self.trainer, self.trials, |answer| {
+            let from = from.next().unwrap_or_default();
+            for (fraction, outcomes) in GRID.iter().zip(&mut *outcomes) {
+                let between = |(from, to): (&f32, &f32)| from + *fraction as f32 * (to - from);
+                let log_rates: Vec<f32> = from.iter().zip(answer.log_rates).map(between).collect();
+                let answer = Answer { log_rates: &log_rates, ..*answer };
+                outcomes.push(outcome(&answer, &self.trainer.scales, self.scales, self.is_new));
+            }
+        });
+    }
+
+    /// Takes the state and the rates so far on the way to the fitted weights.
+    fn set(&mut self, state: f64, rates: f64) {
+        let step = Fractions { state, known_rates: rates, new_rates: rates };
+        self.trainer.set(&step.between(&self.start, &self.fitted, self.is_new));
+    }
+}
+
+/// What one answer is worth. Squared errors are in standard deviations by `scales`.
 fn outcome(answer: &Answer, own: &[Scale], scales: &[Scale], is_new: &[bool]) -> Outcome {
     let mut outcome = Outcome::default();
     for (at, (label, log_rate)) in answer.labels.iter().zip(answer.log_rates).enumerate() {
