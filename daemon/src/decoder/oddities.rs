@@ -84,6 +84,8 @@ impl Oddities {
         let channels = self.channels.iter_mut().zip(bin.counts()).zip(&self.means);
         for (at, ((channel, count), mean)) in channels.enumerate() {
             if !are_valid && !bin.is_valid(at) {
+                // Nobody knows whether it has spikes: a count may be missing, or too high to be accepted.
+                (channel.expected, channel.silent) = (0.0, 0);
                 continue;
             }
             let before = std::mem::replace(&mut channel.count, *count);
@@ -163,5 +165,8 @@ mod tests {
         assert_eq!([119, 120].map(|bins| silent([0.25; 4], bins)), [0, 2]);
         let back = odd([5.0; 4], (0..60).map(|bin| [f32::from(bin == 59), 1.0, 0.0, 0.0])).pop().unwrap();
         assert_eq!(back.silent_channels, 2);
+        // Spikes that are too many to be accepted are spikes.
+        let rates = |bin| [1.0, 1.0, 1.0, if bin % 7 == 0 { 1001.0 } else { 0.0 }];
+        assert_eq!(odd([5.0; 4], (0..500).map(rates)).pop().unwrap().silent_channels, 0);
     }
 }

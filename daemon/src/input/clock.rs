@@ -22,10 +22,11 @@
 //! * **A delay that grows and stays** (a queue that never drains) counts as age until the quicker bins leave the window, and cannot
 //!   be told from another offset of the clocks after that.
 //! * **A backlog at the start** cannot be measured by itself: its first bins seem to be on time, and the offset falls with each
-//!   later one. It is recognised where bins tell when they were sent: four or more that arrive in less than a sixteenth of a bin
-//!   width each, and were sent as far apart as their times are, have waited somewhere. A replay that is faster than real time
-//!   sends them closer together.
+//!   later one. It is recognised where bins tell when they were sent ([`backlog`]).
 
+mod backlog;
+
+use backlog::Backlog;
 use ndt_protocol::bin::{ClockOffset, Due};
 use ndt_protocol::{Bin, Estimate};
 
@@ -41,18 +42,11 @@ const SPANS: usize = 8;
 /// Part of the time by which the offset of a clock that runs at our rate may move.
 const RATE_PART: u64 = 100;
 
-/// Bins that come in less than this part of their width are catching up, once there are [`CATCHING_UP_BINS`] of them in a row.
-const CATCHING_UP_PART: u64 = 16;
-const CATCHING_UP_BINS: u64 = 4;
-
-/// Part of their width in which later bins of a backlog come at most, so that a short pause of this thread does not end it.
-const CAUGHT_UP_PART: u64 = 2;
-
-/// Part by which the time between sendings may differ from the time between bins that are sent in real time.
-const SENT_PART: u64 = 8;
-
 /// Smallest number of bins from which an uncertainty is computed.
 const KNOWN_BINS: u32 = 8;
+
+/// Number of bins over which the source's time must advance as its bins do.
+const JUMP_BINS: u64 = 64;
 
 /// Follows the clock of one source. Owned by the source thread.
 #[derive(Debug, Clone, Default)]
@@ -60,12 +54,13 @@ pub struct SourceClock {
     bin_width_ns: u64,
     /// The newest bin.
     last: Option<Stamps>,
+    /// A bin of the last [`JUMP_BINS`], against which the time of later ones is compared.
+    reference: Option<Stamps>,
     /// The last complete spans, the newest first.
     spans: [Span; SPANS],
     open: Span,
     rate: Rate,
-    /// The bin before the first of those that have come too quickly, up to the newest one.
-    catching_up_from: Option<Stamps>,
+    backlog: Backlog,
 }
 
 /// What a bin says of the clocks.
@@ -155,19 +150,23 @@ impl SourceClock {
             *self = SourceClock::new(self.bin_width_ns);
         }
         let is_newer = self.last.is_none_or(|last| seq > last.seq);
-        let has_jumped = is_newer && self.last.is_some_and(|last| self.jumps(last, now));
+        let has_jumped =
+            is_newer && [self.last, self.reference].iter().flatten().any(|then| self.jumps(*then, now));
         if has_jumped {
             *self = SourceClock::new(self.bin_width_ns);
         }
         if is_newer {
-            self.catching_up_from = self.last.and_then(|last| self.catching_up_from(last, now));
+            if let Some(last) = self.last {
+                self.backlog.take_in(last, now, self.bin_width_ns);
+            }
             self.take_in(now);
+            self.reference = self.reference.filter(|then| seq - then.seq < JUMP_BINS).or(Some(now));
             self.last = Some(now);
         }
         let ClockOffset { offset_ns, uncertainty_ns } = self.known();
         let due = match self.rate {
             Rate::Ours => Due::At(source_ns.saturating_add(offset_ns).max(0).cast_unsigned()),
-            Rate::Unknown if is_newer && self.is_catching_up(now) => Due::Before,
+            Rate::Unknown if is_newer && self.backlog.waits() => Due::Before,
             Rate::Unknown | Rate::Other => Due::Unknown,
         };
         let ClockOffset { offset_ns, uncertainty_ns } =
@@ -176,33 +175,11 @@ impl SourceClock {
         Reading { offset_ns, uncertainty_ns, jumped: has_jumped && !bin.segment_start, due }
     }
 
-    /// Whether the source's time advanced by another amount than its bins.
-    fn jumps(&self, last: Stamps, now: Stamps) -> bool {
-        let bins_ns = i128::from(now.seq.saturating_sub(last.seq)) * i128::from(self.bin_width_ns);
-        let off_ns = i128::from(now.source_ns) - i128::from(last.source_ns) - bins_ns;
-        off_ns.unsigned_abs() > u128::from(self.bin_width_ns / 2)
-    }
-
-    /// The bin since which bins come too quickly, `now` included.
-    fn catching_up_from(&self, last: Stamps, now: Stamps) -> Option<Stamps> {
-        let width_ns = (now.seq - last.seq).saturating_mul(self.bin_width_ns);
-        let part = match self.is_catching_up(last) {
-            true => CAUGHT_UP_PART,
-            false => CATCHING_UP_PART,
-        };
-        let is_quick = now.arrival_ns.saturating_sub(last.arrival_ns) < width_ns / part;
-        is_quick.then(|| self.catching_up_from.unwrap_or(last))
-    }
-
-    /// Whether the bins since the last pause were sent as their times say, and came much faster.
-    fn is_catching_up(&self, now: Stamps) -> bool {
-        self.catching_up_from.is_some_and(|from| {
-            let bins = now.seq.saturating_sub(from.seq);
-            let source_ns = now.source_ns.saturating_sub(from.source_ns).max(0).cast_unsigned();
-            let sent_ns = now.sent_ns.saturating_sub(from.sent_ns);
-            let is_real_time = sent_ns.abs_diff(source_ns) < source_ns / SENT_PART;
-            bins >= CATCHING_UP_BINS && from.sent_ns > 0 && is_real_time
-        })
+    /// Whether the source's time advanced by another amount than its bins since `then`.
+    fn jumps(&self, then: Stamps, now: Stamps) -> bool {
+        let bins_ns = i128::from(now.seq.saturating_sub(then.seq)) * i128::from(self.bin_width_ns);
+        let off_ns = i128::from(now.source_ns) - i128::from(then.source_ns) - bins_ns;
+        off_ns.unsigned_abs() >= u128::from(self.bin_width_ns / 2).max(1)
     }
 
     fn take_in(&mut self, now: Stamps) {

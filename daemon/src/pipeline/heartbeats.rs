@@ -15,7 +15,8 @@ pub struct Heartbeats {
 }
 
 /// Estimates in a row that the daemon itself failed to compute: the engine failed, its result was not finite, or it came too late.
-/// Estimates of bins that never came, or that no engine could decode, are neither failures nor do they end the row.
+/// An estimate that was computed in time ends the row, a fault too: what the rig sent may be nonsense. Estimates of bins that never came are
+/// neither failures nor do they end the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failures {
     /// When the first of them was published, ns.
@@ -64,7 +65,7 @@ impl Pulse {
             if self.failing_since_ns.load(Relaxed) == 0 {
                 self.failing_since_ns.store(now_ns, Relaxed);
             }
-        } else if matches!(estimate.quality, Quality::Good | Quality::Warmup) {
+        } else if matches!(estimate.quality, Quality::Good | Quality::Warmup | Quality::Fault) {
             self.failing_since_ns.store(0, Relaxed);
         }
     }
@@ -121,5 +122,7 @@ mod tests {
         assert_eq!(publish(Quality::Fault, Reasons::NOT_FINITE.with(Reasons::DEGRADED), 8), Some((5, 8)));
         assert_eq!(publish(Quality::Warmup, Reasons::SHORT_HISTORY, 9), None);
         assert_eq!(publish(Quality::Late, Reasons::DEADLINE_MISSED, 10), Some((10, 10)));
+        // The engine has computed it in time, whatever the rig sent.
+        assert_eq!(publish(Quality::Fault, Reasons::UNDESCRIBED, 11), None);
     }
 }

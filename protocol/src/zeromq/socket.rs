@@ -182,7 +182,14 @@ impl Socket {
         let text = c_text(address)?;
         // SAFETY: a string that ends with a zero.
         if unsafe { (self.functions().zmq_bind)(self.handle, text.as_ptr()) } != 0 {
-            let found = self.context.library().last_error();
+            let library = self.context.library();
+            let found = match library.errno() {
+                // libzmq does not look up the host name of a socket that binds.
+                libc::ENODEV => "a host that is no address of this computer: expected its IP address, such \
+                                                as 127.0.0.1 for localhost, or * for every one"
+                    .to_owned(),
+                _ => library.last_error(),
+            };
             return Err(ZeromqError::Bind { address: address.to_owned(), found });
         }
         let mut bytes = [0u8; 256];

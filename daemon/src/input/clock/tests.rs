@@ -143,16 +143,77 @@ fn a_source_at_another_speed_has_no_bin_that_is_due_whether_it_says_when_it_sent
     }
 }
 
+/// What is said of `waiting` bins that have waited for the daemon and of 100 that come in time after them. They were sent at `sent_ns`, no
+/// earlier than the bin before; those that waited come within some milliseconds, with a pause of this thread of `pause_ns` after half of them.
+fn after_a_wait(waiting: u64, pause_ns: u64, sent_ns: impl Fn(u64) -> u64) -> Vec<Due> {
+    let mut clock = SourceClock::new(WIDTH_NS);
+    let begin_ns = sent_ns(waiting - 1) + 1_000_000;
+    let mut last_ns = 0;
+    let mut due = |seq: u64| {
+        let mut bin = bin(seq, 0, 0);
+        bin.sent_ns = sent_ns(seq);
+        let waits = seq < waiting;
+        let read_ns = begin_ns + 4_000 * seq + if seq < waiting / 2 { 0 } else { pause_ns };
+        bin.arrival_ns = (if waits { read_ns } else { bin.sent_ns + 50_000 }).max(last_ns);
+        last_ns = bin.arrival_ns;
+        clock.read(&bin).due
+    };
+    (0..waiting + 100).map(&mut due).collect()
+}
+
 #[test]
 fn a_backlog_at_the_start_is_recognised_by_when_it_was_sent() {
-    // 1,001 bins have waited for the daemon, and come within 9 ms, in the middle of which this thread pauses for 5 ms.
-    let mut clock = SourceClock::new(WIDTH_NS);
-    let comes_ns = |seq: u64| end_ns(1_000) + 4_000 * seq + if seq < 500 { 0 } else { 5_000_000 };
-    let backlog: Vec<Due> =
-        (0..1_001).map(|seq| read(&mut clock, seq, 0, comes_ns(seq) - end_ns(seq)).due).collect();
-    assert!(backlog[4..].iter().all(|due| *due == Due::Before), "{:?}", &backlog[..8]);
-    let next: Vec<Due> = (1_001..1_100).map(|seq| read(&mut clock, seq, 0, 0).due).collect();
-    assert_eq!((next[0], next[98]), (Due::Unknown, Due::At(end_ns(1_099))), "then it is known");
+    for pause_ns in [0, 5_000_000, 15_000_000, 60_000_000] {
+        let found = after_a_wait(1_000, pause_ns, end_ns);
+        assert_eq!(found.iter().position(|due| *due == Due::Before), Some(4), "pause of {pause_ns} ns");
+        assert!(found[4..1_000].iter().all(|due| *due == Due::Before), "pause of {pause_ns} ns");
+        assert!(found[1_005..1_030].iter().all(|due| *due == Due::Unknown), "then it is over");
+        assert!(matches!(found[1_099], Due::At(_)), "and then it is known when bins are due");
+    }
+}
+
+#[test]
+fn a_backlog_of_a_rig_that_does_not_send_evenly_is_recognised_too() {
+    // It hangs for five bins in every thirty and then sends them at once, and each bin leaves it up to 9 ms late.
+    let sent_ns = |seq: u64| {
+        let hangs = seq % 30 < 5;
+        let late_ns = if hangs { 0 } else { seq * 7919 % 10 * 1_000_000 };
+        let made = if hangs { seq - seq % 30 + 4 } else { seq };
+        end_ns(made) + late_ns + seq % 30 * 20_000
+    };
+    let found = after_a_wait(200, 12_000_000, sent_ns);
+    let first = found.iter().position(|due| *due == Due::Before);
+    assert!(first.is_some_and(|first| first <= 10), "{first:?}");
+    assert!(found[10..200].iter().all(|due| *due == Due::Before), "{found:?}");
+    assert!(found[215..].iter().all(|due| *due != Due::Before), "{found:?}");
+}
+
+#[test]
+fn bins_that_do_not_say_when_they_were_sent_are_no_backlog() {
+    for sent_ns in [0, 7] {
+        let found = after_a_wait(100, 0, |_| sent_ns);
+        assert!(found.iter().all(|due| *due != Due::Before), "sent at {sent_ns}");
+    }
+    // In picoseconds.
+    let found = after_a_wait(100, 0, |seq| 1_000 * end_ns(seq));
+    assert!(found.iter().all(|due| *due != Due::Before));
+}
+
+#[test]
+fn bins_of_another_length_than_the_models_are_jumps() {
+    for (length_ns, jumps) in
+        [(20_000_000, 0), (20_010_000, 0), (10_000_000, 999), (25_000_000, 499), (12_000_000, 499)]
+    {
+        let mut clock = SourceClock::new(WIDTH_NS);
+        let mut has_jumped = |seq: u64| {
+            let mut bin = bin(seq, 0, 0);
+            bin.source_ns = (seq * length_ns) as i64;
+            bin.arrival_ns = seq * length_ns + AHEAD_NS;
+            bin.sent_ns = bin.arrival_ns;
+            clock.read(&bin).jumped
+        };
+        assert_eq!((0..1_000).filter(|seq| has_jumped(*seq)).count(), jumps, "bins of {length_ns} ns");
+    }
 }
 
 #[test]

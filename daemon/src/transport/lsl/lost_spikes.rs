@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tracing::warn;
 
+/// Calls between two warnings of a loss that goes on: ten seconds, as the log is asked four times a second.
+const CALLS_BETWEEN: u32 = 40;
+
 /// What was lost of the present stream. Shared between the source thread, which writes it, and the thread that logs it.
 #[derive(Debug, Default)]
 pub struct LostSpikes {
@@ -16,11 +19,13 @@ pub struct LostSpikes {
     full: AtomicU64,
 }
 
-/// Logs what was lost of one stream, each spike once.
+/// Logs what was lost of one stream, each spike once: at once, and while more is lost every ten seconds.
 #[derive(Debug)]
 pub struct LostSpikesLog {
     lost: Arc<LostSpikes>,
     logged: (Lost, u64),
+    /// Calls in which nothing is logged.
+    quiet_calls: u32,
 }
 
 impl LostSpikes {
@@ -49,15 +54,20 @@ impl LostSpikesLog {
     /// A log that has written nothing yet.
     pub fn new(lost: Arc<LostSpikes>) -> LostSpikesLog {
         let logged = (Lost::default(), lost.get().1);
-        LostSpikesLog { lost, logged }
+        LostSpikesLog { lost, logged, quiet_calls: 0 }
     }
 
-    /// Writes one warning of each kind of loss that has occurred since the previous call. Must not run on a real-time thread.
+    /// Writes one warning of each kind of loss that has occurred since the last warning. Called four times a second. Must not run on a
+    /// real-time thread.
     pub fn write(&mut self) {
         self.sentences().iter().for_each(|sentence| warn!("{sentence}"));
     }
 
     fn sentences(&mut self) -> Vec<String> {
+        self.quiet_calls = self.quiet_calls.saturating_sub(1);
+        if self.quiet_calls > 0 {
+            return Vec::new();
+        }
         let (before, now) = (self.logged, self.lost.get());
         self.logged = now;
         let (late, unknown) =
@@ -81,6 +91,9 @@ impl LostSpikesLog {
                  buffer-bins in [lsl] makes it larger"
             ));
         }
+        if !sentences.is_empty() {
+            self.quiet_calls = CALLS_BETWEEN;
+        }
         sentences
     }
 }
@@ -98,11 +111,12 @@ mod tests {
         assert!(log.sentences()[0].starts_with("3 spikes came more than"));
         lost.set(Lost { late: 3, unknown: 1, off: 2 });
         lost.was_full();
+        // What goes on is said again after ten seconds, and then whole.
+        assert!((1..CALLS_BETWEEN).all(|_| log.sentences().is_empty()));
         let found = log.sentences();
         assert!(found[0].contains("found 2 others") && found[1].contains("full 1 times"), "{found:?}");
-        assert_eq!(log.sentences(), Vec::<String>::new());
         // The next stream counts from zero.
         lost.set(Lost::default());
-        assert_eq!(log.sentences(), Vec::<String>::new());
+        assert!((0..2 * CALLS_BETWEEN).all(|_| log.sentences().is_empty()));
     }
 }

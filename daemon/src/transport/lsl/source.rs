@@ -8,6 +8,7 @@ use super::inlets::{Inlets, Opened};
 use super::labels::Layout;
 use super::lost_spikes::LostSpikes;
 use super::search::{Ask, Found, Samples, Search};
+use super::stamps::JUMP_S;
 use crate::host::realtime::RealtimeSettings;
 use crate::input::rebin::Rebin;
 use crate::input::{Absence, Received, Source};
@@ -29,6 +30,9 @@ const BUFFER_VALUES_MAX: usize = 1 << 26;
 
 /// Interval between two searches for another outlet of a silent stream.
 const ASK_EVERY_NS: u64 = 500_000_000;
+
+/// Longest time, ns, that a sample waits in the buffers of liblsl: its outlets keep six minutes unless they are told otherwise.
+const BUFFERED_NS_MAX: u64 = 600_000_000_000;
 
 /// Receives a stream of counts or of spikes. Owned by the source thread, which pulls and asks for nothing else: streams are searched,
 /// described, opened and closed on other threads.
@@ -248,9 +252,11 @@ impl Drop for LslSource {
 }
 
 impl Connection {
-    /// The measured offset of the source's clock, unless the clock has jumped since it was measured.
-    fn clock(&self, clock: &Clock) -> Option<ClockOffset> {
-        clock.of(self.stream).filter(|measured| self.before_jump != Some(*measured))
+    /// The measured offset of the source's clock, unless the clock has jumped since it was measured, or a bin that ended at `source_ns` and has
+    /// just come is stamped by another clock than the library's.
+    fn clock(&self, clock: &Clock, source_ns: i64, arrival_ns: u64) -> Option<ClockOffset> {
+        let measured = clock.of(self.stream).filter(|measured| self.before_jump != Some(*measured))?;
+        measures(measured, source_ns, arrival_ns).then_some(measured)
     }
 
     /// Fills `bin` with the bin of spikes that is complete by now, and returns whether there is one.
@@ -261,7 +267,7 @@ impl Connection {
         (bin.seq, bin.stream, bin.segment_start) = (closed.index, self.stream, false);
         bin.undescribed = !self.layout.is_described();
         (bin.source_ns, bin.arrival_ns) = (nanoseconds(closed.end_s), monotonic_ns());
-        bin.clock = self.clock(clock);
+        bin.clock = self.clock(clock, bin.source_ns, bin.arrival_ns);
         true
     }
 }
@@ -313,7 +319,7 @@ impl Source for LslSource {
                 bin.undescribed = !connection.layout.is_described();
                 (bin.seq, bin.stream) = (place.index, connection.stream);
                 (bin.source_ns, bin.arrival_ns) = (nanoseconds(place.time_s), arrival_ns);
-                bin.clock = connection.clock(&self.clock);
+                bin.clock = connection.clock(&self.clock, bin.source_ns, arrival_ns);
                 match self.rebin.push(bin, width_us) {
                     Ok(true) => Received::Bin,
                     Ok(false) => Received::Nothing,
@@ -324,10 +330,35 @@ impl Source for LslSource {
     }
 }
 
+/// Whether an offset of the library's clock can be that of the clock by which a bin is stamped: the bin has not ended later than it came, and
+/// not longer ago than any stream is buffered.
+fn measures(offset: ClockOffset, source_ns: i64, arrival_ns: u64) -> bool {
+    let end_ns = i128::from(source_ns) + i128::from(offset.offset_ns);
+    let waited_ns = i128::from(arrival_ns) - end_ns;
+    let (least_ns, most_ns) = ((-1e9 * JUMP_S) as i128, i128::from(BUFFERED_NS_MAX));
+    (least_ns..=most_ns).contains(&waited_ns)
+}
+
 fn seconds(microseconds: u32) -> f64 {
     f64::from(microseconds) * 1e-6
 }
 
 fn nanoseconds(seconds: f64) -> i64 {
     (seconds * 1e9).round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bin_that_is_stamped_by_another_clock_has_no_measured_offset() {
+        let offset = ClockOffset { offset_ns: 2_000_000_000, uncertainty_ns: 20_000 };
+        let arrival_ns = 16_532_130_000_000;
+        let measured = |source_ns| measures(offset, source_ns, arrival_ns);
+        let here_ns = arrival_ns.cast_signed() - offset.offset_ns;
+        assert!([0, 5_000_000, -300_000_000, 60_000_000_000].iter().all(|ago_ns| measured(here_ns - ago_ns)));
+        // time.time(), a device that counts from its start, and what is hardly a time.
+        assert!(![1_795_962_896_670_000_000, 3_000_000_000, i64::MAX, i64::MIN].into_iter().any(measured));
+    }
 }

@@ -52,6 +52,8 @@ struct Reader {
     /// The last description of the stream, as JSON.
     description: Vec<u8>,
     described: Described,
+    /// Why the last description was of no use; told each time that it comes.
+    unreadable: Option<Refusal>,
     one_source: OneSource,
     /// Whether the connection by which bins came is lost, and the caller does not know it yet.
     is_lost: bool,
@@ -89,6 +91,7 @@ impl ZeromqSource {
             channel_ids: manifest.channel_ids.clone(),
             description: Vec::new(),
             described: Described::NotYet,
+            unreadable: None,
             one_source: OneSource::new(silent_bins.saturating_mul(manifest.bin_width_ns())),
             is_lost: false,
         };
@@ -113,7 +116,7 @@ impl Reader {
 
     /// The next peer describes its own stream.
     fn forget_description(&mut self) {
-        self.described = Described::NotYet;
+        (self.described, self.unreadable) = (Described::NotYet, None);
         self.description.clear();
     }
 
@@ -158,18 +161,19 @@ impl Reader {
         }
         if frames.get(2) != Some(&&self.description[..]) {
             self.description = frames.get(2).map_or_else(Vec::new, |json| json.to_vec());
-            match wire::read_description(frames) {
+            self.unreadable = match wire::read_description(frames) {
                 Ok((_, Some(Description::Bins { channel_ids, .. }))) => {
                     let refusal = Refusal::of_channels(&channel_ids, &self.channel_ids);
                     self.described = refusal.map_or(Described::AsBundle, Described::Otherwise);
+                    None
                 }
-                Ok(_) => return Received::Refused(Refusal::Description),
-                Err(error) => return Received::Refused(error.into()),
-            }
+                Ok(_) => Some(Refusal::Description),
+                Err(error) => Some(error.into()),
+            };
         }
-        match self.described {
-            Described::Otherwise(refusal) => Received::Refused(refusal),
-            Described::AsBundle | Described::NotYet => Received::Nothing,
+        match (self.unreadable, self.described) {
+            (Some(refusal), _) | (None, Described::Otherwise(refusal)) => Received::Refused(refusal),
+            (None, Described::AsBundle | Described::NotYet) => Received::Nothing,
         }
     }
 }
@@ -204,5 +208,38 @@ impl Source for ZeromqSource {
                 Some(_) => Received::Gone(Absence::NoAnswer),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_that_cannot_be_read_is_refused_each_time_that_it_comes() {
+        let range = CountRange::new(20, 20.0);
+        let mut reader = Reader {
+            channels: 2,
+            range,
+            rebin: Rebin::new(20_000, 2, range),
+            channel_ids: vec![7, 8],
+            description: Vec::new(),
+            described: Described::NotYet,
+            unreadable: None,
+            one_source: OneSource::new(60_000_000),
+            is_lost: false,
+        };
+        let mut bin = Bin::empty();
+        let description = Description::Bins { bin_width_us: 20_000, channel_ids: vec![7, 8] };
+        let (header, right) = wire::description_frames(1, &description);
+        let text = br#"{"bins": {"bin-width-us": 20000, "channel-ids": ["7", "8"]}}"#;
+        let mut read = |json: &[u8]| {
+            let received = reader.read(&[wire::TOPIC_DESCRIPTION, &header, json], 3, 0, &mut bin);
+            (matches!(received, Received::Refused(_)), reader.described)
+        };
+        assert_eq!([(); 3].map(|()| read(text)), [(true, Described::NotYet); 3]);
+        assert_eq!([(); 2].map(|()| read(&right)), [(false, Described::AsBundle); 2]);
+        // What was said before holds.
+        assert_eq!([(); 2].map(|()| read(text)), [(true, Described::AsBundle); 2]);
     }
 }
