@@ -167,6 +167,7 @@ fn header(config: &Config, bundle: &Bundle, engine: &str) -> Header {
         bundle_path: std::path::absolute(&config.bundle).unwrap_or_else(|_| config.bundle.clone()),
         channel_ids: bundle.manifest.channel_ids.clone(),
         description: Description::of_estimates(bundle, engine),
+        readout: bundle.manifest.velocity().cloned(),
         instruction_set: set.name().to_owned(),
         precision: engine::precision(&choice, bundle).name().to_owned(),
         cpu: Machine::read().cpu,

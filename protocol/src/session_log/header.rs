@@ -1,5 +1,6 @@
 //! Where a session log comes from.
 
+use crate::bundle::manifest::Readout;
 use crate::wire::Description;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ pub struct Header {
     pub channel_ids: Vec<i64>,
     /// The estimates: id of the bundle, engine, bin width, units and outputs.
     pub description: Description,
+    /// What the outputs of the estimates are; `None` for a model of rates alone.
+    pub readout: Option<Readout>,
     /// Instruction set that the engine computed with.
     pub instruction_set: String,
     /// Precision that the engine computed in.

@@ -8,6 +8,9 @@
 //! | `rate_units`, `outputs` | `DynamicTable`, a row for each column of the rates, and of all readouts side by side |
 //! | `provenance` | `DynamicTable` of keys and values: where the numbers come from |
 //!
+//! A session that a daemon recorded ([`write_recorded`]) has the counts of its bins beside that, as a series in `/acquisition` with a
+//! column for each row of the table of electrodes, whose ids are those of the channels.
+//!
 //! Row `t` of `bins` and of every series is the same bin. The files pass pynwb's validator.
 
 use super::objects::{Objects, RootText, SeriesText};
@@ -46,16 +49,49 @@ pub fn write_decoded(session: &DecodedSession, path: &Path) -> Result<(), WriteE
     let provenance = session.provenance.iter().map(|(_, text)| format!(" {text}"));
     let identifier = format!("{} decoded", session.identifier);
     // Two decodings of a recording have other ids of their objects.
-    let mut layout =
-        Layout { session, objects: Objects::of(&(identifier.clone() + &provenance.collect::<String>())) };
+    let mut layout = Layout {
+        session,
+        counts: None,
+        objects: Objects::of(&(identifier.clone() + &provenance.collect::<String>())),
+    };
     files::fill_file(path, |part| {
         layout.file(part, &identifier).map_err(|error| WriteError::H5 { path: path.to_owned(), error })
+    })
+}
+
+/// The counts of a session that was recorded: `T` bins, `C` channels.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RecordedCounts {
+    /// Ids of the channels.
+    pub channel_ids: Vec<i64>,
+    /// Start of each bin, s, ascending.
+    pub starts_s: Vec<f64>,
+    /// Counts `[T, C]`, row-major; NaN where a channel has none.
+    pub counts: Vec<f32>,
+}
+
+/// Writes a session that a daemon recorded as NWB to `path`, and replaces a file that is already there.
+///
+/// # Errors
+/// [`WriteError`]; a file that was at `path` is then unchanged, and no temporary file is left.
+pub fn write_recorded(
+    session: &DecodedSession,
+    counts: &RecordedCounts,
+    path: &Path,
+) -> Result<(), WriteError> {
+    let mut layout = Layout { session, counts: Some(counts), objects: Objects::of(&session.identifier) };
+    files::fill_file(path, |part| {
+        layout
+            .file(part, &session.identifier)
+            .map_err(|error| WriteError::H5 { path: path.to_owned(), error })
     })
 }
 
 /// Writes one decoded session into one file.
 struct Layout<'a> {
     session: &'a DecodedSession,
+    /// The counts, of a session that was recorded.
+    counts: Option<&'a RecordedCounts>,
     objects: Objects,
 }
 
@@ -76,12 +112,7 @@ impl Layout<'_> {
         )?;
         let module = root.create_group("processing")?.create_group(MODULE)?;
         self.objects.typed(&module, "core", "ProcessingModule")?;
-        let description = format!(
-            "decoded from the spikes of the recording {}, bin by bin in the order of time: no value depends on a later bin. Row t of \
-             the table bins and of every series is the same bin; values are NaN where nothing was computed",
-            self.session.identifier
-        );
-        module.set_text("description", &description)?;
+        module.set_text("description", &self.description())?;
         self.bins(&module.create_group("bins")?)?;
         if !self.session.units.is_empty() {
             self.rates(&module.create_group("rates")?)?;
@@ -90,7 +121,43 @@ impl Layout<'_> {
         self.readouts(&module)?;
         self.outputs(&module.create_group("outputs")?)?;
         self.provenance(&module.create_group("provenance")?)?;
+        if let Some(counts) = self.counts {
+            self.objects.electrodes(&root, &counts.channel_ids, "unknown")?;
+            self.binned_spikes(&root.group("acquisition")?.create_group("binned_spikes")?, counts)?;
+        }
         root.flush()
+    }
+
+    fn description(&self) -> String {
+        let same = "Row t of the table bins and of every series is the same bin";
+        match self.counts {
+            None => format!(
+                "decoded from the spikes of the recording {}, bin by bin in the order of time: no value depends on a later bin. \
+                 {same}; values are NaN where nothing was computed",
+                self.session.identifier
+            ),
+            Some(_) => format!(
+                "what a daemon published in the session {}, one estimate for each bin period, whatever came. {same}; the quality \
+                 says which values were computed, and which are those that the policy published in their place",
+                self.session.identifier
+            ),
+        }
+    }
+
+    /// Writes the counts as a series whose times are the starts of the bins.
+    fn binned_spikes(&mut self, group: &Group, counts: &RecordedCounts) -> Result<(), H5Error> {
+        let text = SeriesText {
+            description: &format!(
+                "spike counts of bins of {} ms; each time is the start of a bin, each column an electrode of the table, in its order",
+                self.session.bin_width_s * 1e3
+            ),
+            comments: "a channel without a count is NaN",
+            unit: "count",
+            conversion: 1.0,
+        };
+        let shape = [counts.starts_s.len(), counts.channel_ids.len()];
+        let data = group.write_gzip("data", &counts.counts, &shape)?;
+        self.objects.time_series(group, &data, &text, &counts.starts_s)
     }
 
     fn bins(&mut self, table: &Group) -> Result<(), H5Error> {
