@@ -98,7 +98,7 @@ fn real_time_threads_sleep_on_words_of_their_own() {
     // Recording costs the real-time threads no call.
     let record = ["--record", sessions.to_str().unwrap()];
     let endpoints = ["--input", &input, "--output", &output];
-    let mut daemon = daemon(&session, &model, NEVER_STALE, &[&endpoints[..], &record].concat());
+    let mut daemon = daemon(&session, &model, NEVER_STALE, &[&endpoints[..], &record[..]].concat());
     let mut reader = script(&session, "read_estimates.py", &[&output, "--count", "100"]);
     let _reader_that_stays = script(&session, "read_estimates.py", &[&output, "--count", "100000"]);
     let _rig =

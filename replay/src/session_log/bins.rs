@@ -13,10 +13,14 @@ pub enum SessionLogError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// The log holds too little.
-    #[error("expected a session log with at least two bins, found {found}")]
+    #[error(
+        "expected a session log with at least two bins and an estimate, found {bins} bins and {estimates} estimates"
+    )]
     TooFew {
         /// Number of bins.
-        found: usize,
+        bins: usize,
+        /// Number of estimates.
+        estimates: usize,
     },
     /// The header describes no estimates.
     #[error("expected a header that describes estimates, found one that describes bins")]
@@ -129,9 +133,6 @@ pub fn plan(path: &Path) -> Result<Plan, SessionLogError> {
             segment_start: bin.segment_start || is_new,
             counts: bin.counts_or_nan().collect(),
         });
-    }
-    if recorded.is_empty() {
-        return Err(SessionLogError::TooFew { found: 0 });
     }
     let bin_ms = width_ns(&header)? as f64 * 1e-6;
     Ok(Plan::of_bins(bin_ms, header.channel_ids, recorded)?)

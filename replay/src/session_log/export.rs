@@ -44,7 +44,7 @@ impl std::fmt::Display for Exported {
 /// Reads the log at `path`. `progress` is told how many bytes of the log are done, and of how many.
 ///
 /// # Errors
-/// [`SessionLogError`] when the log cannot be read, or holds fewer than two bins.
+/// [`SessionLogError`] when the log cannot be read, or holds fewer than two bins or no estimate.
 pub fn recorded(
     path: &Path,
     progress: &mut dyn FnMut(u64, u64),
@@ -89,16 +89,16 @@ pub fn recorded(
             _ => {}
         }
     }
-    let found = counts.starts_s.len();
-    if found < 2 {
-        return Err(SessionLogError::TooFew { found });
+    let (bins, estimates) = (counts.starts_s.len(), session.bins.len());
+    if bins < 2 || estimates == 0 {
+        return Err(SessionLogError::TooFew { bins, estimates });
     }
     let exported = Exported {
         session: header.session,
-        bins: found,
+        bins,
         channels: counts.channel_ids.len(),
         bins_with_nan,
-        estimates: session.bins.len(),
+        estimates,
         left_out_bytes: reader.tail().map_or(0, |tail| tail.bytes),
     };
     Ok((session, counts, exported))

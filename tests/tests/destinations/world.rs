@@ -4,7 +4,7 @@ use crate::table::{Case, Run};
 use ndt_protocol::bundle::tensors::{self, Tensors};
 use ndt_protocol::session_log::{Header, file_name, frame, preface};
 use ndt_protocol::wire::Description;
-use ndt_protocol::{Bin, CountRange};
+use ndt_protocol::{Bin, CountRange, Estimate};
 use ndt_replay::nwb;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_tests::{SMALL_FIT, program, random_counts};
@@ -73,6 +73,9 @@ fn log() -> Vec<u8> {
         bin.fill([1.0, 2.0].into_iter(), CountRange::new(20, 20.0));
         (bin.seq, bin.source_ns, bin.arrival_ns) = (seq, 20_000_000 * seq as i64, 20_000_000 * (seq + 1));
         frame::put_bin(&bin, 20_000, 0, bin.arrival_ns, &mut bytes);
+        let mut estimate = Estimate::zero(2, 0);
+        (estimate.seq, estimate.source_ns) = (seq, bin.source_ns);
+        frame::put_estimate(&estimate, &mut bytes);
     }
     bytes
 }
