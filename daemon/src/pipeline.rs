@@ -237,6 +237,8 @@ impl Pipeline {
         for thread in self.threads.drain(..).rev() {
             while !thread.is_finished() {
                 if started.elapsed() > STOP_PATIENCE {
+                    // The recorder waits for that thread too: both end with the process.
+                    self.recorder = None;
                     return false;
                 }
                 std::thread::sleep(Duration::from_millis(1));

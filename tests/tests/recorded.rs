@@ -118,9 +118,12 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    /// Asks it to end, because a shell that is killed leaves its daemon behind.
     fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
+        if let Ok(None) = self.process.try_wait() {
+            self.signal(libc::SIGTERM);
+            drop(self.process.wait());
+        }
     }
 }
 

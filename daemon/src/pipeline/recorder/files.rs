@@ -46,12 +46,19 @@ impl Files {
         file_bytes_max: u64,
         reserve_bytes: u64,
     ) -> Result<Files, Ended> {
+        std::fs::create_dir_all(folder).map_err(FileError::at(folder))?;
         let folder = folder.join(&header.session);
-        std::fs::create_dir_all(&folder).map_err(FileError::at(&folder))?;
-        let (file, length) = create(&folder, &header)?;
-        let files = Files { folder, header, file, length, file_bytes_max, reserve_bytes };
-        files.check_room(0)?;
-        Ok(files)
+        std::fs::create_dir(&folder).map_err(FileError::at(&folder))?;
+        let begun = create(&folder, &header).map_err(Ended::from).and_then(|(file, length)| {
+            let folder = folder.clone();
+            let files = Files { folder, header, file, length, file_bytes_max, reserve_bytes };
+            files.check_room(0).map(|()| files)
+        });
+        if begun.is_err() {
+            // A folder of this name was not there before, and nobody misses an empty log.
+            drop(std::fs::remove_dir_all(&folder));
+        }
+        begun
     }
 
     /// Folder of the log.
