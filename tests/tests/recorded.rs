@@ -3,10 +3,13 @@
 //!
 //! `NDT_KILLS=50 cargo test --workspace --test recorded` kills the daemon more often than a usual run.
 
+use ndt_daemon::config::Config;
+use ndt_daemon::pipeline::counters::Counters;
+use ndt_daemon::pipeline::recorder;
 use ndt_daemon::pipeline::repeat::{Repeated, repeat};
 use ndt_protocol::session_log::{Frame, Kind, Reader, file_name, frame};
 use ndt_protocol::wire::{self, BinStamp, Description};
-use ndt_protocol::{Bundle, Estimate, Quality};
+use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality};
 use ndt_replay::nwb;
 use ndt_replay::play::faults::{FaultPlan, Faults};
 use ndt_replay::play::{Channels, Plan, Speed};
@@ -21,6 +24,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -376,6 +380,41 @@ fn a_daemon_that_is_killed_leaves_a_log_that_lacks_its_last_instants_at_most() {
         assert!(repeated.equal && repeated.estimates == estimates.len() as u64, "{repeated}");
     }
     println!("{kills} kills: at most the last {most_ms:.1} ms lost");
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_the_log_says_where_it_is_missing() {
+    const PUSHED: u64 = 200_000;
+    let world = World::new("");
+    let bundle = Bundle::read(&world.path("model")).unwrap();
+    let config = Config { record: Some(world.path("sessions")), record_reserve_mb: 0, ..Config::default() };
+    let counters = Arc::new(Counters::default());
+    let (recorder, [mut decode, publish]) =
+        recorder::start(&config, &bundle, "an engine", &counters).unwrap();
+    let mut bin = Bin::empty();
+    bin.fill((0..18).map(|_| 1.0), CountRange::new(50, 20.0));
+    for seq in 0..PUSHED {
+        bin.seq = seq;
+        decode.bin(&bin, 0, seq);
+    }
+    drop((decode, publish));
+    recorder.unwrap().finish();
+    let mut reader = Reader::open(&world.path("sessions")).unwrap();
+    let (mut bins, mut next) = (0, 0);
+    while let Some(frame) = reader.next_of(&[Kind::Bin, Kind::Dropped]).unwrap() {
+        match frame {
+            Frame::Dropped(_, frames) => next += frames,
+            Frame::Bin(taken) => {
+                assert_eq!(taken.bin.seq, next, "the number of missing frames is wrong");
+                (bins, next) = (bins + 1, next + 1);
+            }
+            _ => {}
+        }
+    }
+    let unrecorded = counters.stats().unrecorded;
+    println!("{bins} bins recorded of {PUSHED} that nothing paced, {unrecorded} counted as missing");
+    assert_eq!((reader.tail(), bins + unrecorded), (None, PUSHED));
+    assert!(unrecorded > 0 && bins > 500);
 }
 
 /// Whether this user may mount a small file system in a name space of his own; says that the test is skipped otherwise.
