@@ -277,7 +277,7 @@ impl Guarding {
     fn take(&mut self, frame: Frame, decoding: &mut Decoding) -> Result<Option<String>, LogError> {
         let is_call =
             !matches!(frame, Frame::Estimate(_) | Frame::End(..) | Frame::Dropped(..) | Frame::Order(..));
-        if let Some(more) = self.published.pop_front().filter(|_| is_call) {
+        if is_call && let Some(more) = self.published.pop_front() {
             return Ok(Some(self.differs(&more, "the estimate", "none".to_owned(), "published".to_owned())));
         }
         let Guarding { guard, published, .. } = self;
