@@ -163,7 +163,10 @@ impl Frame {
         let fields = &mut fields;
         let frame = match kind {
             Kind::Header => Frame::Header(serde_json::from_slice(fields.rest()).ok()?),
-            Kind::Bin => Frame::Bin(Box::new(payload::read_bin(fields)?)),
+            Kind::Bin => {
+                let (bin, waiting, now_ns) = payload::read_bin(fields)?;
+                Frame::Bin(Box::new(BinTaken { bin, waiting, now_ns }))
+            }
             Kind::Arrival => Frame::Arrival(payload::read_arrival(fields)?),
             Kind::Silence => Frame::Silence(Reasons(fields.u32()?)),
             Kind::Result => Frame::Result(ResultTaken {

@@ -1,6 +1,5 @@
 //! The payloads of bins, arrivals and estimates. The header of a bin and that of an estimate are those of the wire.
 
-use super::frame::BinTaken;
 use crate::bin::count::RefusedChannels;
 use crate::bin::{Arrival, Bin, ClockOffset, Due, Velocity};
 use crate::estimate::Estimate;
@@ -124,7 +123,8 @@ pub(super) fn put_bin(bin: &Bin, bin_width_us: u32, waiting: u32, now_ns: u64, o
     put_refused(&bin.too_high, bin.channels(), out);
 }
 
-pub(super) fn read_bin(fields: &mut Fields) -> Option<BinTaken> {
+/// Returns the bin, the number of bins that waited behind it, and when it was taken.
+pub(super) fn read_bin(fields: &mut Fields) -> Option<(Bin, u32, u64)> {
     let mut bin = Bin::empty();
     bin.arrival_ns = fields.u64()?;
     let now_ns = fields.u64()?;
@@ -146,7 +146,7 @@ pub(super) fn read_bin(fields: &mut Fields) -> Option<BinTaken> {
     (bin.sent_ns, bin.segment_start) = (stamp.sent_ns, stamp.segment_start);
     let refused = [read_refused(fields, channels)?, read_refused(fields, channels)?];
     bin.restore(wire::f32s(counts), refused);
-    (flags & !FLAGS_OF_BIN == 0).then_some(BinTaken { bin, waiting, now_ns })
+    (flags & !FLAGS_OF_BIN == 0).then_some((bin, waiting, now_ns))
 }
 
 /// The channels that were refused a count: their number, the one that was noted first with its value, and the others.

@@ -57,7 +57,7 @@ pub const SILENT: [&str; 9] = [
 pub const ELSEWHERE: [(&str, &str, &str); 3] = [
     (
         "ndtd run",
-        "tests/tests/recorded.rs",
+        "tests/tests/recorded/main.rs",
         "a_folder_that_cannot_be_written_to_is_one_sentence_at_the_start_and_nothing_is_replaced",
     ),
     (
