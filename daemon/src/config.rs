@@ -21,7 +21,7 @@ use ndt_protocol::bundle::readouts::ReadoutError;
 use ndt_protocol::endpoint::{Endpoint, Input, Output, Role, SocketAddress};
 use ndt_protocol::{Bundle, Manifest};
 use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Longest deadline, in bin widths: half of the capacity of the queues, so that no queue is full before a deadline passes.
@@ -30,8 +30,11 @@ const DEADLINE_BINS_MAX: usize = ndt_protocol::limits::QUEUE_BINS / 2;
 /// Longest `keep-warm-ms`: after a minute of silence caches and clocks are cold in any case.
 const KEEP_WARM_MS_MAX: f64 = 60_000.0;
 
+/// Largest `record-file-mb` and `record-reserve-mb`: a terabyte.
+const RECORD_MB_MAX: f64 = 1_048_576.0;
+
 /// The configuration of `ndtd run`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// Model bundle: a folder or a `.ndt` file. Empty if none is set.
@@ -74,6 +77,12 @@ pub struct Config {
     pub mask_channels: Vec<i64>,
     /// Highest share of the channels that may be masked or have no count, from 0 to 1. The estimate of a bin with more is a fault.
     pub max_masked_share: f64,
+    /// Folder in which each session is recorded, in a folder of its own. Default: nothing is recorded.
+    pub record: Option<PathBuf>,
+    /// Size above which the recorder begins another file, MB.
+    pub record_file_mb: u64,
+    /// Room on the disk that the recorder leaves free, MB.
+    pub record_reserve_mb: u64,
     /// Shared library of ONNX Runtime. Default: the one beside the executable, or else the system's.
     pub onnxruntime_library: Option<PathBuf>,
     /// Settings of ONNX Runtime.
@@ -147,6 +156,9 @@ impl Default for Config {
             acceleration_max_m_per_s2: None,
             mask_channels: Vec::new(),
             max_masked_share: 0.5,
+            record: None,
+            record_file_mb: 256,
+            record_reserve_mb: 512,
             onnxruntime_library: None,
             onnx: engine::onnx::OnnxSettings::default(),
             ipc: IpcSettings::default(),
@@ -203,6 +215,8 @@ impl Config {
         expect("decay-time-constant-ms", self.decay_time_constant_ms, 0.1, 60_000.0);
         expect("stale-after-bins", self.stale_after_bins as f64, 1.0, DEADLINE_BINS_MAX as f64);
         expect("max-masked-share", self.max_masked_share, 0.0, 1.0);
+        expect("record-file-mb", self.record_file_mb as f64, 1.0, RECORD_MB_MAX);
+        expect("record-reserve-mb", self.record_reserve_mb as f64, 0.0, RECORD_MB_MAX);
         expect("speed-max-m-per-s", self.speed_max_m_per_s.unwrap_or(1.0).into(), 1e-6, 1e3);
         expect("acceleration-max-m-per-s2", self.acceleration_max_m_per_s2.unwrap_or(1.0).into(), 1e-6, 1e6);
         if let Some(library) = self.onnxruntime_library.as_ref().filter(|library| !library.exists()) {

@@ -5,13 +5,16 @@
 //!       └──────────── SourceEvent ──────────────────▲
 //! ```
 //!
-//! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life. This file starts and stops them. The control plane reads
+//! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life. [`recorder`] writes the session
+//! log, from which [`repeat`] computes the session again. This file starts and stops them. The control plane reads
 //! the counters; the real-time threads never wait for it.
 
 pub mod counters;
 pub mod heartbeats;
 pub mod keep_warm;
 pub mod loops;
+pub mod recorder;
+pub mod repeat;
 
 use crate::config::{Config, ConfigError};
 use crate::decoder::Decoder;
@@ -21,6 +24,7 @@ use crate::guard::Guard;
 use crate::host::realtime::granted::Granted;
 use crate::host::realtime::memory;
 use crate::host::realtime::{self, RealtimeSettings, Refused};
+use crate::input::deadline::TimeLimits;
 use crate::input::{Intake, Source, Velocity};
 use crate::output::{Outputs, Publisher};
 use crate::queue::Queue;
@@ -33,7 +37,9 @@ use loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::zeromq::admission::TurnedAway;
 use ndt_protocol::{Bin, Bundle, Estimate, Reasons};
+use recorder::{RecordError, Recorder};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -49,6 +55,7 @@ pub struct Pipeline {
     granted: Vec<(&'static str, Granted)>,
     input: String,
     outputs: Vec<String>,
+    recorder: Option<Recorder>,
     /// The transports, on whose threads the sockets live; dropped last.
     transports: Option<Transports>,
 }
@@ -65,6 +72,9 @@ pub enum PipelineError {
     /// An input or output cannot be opened.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The session cannot be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The system gives no thread.
     #[error("expected a thread \"{name}\", found {error}")]
     Thread {
@@ -81,7 +91,7 @@ impl PipelineError {
     pub fn is_refusal(&self) -> bool {
         match self {
             PipelineError::Config(_) | PipelineError::Fallback(_) => true,
-            PipelineError::Transport(_) | PipelineError::Thread { .. } => false,
+            PipelineError::Transport(_) | PipelineError::Record(_) | PipelineError::Thread { .. } => false,
         }
     }
 }
@@ -118,6 +128,8 @@ pub fn start_with(
     let fallback =
         fallback.map(|path| FallbackDecoder::load(path, bundle, masked, masked_share_max)).transpose()?;
     let counters = Arc::new(Counters::default());
+    let (recorder, [log_of_decode, log_of_publish]) =
+        recorder::start(config, bundle, &engine.name(), &counters)?;
     // The publish thread is given its time from here on.
     counters.pulse.turned(monotonic_ns());
     let (bins, queued_bins) = Queue::new(&Bin::empty());
@@ -126,15 +138,17 @@ pub fn start_with(
     let (guard, look_every_ns) = (Guard::new(bundle, settings), settings.time.deadline_ns / 2);
     let publish =
         PublishLoop::new(guard, look_every_ns, publisher, queued_events, queued_estimates, counters.clone());
-    let decoder = Decoder::new(bundle, engine, masked, settings.time);
-    let decoder = decoder.limiting_masked(masked_share_max);
+    let publish = publish.recording(log_of_publish);
+    let decoder = decoder(config, bundle, engine, settings.time);
     let warmth = KeepWarm::new(config.keep_warm_ms, monotonic_ns());
     let decode = DecodeLoop::new(decoder, warmth, queued_bins, estimates, counters.clone());
+    let decode = decode.recording(log_of_decode);
     let intake = Intake::new(bundle.manifest.bin_width_ns());
     let source = SourceLoop::new(source, intake, velocity_of(fallback), events, bins, counters.clone());
     let refused = memory::lock(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let (threads, granted, input, outputs) = (Vec::new(), Vec::new(), String::new(), Vec::new());
-    let mut pipeline = Pipeline { counters, threads, refused, granted, input, outputs, transports: None };
+    let mut pipeline =
+        Pipeline { counters, threads, refused, granted, input, outputs, recorder, transports: None };
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
     // run close behind them.
     let settings = &config.realtime;
@@ -142,6 +156,11 @@ pub fn start_with(
     pipeline.spawn("ndt-decode", &settings.below(realtime::DECODE), move || decode.run(monotonic_ns))?;
     pipeline.spawn("ndt-source", &settings.below(realtime::SOURCE), move || source.run())?;
     Ok(pipeline)
+}
+
+/// The decoder that `config` asks for.
+fn decoder(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>, time: TimeLimits) -> Decoder {
+    Decoder::new(bundle, engine, &config.mask_channels, time).limiting_masked(config.max_masked_share)
 }
 
 /// The velocity that the fallback decoder, if there is one, has for each bin.
@@ -175,6 +194,21 @@ impl Pipeline {
         &self.granted
     }
 
+    /// Folder of the session log; `None` where none is written.
+    pub fn record(&self) -> Option<&Path> {
+        self.recorder.as_ref().map(Recorder::folder)
+    }
+
+    /// Why the session log has ended before the session; `None` while it goes on, and where none is written.
+    pub fn record_ended(&self) -> Option<String> {
+        self.recorder.as_ref().and_then(Recorder::ended)
+    }
+
+    /// Records a sentence about what happened in the session log, if one is written. Not for real-time threads.
+    pub fn note(&self, sentence: &str) {
+        self.recorder.iter().for_each(|recorder| recorder.note(sentence));
+    }
+
     /// Takes a snapshot of the counters.
     pub fn stats(&self) -> Stats {
         let turned_away = self.turned_away();
@@ -203,6 +237,8 @@ impl Pipeline {
         for thread in self.threads.drain(..).rev() {
             while !thread.is_finished() {
                 if started.elapsed() > STOP_PATIENCE {
+                    // The recorder waits for that thread too: both end with the process.
+                    self.recorder = None;
                     return false;
                 }
                 std::thread::sleep(Duration::from_millis(1));
@@ -210,6 +246,7 @@ impl Pipeline {
             // A thread that panicked has already printed why.
             drop(thread.join());
         }
+        self.recorder.take().into_iter().for_each(Recorder::finish);
         true
     }
 

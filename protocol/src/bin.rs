@@ -1,7 +1,11 @@
 //! One bin of spike counts, on its way from a source to the decoder.
 
-use crate::count::{CountRange, RefusedChannels};
+pub mod arrival;
+pub mod count;
+
 use crate::limits::CHANNELS_MAX;
+pub use arrival::{Arrival, Velocity};
+use count::{CountRange, RefusedChannels};
 
 /// The counts of all channels in one bin. Stored inline, so that passing one on never allocates.
 #[derive(Clone)]
@@ -112,6 +116,23 @@ impl Bin {
             self.valid += u32::from(is_count);
             self.channels += 1;
         }
+    }
+
+    /// Fills the bin with what [`Bin::counts_or_nan`] gave of another one, and with the channels that the other refused a count.
+    pub(crate) fn restore(
+        &mut self,
+        counts: impl Iterator<Item = f32>,
+        [implausible, too_high]: [RefusedChannels; 2],
+    ) {
+        (self.channels, self.valid, self.validity) = (0, 0, [0; CHANNELS_MAX / 64]);
+        for (channel, count) in counts.take(CHANNELS_MAX).enumerate() {
+            let is_count = !count.is_nan();
+            self.counts[channel] = if is_count { count } else { 0.0 };
+            self.validity[channel / 64] |= u64::from(is_count) << (channel % 64);
+            self.valid += u32::from(is_count);
+            self.channels += 1;
+        }
+        (self.implausible, self.too_high) = (implausible, too_high);
     }
 
     /// Counts, one for each channel; 0 for an invalid channel.

@@ -26,3 +26,40 @@ pub fn sleep_until_ns(deadline_ns: u64) {
     } == libc::EINTR
     {}
 }
+
+/// A time in seconds since 1970 as ISO 8601 in UTC, by the calendar that the standard prescribes.
+pub fn utc(unix_s: u64) -> String {
+    let (mut days, seconds) = (unix_s / 86_400, unix_s % 86_400);
+    let is_leap = |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while days >= lengths[month] {
+        days -= lengths[month];
+        month += 1;
+    }
+    let [hour, minute, second] = [seconds / 3600, seconds / 60 % 60, seconds % 60];
+    format!("{year:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}+00:00", month + 1, days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_since_1970_are_a_date() {
+        for (unix_s, date) in [
+            (0, "1970-01-01T00:00:00+00:00"),
+            (951_782_399, "2000-02-28T23:59:59+00:00"),
+            (951_782_400, "2000-02-29T00:00:00+00:00"),
+            (1_735_689_599, "2024-12-31T23:59:59+00:00"),
+            (4_107_542_400, "2100-03-01T00:00:00+00:00"),
+        ] {
+            assert_eq!(utc(unix_s), date);
+        }
+    }
+}

@@ -6,18 +6,18 @@
 //! | module | what it defines |
 //! |---|---|
 //! | [`bin`], [`binner`] | a bin of spike counts; spike times or narrow bins to bins |
-//! | [`count`] | which values can be spike counts |
 //! | [`estimate`] | an estimate, its quality and its reasons |
 //! | [`wire`] | the bytes of bins, estimates and descriptions |
 //! | [`lsl`] | streams of Lab Streaming Layer, and the library, which is loaded at run time |
 //! | [`zeromq`] | sockets, keys and who may come in; the library, which is loaded at run time |
 //! | [`bundle`] | a model on disk |
+//! | [`session_log`] | a session on disk: what came, what was computed and what was published |
 //! | [`destination`] | where a program may write, so that nothing is lost |
 //! | [`endpoint`] | the address at which programs meet, for each side |
 //! | [`limits`], [`clock`], [`files`] | how large anything may be; the local clock; files that are complete or absent |
 //! | [`terminal`] | lines for the user, which never end a program |
 //!
-//! Only [`bundle`], [`destination`], [`endpoint::socket_file`], [`files`], [`lsl`], [`terminal`] and [`zeromq`] do I/O, and only
+//! Only [`bundle`], [`destination`], [`endpoint::socket_file`], [`files`], [`lsl`], [`session_log::reader`], [`terminal`] and [`zeromq`] do I/O, and only
 //! [`zeromq::admission`] has a thread of its own.
 //! Nothing here knows an engine or a trainer.
 
@@ -25,20 +25,20 @@ pub mod bin;
 pub mod binner;
 pub mod bundle;
 pub mod clock;
-pub mod count;
 pub mod destination;
 pub mod endpoint;
 pub mod estimate;
 pub mod files;
 pub mod limits;
 pub mod lsl;
+pub mod session_log;
 mod shared_library;
 pub mod terminal;
 pub mod wire;
 pub mod zeromq;
 
 pub use bin::Bin;
+pub use bin::count::CountRange;
 pub use bundle::Bundle;
 pub use bundle::manifest::{Manifest, Positions};
-pub use count::CountRange;
 pub use estimate::{Estimate, Quality, Reasons};

@@ -13,7 +13,7 @@ pub use description::{
 pub use error::{FoundTopic, WireError};
 
 use crate::bin::Bin;
-use crate::count::CountRange;
+use crate::bin::count::CountRange;
 use crate::estimate::{Estimate, Quality, Reasons};
 use crate::limits::{CHANNELS_MAX, OUTPUTS_MAX, SEQ_MAX, UNITS_MAX, VELOCITY_DIMS_MAX};
 use zerocopy::little_endian::{I64, U16, U32, U64};

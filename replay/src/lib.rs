@@ -8,6 +8,8 @@
 //!                   inspect                 listen (count, score, check) <-- transport <-------+
 //! ```
 //!
+//! A daemon's own record of a session is a [`session_log`]: exported, reported and played like a recording.
+//!
 //! A [`decoded::DecodedSession`] is the way back: what a decoder answers to a recording, which [`nwb`] and [`npz`] write.
 //!
 //! [`play`] and [`listen`] are pure: they take bins, estimates and times, and open no socket. [`transport`] moves
@@ -23,6 +25,7 @@ pub mod nwb;
 pub mod play;
 mod random;
 pub mod session;
+pub mod session_log;
 pub mod simulate;
 pub mod stop;
 #[cfg(feature = "transports")]

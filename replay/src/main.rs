@@ -13,6 +13,9 @@ fn main() -> ExitCode {
         Command::Simulate(options) => cli::simulate::simulate(&options),
         Command::Play(options) => cli::play::play(&options),
         Command::Listen(options) => cli::listen::listen(&options),
+        Command::Verify(options) => cli::verify::verify(&options),
+        Command::Export(options) => cli::export::export(&options),
+        Command::Report(options) => cli::report::report(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

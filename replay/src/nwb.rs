@@ -16,7 +16,7 @@ mod unit_rows;
 mod writing;
 
 pub use behavior::si;
-pub use decoded::{DECODED, write_decoded};
+pub use decoded::{DECODED, RecordedCounts, write_decoded, write_recorded};
 pub use options::{Condition, HeldOut, UnitOptionError, UnitOptions};
 pub use problem::ReadProblem;
 pub use reading::{RECORDING, ReadError, read, read_all, read_units};

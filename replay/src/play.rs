@@ -9,7 +9,7 @@ mod pace;
 mod plan;
 
 pub use pace::{Pace, Speed};
-pub use plan::{Channels, Plan, PlanError};
+pub use plan::{Channels, Plan, PlanError, RecordedBin};
 
 use serde::Serialize;
 

@@ -94,7 +94,11 @@ fn real_time_threads_sleep_on_words_of_their_own() {
     let model = session.folder().join("model");
     bundle(usual_ids()).write(&model).unwrap();
     let (input, output) = (free_address(), free_address());
-    let mut daemon = daemon(&session, &model, NEVER_STALE, &["--input", &input, "--output", &output]);
+    let sessions = session.folder().join("sessions");
+    // Recording costs the real-time threads no call.
+    let record = ["--record", sessions.to_str().unwrap()];
+    let endpoints = ["--input", &input, "--output", &output];
+    let mut daemon = daemon(&session, &model, NEVER_STALE, &[&endpoints[..], &record[..]].concat());
     let mut reader = script(&session, "read_estimates.py", &[&output, "--count", "100"]);
     let _reader_that_stays = script(&session, "read_estimates.py", &[&output, "--count", "100000"]);
     let _rig =

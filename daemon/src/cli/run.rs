@@ -47,6 +47,9 @@ pub struct Run {
     /// [default: none, the policy applies].
     #[arg(long)]
     fallback_bundle: Option<PathBuf>,
+    /// Record the session in a new folder within this one (daemon/docs/session-log.md) [default: nothing is recorded].
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
     /// Let ZeroMQ endpoints that other machines reach do without encryption: whoever reaches them can send bins or read estimates.
     #[arg(long)]
     allow_unencrypted: bool,
@@ -88,6 +91,9 @@ impl Run {
             pipeline.input(),
             pipeline.outputs().join(" and "),
         );
+        if let Some(folder) = pipeline.record() {
+            info!("the session is recorded in {}", folder.display());
+        }
         if let Some(path) = &config.fallback_bundle {
             info!("late and faulty bins are answered by the linear decoder in {}", path.display());
         }
@@ -111,6 +117,7 @@ impl Run {
         config.precision = options.precision.or(config.precision);
         config.velocity_lag_ms = options.velocity_lag_ms.or(config.velocity_lag_ms);
         config.fallback_bundle = options.fallback_bundle.or(config.fallback_bundle);
+        config.record = options.record.or(config.record);
         config.onnxruntime_library = options.onnxruntime_library.or(config.onnxruntime_library);
         config.log = options.log.or_else(|| std::env::var("NDTD_LOG").ok()).unwrap_or(config.log);
         config.check()?;

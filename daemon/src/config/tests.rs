@@ -31,6 +31,21 @@ fn the_shipped_example_documents_the_defaults() {
     assert_eq!(all.fallback_bundle, Some("/var/lib/ndtd/linear".into()));
 }
 
+/// A session log holds the configuration, from which the session is computed again.
+#[test]
+fn a_configuration_is_read_again_from_what_is_written_of_it() {
+    let text = include_str!("../../ndtd.example.toml");
+    let mut all = read(text).unwrap();
+    all.outputs = vec!["tcp://127.0.0.1:1".parse().unwrap(), "lsl:arm".parse().unwrap()];
+    (all.input, all.mask_channels) = ("lsl:type=BinnedSpikes".parse().unwrap(), vec![-3, 7]);
+    (all.deadline_ms, all.speed_max_m_per_s, all.record) = (Some(12.5), Some(0.1), Some("sessions".into()));
+    all.fallback_bundle = Some("linear".into());
+    for config in [Config::default(), all] {
+        let written = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&written).unwrap(), config, "{written}");
+    }
+}
+
 /// The keys of a table of the configuration, as the parser lists them when it finds another one.
 fn keys(table: &str) -> Vec<String> {
     let error = sentence(&format!("{table}\nnone-of-them = 0\n"));

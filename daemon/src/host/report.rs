@@ -40,6 +40,8 @@ pub struct Reporter {
     alternating: Repeat,
     /// The same for peers that are turned away.
     turned_away: Repeat,
+    /// Whether it was said that the session log has ended.
+    said_of_log: bool,
     /// What has been said of the stream's values.
     suspicions: Suspicions,
 }
@@ -87,8 +89,17 @@ pub enum Message {
     Warning(String),
 }
 
+impl Message {
+    /// The sentence alone.
+    pub fn sentence(&self) -> &str {
+        match self {
+            Message::Info(sentence) | Message::Warning(sentence) => sentence,
+        }
+    }
+}
+
 /// Number of kinds of warnings.
-const EVENTS: usize = 18;
+const EVENTS: usize = 19;
 
 /// What can go wrong again and again: its count since the start, and what a warning says behind the number of times.
 fn events(stats: &Stats) -> [(u64, String); EVENTS] {
@@ -151,6 +162,7 @@ fn events(stats: &Stats) -> [(u64, String); EVENTS] {
         (stats.decoder.reordered, "bins that came after a later one: taken as missing".to_owned()),
         (stats.decoder.duplicates, "bins that had come before: dropped".to_owned()),
         (stats.guard.renumbered, "times that the source went on after a pause".to_owned()),
+        (stats.unrecorded, "frames are missing in the session log".to_owned()),
     ]
 }
 
@@ -167,6 +179,7 @@ impl Reporter {
             alternations: 0,
             alternating: Repeat::default(),
             turned_away: Repeat::default(),
+            said_of_log: false,
             suspicions: Suspicions::default(),
         }
     }
@@ -176,6 +189,13 @@ impl Reporter {
         let more = self.turned_away.look(peers.full + peers.key)?;
         let last = peers.last.as_deref().unwrap_or("unknown");
         Some(Message::Warning(format!("{more} peers turned away, the last {last}")))
+    }
+
+    /// Returns a message when the session log has ended, once. Called about once a second.
+    pub fn log_ended(&mut self, why: Option<String>) -> Option<Message> {
+        let why = why.filter(|_| !self.said_of_log)?;
+        self.said_of_log = true;
+        Some(Message::Warning(format!("the session log has ended: {why}; decoding goes on")))
     }
 
     /// Returns a message for each kind of event since the previous look. Called about once a second.

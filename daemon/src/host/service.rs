@@ -60,8 +60,11 @@ pub fn supervise(pipeline: Pipeline, log: &Log, reload: &mut Reload) -> std::io:
                 }
                 _ = look.tick() => {
                     let turned_away = reporter.turned_away(&pipeline.turned_away());
-                    let messages = reporter.messages(&pipeline.stats());
-                    write(messages.into_iter().chain(turned_away));
+                    let log_ended = reporter.log_ended(pipeline.record_ended());
+                    let mut messages = reporter.messages(&pipeline.stats());
+                    messages.extend(turned_away.into_iter().chain(log_ended));
+                    messages.iter().for_each(|message| pipeline.note(message.sentence()));
+                    write(messages);
                     let before = std::mem::replace(&mut lost, log.lost());
                     if lost > before {
                         warn!("lines of the log that could not be written: {lost}");

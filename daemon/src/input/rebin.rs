@@ -4,8 +4,8 @@
 //! that lacks a part is left out: its sum over less time would look like a lower rate, and the decoder handles missing bins.
 
 use super::runs::Runs;
+use ndt_protocol::bin::count::RefusedChannels;
 use ndt_protocol::binner::{BinError, Rebinner};
-use ndt_protocol::count::RefusedChannels;
 use ndt_protocol::wire::WireError;
 use ndt_protocol::{Bin, CountRange};
 

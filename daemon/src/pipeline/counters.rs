@@ -5,7 +5,7 @@ use crate::decoder::DecoderCounters;
 use crate::guard::GuardCounters;
 use crate::input::{Absence, Refusal};
 use ndt_protocol::Bin;
-use ndt_protocol::count::RefusedChannels;
+use ndt_protocol::bin::count::RefusedChannels;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -32,6 +32,8 @@ pub struct Stats {
     pub overflowed: u64,
     /// Times that a subscriber fell so far behind that it lost estimates.
     pub slow_subscribers: u64,
+    /// Frames that the session log lacks: a queue to the recorder was full, or the log has ended.
+    pub unrecorded: u64,
     /// Peers that were turned away, because there were too many or their key is not permitted.
     pub turned_away: u64,
     /// Why no bin could come, as the source said last; `None` while bins can come.
@@ -55,7 +57,7 @@ impl Stats {
     }
 
     /// Every counter with its name, as the page `docs/counters.md` explains it. The first seven are those of every summary.
-    pub fn named(&self) -> [(&'static str, u64); 27] {
+    pub fn named(&self) -> [(&'static str, u64); 28] {
         // Taken apart without a rest, so that a new counter is not forgotten here.
         let Stats {
             bins,
@@ -67,6 +69,7 @@ impl Stats {
             refused,
             overflowed,
             slow_subscribers,
+            unrecorded,
             turned_away,
             // These are no counts: they say what came last.
             last_refused: _,
@@ -122,6 +125,7 @@ impl Stats {
             ("skipped", skipped),
             ("slow-subscribers", slow_subscribers),
             ("turned-away", turned_away),
+            ("unrecorded", unrecorded),
         ]
     }
 }
@@ -140,6 +144,7 @@ pub struct Counters {
     refused: AtomicU64,
     overflowed: AtomicU64,
     slow_subscribers: AtomicU64,
+    unrecorded: AtomicU64,
     absence: AtomicU8,
     stream: AtomicU64,
     stream_before: AtomicU64,
@@ -207,6 +212,11 @@ impl Counters {
         self.slow_subscribers.store(times, Relaxed);
     }
 
+    /// Counts a frame that the session log lacks. Runs on the decode and publish threads.
+    pub fn unrecorded(&self) {
+        self.unrecorded.fetch_add(1, Relaxed);
+    }
+
     /// Counts a message that was refused, and keeps the reason.
     pub fn refused(&self, refusal: Refusal) {
         self.refused.fetch_add(1, Relaxed);
@@ -242,6 +252,7 @@ impl Counters {
             last_refused: self.last_refused.lock().map_or(None, |last| *last),
             overflowed: self.overflowed.load(Relaxed),
             slow_subscribers: self.slow_subscribers.load(Relaxed),
+            unrecorded: self.unrecorded.load(Relaxed),
             // Known to the transports.
             turned_away: 0,
             absence: Absence::from_number(self.absence.load(Relaxed)),

@@ -7,6 +7,7 @@
 use super::counters::Counters;
 use super::heartbeats::Pulse;
 use super::keep_warm::KeepWarm;
+use super::recorder::handle::Handle;
 use crate::decoder::Decoder;
 use crate::guard::Guard;
 use crate::input::{Arrival, Intake, Received, Source, Velocity};
@@ -116,6 +117,7 @@ pub struct DecodeLoop {
     /// Queue to the publish thread. When it is full, the oldest estimate is dropped, and the guard answers that bin at its
     /// deadline.
     estimates: Queue<Estimate>,
+    log: Handle,
     counters: Arc<Counters>,
 }
 
@@ -128,7 +130,12 @@ impl DecodeLoop {
         estimates: Queue<Estimate>,
         counters: Arc<Counters>,
     ) -> DecodeLoop {
-        DecodeLoop { decoder, warmth, bins, estimates, counters }
+        DecodeLoop { decoder, warmth, bins, estimates, log: Handle::default(), counters }
+    }
+
+    /// Records each bin with this handle.
+    pub fn recording(self, log: Handle) -> DecodeLoop {
+        DecodeLoop { log, ..self }
     }
 
     /// Runs on the decode thread until the source thread ends. Sleeps on the queue, and runs a step without a bin whenever it
@@ -154,7 +161,9 @@ impl DecodeLoop {
         let DecodeLoop { decoder, estimates, counters, .. } = self;
         let now_ns = clock();
         counters.pulse.busy(now_ns);
-        decoder.decode(bin, self.bins.len(), now_ns, &mut |estimate| {
+        let waiting = self.bins.len();
+        self.log.bin(bin, waiting, now_ns);
+        decoder.decode(bin, waiting, now_ns, &mut |estimate| {
             estimate.decoded_ns = clock();
             counters.overflowed(estimates.push(estimate.clone()));
         });
@@ -185,6 +194,7 @@ pub struct PublishLoop<P> {
     describe_ns: u64,
     events: Receiver<SourceEvent>,
     estimates: Receiver<Estimate>,
+    log: Handle,
     counters: Arc<Counters>,
 }
 
@@ -198,7 +208,13 @@ impl<P: Publisher> PublishLoop<P> {
         estimates: Receiver<Estimate>,
         counters: Arc<Counters>,
     ) -> Self {
-        PublishLoop { guard, publisher, look_every_ns, describe_ns: 0, events, estimates, counters }
+        let log = Handle::default();
+        PublishLoop { guard, publisher, look_every_ns, describe_ns: 0, events, estimates, log, counters }
+    }
+
+    /// Records each call of the guard, and each estimate, with this handle.
+    pub fn recording(self, log: Handle) -> Self {
+        PublishLoop { log, ..self }
     }
 
     /// Runs the loop on the publish thread until the decode thread ends. The thread sleeps until a result comes: an arrival need
@@ -247,18 +263,25 @@ impl<P: Publisher> PublishLoop<P> {
             self.publish(&result, clock);
         }
         self.take_events();
-        let (now_ns, PublishLoop { guard, publisher, counters, .. }) = (clock(), self);
+        let (now_ns, PublishLoop { guard, publisher, log, counters, .. }) = (clock(), self);
         counters.pulse.turned(now_ns);
-        guard.tick(now_ns, &mut |estimate| stamp_and_publish(publisher, &counters.pulse, estimate, clock()));
+        // Any other look changes nothing.
+        if guard.wake_ns().is_some_and(|wake_ns| now_ns >= wake_ns) {
+            log.tick(now_ns);
+        }
+        guard.tick(now_ns, &mut |estimate| {
+            stamp_and_publish(publisher, log, &counters.pulse, estimate, clock());
+        });
         counters.published(&guard.counters());
     }
 
     /// Hands a result to the guard, after the arrival of its bin, which is in the queue of events before the result is in its own.
     fn publish(&mut self, result: &Estimate, clock: &mut impl FnMut() -> u64) {
         self.take_events();
-        let (now_ns, PublishLoop { guard, publisher, counters, .. }) = (clock(), self);
+        let (now_ns, PublishLoop { guard, publisher, log, counters, .. }) = (clock(), self);
+        log.result(result, now_ns);
         guard.decoded(result, now_ns, &mut |estimate| {
-            stamp_and_publish(publisher, &counters.pulse, estimate, clock());
+            stamp_and_publish(publisher, log, &counters.pulse, estimate, clock());
         });
         counters.published(&guard.counters());
     }
@@ -266,15 +289,28 @@ impl<P: Publisher> PublishLoop<P> {
     fn take_events(&mut self) {
         for event in self.events.drain() {
             match event {
-                SourceEvent::Arrived(arrival) => self.guard.arrived(arrival),
-                SourceEvent::Silent(reason) => self.guard.silent_because(reason),
+                SourceEvent::Arrived(arrival) => {
+                    self.log.arrival(&arrival);
+                    self.guard.arrived(arrival);
+                }
+                SourceEvent::Silent(reason) => {
+                    self.log.silence(reason);
+                    self.guard.silent_because(reason);
+                }
             }
         }
     }
 }
 
-fn stamp_and_publish(publisher: &mut impl Publisher, pulse: &Pulse, estimate: &mut Estimate, now_ns: u64) {
+fn stamp_and_publish(
+    publisher: &mut impl Publisher,
+    log: &mut Handle,
+    pulse: &Pulse,
+    estimate: &mut Estimate,
+    now_ns: u64,
+) {
     estimate.published_at(now_ns);
     publisher.publish(estimate);
+    log.estimate(estimate);
     pulse.published(estimate, now_ns);
 }

@@ -26,7 +26,7 @@ pub mod source;
 pub mod stamps;
 
 use ndt_protocol::lsl::{Library, LslError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ const VERSION_MIN: (u32, u32) = (1, 18);
 const END_PATIENCE: Duration = Duration::from_secs(3);
 
 /// `[lsl]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct LslSettings {
     /// Path of liblsl; by default the one beside the executable, or else the system's.

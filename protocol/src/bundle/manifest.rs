@@ -4,8 +4,8 @@
 //! is refused and not decoded.
 
 use super::quantity::Quantity;
+use crate::bin::count::CountRange;
 use crate::bundle::precision::{Loss, Precision};
-use crate::count::CountRange;
 use crate::limits::{
     CHANNELS_MAX, COUNT_MAX, LAG_MS_MAX, LAYERS_MAX, OUTPUTS_MAX, READOUTS_MAX, UNITS_MAX, WIDTH_MAX,
     WINDOW_BINS_MAX, range_problem,

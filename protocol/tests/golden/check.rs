@@ -29,6 +29,7 @@ const DIGESTS: &[(&str, &str)] = &[
     ("description-bins-v3.frames", "9815268f094d6efb7b7e4710621a122630d61d7b39bcdf215040ee6010278a3e"),
     ("description-v3.frames", "8f5fec882e78b84f0860f97b92a83046861672c3a9d6f8afd21b61ad4934d90f"),
     ("estimate-v3.frames", "a584ad05e0afa2701b63f9cee321fc0a757e357f807b2bc3d3eb13a25e3fa37a"),
+    ("session-v1.ndtlog", "1440a44f947e1a2a605cb36f3f7d20ea54b626a33829ef22d246e9574c602ea0"),
 ];
 
 fn folder() -> PathBuf {

@@ -14,12 +14,13 @@ use ndt_replay::listen::TRUTH_SERIES;
 use ndt_replay::play::faults::{FaultKind, FaultPlan, Faults};
 use ndt_replay::play::{Channels, Plan, PlayReport, Speed};
 use ndt_replay::session::Session;
-use ndt_replay::{nwb, transport};
+use ndt_replay::{nwb, session_log, transport};
 use std::path::PathBuf;
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
+  ndt-replay play sessions/2026-11-29T14-05-12.345Z-4711 --to tcp://127.0.0.1:5570
   ndt-replay play session.nwb --to tcp://127.0.0.1:5570 --bin-ms 20 --split val
   ndt-replay play session.nwb --to lsl:rig --bin-ms 20 --split val --behavior
   ndt-replay play session.nwb --to tcp://127.0.0.1:5570 --bin-ms 20 \\
@@ -36,14 +37,14 @@ pub fn faults_and_examples() -> String {
 
 #[derive(Args)]
 pub struct Play {
-    /// NWB recording.
+    /// NWB recording, or the folder of a session log, which goes to a socket.
     file: PathBuf,
     /// Where to send bins: a socket, which is bound (or connected, with `connect:` in front), or a stream lsl:NAME.
     #[arg(long)]
     to: PlayTarget,
-    /// Width of a bin, in ms.
+    /// Width of a bin, in ms. The bins of a session log have a width of their own.
     #[arg(long)]
-    bin_ms: f64,
+    bin_ms: Option<f64>,
     /// Play only the trials of this split.
     #[arg(long)]
     split: Option<String>,
@@ -120,6 +121,10 @@ pub fn play(options: &Play) -> anyhow::Result<()> {
     if let Some(path) = &options.fault_plan {
         options.overwrite.check(path, FaultPlan::KIND, [&options.file])?;
     }
+    if session_log::is_log(&options.file) {
+        return play_log(options, wait);
+    }
+    let Some(bin_ms) = options.bin_ms else { bail!("expected --bin-ms for a recording, found none") };
     let mut session = nwb::read_units(&options.file, &options.selected)?;
     if let Some(path) = &options.splits_of {
         let bundle = Bundle::read(path).with_context(|| format!("bundle {}", path.display()))?;
@@ -136,14 +141,38 @@ pub fn play(options: &Play) -> anyhow::Result<()> {
              was fitted to it"
         );
     }
-    let plan = Plan::new(&session, options.split.as_deref(), options.bin_ms, options.units.into())?;
+    let plan = Plan::new(&session, options.split.as_deref(), bin_ms, options.units.into())?;
     let plan = if options.no_flags { plan.unflagged() } else { plan };
     let report = match &options.to {
         PlayTarget::Zeromq(socket) => play_to_socket(options, socket, &plan, wait),
         PlayTarget::Lsl { name } => play_to_stream(options, name, &session, &plan, wait),
     }?;
+    tell(options, &report)
+}
+
+/// Sends the bins of a session log.
+fn play_log(options: &Play, wait: Duration) -> anyhow::Result<()> {
+    let plan = session_log::bins::plan(&options.file)?;
+    if let Some(bin_ms) = options.bin_ms.filter(|bin_ms| (bin_ms * 1e6).round() != plan.bin_width_ns() as f64)
+    {
+        bail!(
+            "expected the {} ms of the log for --bin-ms, found {bin_ms}",
+            plan.bin_width_ns() as f64 * 1e-6
+        );
+    }
+    if options.split.is_some() || options.splits_of.is_some() {
+        bail!("expected a recording for --split and --splits-of, found a session log");
+    }
+    let plan = if options.no_flags { plan.unflagged() } else { plan };
+    let PlayTarget::Zeromq(socket) = &options.to else {
+        bail!("expected a socket for a session log, found {}", options.to);
+    };
+    tell(options, &play_to_socket(options, socket, &plan, wait)?)
+}
+
+fn tell(options: &Play, report: &PlayReport) -> anyhow::Result<()> {
     if options.json {
-        return print(&serde_json::to_string_pretty(&report)?);
+        return print(&serde_json::to_string_pretty(report)?);
     }
     let late = report.late_us_max.map_or_else(String::new, |late| format!(", at most {late} us late"));
     print(&format!(

@@ -8,12 +8,16 @@
 //! | `rate_units`, `outputs` | `DynamicTable`, a row for each column of the rates, and of all readouts side by side |
 //! | `provenance` | `DynamicTable` of keys and values: where the numbers come from |
 //!
+//! A session that a daemon recorded ([`write_recorded`]) has the counts of its bins beside that, as a series in `/acquisition` with a
+//! column for each row of the table of electrodes, whose ids are those of the channels.
+//!
 //! Row `t` of `bins` and of every series is the same bin. The files pass pynwb's validator.
 
 use super::objects::{Objects, RootText, SeriesText};
 use super::writing::WriteError;
 use crate::decoded::{DecodedBin, DecodedSession, DecodedUnit, Output};
 use crate::h5::{self, Group, H5Error};
+use ndt_protocol::clock::utc;
 use ndt_protocol::destination::{Form, Kind};
 use ndt_protocol::files;
 use std::path::Path;
@@ -45,16 +49,49 @@ pub fn write_decoded(session: &DecodedSession, path: &Path) -> Result<(), WriteE
     let provenance = session.provenance.iter().map(|(_, text)| format!(" {text}"));
     let identifier = format!("{} decoded", session.identifier);
     // Two decodings of a recording have other ids of their objects.
-    let mut layout =
-        Layout { session, objects: Objects::of(&(identifier.clone() + &provenance.collect::<String>())) };
+    let mut layout = Layout {
+        session,
+        counts: None,
+        objects: Objects::of(&(identifier.clone() + &provenance.collect::<String>())),
+    };
     files::fill_file(path, |part| {
         layout.file(part, &identifier).map_err(|error| WriteError::H5 { path: path.to_owned(), error })
+    })
+}
+
+/// The counts of a session that was recorded: `T` bins, `C` channels.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RecordedCounts {
+    /// Ids of the channels.
+    pub channel_ids: Vec<i64>,
+    /// Start of each bin, s, ascending.
+    pub starts_s: Vec<f64>,
+    /// Counts `[T, C]`, row-major; NaN where a channel has none.
+    pub counts: Vec<f32>,
+}
+
+/// Writes a session that a daemon recorded as NWB to `path`, and replaces a file that is already there.
+///
+/// # Errors
+/// [`WriteError`]; a file that was at `path` is then unchanged, and no temporary file is left.
+pub fn write_recorded(
+    session: &DecodedSession,
+    counts: &RecordedCounts,
+    path: &Path,
+) -> Result<(), WriteError> {
+    let mut layout = Layout { session, counts: Some(counts), objects: Objects::of(&session.identifier) };
+    files::fill_file(path, |part| {
+        layout
+            .file(part, &session.identifier)
+            .map_err(|error| WriteError::H5 { path: path.to_owned(), error })
     })
 }
 
 /// Writes one decoded session into one file.
 struct Layout<'a> {
     session: &'a DecodedSession,
+    /// The counts, of a session that was recorded.
+    counts: Option<&'a RecordedCounts>,
     objects: Objects,
 }
 
@@ -70,17 +107,12 @@ impl Layout<'_> {
                 description: "firing rates and behaviour that were decoded from the spikes of a recording",
                 session_start: &known(&clock.session_start),
                 reference: &known(&clock.reference),
-                created: &iso_8601(self.session.decoded_unix_s),
+                created: &utc(self.session.decoded_unix_s),
             },
         )?;
         let module = root.create_group("processing")?.create_group(MODULE)?;
         self.objects.typed(&module, "core", "ProcessingModule")?;
-        let description = format!(
-            "decoded from the spikes of the recording {}, bin by bin in the order of time: no value depends on a later bin. Row t of \
-             the table bins and of every series is the same bin; values are NaN where nothing was computed",
-            self.session.identifier
-        );
-        module.set_text("description", &description)?;
+        module.set_text("description", &self.description())?;
         self.bins(&module.create_group("bins")?)?;
         if !self.session.units.is_empty() {
             self.rates(&module.create_group("rates")?)?;
@@ -89,7 +121,43 @@ impl Layout<'_> {
         self.readouts(&module)?;
         self.outputs(&module.create_group("outputs")?)?;
         self.provenance(&module.create_group("provenance")?)?;
+        if let Some(counts) = self.counts {
+            self.objects.electrodes(&root, &counts.channel_ids, "unknown")?;
+            self.binned_spikes(&root.group("acquisition")?.create_group("binned_spikes")?, counts)?;
+        }
         root.flush()
+    }
+
+    fn description(&self) -> String {
+        let same = "Row t of the table bins and of every series is the same bin";
+        match self.counts {
+            None => format!(
+                "decoded from the spikes of the recording {}, bin by bin in the order of time: no value depends on a later bin. \
+                 {same}; values are NaN where nothing was computed",
+                self.session.identifier
+            ),
+            Some(_) => format!(
+                "what a daemon published in the session {}, one estimate for each bin period, whatever came. {same}; the quality \
+                 says which values were computed, and which are those that the policy published in their place",
+                self.session.identifier
+            ),
+        }
+    }
+
+    /// Writes the counts as a series whose times are the starts of the bins.
+    fn binned_spikes(&mut self, group: &Group, counts: &RecordedCounts) -> Result<(), H5Error> {
+        let text = SeriesText {
+            description: &format!(
+                "spike counts of bins of {} ms; each time is the start of a bin, each column an electrode of the table, in its order",
+                self.session.bin_width_s * 1e3
+            ),
+            comments: "a channel without a count is NaN",
+            unit: "count",
+            conversion: 1.0,
+        };
+        let shape = [counts.starts_s.len(), counts.channel_ids.len()];
+        let data = group.write_gzip("data", &counts.counts, &shape)?;
+        self.objects.time_series(group, &data, &text, &counts.starts_s)
     }
 
     fn bins(&mut self, table: &Group) -> Result<(), H5Error> {
@@ -229,42 +297,5 @@ impl Layout<'_> {
         let values: Vec<&str> = provenance.iter().map(|(_, value)| value.as_str()).collect();
         self.objects.column(table.write_texts("key", &names)?, "what is stated")?;
         self.objects.column(table.write_texts("value", &values)?, "the statement")
-    }
-}
-
-/// A time in seconds since 1970 as ISO 8601 in UTC, by the calendar that the standard prescribes.
-fn iso_8601(unix_s: u64) -> String {
-    let (mut days, seconds) = (unix_s / 86_400, unix_s % 86_400);
-    let is_leap = |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    let mut year = 1970;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= lengths[month] {
-        days -= lengths[month];
-        month += 1;
-    }
-    let [hour, minute, second] = [seconds / 3600, seconds / 60 % 60, seconds % 60];
-    format!("{year:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}+00:00", month + 1, days + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seconds_since_1970_are_a_date() {
-        for (unix_s, date) in [
-            (0, "1970-01-01T00:00:00+00:00"),
-            (951_782_399, "2000-02-28T23:59:59+00:00"),
-            (951_782_400, "2000-02-29T00:00:00+00:00"),
-            (1_735_689_599, "2024-12-31T23:59:59+00:00"),
-            (4_107_542_400, "2100-03-01T00:00:00+00:00"),
-        ] {
-            assert_eq!(iso_8601(unix_s), date);
-        }
     }
 }

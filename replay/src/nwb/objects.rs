@@ -11,6 +11,11 @@ use rand_chacha::ChaCha8Rng;
 /// Version of the NWB standard that the layouts follow; pynwb also reads it with any later version.
 const NWB_VERSION: &str = "2.7.0";
 
+/// Path of the table of electrodes.
+pub(super) const ELECTRODES: &str = "/general/extracellular_ephys/electrodes";
+const ARRAY: &str = "/general/extracellular_ephys/array";
+const DEVICE: &str = "/general/devices/electrode_array";
+
 /// The texts of a file's root. Dates are in the form of ISO 8601.
 pub(super) struct RootText<'a> {
     pub(super) identifier: &'a str,
@@ -60,6 +65,28 @@ impl Objects {
         root.create_group("stimulus/presentation")?;
         root.create_group("stimulus/templates")?;
         Ok(())
+    }
+
+    /// Writes one array with an electrode for each of these ids. The unit table's column `electrodes` refers to their table, and the
+    /// columns of counts are in its order.
+    pub(super) fn electrodes(&mut self, root: &Group, ids: &[i64], location: &str) -> Result<(), H5Error> {
+        let device = root.create_group(DEVICE)?;
+        self.typed(&device, "core", "Device")?;
+        device.set_text("description", "intracortical electrode array")?;
+        let array = root.create_group(ARRAY)?;
+        self.typed(&array, "core", "ElectrodeGroup")?;
+        array.set_text("description", "electrodes of the implanted array")?;
+        array.set_text("location", location)?;
+        array.link("device", DEVICE)?;
+
+        let table = root.create_group(ELECTRODES)?;
+        let rows = ids.len();
+        self.table(&table, "hdmf-common", "DynamicTable", "the array's electrodes")?;
+        table.set_texts("colnames", &["location", "group", "group_name"])?;
+        self.row_ids(&table, ids)?;
+        self.column(table.write_texts("location", &vec![location; rows])?, "where the electrode is")?;
+        self.column(table.write_references("group", &vec![ARRAY; rows])?, "the electrode's group")?;
+        self.column(table.write_texts("group_name", &vec!["array"; rows])?, "name of the electrode's group")
     }
 
     /// Completes a group in which the values `data` lie, so that it is a time series of them.

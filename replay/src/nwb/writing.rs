@@ -6,7 +6,7 @@
 //! files**: object ids are drawn from a seed that follows from the session's identifier, and no clock is read. A file is
 //! written under another name and then renamed, so that a reader never sees a part of it.
 
-use super::objects::{Objects, RootText, SeriesText};
+use super::objects::{ELECTRODES, Objects, RootText, SeriesText};
 use crate::h5::{self, Dataset, Group, H5Error};
 use crate::session::{Series, Session, Trial, Value};
 use ndt_protocol::files::{self, FileError};
@@ -15,10 +15,6 @@ use std::path::{Path, PathBuf};
 
 /// Start of the session: the standard demands a date, and a session that was made up has none.
 const SESSION_START: &str = "2000-01-01T00:00:00+00:00";
-
-const ELECTRODES: &str = "/general/extracellular_ephys/electrodes";
-const ARRAY: &str = "/general/extracellular_ephys/array";
-const DEVICE: &str = "/general/devices/electrode_array";
 
 /// Why a session could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +122,8 @@ impl<'a> Layout<'a> {
                 created: SESSION_START,
             },
         )?;
-        self.general(&root)?;
+        let rows: Vec<i64> = (0..self.session.units.len() as i64).collect();
+        self.objects.electrodes(&root, &rows, "motor cortex")?;
         self.units(&root.create_group("units")?)?;
         let intervals = root.create_group("intervals")?;
         if !self.session.trials.is_empty() {
@@ -137,29 +134,6 @@ impl<'a> Layout<'a> {
             self.behavior(&processing.create_group("behavior")?)?;
         }
         root.flush()
-    }
-
-    /// Writes one array with an electrode for each unit. The unit table's column `electrodes` refers to it.
-    fn general(&mut self, root: &Group) -> Result<(), H5Error> {
-        let device = root.create_group(DEVICE)?;
-        self.objects.typed(&device, "core", "Device")?;
-        device.set_text("description", "intracortical electrode array")?;
-        let array = root.create_group(ARRAY)?;
-        self.objects.typed(&array, "core", "ElectrodeGroup")?;
-        array.set_text("description", "electrodes of the implanted array")?;
-        array.set_text("location", "motor cortex")?;
-        array.link("device", DEVICE)?;
-
-        let table = root.create_group(ELECTRODES)?;
-        let rows = self.session.units.len();
-        self.objects.table(&table, "hdmf-common", "DynamicTable", "the array's electrodes")?;
-        table.set_texts("colnames", &["location", "group", "group_name"])?;
-        self.objects.row_ids(&table, &(0..rows as i64).collect::<Vec<_>>())?;
-        self.objects
-            .column(table.write_texts("location", &vec!["motor cortex"; rows])?, "where the electrode is")?;
-        self.objects.column(table.write_references("group", &vec![ARRAY; rows])?, "the electrode's group")?;
-        self.objects
-            .column(table.write_texts("group_name", &vec!["array"; rows])?, "name of the electrode's group")
     }
 
     fn units(&mut self, table: &Group) -> Result<(), H5Error> {

@@ -50,6 +50,19 @@ pub enum Channels {
     All,
 }
 
+/// A bin that was recorded with its number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedBin {
+    /// Number of the bin in its stream, higher than that of the bin before it.
+    pub number: u64,
+    /// End of the bin, ns.
+    pub end_ns: i64,
+    /// Whether a segment starts with the bin.
+    pub segment_start: bool,
+    /// Counts; NaN for a channel without one.
+    pub counts: Vec<f32>,
+}
+
 /// All bins of a stream, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -57,6 +70,8 @@ pub struct Plan {
     channel_ids: Vec<i64>,
     /// For each bin: its end in the time of the recording, in ns, and whether it starts a segment.
     bins: Vec<(i64, bool)>,
+    /// Number of each bin in the stream, for bins that have one; empty for those of a recording, which are counted.
+    numbers: Vec<u64>,
     /// For each hole in the observation of one trial: the first bin after it, and the bins that it lasted.
     holes: Vec<(usize, u64)>,
     /// Whether segments are marked; without, holes are gaps in the numbers.
@@ -89,6 +104,7 @@ impl Plan {
             binner,
             channel_ids,
             bins: Vec::new(),
+            numbers: Vec::new(),
             holes: Vec::new(),
             flagged: true,
             counts: Vec::new(),
@@ -123,6 +139,33 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Plans bins that were recorded with their numbers, which may have gaps.
+    ///
+    /// # Errors
+    /// [`PlanError`] if there is no bin, or its width cannot be used.
+    pub fn of_bins(
+        bin_ms: f64,
+        channel_ids: Vec<i64>,
+        recorded: Vec<RecordedBin>,
+    ) -> Result<Plan, PlanError> {
+        if recorded.is_empty() {
+            return Err(PlanError::Empty { bin_ms });
+        }
+        let first = recorded.first().map(|bin| bin.number);
+        let starts = |bin: &RecordedBin| bin.segment_start || Some(bin.number) == first;
+        let bins: Vec<(i64, bool)> = recorded.iter().map(|bin| (bin.end_ns, starts(bin))).collect();
+        Ok(Plan {
+            binner: Binner::new(bin_ms)?,
+            channel_ids,
+            segments: bins.iter().filter(|(_, starts)| *starts).count(),
+            bins,
+            numbers: recorded.iter().map(|bin| bin.number).collect(),
+            holes: Vec::new(),
+            flagged: true,
+            counts: recorded.into_iter().flat_map(|bin| bin.counts).collect(),
+        })
+    }
+
     /// Number of bins.
     pub fn bins(&self) -> usize {
         self.bins.len()
@@ -146,6 +189,7 @@ impl Plan {
     /// Shortens the plan to its first `bins` bins.
     pub fn truncate(&mut self, bins: usize) {
         self.bins.truncate(bins);
+        self.numbers.truncate(bins);
         self.counts.truncate(bins * self.channel_ids.len());
         self.segments = self.bins.iter().filter(|(_, starts)| *starts).count();
     }
@@ -158,6 +202,9 @@ impl Plan {
 
     /// Returns the number that the bin at this place has in the stream.
     pub(super) fn number(&self, bin: usize) -> u64 {
+        if let Some(number) = self.numbers.get(bin) {
+            return *number;
+        }
         let holes = self.holes.iter().filter(|(first, _)| !self.flagged && *first <= bin);
         bin as u64 + holes.map(|(_, bins)| bins).sum::<u64>()
     }

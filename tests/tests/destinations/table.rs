@@ -13,7 +13,7 @@ use std::process::Command;
 pub const PROGRAMS: [&str; 3] = ["ndtd", "ndt-train", "ndt-replay"];
 
 /// Options (and arguments without a name) whose value is a path that is read.
-pub const READ: [&str; 17] = [
+pub const READ: [&str; 18] = [
     "bundle",
     "config",
     "counts",
@@ -21,6 +21,7 @@ pub const READ: [&str; 17] = [
     "expect",
     "fallback-bundle",
     "file",
+    "log",
     "lsl-library",
     "onnxruntime-library",
     "permitted-keys",
@@ -36,8 +37,11 @@ pub const READ: [&str; 17] = [
 /// Options (and arguments without a name) whose value is a path that is written.
 pub const WRITTEN: [&str; 4] = ["out", "picture", "fault-plan", "name"];
 
-/// Commands that write nothing.
-pub const SILENT: [&str; 7] = [
+/// Options whose value is a folder to which every run adds a folder of another name: nothing in it is ever replaced.
+pub const ADDED_TO: [&str; 1] = ["record"];
+
+/// Commands that write nothing, or only add to a folder.
+pub const SILENT: [&str; 9] = [
     "ndtd run",
     "ndtd check",
     "ndtd doctor",
@@ -45,10 +49,17 @@ pub const SILENT: [&str; 7] = [
     "ndt-train evaluate",
     "ndt-train nlb score",
     "ndt-replay inspect",
+    "ndt-replay report",
+    "ndt-replay verify",
 ];
 
 /// Commands that take more than a process to run, or never replace anything: the rule is tested in this file, by this test.
-pub const ELSEWHERE: [(&str, &str, &str); 2] = [
+pub const ELSEWHERE: [(&str, &str, &str); 3] = [
+    (
+        "ndtd run",
+        "tests/tests/recorded/main.rs",
+        "a_folder_that_cannot_be_written_to_is_one_sentence_at_the_start_and_nothing_is_replaced",
+    ),
     (
         "ndt-train fetch",
         "trainer/tests/fetch/main.rs",
@@ -232,6 +243,13 @@ pub const CASES: &[Case] = &[
             world.write(target, &Picture::new(&session).svg(&Tally::new(None).summary()));
         }),
         ends_with: Some("estimate"),
+        ..USUAL
+    },
+    Case {
+        program: "ndt-replay",
+        command: &["export"],
+        inputs: &["in/log"],
+        arguments: "in/log --out OUT",
         ..USUAL
     },
     Case {

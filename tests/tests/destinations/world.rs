@@ -2,6 +2,9 @@
 
 use crate::table::{Case, Run};
 use ndt_protocol::bundle::tensors::{self, Tensors};
+use ndt_protocol::session_log::{Header, file_name, frame, preface};
+use ndt_protocol::wire::Description;
+use ndt_protocol::{Bin, CountRange, Estimate};
 use ndt_replay::nwb;
 use ndt_replay::simulate::{Recipe, simulate};
 use ndt_tests::{SMALL_FIT, program, random_counts};
@@ -30,8 +33,52 @@ static INPUTS: LazyLock<TempDir> = LazyLock::new(|| {
     assert!(fitted.status.success(), "{}", String::from_utf8_lossy(&fitted.stderr));
     let counts = Tensors::from([("counts".to_owned(), (vec![2, 10, 8], random_counts(20, 8, 1)))]);
     std::fs::write(path("counts.safetensors"), tensors::to_bytes(&counts)).unwrap();
+    std::fs::create_dir(path("log")).unwrap();
+    std::fs::write(path("log").join(file_name(0)), log()).unwrap();
     folder
 });
+
+/// The file of a session log with a few bins of two channels.
+fn log() -> Vec<u8> {
+    let description = Description::Estimates {
+        bundle: "0".repeat(64),
+        engine: "native f32 portable".to_owned(),
+        bin_width_us: 20_000,
+        unit_ids: vec![1, 2],
+        velocity_dims: 0,
+        velocity_offset_ns: 0,
+        outputs: Vec::new(),
+    };
+    let header = Header {
+        session: "a session".to_owned(),
+        file: 0,
+        program: "a test".to_owned(),
+        commit: None,
+        started_unix_ns: 0,
+        started_monotonic_ns: 0,
+        bundle_path: "model".into(),
+        channel_ids: vec![1, 2],
+        description,
+        readout: None,
+        instruction_set: "portable".to_owned(),
+        precision: "f32".to_owned(),
+        cpu: "none".to_owned(),
+        cpu_features: Vec::new(),
+        configuration: String::new(),
+    };
+    let mut bytes = preface().to_vec();
+    frame::put_header(&header, &mut bytes);
+    for seq in 0..5 {
+        let mut bin = Bin::empty();
+        bin.fill([1.0, 2.0].into_iter(), CountRange::new(20, 20.0));
+        (bin.seq, bin.source_ns, bin.arrival_ns) = (seq, 20_000_000 * seq as i64, 20_000_000 * (seq + 1));
+        frame::put_bin(&bin, 20_000, 0, bin.arrival_ns, &mut bytes);
+        let mut estimate = Estimate::zero(2, 0);
+        (estimate.seq, estimate.source_ns) = (seq, bin.source_ns);
+        frame::put_estimate(&estimate, &mut bytes);
+    }
+    bytes
+}
 
 /// A folder in which a command is run. Its folder `in` holds the inputs.
 pub struct World(TempDir);

@@ -10,13 +10,15 @@ use ndt_tests::workspace;
 use std::path::{Path, PathBuf};
 
 /// A library, and the only files and folders that may name it.
-const FENCES: [(&str, &[&str]); 13] = [
+const FENCES: [(&str, &[&str]); 15] = [
     ("ort::", &["daemon/src/engine/onnx.rs", "daemon/src/engine/onnx/"]),
     ("hdf5::", &["replay/src/h5.rs", "replay/src/h5/"]),
     ("burn::", &["trainer/"]),
     ("libloading::", &["protocol/src/shared_library.rs"]),
     ("zerocopy::", &["protocol/src/wire.rs"]),
     ("sd_notify::", &["daemon/src/host/service.rs"]),
+    ("crc32fast::", &["protocol/src/session_log/frame.rs"]),
+    ("rtrb::", &["daemon/src/pipeline/recorder"]),
     ("plotters::", &["daemon/benches/plot.rs", "trainer/src/sweep/plot.rs"]),
     ("faer::", &["trainer/src/ridge.rs", "trainer/src/baselines/"]),
     ("prost::", &["trainer/src/export/onnx/"]),

@@ -1,13 +1,13 @@
 //! Who can reach an `ipc://` socket that the daemon binds: the mode and the group of its file.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// `[ipc]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct IpcSettings {
     /// Permissions of the file of a socket, in octal digits. Whoever may write to the file may connect.

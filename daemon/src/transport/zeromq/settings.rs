@@ -4,12 +4,12 @@ use ndt_protocol::endpoint::{Endpoint, Role};
 use ndt_protocol::limits::QUEUE_BINS;
 use ndt_protocol::zeromq::Keys;
 use ndt_protocol::zeromq::curve::{KeyError, KeyPair, PublicKey};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// `[zeromq]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ZeromqSettings {
     /// Path of libzmq; by default the one beside the executable, or else the system's.
