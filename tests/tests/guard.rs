@@ -458,3 +458,53 @@ fn the_fallback_decoders_velocity_is_limited_like_any_other() {
     bench.until(181);
     assert_eq!(bench.published()[..2], [(120, 4, Late, 4.5), (160, 5, Stale, 4.5)]);
 }
+
+#[test]
+fn a_paused_guard_answers_each_bin_on_time_with_zeros_and_moves_on_from_there() {
+    let limits = VelocityLimits { speed_max: None, change_max: Some(2.0) };
+    let mut bench = Bench::new(GuardSettings { limits, ..SETTINGS });
+    assert_eq!(bench.guard.inhibit(false), None, "before the first bin");
+    bench.bin(0);
+    assert_eq!(bench.guard.inhibit(true), Some((1, 1)));
+    bench.bin(1);
+    assert_eq!(bench.reasons(), ["inhibited"]);
+    // One is late, and then the source is silent.
+    bench.until(60);
+    bench.arrive(2);
+    bench.until(80);
+    assert_eq!(bench.reasons(), ["deadline-missed", "inhibited"]);
+    bench.until(141);
+    assert_eq!(bench.reasons(), ["peer-silent", "inhibited"]);
+    let zeros = [(41, 1, Stale, 0.0), (80, 2, Stale, 0.0), (120, 3, Stale, 0.0), (140, 4, Stale, 0.0)];
+    let published = bench.published();
+    assert_eq!((published[0], &published[1..]), ((21, 0, Good, 1.0), &zeros[..]));
+    let counters = bench.guard.counters();
+    assert_eq!((counters.inhibited, counters.estimates[Stale as usize]), (4, 4));
+    assert_eq!(bench.guard.inhibit(false), Some((1, 5)));
+    bench.until(150);
+    bench.arrive(5);
+    bench.result(5);
+    assert_eq!(bench.published(), [(150, 5, Good, 2.0)], "from zero, by the largest change");
+}
+
+#[test]
+fn another_bundle_is_flagged_once_even_where_its_first_result_is_late() {
+    let mut bench = Bench::new(SETTINGS);
+    bench.bin(0);
+    bench.until(40);
+    bench.arrive(1);
+    bench.until(61);
+    let mut result = Estimate::zero(1, 2);
+    (result.seq, result.stream, result.bundle) = (1, 1, [7; 32]);
+    let (now_ns, published, last) = (61 * MS, &mut bench.published, &mut bench.last);
+    bench.guard.decoded(&result, now_ns, &mut |estimate| take(61, estimate, published, last));
+    assert_eq!(bench.guard.counters().late_results, 1);
+    for (seq, is_flagged) in [(2, true), (3, false)] {
+        bench.arrive(seq);
+        result.seq = seq;
+        let (published, last) = (&mut bench.published, &mut bench.last);
+        bench.guard.decoded(&result, now_ns, &mut |estimate| take(61, estimate, published, last));
+        let last = bench.last.as_ref().unwrap();
+        assert_eq!((last.bundle, last.reasons.contains(Reasons::SWAPPED)), ([7; 32], is_flagged));
+    }
+}

@@ -3,7 +3,7 @@
 
 use crate::config::{Config, ConfigError};
 use crate::engine::check::{self, Report};
-use crate::fallback::FallbackDecoder;
+use crate::decoder::fallback::FallbackDecoder;
 use crate::host::doctor::unit::Unit;
 use crate::host::doctor::{self, Finding};
 use crate::transport;
