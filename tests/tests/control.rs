@@ -79,10 +79,11 @@ impl Bench {
         // No answer but the computed one is due, however busy the machine is.
         let text = format!(
             "bundle = {path:?}\ninput = \"{input}\"\noutput = \"{output}\"\ncontrol-socket = {socket:?}\n\
-             deadline-ms = 2000.0\nstale-after-bins = 200\n{settings}\n"
+             deadline-ms = 1000.0\nstale-after-bins = 200\n{settings}\n"
         );
         std::fs::write(&config, text).unwrap();
-        let mut daemon = Running::start(session.command(program("ndtd")).args(["run", "--config"]).arg(config));
+        let mut daemon =
+            Running::start(session.command(program("ndtd")).args(["run", "--config"]).arg(config));
         daemon.wait_for("orders are taken at");
         let mut receiver = Receiver::open(&output.parse().unwrap()).unwrap();
         let first = receiver.receive(SOON).expect("a description within a minute");
@@ -154,7 +155,8 @@ impl Bench {
         for pair in self.heard.windows(2) {
             assert_eq!((pair[1].stream, pair[1].seq), (pair[0].stream, pair[0].seq + 1), "{pair:?}");
         }
-        let late = self.heard.iter().find(|estimate| matches!(estimate.quality, Quality::Late | Quality::Gap));
+        let late =
+            self.heard.iter().find(|estimate| matches!(estimate.quality, Quality::Late | Quality::Gap));
         assert!(late.is_none(), "{late:?}");
     }
 
@@ -203,7 +205,10 @@ fn a_paused_daemon_publishes_zeros_from_the_bin_that_it_names_until_it_is_resume
         }
     }
     let before = bench.heard.iter().filter(|e| (asked_ns..answered_ns).contains(&e.published_ns));
-    println!("{} estimates from the start of the command to its end, paused from {paused} on", before.count());
+    println!(
+        "{} estimates from the start of the command to its end, paused from {paused} on",
+        before.count()
+    );
     assert!(bench.heard.last().unwrap().quality == Quality::Good, "the model went on meanwhile");
     bench.order(&["stop"]);
     assert!(bench.daemon.end(), "{:#?}", bench.daemon.heard());
@@ -222,7 +227,10 @@ fn a_daemon_can_start_paused_and_masks_and_resets_hold_from_the_bin_that_is_name
     assert_eq!(bench.refusal(&all), "expected a channel that is not masked, found none");
     // More than half of the channels: every estimate is a fault, until some are used again.
     let masked = bench.order(&all[..9]);
-    assert_eq!((masked["too-few-channels"].as_bool(), masked["masked"].as_array().unwrap().len()), (Some(true), 8));
+    assert_eq!(
+        (masked["too-few-channels"].as_bool(), masked["masked"].as_array().unwrap().len()),
+        (Some(true), 8)
+    );
     let unmasked = bench.order(&["unmask", "--all"]);
     let reset = bench.order(&["reset"]);
     bench.until(from_bin(&reset) + 20);
@@ -230,7 +238,11 @@ fn a_daemon_can_start_paused_and_masks_and_resets_hold_from_the_bin_that_is_name
     bench.expect_whole();
     for estimate in bench.heard.iter().filter(|estimate| !estimate.reasons.contains(Reasons::INHIBITED)) {
         let is_fault = estimate.quality == Quality::Fault;
-        assert_eq!(is_fault, (masked..unmasked).contains(&estimate.seq), "{masked} to {unmasked}: {estimate:?}");
+        assert_eq!(
+            is_fault,
+            (masked..unmasked).contains(&estimate.seq),
+            "{masked} to {unmasked}: {estimate:?}"
+        );
         let is_warmup = estimate.quality == Quality::Warmup;
         assert_eq!(is_warmup, (reset..reset + 4).contains(&estimate.seq), "{reset}: {estimate:?}");
     }
@@ -247,8 +259,13 @@ fn a_swap_costs_no_bin_and_the_new_model_has_its_history_and_the_old_one_comes_b
     assert_eq!(status["bundle"]["id"], second.manifest.id.as_str());
     assert_eq!(status["beside"]["role"], "replaced");
     let compared = &swapped["comparison"];
-    assert!(compared["bins"].as_u64().unwrap() > 50 && compared["rms-difference"].as_f64().unwrap() > 0.0, "{swapped}");
-    assert!(compared["bits-per-spike-gained"].is_number() && compared["shadow"]["p50-us"].as_f64() > Some(0.0));
+    assert!(
+        compared["bins"].as_u64().unwrap() > 50 && compared["rms-difference"].as_f64().unwrap() > 0.0,
+        "{swapped}"
+    );
+    assert!(
+        compared["bits-per-spike-gained"].is_number() && compared["shadow"]["p50-us"].as_f64() > Some(0.0)
+    );
     println!("{compared}");
     let swapped = from_bin(&swapped);
     bench.until(swapped + 50);
@@ -256,8 +273,7 @@ fn a_swap_costs_no_bin_and_the_new_model_has_its_history_and_the_old_one_comes_b
     bench.until(back + 20);
     bench.expect_whole();
     let says = |bundle: &Bundle| {
-        let mut decoder =
-            Decoder::new(bundle, Box::new(Native::new(bundle)), &[], TimeLimits::NONE);
+        let mut decoder = Decoder::new(bundle, Box::new(Native::new(bundle)), &[], TimeLimits::NONE);
         let mut said = Vec::new();
         for seq in 0..=back + 20 {
             let mut bin = Bin::empty();
@@ -274,8 +290,16 @@ fn a_swap_costs_no_bin_and_the_new_model_has_its_history_and_the_old_one_comes_b
         let (bundle, said) = if is_second { (&second, &by_second) } else { (&first, &by_first) };
         assert_eq!(estimate.bundle, bundle.id(), "{estimate:?}");
         let expected = &said[estimate.seq as usize];
-        for (found, expected) in estimate.outputs().iter().chain(estimate.rates()).zip(expected.outputs().iter().chain(expected.rates())) {
-            assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{estimate:?}: {found} {expected}");
+        for (found, expected) in estimate
+            .outputs()
+            .iter()
+            .chain(estimate.rates())
+            .zip(expected.outputs().iter().chain(expected.rates()))
+        {
+            assert!(
+                (found - expected).abs() <= 1e-4 * expected.abs().max(1.0),
+                "{estimate:?}: {found} {expected}"
+            );
         }
         let is_first = estimate.seq == swapped || estimate.seq == back;
         assert_eq!(estimate.reasons.contains(Reasons::SWAPPED), is_first, "{estimate:?}");
@@ -307,9 +331,21 @@ fn a_bundle_that_cannot_take_over_changes_nothing() {
     };
     for (name, bundle, expected) in [
         ("outputs.ndt", model(2, 3), "expected the published readout as of the running bundle, 2 components"),
-        ("bins.ndt", other(&|bundle| bundle.manifest.bin_width_ms = 10.0), "expected bins as of the running bundle, 5 ms, found 10 ms"),
-        ("channels.ndt", other(&|bundle| bundle.manifest.channel_ids.reverse()), "expected channel ids in the order as of"),
-        ("units.ndt", other(&|bundle| bundle.manifest.unit_ids.reverse()), "expected unit ids in the order as of"),
+        (
+            "bins.ndt",
+            other(&|bundle| bundle.manifest.bin_width_ms = 10.0),
+            "expected bins as of the running bundle, 5 ms, found 10 ms",
+        ),
+        (
+            "channels.ndt",
+            other(&|bundle| bundle.manifest.channel_ids.reverse()),
+            "expected channel ids in the order as of",
+        ),
+        (
+            "units.ndt",
+            other(&|bundle| bundle.manifest.unit_ids.reverse()),
+            "expected unit ids in the order as of",
+        ),
     ] {
         let path = bench.written(name, &bundle);
         let refused = bench.refusal(&["swap", &path, "--shadow-s", "0"]);
@@ -394,7 +430,9 @@ fn peers_that_flood_leave_or_send_nonsense_cost_nothing() {
 fn without_a_daemon_every_command_says_so() {
     let session = Session::new();
     let socket = session.folder().join("control.sock");
-    for words in [&["status"][..], &["status", "--watch"], &["pause"], &["mask", "3"], &["swap", "model"], &["stop"]] {
+    for words in
+        [&["status"][..], &["status", "--watch"], &["pause"], &["mask", "3"], &["swap", "model"], &["stop"]]
+    {
         let mut command = session.command(program("ndtd"));
         let output = command.args(words).arg("--socket").arg(&socket).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

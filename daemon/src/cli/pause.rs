@@ -16,6 +16,7 @@ pub struct Pause {
 
 impl Pause {
     pub fn execute(self) -> anyhow::Result<()> {
-        self.daemon.ask(&Request::Pause, |answer| format!("paused: all outputs are zero {}", from_bin(answer)))
+        self.daemon
+            .ask(&Request::Pause, |answer| format!("paused: all outputs are zero {}", from_bin(answer)))
     }
 }

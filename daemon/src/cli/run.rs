@@ -77,7 +77,8 @@ impl Run {
         warn_of_other_machines(&config);
         let name = engine.name();
         let socket = socket::path(&config, std::env::var_os("RUNTIME_DIRECTORY"));
-        let socket = socket.map(|path| ControlSocket::bind(&path, config.control_group.as_deref())).transpose()?;
+        let socket =
+            socket.map(|path| ControlSocket::bind(&path, config.control_group.as_deref())).transpose()?;
         let mut pipeline =
             pipeline::start(&config, &bundle, engine).map_err(|error| match error.is_refusal() {
                 true => Refusal(error.into()).into(),

@@ -1,6 +1,6 @@
 //! `ndtd stop`.
 
-use super::order::{Daemon};
+use super::order::Daemon;
 use clap::Args;
 use ndt_daemon::control::request::Request;
 

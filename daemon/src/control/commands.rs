@@ -92,13 +92,19 @@ pub enum CommandError {
     #[error("expected the candidate to stay in shadow, found that `rollback` has given it up")]
     GivenUp,
     /// Both models together take longer than a bin.
-    #[error("expected time for a step of both models within a bin, found that the candidate fell behind; nothing is changed")]
+    #[error(
+        "expected time for a step of both models within a bin, found that the candidate fell behind; nothing is changed"
+    )]
     FellBehind,
     /// No bins come, or not enough.
-    #[error("expected bins from which the candidate gets its history, found too few within {0:.0} s; nothing is changed")]
+    #[error(
+        "expected bins from which the candidate gets its history, found too few within {0:.0} s; nothing is changed"
+    )]
     NoBins(f64),
     /// No bin comes before which the model could come back.
-    #[error("expected a bin before which the model can come back, found none within {0:.0} s; it comes back before the next one")]
+    #[error(
+        "expected a bin before which the model can come back, found none within {0:.0} s; it comes back before the next one"
+    )]
     NoBin(f64),
     /// The thread that reads the bundle has ended.
     #[error("expected the bundle to be read, found that its thread has ended: {0}")]
@@ -117,7 +123,14 @@ impl Commands {
             counters,
             started: Instant::now(),
             publish: Mutex::new(publish),
-            models: Mutex::new(Models { decode, fallback, masked, present: model, beside: None, is_loading: false }),
+            models: Mutex::new(Models {
+                decode,
+                fallback,
+                masked,
+                present: model,
+                beside: None,
+                is_loading: false,
+            }),
             stop: Notify::new(),
         }
     }
@@ -139,9 +152,9 @@ impl Commands {
             Request::Pause => self.publish(PublishOrder::Pause).await,
             Request::Resume => self.publish(PublishOrder::Resume).await,
             Request::Reset => self.order(ModelOrder::Reset).await,
-            Request::Mask(ids) => self.mask(|masked| masked.extend(ids), ids).await,
-            Request::Unmask(ids) => self.mask(|masked| masked.retain(|id| !ids.contains(id)), ids).await,
-            Request::UnmaskAll => self.mask(BTreeSet::clear, &BTreeSet::new()).await,
+            Request::Mask(ids) => self.mask(ids, |masked| masked.union(ids).copied().collect()).await,
+            Request::Unmask(ids) => self.mask(ids, |masked| masked.difference(ids).copied().collect()).await,
+            Request::UnmaskAll => self.mask(&BTreeSet::new(), |_| BTreeSet::new()).await,
             Request::Swap { path, shadow_s } => self.swap(path.clone(), *shadow_s).await,
             Request::RollBack => self.roll_back().await,
             Request::Stop => Ok(json!({})),
@@ -176,18 +189,18 @@ impl Commands {
         self.models.lock().await.order(order).await
     }
 
+    /// Masks the channels that `change` makes of those that are masked, after a look at the `named` ones.
     async fn mask(
         &self,
-        change: impl FnOnce(&mut BTreeSet<i64>),
         named: &BTreeSet<i64>,
+        change: impl FnOnce(&BTreeSet<i64>) -> BTreeSet<i64> + Send,
     ) -> Result<Value, CommandError> {
         let mut models = self.models.lock().await;
         let ids = models.present.manifest.channel_ids.clone();
         if let Some(unknown) = named.iter().find(|id| !ids.contains(id)) {
             return Err(CommandError::UnknownChannel(*unknown));
         }
-        let mut masked = models.masked.clone();
-        change(&mut masked);
+        let masked = change(&models.masked);
         let flags: Vec<bool> = ids.iter().map(|id| masked.contains(id)).collect();
         if !flags.contains(&false) {
             return Err(CommandError::AllMasked);
@@ -231,7 +244,8 @@ impl Commands {
         let loading = tokio::task::spawn_blocking(move || candidate::load(&config, &from, &present));
         let loaded = loading.await.map_err(|error| CommandError::Thread(error.to_string()))??;
         let candidate::Candidate { bundle, engine, step_ns } = loaded;
-        let time = self.config.guard(&bundle.manifest).map_err(|error| CommandError::Thread(error.to_string()))?;
+        let time =
+            self.config.guard(&bundle.manifest).map_err(|error| CommandError::Thread(error.to_string()))?;
         let model = Model { path, engine: engine.name(), manifest: bundle.manifest.clone() };
         let mut models = self.models.lock().await;
         let masked: Vec<i64> = models.masked.iter().copied().collect();
@@ -293,14 +307,9 @@ impl Commands {
         let progress = {
             let mut models = self.models.lock().await;
             models.settle();
-            match &models.beside {
-                None => return Err(CommandError::NothingReplaced),
-                Some(beside) if !beside.is_replaced => {
-                    models.take_away().await?;
-                    models.settle();
-                    return Ok(json!({ "bundle": models.present.to_json(), "given-up": true }));
-                }
-                Some(_) => {}
+            if models.candidate().is_some() {
+                models.take_away().await?;
+                return Ok(json!({ "bundle": models.present.to_json(), "given-up": true }));
             }
             let order = models.decode.carry_out(DecodeOrder::RollBack, PATIENCE).await?;
             if !order.is_done {

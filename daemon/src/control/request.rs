@@ -75,7 +75,8 @@ impl Request {
 
 fn ids(word: &str, text: &str) -> Result<BTreeSet<i64>, String> {
     let id = |id: &str| {
-        id.parse::<i64>().map_err(|_| format!("expected channel ids after {word}, found \"{}\"", shortened(id)))
+        id.parse::<i64>()
+            .map_err(|_| format!("expected channel ids after {word}, found \"{}\"", shortened(id)))
     };
     let ids = text.split_whitespace().map(id).collect::<Result<BTreeSet<i64>, String>>()?;
     match ids.len() {

@@ -74,7 +74,11 @@ pub fn path(config: &Config, runtime_directory: Option<OsString>) -> Option<Path
     // systemd lists several folders with colons between them.
     let first = |folders: OsString| {
         let folders = folders.into_string().ok()?;
-        folders.split(':').next().filter(|folder| !folder.is_empty()).map(|folder| Path::new(folder).join(FILE))
+        folders
+            .split(':')
+            .next()
+            .filter(|folder| !folder.is_empty())
+            .map(|folder| Path::new(folder).join(FILE))
     };
     config.control_socket.clone().or_else(|| runtime_directory.and_then(first))
 }
@@ -87,7 +91,9 @@ impl ControlSocket {
     pub fn bind(path: &Path, group: Option<&str>) -> Result<ControlSocket, ControlSocketError> {
         match Occupant::of(path) {
             None | Some(Occupant::DeadSocket) => {}
-            Some(other) => return Err(ControlSocketError::Taken { path: path.to_owned(), found: other.words() }),
+            Some(other) => {
+                return Err(ControlSocketError::Taken { path: path.to_owned(), found: other.words() });
+            }
         }
         let refused = |error| ControlSocketError::Io { path: path.to_owned(), error };
         // Made beside and renamed, so that nobody connects before the mode is set.
@@ -156,7 +162,9 @@ impl Drop for ControlSocket {
 
 /// Answers the requests of one peer until it leaves, is silent for too long, or sends what is no line.
 async fn converse(stream: UnixStream, commands: &Commands) {
-    let who = stream.peer_cred().map_or_else(|_| "an unknown user".to_owned(), |peer| format!("user {}", peer.uid()));
+    let who = stream
+        .peer_cred()
+        .map_or_else(|_| "an unknown user".to_owned(), |peer| format!("user {}", peer.uid()));
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading);
     let greeting = json!({ "ndtd": env!("CARGO_PKG_VERSION"), "protocol": PROTOCOL });

@@ -63,7 +63,8 @@ impl Stats {
             too_high,
             empty,
             decoder,
-            guard: GuardCounters { estimates: _, late_results, behind, renumbered, old_bins, skipped, inhibited },
+            guard:
+                GuardCounters { estimates: _, late_results, behind, renumbered, old_bins, skipped, inhibited },
             refused,
             overflowed,
             slow_subscribers,

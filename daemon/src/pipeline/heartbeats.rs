@@ -83,12 +83,8 @@ impl Pulse {
 
 /// Whether an estimate was computed from a bin that came. While the daemon is paused, its quality does not say so.
 fn is_computed(estimate: &Estimate) -> bool {
-    const NOT_USABLE: [Reasons; 4] = [
-        Reasons::MISSING_BIN,
-        Reasons::UNDESCRIBED,
-        Reasons::IMPLAUSIBLE_COUNTS,
-        Reasons::TOO_FEW_CHANNELS,
-    ];
+    const NOT_USABLE: [Reasons; 4] =
+        [Reasons::MISSING_BIN, Reasons::UNDESCRIBED, Reasons::IMPLAUSIBLE_COUNTS, Reasons::TOO_FEW_CHANNELS];
     let has = |reason: &Reasons| estimate.reasons.contains(*reason);
     let is_inhibited = has(&Reasons::INHIBITED);
     matches!(estimate.quality, Quality::Good | Quality::Warmup)

@@ -69,7 +69,9 @@ pub struct Order<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     /// The loop has not turned for the time that the control plane waits. The order holds as soon as it does.
-    #[error("expected the {0} thread to take an order, found that it does not turn; the order holds as soon as it does")]
+    #[error(
+        "expected the {0} thread to take an order, found that it does not turn; the order holds as soon as it does"
+    )]
     Untaken(&'static str),
     /// The loop has not taken the order before this one.
     #[error("expected the {0} thread to take the order before this one, found it waiting")]

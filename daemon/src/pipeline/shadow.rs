@@ -15,7 +15,7 @@ use ndt_protocol::bundle::manifest::{Manifest, Positions};
 use ndt_protocol::{Bin, Bundle, Quality};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// Bins that are kept for a model in shadow that cannot follow at once.
 const PUT_OFF_MAX: usize = 256;
@@ -80,7 +80,7 @@ pub enum State {
 impl Progress {
     /// Where the model stands.
     pub fn state(&self) -> State {
-        match self.state.load(Relaxed) {
+        match self.state.load(Acquire) {
             0 => State::Following,
             1 => State::TookOver { stream: self.stream.load(Relaxed), seq: self.seq.load(Relaxed) },
             _ => State::FellBehind,
@@ -95,7 +95,8 @@ impl Progress {
     fn took_over(&self, bin: &Bin) {
         self.stream.store(bin.stream, Relaxed);
         self.seq.store(bin.seq, Relaxed);
-        self.state.store(1, Relaxed);
+        // Whoever sees this sees the bin too.
+        self.state.store(1, Release);
     }
 }
 
@@ -145,7 +146,7 @@ impl Shadow {
         let can = self.role == Role::Replaced;
         if can {
             self.role = Role::Candidate { bins_min: 0 };
-            self.progress.state.store(0, Relaxed);
+            self.progress.state.store(0, Release);
         }
         can
     }
@@ -159,7 +160,7 @@ impl Shadow {
         if self.put_off.len() == PUT_OFF_MAX {
             self.role = Role::GivenUp;
             self.put_off.clear();
-            self.progress.state.store(2, Relaxed);
+            self.progress.state.store(2, Release);
             return;
         }
         // A bin that came late does not make the next one late.

@@ -33,7 +33,9 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// The user may not ask.
-    #[error("expected leave to ask the daemon at {path}, found none: members of the socket's group have it")]
+    #[error(
+        "expected permission to ask the daemon at {path}, found none: members of the socket's group have it"
+    )]
     Forbidden {
         /// Path of its socket.
         path: PathBuf,
@@ -58,7 +60,9 @@ impl Client {
     /// [`ClientError`] where no daemon is there, or it speaks another protocol.
     pub fn connect(path: &Path) -> Result<Client, ClientError> {
         let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NoDaemon { path: path.to_owned() },
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                ClientError::NoDaemon { path: path.to_owned() }
+            }
             ErrorKind::PermissionDenied => ClientError::Forbidden { path: path.to_owned() },
             _ => broken(path, &error),
         })?;
@@ -98,7 +102,8 @@ impl Client {
             let error = io::Error::from(ErrorKind::UnexpectedEof);
             return Err(broken(&self.path, &error));
         }
-        let found = |error| ClientError::Broken { path: self.path.clone(), found: format!("no JSON: {error}") };
+        let found =
+            |error| ClientError::Broken { path: self.path.clone(), found: format!("no JSON: {error}") };
         serde_json::from_str(&line).map_err(found)
     }
 }
