@@ -8,7 +8,7 @@ use ndt_daemon::input::deadline::TimeLimits;
 use ndt_daemon::input::{Received, Source};
 use ndt_daemon::pipeline::orders::{DecodeOrder, ModelOrder, PublishOrder};
 use ndt_daemon::pipeline::shadow::{Progress, Shadow};
-use ndt_daemon::pipeline::{self, Pipeline};
+use ndt_daemon::pipeline::{self, ControlEnds, Pipeline};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality, endpoint, wire};
@@ -219,11 +219,13 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
         ..Config::default()
     };
     let mut pipeline = pipeline::start_with(&config, &bundle, Box::new(engine), source, publish).unwrap();
-    let progress = orders(&mut pipeline, &bundle);
+    let (progress, ends) = orders(&mut pipeline, &bundle);
     let [checksum, allocations, frees] = finished.recv().unwrap();
     assert_ne!(checksum, 0);
     let stats = pipeline.stats();
     pipeline.stop();
+    // What came back ends here.
+    drop(ends);
     println!("{stats:?}");
     println!("the model in shadow: {:?} after {} bins", progress.state(), progress.taken_in());
     assert!(stats.guard.estimates[Quality::Stale as usize] >= SILENT_AT[1].1 && stats.overflowed == 0);
@@ -247,7 +249,7 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
 
 /// Gives a running pipeline every order that there is, while allocations are counted: a second model runs in shadow and takes over, if the bins
 /// leave it the time.
-fn orders(pipeline: &mut Pipeline, bundle: &Bundle) -> Arc<Progress> {
+fn orders(pipeline: &mut Pipeline, bundle: &Bundle) -> (Arc<Progress>, ControlEnds) {
     let mut ends = pipeline.control().unwrap();
     // The source is silent from here on, until several answers were stale.
     while pipeline.stats().bins < SILENT_AT[1].0 {
@@ -263,7 +265,7 @@ fn orders(pipeline: &mut Pipeline, bundle: &Bundle) -> Arc<Progress> {
     ends.decode.post(DecodeOrder::Model(ModelOrder::Reset)).unwrap();
     ends.publish.post(PublishOrder::Pause).unwrap();
     ends.publish.post(PublishOrder::Resume).unwrap();
-    progress
+    (progress, ends)
 }
 
 /// Bins that the kernel of learned positions takes, on a thread that has not built it, and what it allocates and frees from

@@ -31,7 +31,12 @@ fn model(seed: u64, dims: usize) -> Bundle {
     manifest.unit_ids = usual_ids();
     manifest.bin_width_ms = 5.0;
     let weights = random_weights(&manifest, seed);
-    ndt_trainer::export::from_weights(manifest, weights, &[0.3; CHANNELS]).unwrap()
+    let bundle = ndt_trainer::export::from_weights(manifest, weights, &[0.3; CHANNELS]).unwrap();
+    // Its id is made when it is written.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.ndt");
+    bundle.write(&path).unwrap();
+    Bundle::read(&path).unwrap()
 }
 
 fn counts(seq: u64) -> Vec<f32> {
