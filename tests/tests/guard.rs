@@ -486,25 +486,3 @@ fn a_paused_guard_answers_each_bin_on_time_with_zeros_and_moves_on_from_there() 
     bench.result(5);
     assert_eq!(bench.published(), [(150, 5, Good, 2.0)], "from zero, by the largest change");
 }
-
-#[test]
-fn another_bundle_is_flagged_once_even_where_its_first_result_is_late() {
-    let mut bench = Bench::new(SETTINGS);
-    bench.bin(0);
-    bench.until(40);
-    bench.arrive(1);
-    bench.until(61);
-    let mut result = Estimate::zero(1, 2);
-    (result.seq, result.stream, result.bundle) = (1, 1, [7; 32]);
-    let (now_ns, published, last) = (61 * MS, &mut bench.published, &mut bench.last);
-    bench.guard.decoded(&result, now_ns, &mut |estimate| take(61, estimate, published, last));
-    assert_eq!(bench.guard.counters().late_results, 1);
-    for (seq, is_flagged) in [(2, true), (3, false)] {
-        bench.arrive(seq);
-        result.seq = seq;
-        let (published, last) = (&mut bench.published, &mut bench.last);
-        bench.guard.decoded(&result, now_ns, &mut |estimate| take(61, estimate, published, last));
-        let last = bench.last.as_ref().unwrap();
-        assert_eq!((last.bundle, last.reasons.contains(Reasons::SWAPPED)), ([7; 32], is_flagged));
-    }
-}

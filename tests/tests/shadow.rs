@@ -3,6 +3,9 @@
 
 use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::native::Native;
+use ndt_daemon::guard::policy::{Fade, Policy, VelocityLimits};
+use ndt_daemon::guard::{Guard, GuardSettings};
+use ndt_daemon::input::Arrival;
 use ndt_daemon::input::deadline::TimeLimits;
 use ndt_daemon::pipeline::counters::Counters;
 use ndt_daemon::pipeline::keep_warm::KeepWarm;
@@ -10,7 +13,7 @@ use ndt_daemon::pipeline::loops::DecodeLoop;
 use ndt_daemon::pipeline::orders::{self, DecodeOrder, ModelOrder, Orders};
 use ndt_daemon::pipeline::shadow::{Progress, Shadow, State};
 use ndt_daemon::queue::{Queue, Receiver};
-use ndt_protocol::{Bin, Bundle, CountRange, Estimate};
+use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Reasons};
 use ndt_tests::{Positions, Shape, random_counts, weights_only};
 use std::sync::Arc;
 
@@ -196,4 +199,32 @@ fn masks_and_resets_hold_from_one_bin_on_for_both_models() {
     let mut expected = Vec::new();
     (40..45).for_each(|seq| decoder.decode(&bin(seq), 0, 0, &mut |estimate| expected.push(estimate.clone())));
     assert_eq!(bits(&said), bits(&expected));
+}
+
+#[test]
+fn the_guard_flags_another_bundle_once_even_where_its_first_result_is_late() {
+    let [first, second] = [1, 2].map(model);
+    let settings = GuardSettings {
+        time: TimeLimits::deadline(WIDTH_NS),
+        stale_after_bins: 3,
+        fade: Fade { policy: Policy::Zero, time_constant_bins: 1.0 },
+        limits: VelocityLimits::default(),
+    };
+    let mut guard = Guard::new(&first, settings);
+    let mut said = Vec::new();
+    for seq in 0..4 {
+        let arrival_ns = WIDTH_NS * seq;
+        guard.arrived(Arrival { seq, stream: 1, arrival_ns, ..Arrival::default() });
+        let mut result = Estimate::of(&first.manifest);
+        (result.seq, result.stream) = (seq, 1);
+        result.bundle = if seq == 0 { first.id() } else { second.id() };
+        // The second one comes after its deadline.
+        let now_ns = if seq == 1 { arrival_ns + WIDTH_NS } else { arrival_ns };
+        guard.tick(now_ns, &mut |estimate| said.push(estimate.clone()));
+        guard.decoded(&result, now_ns, &mut |estimate| said.push(estimate.clone()));
+    }
+    assert_eq!(guard.counters().late_results, 1);
+    let told = |estimate: &Estimate| (estimate.bundle[0], estimate.reasons.contains(Reasons::SWAPPED));
+    let told: Vec<(u8, bool)> = said.iter().map(told).collect();
+    assert_eq!(told, [(0x11, false), (0x11, false), (0x22, true), (0x22, false)]);
 }
