@@ -254,7 +254,7 @@ impl Commands {
         let width_s = bundle.manifest.bin_width_ms * 1e-3;
         let bins_min = (shadow_s / width_s).ceil() as u64;
         let shadow = Shadow::candidate(&bundle, decoder, bins_min, step_ns);
-        let bins = bins_min.max(shadow.history_bins() as u64);
+        let bins = bins_min.max(shadow.reach_bins() as u64);
         let limit = Duration::from_secs_f64(bins as f64 * width_s) + SLACK;
         let progress = shadow.progress();
         let order = DecodeOrder::Beside(Some(Box::new(shadow)));

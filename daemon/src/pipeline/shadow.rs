@@ -29,7 +29,7 @@ pub struct Shadow {
     /// Bins that the decoder has taken in.
     taken_in: u64,
     /// Bins after which nothing that came before can change an answer.
-    history_bins: usize,
+    reach_bins: usize,
     bin_width_ns: u64,
     /// When the next bin is due, by the newest one that came.
     next_due_ns: u64,
@@ -112,7 +112,7 @@ impl Shadow {
             role: Role::Candidate { bins_min },
             put_off,
             taken_in: 0,
-            history_bins: history_bins(&bundle.manifest),
+            reach_bins: reach_bins(&bundle.manifest),
             bin_width_ns: bundle.manifest.bin_width_ns(),
             next_due_ns: 0,
             step_ns,
@@ -131,9 +131,9 @@ impl Shadow {
         &mut self.decoder
     }
 
-    /// Number of bins that its history takes.
-    pub fn history_bins(&self) -> usize {
-        self.history_bins
+    /// Number of bins that an answer can depend on.
+    pub fn reach_bins(&self) -> usize {
+        self.reach_bins
     }
 
     /// Whether it has not taken in every bin that came.
@@ -213,7 +213,7 @@ impl Shadow {
     /// Exchanges the two models before `bin` if the candidate is to take over and has seen all that the present one knows of.
     pub fn take_over(&mut self, present: &mut Box<Decoder>, bin: &Bin) {
         let Role::Candidate { bins_min } = self.role else { return };
-        let known = present.history_bins().min(self.history_bins);
+        let known = present.history_bins().min(self.reach_bins);
         if self.is_behind() || self.taken_in < bins_min || self.decoder.history_bins() < known {
             return;
         }
@@ -225,7 +225,7 @@ impl Shadow {
 }
 
 /// Number of bins that an answer of the model of `manifest` can depend on.
-fn history_bins(manifest: &Manifest) -> usize {
+fn reach_bins(manifest: &Manifest) -> usize {
     let architecture = &manifest.architecture;
     let of_model = match (manifest.linear, architecture.positions) {
         (Some(linear), _) => linear.window_bins,
