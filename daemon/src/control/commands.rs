@@ -258,9 +258,18 @@ impl Commands {
         let limit = Duration::from_secs_f64(bins as f64 * width_s) + SLACK;
         let progress = shadow.progress();
         let order = DecodeOrder::Beside(Some(Box::new(shadow)));
-        // The model that came back in the order ends here, on the control plane.
-        drop(models.decode.carry_out(order, PATIENCE).await?);
-        models.beside = Some(Beside { model, progress: progress.clone(), is_replaced: false });
+        let beside = Beside { model, progress: progress.clone(), is_replaced: false };
+        let before = models.beside.replace(beside);
+        match models.decode.carry_out(order, PATIENCE).await {
+            // The model that came back in the order ends here, on the control plane.
+            Ok(order) => drop(order),
+            Err(busy @ OrderError::Busy(_)) => {
+                models.beside = before;
+                return Err(busy.into());
+            }
+            // It will be taken all the same.
+            Err(untaken) => return Err(untaken.into()),
+        }
         Ok((progress, limit))
     }
 
