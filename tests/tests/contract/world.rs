@@ -30,7 +30,7 @@ pub const STALE_AFTER_BINS: u64 = 3;
 pub const WARMUP_BINS: u64 = 5;
 
 /// Events between two orders, on average.
-const EVENTS_AN_ORDER: u32 = 40;
+const EVENTS_AN_ORDER: u32 = 150;
 
 /// Answers the first count of its bin (-1 for a missing one) and the bins since its reset; broken when told so.
 struct Script {
@@ -268,16 +268,16 @@ impl World {
 
     /// The control plane gives an order now and then, whatever the rig does.
     fn order(&mut self, plan: &Plan) {
-        let Control { bundle, decode, publish, random, .. } = &mut self.control;
+        let Control { bundle, decode, publish, has_swaps, has_pauses, random } = &mut self.control;
         // One that is still on its way is waited for.
-        if self.control.has_pauses && random.random_range(0..EVENTS_AN_ORDER) == 0 {
+        if *has_pauses && random.random_range(0..EVENTS_AN_ORDER) == 0 {
             let order = if random.random() { PublishOrder::Pause } else { PublishOrder::Resume };
             publish.post(order).unwrap_or_default();
         }
-        if !self.control.has_swaps || random.random_range(0..EVENTS_AN_ORDER) != 0 {
+        if !*has_swaps || random.random_range(0..EVENTS_AN_ORDER) != 0 {
             return;
         }
-        if random.random() {
+        if random.random_range(0..4) != 0 {
             return decode.post(DecodeOrder::RollBack).unwrap_or_default();
         }
         let mut other = bundle.clone();
