@@ -71,6 +71,8 @@ struct Bench {
     ends: Arc<AtomicBool>,
     rig: Option<JoinHandle<()>>,
     heard: Vec<Estimate>,
+    /// Bundle of the last description.
+    described: String,
 }
 
 impl Bench {
@@ -98,7 +100,7 @@ impl Bench {
             let (address, ends) = (format!("bind:{input}"), ends.clone());
             move || rig(&address, &ends)
         });
-        Bench { session, daemon, receiver, ends, rig: Some(rig), heard: Vec::new() }
+        Bench { session, daemon, receiver, ends, rig: Some(rig), heard: Vec::new(), described: String::new() }
     }
 
     /// Runs a command of `ndtd`, hears estimates meanwhile, and returns whether it succeeded and its answer.
@@ -139,6 +141,10 @@ impl Bench {
     fn hear(&mut self, wait: Duration) -> Option<&Estimate> {
         let message = self.receiver.receive(wait)?;
         let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
+        if frames[0] == wire::TOPIC_DESCRIPTION {
+            let description: Value = serde_json::from_slice(frames[2]).unwrap();
+            self.described = description["estimates"]["bundle"].as_str().unwrap().to_owned();
+        }
         (frames[0] == wire::TOPIC_ESTIMATE).then(|| self.heard.push(wire::read_estimate(&frames).unwrap()));
         self.heard.last()
     }
@@ -274,8 +280,14 @@ fn a_swap_costs_no_bin_and_the_new_model_has_its_history_and_the_old_one_comes_b
     println!("{compared}");
     let swapped = from_bin(&swapped);
     bench.until(swapped + 50);
+    while bench.described != second.manifest.id {
+        bench.hear(SOON).expect("a description of the new bundle within a minute");
+    }
     let back = from_bin(&bench.order(&["rollback"]));
     bench.until(back + 20);
+    while bench.described != first.manifest.id {
+        bench.hear(SOON).expect("a description of the first bundle within a minute");
+    }
     bench.expect_whole();
     let says = |bundle: &Bundle| {
         let mut decoder = Decoder::new(bundle, Box::new(Native::new(bundle)), &[], TimeLimits::NONE);

@@ -8,14 +8,16 @@ use super::request::Request;
 use crate::config::Config;
 use crate::decoder::{Decoder, masked_max};
 use crate::host::watchdog;
+use crate::output::DescriptionFrames;
 use crate::pipeline::ControlEnds;
 use crate::pipeline::counters::Counters;
 use crate::pipeline::orders::{DecodeOrder, ModelOrder, Order, OrderError, Orders, PublishOrder};
 use crate::pipeline::shadow::{Progress, Shadow, State};
 use ndt_protocol::clock::monotonic_ns;
+use ndt_protocol::wire::{self, Description};
 use ndt_protocol::{Bundle, Manifest, Quality};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How much longer than it needs a candidate may take before it is given up, and how long a model that comes back may wait for a bin.
 const SLACK: Duration = Duration::from_secs(20);
+
+/// Descriptions that are kept until the publish thread has another one for certain.
+const DESCRIPTIONS_KEPT: usize = 8;
 
 /// A running daemon, for whoever gives it orders.
 pub struct Commands {
@@ -50,6 +55,8 @@ struct Models {
     beside: Option<Beside>,
     /// Whether a bundle is being read for a swap.
     is_loading: bool,
+    /// Descriptions that the publish thread may have: it must not free the last one.
+    described: VecDeque<Arc<DescriptionFrames>>,
 }
 
 /// A model that is loaded.
@@ -57,6 +64,7 @@ struct Model {
     path: PathBuf,
     engine: String,
     manifest: Manifest,
+    description: Arc<DescriptionFrames>,
 }
 
 /// A model that takes in the same bins as the present one.
@@ -115,8 +123,7 @@ impl Commands {
     /// Takes over the control plane's ends of a pipeline that runs with `config` and decodes `bundle` with the named engine.
     pub fn new(config: &Config, bundle: &Bundle, engine: &str, ends: ControlEnds) -> Commands {
         let ControlEnds { decode, publish, fallback, counters } = ends;
-        let manifest = bundle.manifest.clone();
-        let model = Model { path: config.bundle.clone(), engine: engine.to_owned(), manifest };
+        let model = Model::new(config.bundle.clone(), bundle, engine.to_owned());
         let masked = config.mask_channels.iter().copied().collect();
         Commands {
             config: config.clone(),
@@ -130,6 +137,7 @@ impl Commands {
                 present: model,
                 beside: None,
                 is_loading: false,
+                described: VecDeque::new(),
             }),
             stop: Notify::new(),
         }
@@ -246,7 +254,7 @@ impl Commands {
         let candidate::Candidate { bundle, engine, step_ns } = loaded;
         let time =
             self.config.guard(&bundle.manifest).map_err(|error| CommandError::Thread(error.to_string()))?;
-        let model = Model { path, engine: engine.name(), manifest: bundle.manifest.clone() };
+        let model = Model::new(path, &bundle, engine.name());
         let mut models = self.models.lock().await;
         let masked: Vec<i64> = models.masked.iter().copied().collect();
         let decoder = Decoder::new(&bundle, engine, &masked, time.time);
@@ -304,6 +312,14 @@ impl Commands {
     async fn took_over(&self, progress: &Progress) -> Value {
         let mut models = self.models.lock().await;
         models.settle();
+        let description = models.present.description.clone();
+        models.described.truncate(DESCRIPTIONS_KEPT);
+        models.described.push_front(description.clone());
+        let described =
+            self.publish.lock().await.carry_out(PublishOrder::Describe(description), PATIENCE).await;
+        if let Err(error) = described {
+            warn!("the estimates are still described as those of the bundle before: {error}");
+        }
         let mut answer = json!({ "bundle": models.present.to_json() });
         if let State::TookOver { stream, seq } = progress.state() {
             answer["stream"] = json!(stream);
@@ -406,6 +422,11 @@ impl Models {
 }
 
 impl Model {
+    fn new(path: PathBuf, bundle: &Bundle, engine: String) -> Model {
+        let description = wire::description_frames(0, &Description::of_estimates(bundle, &engine));
+        Model { path, engine, manifest: bundle.manifest.clone(), description: Arc::new(description) }
+    }
+
     fn to_json(&self) -> Value {
         json!({ "id": self.manifest.id, "path": self.path, "engine": self.engine })
     }

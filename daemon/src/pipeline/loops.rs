@@ -352,10 +352,15 @@ impl<P: Publisher> PublishLoop<P> {
     fn take_orders(&mut self) {
         let Some(inbox) = &self.inbox else { return };
         while let Some(mut order) = inbox.take() {
-            let is_paused = order.what == PublishOrder::Pause;
-            order.holds_from = self.guard.inhibit(is_paused);
             order.is_done = true;
-            self.counters.paused(is_paused);
+            match &order.what {
+                PublishOrder::Describe(description) => self.publisher.describe_as(description),
+                pause_or_resume => {
+                    let is_paused = *pause_or_resume == PublishOrder::Pause;
+                    order.holds_from = self.guard.inhibit(is_paused);
+                    self.counters.paused(is_paused);
+                }
+            }
             inbox.give_back(order);
         }
     }

@@ -7,7 +7,9 @@
 
 use super::shadow::Shadow;
 use crate::decoder::Decoder;
+use crate::output::DescriptionFrames;
 use crate::queue::{Queue, Receiver};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often the control plane looks whether an order was carried out.
@@ -46,12 +48,14 @@ pub enum DecodeOrder {
 }
 
 /// An order to the publish loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishOrder {
     /// Publish outputs of zero, flagged `inhibited`.
     Pause,
     /// Publish what is computed again.
     Resume,
+    /// Describe the estimates as those of another bundle.
+    Describe(Arc<DescriptionFrames>),
 }
 
 /// An order on its way to a loop and back.
