@@ -9,7 +9,7 @@ use ndt_protocol::wire::{self, BinStamp, Description};
 use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality, Reasons};
 use ndt_replay::transport::zeromq::{Receiver, Sender};
 use ndt_tests::lsl::{Running, Session, usual_ids};
-use ndt_tests::{SMALL, Shape, free_address, manifest, program, random_counts, random_weights};
+use ndt_tests::{SMALL, Shape, free_address, manifest, program, random_counts, random_weights, workspace};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -393,6 +393,36 @@ fn ask(socket: &Path) -> BufReader<UnixStream> {
     peer.read_line(&mut line).unwrap();
     assert!(line.contains("\"protocol\":1"), "{line}");
     peer
+}
+
+#[test]
+fn the_transcript_of_the_page_is_what_a_daemon_says() {
+    let page = std::fs::read_to_string(workspace().join("daemon/docs/control.md")).unwrap();
+    let transcript = page.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let mut bench = Bench::new(&model(1, 2), "");
+    bench.more(5);
+    let mut peer = BufReader::new(UnixStream::connect(bench.socket()).unwrap());
+    let keys = |answer: &Value| answer.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let mut answers = 0;
+    for line in transcript.lines() {
+        match line.split_once(' ').unwrap() {
+            (">", request) if request.starts_with('(') => {}
+            (">", request) => peer.get_mut().write_all(format!("{request}\n").as_bytes()).unwrap(),
+            (_, expected) => {
+                let mut found = String::new();
+                peer.read_line(&mut found).unwrap();
+                let [found, expected] =
+                    [&found, expected].map(|line| serde_json::from_str::<Value>(line).unwrap());
+                assert_eq!(keys(&found), keys(&expected), "{found} {expected}");
+                assert_eq!(
+                    (&found["error"], &found["protocol"]),
+                    (&expected["error"], &expected["protocol"])
+                );
+                answers += 1;
+            }
+        }
+    }
+    assert_eq!(answers, 4);
 }
 
 #[test]
