@@ -412,7 +412,7 @@ fn the_transcript_of_the_page_is_what_a_daemon_says() {
                 let mut found = String::new();
                 peer.read_line(&mut found).unwrap();
                 let [found, expected] =
-                    [&found, expected].map(|line| serde_json::from_str::<Value>(line).unwrap());
+                    [found.as_str(), expected].map(|line| serde_json::from_str::<Value>(line).unwrap());
                 assert_eq!(keys(&found), keys(&expected), "{found} {expected}");
                 assert_eq!(
                     (&found["error"], &found["protocol"]),
