@@ -346,6 +346,9 @@ impl Commands {
         };
         let began = Instant::now();
         while !matches!(progress.state(), State::TookOver { .. }) {
+            if progress.state() == State::FellBehind {
+                return Err(CommandError::FellBehind);
+            }
             if began.elapsed() > SLACK {
                 return Err(CommandError::NoBin(SLACK.as_secs_f64()));
             }

@@ -158,9 +158,12 @@ impl Shadow {
             return;
         }
         if self.put_off.len() == PUT_OFF_MAX {
+            // That a replaced model has once taken over remains so.
+            if self.role != Role::Replaced {
+                self.progress.state.store(2, Release);
+            }
             self.role = Role::GivenUp;
             self.put_off.clear();
-            self.progress.state.store(2, Release);
             return;
         }
         // A bin that came late does not make the next one late.
