@@ -11,6 +11,7 @@ use ndt_replay::transport::zeromq::{Receiver, Sender};
 use ndt_tests::lsl::{Running, Session, usual_ids};
 use ndt_tests::{SMALL, Shape, free_address, manifest, program, random_counts, random_weights, workspace};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -402,7 +403,7 @@ fn the_transcript_of_the_page_is_what_a_daemon_says() {
     let mut bench = Bench::new(&model(1, 2), "");
     bench.more(5);
     let mut peer = BufReader::new(UnixStream::connect(bench.socket()).unwrap());
-    let keys = |answer: &Value| answer.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let keys = |answer: &Value| answer.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let mut answers = 0;
     for line in transcript.lines() {
         match line.split_once(' ').unwrap() {
