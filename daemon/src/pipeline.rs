@@ -5,21 +5,24 @@
 //!       └──────────── SourceEvent ──────────────────▲
 //! ```
 //!
-//! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life. [`recorder`] writes the session
-//! log, from which [`repeat`] computes the session again. This file starts and stops them. The control plane reads
+//! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life, [`orders`] how they are told
+//! to change, [`shadow`] what a second model does beside the first. [`recorder`] writes the session log, from which [`repeat`] computes the
+//! session again. This file starts and stops them. The control plane reads
 //! the counters; the real-time threads never wait for it.
 
 pub mod counters;
 pub mod heartbeats;
 pub mod keep_warm;
 pub mod loops;
+pub mod orders;
 pub mod recorder;
 pub mod repeat;
+pub mod shadow;
 
 use crate::config::{Config, ConfigError};
 use crate::decoder::Decoder;
+use crate::decoder::fallback::{FallbackDecoder, FallbackError};
 use crate::engine::Engine;
-use crate::fallback::{FallbackDecoder, FallbackError};
 use crate::guard::Guard;
 use crate::host::realtime::granted::Granted;
 use crate::host::realtime::memory;
@@ -37,6 +40,7 @@ use loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::zeromq::admission::TurnedAway;
 use ndt_protocol::{Bin, Bundle, Estimate, Reasons};
+use orders::{DecodeOrder, Inbox, ModelOrder, Orders, PublishOrder};
 use recorder::{RecordError, Recorder};
 use std::io;
 use std::path::Path;
@@ -56,8 +60,21 @@ pub struct Pipeline {
     input: String,
     outputs: Vec<String>,
     recorder: Option<Recorder>,
+    control: Option<ControlEnds>,
     /// The transports, on whose threads the sockets live; dropped last.
     transports: Option<Transports>,
+}
+
+/// The control plane's ends of a running pipeline.
+pub struct ControlEnds {
+    /// Orders to the decode thread.
+    pub decode: Orders<DecodeOrder>,
+    /// Orders to the publish thread.
+    pub publish: Orders<PublishOrder>,
+    /// Orders to the source thread, which runs the fallback decoder; `None` without one.
+    pub fallback: Option<Orders<ModelOrder>>,
+    /// What the threads count.
+    pub counters: Arc<Counters>,
 }
 
 /// Why a pipeline cannot start.
@@ -135,20 +152,33 @@ pub fn start_with(
     let (bins, queued_bins) = Queue::new(&Bin::empty());
     let (estimates, queued_estimates) = Queue::new(&Estimate::zero(0, 0));
     let (events, queued_events) = Queue::new(&SourceEvent::Silent(Reasons::PEER_GONE));
-    let (guard, look_every_ns) = (Guard::new(bundle, settings), settings.time.deadline_ns / 2);
+    let (mut guard, look_every_ns) = (Guard::new(bundle, settings), settings.time.deadline_ns / 2);
+    guard.inhibit(config.start_paused);
+    counters.paused(config.start_paused);
+    let (to_publish, publish_inbox) = orders::to_thread("publish");
+    let (to_decode, decode_inbox) = orders::to_thread("decode");
+    let (to_fallback, fallback_inbox) = orders::to_thread("source");
     let publish =
-        PublishLoop::new(guard, look_every_ns, publisher, queued_events, queued_estimates, counters.clone());
-    let publish = publish.recording(log_of_publish);
+        PublishLoop::new(guard, look_every_ns, publisher, queued_events, queued_estimates, counters.clone())
+            .obeying(publish_inbox)
+            .recording(log_of_publish);
     let decoder = decoder(config, bundle, engine, settings.time);
     let warmth = KeepWarm::new(config.keep_warm_ms, monotonic_ns());
     let decode = DecodeLoop::new(decoder, warmth, queued_bins, estimates, counters.clone());
-    let decode = decode.recording(log_of_decode);
+    let decode = decode.obeying(decode_inbox).recording(log_of_decode);
     let intake = Intake::new(bundle.manifest.bin_width_ns());
-    let source = SourceLoop::new(source, intake, velocity_of(fallback), events, bins, counters.clone());
+    let fallback = velocity_of(fallback.map(|decoder| (decoder, fallback_inbox)));
+    let source = SourceLoop::new(source, intake, fallback, events, bins, counters.clone());
+    let control = Some(ControlEnds {
+        decode: to_decode,
+        publish: to_publish,
+        fallback: config.fallback_bundle.is_some().then_some(to_fallback),
+        counters: counters.clone(),
+    });
     let refused = memory::lock(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let (threads, granted, input, outputs) = (Vec::new(), Vec::new(), String::new(), Vec::new());
     let mut pipeline =
-        Pipeline { counters, threads, refused, granted, input, outputs, recorder, transports: None };
+        Pipeline { counters, threads, refused, granted, input, outputs, recorder, control, transports: None };
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
     // run close behind them.
     let settings = &config.realtime;
@@ -163,9 +193,19 @@ fn decoder(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>, time: Time
     Decoder::new(bundle, engine, &config.mask_channels, time).limiting_masked(config.max_masked_share)
 }
 
-/// The velocity that the fallback decoder, if there is one, has for each bin.
-fn velocity_of(mut fallback: Option<FallbackDecoder>) -> impl FnMut(&Bin) -> Option<Velocity> {
-    move |bin| fallback.as_mut().and_then(|decoder| decoder.velocity(bin))
+/// The velocity that the fallback decoder, if there is one, has for each bin, after the orders that it is given.
+fn velocity_of(
+    mut fallback: Option<(FallbackDecoder, Inbox<ModelOrder>)>,
+) -> impl FnMut(&Bin) -> Option<Velocity> {
+    move |bin| {
+        let (decoder, inbox) = fallback.as_mut()?;
+        while let Some(mut order) = inbox.take() {
+            order.what.apply_to(decoder.decoder_mut());
+            order.is_done = true;
+            inbox.give_back(order);
+        }
+        decoder.velocity(bin)
+    }
 }
 
 impl Pipeline {
@@ -207,6 +247,11 @@ impl Pipeline {
     /// Records a sentence about what happened in the session log, if one is written. Not for real-time threads.
     pub fn note(&self, sentence: &str) {
         self.recorder.iter().for_each(|recorder| recorder.note(sentence));
+    }
+
+    /// The control plane's ends of the loops, once.
+    pub fn control(&mut self) -> Option<ControlEnds> {
+        self.control.take()
     }
 
     /// Takes a snapshot of the counters.

@@ -65,7 +65,7 @@ impl Pulse {
             if self.failing_since_ns.load(Relaxed) == 0 {
                 self.failing_since_ns.store(now_ns, Relaxed);
             }
-        } else if matches!(estimate.quality, Quality::Good | Quality::Warmup | Quality::Fault) {
+        } else if is_computed(estimate) {
             self.failing_since_ns.store(0, Relaxed);
         }
     }
@@ -80,6 +80,13 @@ impl Pulse {
                 .map(|since_ns| Failures { since_ns, until_ns: self.failed_ns.load(Relaxed) }),
         }
     }
+}
+
+/// Whether an estimate was computed from a bin that came. While the daemon is paused, its quality does not say so.
+fn is_computed(estimate: &Estimate) -> bool {
+    let has = |reason| estimate.reasons.contains(reason);
+    let is_inhibited = has(Reasons::INHIBITED) && estimate.decoded_ns > 0 && !has(Reasons::MISSING_BIN);
+    matches!(estimate.quality, Quality::Good | Quality::Warmup | Quality::Fault) || is_inhibited
 }
 
 #[cfg(test)]
@@ -124,5 +131,14 @@ mod tests {
         assert_eq!(publish(Quality::Late, Reasons::DEADLINE_MISSED, 10), Some((10, 10)));
         // The engine has computed it in time, whatever the rig sent.
         assert_eq!(publish(Quality::Fault, Reasons::UNDESCRIBED, 11), None);
+        assert_eq!(publish(Quality::Late, Reasons::DEADLINE_MISSED, 12), Some((12, 12)));
+        // A paused daemon computes, although everything that it publishes is stale.
+        let mut inhibited = Estimate::zero(0, 0);
+        (inhibited.quality, inhibited.reasons) = (Quality::Stale, Reasons::INHIBITED);
+        pulse.published(&inhibited, 13);
+        assert_eq!(pulse.heartbeats().failures.map(|failures| failures.since_ns), Some(12), "not computed");
+        inhibited.decoded_ns = 14;
+        pulse.published(&inhibited, 14);
+        assert_eq!(pulse.heartbeats().failures, None);
     }
 }
