@@ -9,10 +9,13 @@
 //! place that knows a network library, [`engine`] the only one that knows how a model is computed. [`fallback`] holds a linear
 //! decoder's velocity ready for bins that the model does not answer in time.
 //!
+//! [`control`] shows what happens, and is never waited for.
+//!
 //! Everything that depends on time takes the time as an argument, so that tests run the same code on a simulated clock.
 
 pub mod bench;
 pub mod config;
+pub mod control;
 pub mod decoder;
 pub mod engine;
 pub mod fallback;

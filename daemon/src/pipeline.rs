@@ -5,13 +5,16 @@
 //!       └──────────── SourceEvent ──────────────────▲
 //! ```
 //!
-//! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life. This file starts and stops them. The control plane reads
+//! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life. [`taps`]
+//! copies what passes for the monitor, and an [`observer`] reads the counters from another thread. This file starts and stops them. The control plane reads
 //! the counters; the real-time threads never wait for it.
 
 pub mod counters;
 pub mod heartbeats;
 pub mod keep_warm;
 pub mod loops;
+pub mod observer;
+pub mod taps;
 
 use crate::config::{Config, ConfigError};
 use crate::decoder::Decoder;
@@ -33,10 +36,12 @@ use loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::zeromq::admission::TurnedAway;
 use ndt_protocol::{Bin, Bundle, Estimate, Reasons};
+use observer::Observer;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use taps::Taps;
 
 /// How long the threads have to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -49,6 +54,8 @@ pub struct Pipeline {
     granted: Vec<(&'static str, Granted)>,
     input: String,
     outputs: Vec<String>,
+    /// What the monitor reads; `None` without a monitor, and once it was taken.
+    taps: Option<Taps>,
     /// The transports, on whose threads the sockets live; dropped last.
     transports: Option<Transports>,
 }
@@ -96,8 +103,11 @@ pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Resul
     let name = engine.name();
     let opened = config.outputs.iter().map(|output| transports.open_output(output, bundle, &name));
     let (publisher, outputs) = Outputs::new(opened.collect::<Result<_, _>>()?);
+    let (filled, taps) = config.monitor.address.map(|_| taps::open()).unzip();
+    let (source, publisher) = taps::put_between(filled, source, publisher);
     let mut pipeline = start_with(config, bundle, engine, source, publisher)?;
     (pipeline.input, pipeline.outputs, pipeline.transports) = (input, outputs, Some(transports));
+    pipeline.taps = taps;
     Ok(pipeline)
 }
 
@@ -134,7 +144,8 @@ pub fn start_with(
     let source = SourceLoop::new(source, intake, velocity_of(fallback), events, bins, counters.clone());
     let refused = memory::lock(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let (threads, granted, input, outputs) = (Vec::new(), Vec::new(), String::new(), Vec::new());
-    let mut pipeline = Pipeline { counters, threads, refused, granted, input, outputs, transports: None };
+    let mut pipeline =
+        Pipeline { counters, threads, refused, granted, input, outputs, taps: None, transports: None };
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
     // run close behind them.
     let settings = &config.realtime;
@@ -178,7 +189,19 @@ impl Pipeline {
     /// Takes a snapshot of the counters.
     pub fn stats(&self) -> Stats {
         let turned_away = self.turned_away();
-        Stats { turned_away: turned_away.full + turned_away.key, ..self.counters.stats() }
+        self.counters.turned_away(turned_away.full + turned_away.key);
+        self.counters.stats()
+    }
+
+    /// Returns what another thread may read of this pipeline.
+    pub fn observer(&self) -> Observer {
+        let peers = self.transports.as_ref().map_or_else(Vec::new, Transports::peers);
+        Observer::new(self.counters.clone(), peers)
+    }
+
+    /// Returns the copies of bins and estimates, once, where the configuration has a monitor.
+    pub fn take_taps(&mut self) -> Option<Taps> {
+        self.taps.take()
     }
 
     /// Takes a snapshot of the threads' signs of life.

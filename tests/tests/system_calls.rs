@@ -94,7 +94,9 @@ fn real_time_threads_sleep_on_words_of_their_own() {
     let model = session.folder().join("model");
     bundle(usual_ids()).write(&model).unwrap();
     let (input, output) = (free_address(), free_address());
-    let mut daemon = daemon(&session, &model, NEVER_STALE, &["--input", &input, "--output", &output]);
+    // With a monitor, whose thread these threads never wake.
+    let options = ["--input", &input, "--output", &output, "--monitor", "127.0.0.1:0"];
+    let mut daemon = daemon(&session, &model, NEVER_STALE, &options);
     let mut reader = script(&session, "read_estimates.py", &[&output, "--count", "100"]);
     let _reader_that_stays = script(&session, "read_estimates.py", &[&output, "--count", "100000"]);
     let _rig =

@@ -30,6 +30,7 @@ impl Config {
             ipc,
             zeromq,
             lsl,
+            monitor,
             realtime,
             log,
         } = other;
@@ -57,6 +58,7 @@ impl Config {
             ("[ipc]", self.ipc == *ipc),
             ("[zeromq]", self.zeromq == *zeromq),
             ("[lsl]", self.lsl == *lsl),
+            ("[monitor]", self.monitor == *monitor),
             ("[realtime]", self.realtime == *realtime),
             ("log", self.log == *log),
         ];

@@ -2,6 +2,7 @@
 //! once, by the code that `ndtd run` itself uses.
 
 use crate::config::{Config, ConfigError};
+use crate::control::monitor;
 use crate::engine::check::{self, Report};
 use crate::fallback::FallbackDecoder;
 use crate::host::doctor::unit::Unit;
@@ -50,6 +51,7 @@ pub fn examine(config: &Config, unread: Vec<String>) -> Readiness {
     // Where an entry could not be read, the endpoints may be others than are meant.
     if is_whole {
         problems.extend(endpoint_problems(config, Unit::installed(Path::new("/")).as_ref()));
+        problems.extend(monitor::try_bind(&config.monitor).err().map(|error| error.to_string()));
     }
     let bundle = match read {
         Some(Ok(bundle)) => examine_bundle(config, &bundle, &mut problems),

@@ -140,6 +140,8 @@ pub struct Counters {
     refused: AtomicU64,
     overflowed: AtomicU64,
     slow_subscribers: AtomicU64,
+    turned_away: AtomicU64,
+    waiting: [AtomicU64; 2],
     absence: AtomicU8,
     stream: AtomicU64,
     stream_before: AtomicU64,
@@ -207,6 +209,26 @@ impl Counters {
         self.slow_subscribers.store(times, Relaxed);
     }
 
+    /// Takes over the number of peers that were turned away, which the transports know.
+    pub fn turned_away(&self, peers: u64) {
+        self.turned_away.store(peers, Relaxed);
+    }
+
+    /// Notes how many bins wait for the decode thread. Runs on that thread, once a bin.
+    pub fn bins_wait(&self, bins: usize) {
+        self.waiting[0].store(bins as u64, Relaxed);
+    }
+
+    /// Notes how many estimates wait for the publish thread. Runs on that thread, once a turn.
+    pub fn estimates_wait(&self, estimates: usize) {
+        self.waiting[1].store(estimates as u64, Relaxed);
+    }
+
+    /// Items that wait in the queue of bins and in that of estimates.
+    pub fn waiting(&self) -> (u64, u64) {
+        (self.waiting[0].load(Relaxed), self.waiting[1].load(Relaxed))
+    }
+
     /// Counts a message that was refused, and keeps the reason.
     pub fn refused(&self, refusal: Refusal) {
         self.refused.fetch_add(1, Relaxed);
@@ -242,8 +264,7 @@ impl Counters {
             last_refused: self.last_refused.lock().map_or(None, |last| *last),
             overflowed: self.overflowed.load(Relaxed),
             slow_subscribers: self.slow_subscribers.load(Relaxed),
-            // Known to the transports.
-            turned_away: 0,
+            turned_away: self.turned_away.load(Relaxed),
             absence: Absence::from_number(self.absence.load(Relaxed)),
             stream: self.stream.load(Relaxed),
             stream_before: self.stream_before.load(Relaxed),

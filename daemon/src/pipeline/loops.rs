@@ -153,8 +153,10 @@ impl DecodeLoop {
     pub fn turn(&mut self, bin: &Bin, clock: &mut impl FnMut() -> u64) {
         let DecodeLoop { decoder, estimates, counters, .. } = self;
         let now_ns = clock();
+        let waiting = self.bins.len();
         counters.pulse.busy(now_ns);
-        decoder.decode(bin, self.bins.len(), now_ns, &mut |estimate| {
+        counters.bins_wait(waiting);
+        decoder.decode(bin, waiting, now_ns, &mut |estimate| {
             estimate.decoded_ns = clock();
             counters.overflowed(estimates.push(estimate.clone()));
         });
@@ -247,6 +249,7 @@ impl<P: Publisher> PublishLoop<P> {
             self.publish(&result, clock);
         }
         self.take_events();
+        self.counters.estimates_wait(self.estimates.len());
         let (now_ns, PublishLoop { guard, publisher, counters, .. }) = (clock(), self);
         counters.pulse.turned(now_ns);
         guard.tick(now_ns, &mut |estimate| stamp_and_publish(publisher, &counters.pulse, estimate, clock()));

@@ -10,7 +10,7 @@ use ndt_tests::workspace;
 use std::path::{Path, PathBuf};
 
 /// A library, and the only files and folders that may name it.
-const FENCES: [(&str, &[&str]); 13] = [
+const FENCES: [(&str, &[&str]); 15] = [
     ("ort::", &["daemon/src/engine/onnx.rs", "daemon/src/engine/onnx/"]),
     ("hdf5::", &["replay/src/h5.rs", "replay/src/h5/"]),
     ("burn::", &["trainer/"]),
@@ -22,6 +22,8 @@ const FENCES: [(&str, &[&str]); 13] = [
     ("prost::", &["trainer/src/export/onnx/"]),
     ("ureq::", &["trainer/src/fetch/archive.rs"]),
     ("tracing_appender::", &["daemon/src/host/log.rs"]),
+    ("hyper::", &["daemon/src/control/http.rs", "daemon/src/control/http/"]),
+    ("hyper_util::", &["daemon/src/control/http.rs"]),
     ("schemars::", &["trainer/src/config"]),
     ("zip::", &["replay/src/npz.rs"]),
 ];
