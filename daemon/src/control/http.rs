@@ -18,7 +18,7 @@ use super::{health, summary};
 use crate::host::watchdog;
 use access::{Access, Denied};
 use body::Answered;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderName};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -218,7 +218,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, connections_max: 
 async fn serve_one(stream: TcpStream, shared: Arc<Shared>) {
     // A frame is not to wait for the next one. Where this is refused, it only waits.
     drop(stream.set_nodelay(true));
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let answer = shared.answer(&request);
         async move { Ok::<_, Infallible>(answer) }
     });

@@ -31,7 +31,8 @@ pub fn request(address: SocketAddr, text: &str) -> Answer {
     try_request(address, &text).expect("an answer")
 }
 
-fn try_request(address: SocketAddr, text: &str) -> Option<Answer> {
+/// As [`request`], as it is; `None` where the connection is closed without an answer.
+pub fn try_request(address: SocketAddr, text: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     // The server may have answered before it has read all, and closed.
