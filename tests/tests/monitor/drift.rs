@@ -111,12 +111,12 @@ fn a_drift_is_seen_and_not_taken_for_an_exchange_which_is_seen_on_both_days() {
     for (day, data) in [("first", &day1), ("second", &day2)] {
         let (_, bits, found) = watched(&bundle, data, &pairs);
         println!("{day} day, exchanged {pairs:?}: {bits:.3} bits per spike, {found:?}");
-        let is_true = |finding: &&Finding| {
+        let is_true = |finding: &Finding| {
             let pair = (finding.channel, finding.with.unwrap_or(usize::MAX));
             pairs.contains(&pair) || pairs.contains(&(pair.1, pair.0))
         };
-        let told = found.iter().filter(|finding| finding.fault == Fault::Exchanged);
-        let (right, wrong): (Vec<_>, Vec<_>) = told.partition(is_true);
+        let told = found.into_iter().filter(|finding| finding.fault == Fault::Exchanged);
+        let (right, wrong): (Vec<Finding>, Vec<Finding>) = told.partition(is_true);
         assert!(wrong.is_empty(), "{day} day: taken for exchanged: {wrong:?}");
         // Two of a pair may be tuned alike.
         assert!(right.len() >= pairs.len(), "{day} day: of {pairs:?} only {right:?}");

@@ -67,6 +67,7 @@ fn the_keys_of_the_json_are_a_format() {
             "load",
             "machine",
             "measured",
+            "pages",
             "realtime",
             "refused",
             "version"
