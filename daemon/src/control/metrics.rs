@@ -156,15 +156,15 @@ fn latencies(to: &mut Exposition, state: &State) {
 fn model(to: &mut Exposition, state: &State) {
     to.family(
         Gauge,
-        "ndtd_model_bits_per_spike",
-        "How much better the model's rates explain the counts than each channel's mean over the same window.",
+        "ndtd_model_score",
+        "Bits per spike: how much better the model's rates explain the counts than each channel's mean over the same window.",
     );
     to.sample(&[("window", "10s")], state.recent.bits_per_spike(SHORT));
     to.sample(&[("window", "5m")], state.recent.bits_per_spike(LONG));
     to.family(
         Gauge,
-        "ndtd_model_validation_bits_per_spike",
-        "The score on validation trials by which the model was chosen, of units or bins that it did not see.",
+        "ndtd_model_validation_score",
+        "Bits per spike on validation trials, by which the model was chosen, of units or bins that it did not see.",
     );
     if let Some((score, value)) = state.facts.validation {
         to.sample(&[("score", score)], value);

@@ -57,9 +57,9 @@ fn every_metric_says_what_the_daemon_counts() {
         of("ndtd_latency_seconds_sum{stage=\"answer\"}") >= of("ndtd_latency_seconds_sum{stage=\"decode\"}")
     );
     assert!(of("ndtd_estimate_reasons_total{reason=\"peer-silent\"}") > 0.0);
-    assert_eq!(of("ndtd_model_validation_bits_per_spike{score=\"masked-bps\"}"), 0.125);
+    assert_eq!(of("ndtd_model_validation_score{score=\"masked-bps\"}"), 0.125);
     // A model of random weights knows less than the means.
-    assert!(of("ndtd_model_bits_per_spike{window=\"10s\"}") < 0.1);
+    assert!(of("ndtd_model_score{window=\"10s\"}") < 0.1);
     let rate = of("ndtd_channel_rate_hertz{channel=\"3\"}");
     // Three draws of 0.12 in a bin of 5 ms.
     assert!((rate - 72.0).abs() < 15.0, "{rate}");
