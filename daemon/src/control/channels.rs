@@ -1,5 +1,6 @@
 //! The health of the channels: which ones died, are saturated, carry no value, carry another channel's counts, or were exchanged. Pure:
-//! bins and the model's rates in, findings out. Memory is bounded: two kilobytes for each channel.
+//! bins and the model's rates in, findings out. Memory is bounded: a kilobyte for each channel, and eight bytes for each
+//! pair of up to 512 channels.
 //!
 //! | finding | what is seen |
 //! |---|---|
@@ -7,11 +8,12 @@
 //! | saturated | for five seconds, most counts at half of the bundle's `count-max` or above, or the same count in every bin |
 //! | missing | for five seconds, no value in most bins |
 //! | doubled | two channels fire in the same bins (`pairs`) |
-//! | exchanged | each of two channels is explained better by the rate that the model has for the other (`pairs`) |
+//! | exchanged | each of two channels is explained better by the rate that the model has for the other (`exchange`) |
 //!
 //! The first three are judged every five seconds. Pairs of channels are compared a few at each step, and a round takes about ten seconds.
 
 pub mod bits;
+mod exchange;
 mod pairs;
 
 use ndt_protocol::Bin;

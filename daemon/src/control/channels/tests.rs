@@ -126,6 +126,21 @@ fn two_channels_that_were_exchanged_are_found_and_no_others() {
 }
 
 #[test]
+fn a_model_that_knows_nothing_tells_of_no_exchange() {
+    let mut random = ChaCha8Rng::seed_from_u64(60);
+    let mut health = ChannelHealth::new(WIDTH_S, COUNT_MAX, vec![0.2; 6], true);
+    let mut bin = Bin::empty();
+    for _ in 0..3_000 {
+        let counts: [f32; 6] = std::array::from_fn(|_| f32::from(u8::from(random.random_bool(0.2))));
+        bin.fill(counts.into_iter(), CountRange::new(COUNT_MAX, 20.0));
+        // Each rate follows the counts of another channel, in pairs.
+        health.take_in(&bin, Some(&|channel| 0.1 + 0.3 * counts[channel ^ 1]));
+    }
+    health.compare_all();
+    assert_eq!(health.findings(), []);
+}
+
+#[test]
 fn a_linear_bundle_has_no_rates_and_its_doubles_are_found() {
     let mut health = ChannelHealth::new(WIDTH_S, COUNT_MAX, vec![0.0; 3], false);
     let mut random = ChaCha8Rng::seed_from_u64(50);
