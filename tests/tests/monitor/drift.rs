@@ -15,14 +15,14 @@ use ndt_trainer::{export, training};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const UNITS: usize = 40;
+const UNITS: usize = 80;
 const SEED: u64 = 3;
 
 /// Units that are replaced by others on the second day: every fifth.
 const OTHERS_EVERY: usize = 5;
 
 fn simulated(seed: u64) -> Session {
-    simulate(&Recipe { trials: 160, units: UNITS, heldout: 0, seed })
+    simulate(&Recipe { trials: 200, units: UNITS, heldout: 0, seed })
 }
 
 /// The second day of a session.
@@ -53,8 +53,8 @@ fn data(session: &Session) -> Dataset {
 
 fn fit(data: &Dataset) -> Bundle {
     let mut config = Config::default();
-    (config.model.width, config.model.layers, config.model.feedforward) = (32, 2, 48);
-    config.optimiser.epochs = 20;
+    (config.model.width, config.model.layers, config.model.feedforward) = (48, 2, 48);
+    config.optimiser.epochs = 30;
     (config.optimiser.learning_rate, config.optimiser.batch_trials) = (4e-3, 16);
     (config.objective.redrawn, config.objective.teacher_weight) = (0.0, 0.0);
     let fit = training::fit(data, &config, None, &mut training::unwatched).unwrap();
