@@ -210,7 +210,9 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, connections_max: 
                     drop(place);
                 });
             }
-            Err(_) => drop(shared.turned_away.fetch_add(1, Relaxed)),
+            Err(_) => {
+                shared.turned_away.fetch_add(1, Relaxed);
+            }
         }
     }
 }
