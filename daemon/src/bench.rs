@@ -8,7 +8,7 @@
 //!
 //! [`schedule`] says which bins are due when, [`tally`] collects latencies and counts, and [`report`] writes them
 //! down; none of them has a thread or a clock. `in_process`, `loopback` and `lsl` each put the bins of
-//! `golden_counts` into the pipeline by one transport, and `answers` brings what comes out to the tally. [`load`] is
+//! `golden_counts` into the pipeline by one transport, `pages` holds pages of the monitor open meanwhile, and `answers` brings what comes out to the tally. [`load`] is
 //! what else the computer does, and [`steps`] runs bins without measuring time.
 
 mod answers;
@@ -17,6 +17,7 @@ mod in_process;
 pub mod load;
 mod loopback;
 mod lsl;
+mod pages;
 pub mod report;
 pub mod schedule;
 pub mod steps;
@@ -24,6 +25,7 @@ pub mod tally;
 mod zeromq_rig;
 
 use crate::config::Config;
+use crate::control::monitor::MonitorError;
 use crate::engine::{self, EngineError};
 use crate::host::realtime;
 use crate::pipeline::PipelineError;
@@ -73,6 +75,8 @@ pub struct BenchSettings {
     pub load: Load,
     /// Length of each measurement, without its warm-up.
     pub length: Length,
+    /// Pages of the monitor that are open meanwhile, for the transport loopback. With 0 there is no monitor.
+    pub pages: usize,
 }
 
 /// How far a measurement has come.
@@ -98,6 +102,12 @@ pub enum BenchError {
     /// The rig's sockets cannot be opened, or do not find the daemon.
     #[error(transparent)]
     Rig(#[from] RigError),
+    /// The monitor cannot be started.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+    /// A page of the monitor cannot be opened.
+    #[error("expected the monitor to open a page, found {0}")]
+    Page(std::io::Error),
     /// The rig's streams cannot be opened.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -141,7 +151,9 @@ pub fn measure(
         let mut tally = Tally::new(schedule, deadline_ns);
         let pipeline = match transport {
             Transport::InProcess => measure_in_process(config, bundle, &counts, &mut tally, &mut tell)?,
-            Transport::Loopback => measure_over_loopback(config, bundle, &counts, &mut tally, &mut tell)?,
+            Transport::Loopback => {
+                measure_over_loopback(config, bundle, &counts, settings.pages, &mut tally, &mut tell)?
+            }
             Transport::Lsl => measure_over_lsl(config, bundle, &counts, &mut tally, &mut tell)?,
         };
         refused = realtime::once_each(pipeline.refused());
@@ -156,6 +168,7 @@ pub fn measure(
         bin_width_ms: bundle.manifest.bin_width_ms,
         deadline_ms: deadline_ns as f64 * 1e-6,
         load: settings.load,
+        pages: settings.pages,
         realtime: config.realtime.clone(),
         refused,
         measured,

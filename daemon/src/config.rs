@@ -5,6 +5,7 @@
 mod changes;
 mod entries;
 
+use crate::control::settings::MonitorSettings;
 use crate::decoder::masked_max;
 use crate::engine::native::simd::InstructionSet;
 use crate::engine::{self, EngineKind};
@@ -99,6 +100,8 @@ pub struct Config {
     pub zeromq: ZeromqSettings,
     /// Settings of Lab Streaming Layer, for endpoints that begin with `lsl`.
     pub lsl: LslSettings,
+    /// Where metrics, health and the live page are served.
+    pub monitor: MonitorSettings,
     /// Settings that the real-time threads ask the system for.
     pub realtime: realtime::RealtimeSettings,
     /// Lowest level that is logged: `error`, `warn`, `info`, `debug`, or a filter such as `ndt_daemon=debug`.
@@ -173,6 +176,7 @@ impl Default for Config {
             ipc: IpcSettings::default(),
             zeromq: ZeromqSettings::default(),
             lsl: LslSettings::default(),
+            monitor: MonitorSettings::default(),
             realtime: realtime::RealtimeSettings::default(),
             log: "info".to_owned(),
         }
@@ -249,6 +253,7 @@ impl Config {
             problems.push(format!("expected a group of this computer in control-group, found \"{group}\""));
         }
         problems.extend(self.lsl.problems());
+        problems.extend(self.monitor.problems());
         problems.extend(self.realtime.problems());
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }
     }

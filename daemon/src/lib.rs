@@ -10,6 +10,8 @@
 //! decoder's velocity ready for bins that the model does not answer in time. [`control`] takes the orders of people and programs to a
 //! daemon that runs.
 //!
+//! [`control`] shows what happens, and is never waited for.
+//!
 //! Everything that depends on time takes the time as an argument, so that tests run the same code on a simulated clock.
 
 pub mod bench;

@@ -7,17 +7,20 @@
 //!
 //! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life, [`orders`] how they are told
 //! to change, [`shadow`] what a second model does beside the first. [`recorder`] writes the session log, from which [`repeat`] computes the
-//! session again. This file starts and stops them. The control plane reads
+//! session again. [`taps`] copies what passes for the monitor, and an [`observer`] reads the counters from another thread. This file starts
+//! and stops them. The control plane reads
 //! the counters; the real-time threads never wait for it.
 
 pub mod counters;
 pub mod heartbeats;
 pub mod keep_warm;
 pub mod loops;
+pub mod observer;
 pub mod orders;
 pub mod recorder;
 pub mod repeat;
 pub mod shadow;
+pub mod taps;
 
 use crate::config::{Config, ConfigError};
 use crate::decoder::Decoder;
@@ -40,6 +43,7 @@ use loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::zeromq::admission::TurnedAway;
 use ndt_protocol::{Bin, Bundle, Estimate, Reasons};
+use observer::Observer;
 use orders::{DecodeOrder, Inbox, ModelOrder, Orders, PublishOrder};
 use recorder::{RecordError, Recorder};
 use std::io;
@@ -47,6 +51,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use taps::Taps;
 
 /// How long the threads have to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,6 +66,8 @@ pub struct Pipeline {
     outputs: Vec<String>,
     recorder: Option<Recorder>,
     control: Option<ControlEnds>,
+    /// What the monitor reads; `None` without a monitor, and once it was taken.
+    taps: Option<Taps>,
     /// The transports, on whose threads the sockets live; dropped last.
     transports: Option<Transports>,
 }
@@ -123,8 +130,11 @@ pub fn start(config: &Config, bundle: &Bundle, engine: Box<dyn Engine>) -> Resul
     let name = engine.name();
     let opened = config.outputs.iter().map(|output| transports.open_output(output, bundle, &name));
     let (publisher, outputs) = Outputs::new(opened.collect::<Result<_, _>>()?);
+    let (filled, taps) = config.monitor.address.map(|_| taps::open()).unzip();
+    let (source, publisher) = taps::put_between(filled, source, publisher);
     let mut pipeline = start_with(config, bundle, engine, source, publisher)?;
     (pipeline.input, pipeline.outputs, pipeline.transports) = (input, outputs, Some(transports));
+    pipeline.taps = taps;
     Ok(pipeline)
 }
 
@@ -177,8 +187,18 @@ pub fn start_with(
     });
     let refused = memory::lock(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let (threads, granted, input, outputs) = (Vec::new(), Vec::new(), String::new(), Vec::new());
-    let mut pipeline =
-        Pipeline { counters, threads, refused, granted, input, outputs, recorder, control, transports: None };
+    let mut pipeline = Pipeline {
+        counters,
+        threads,
+        refused,
+        granted,
+        input,
+        outputs,
+        recorder,
+        control,
+        taps: None,
+        transports: None,
+    };
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
     // run close behind them.
     let settings = &config.realtime;
@@ -257,7 +277,19 @@ impl Pipeline {
     /// Takes a snapshot of the counters.
     pub fn stats(&self) -> Stats {
         let turned_away = self.turned_away();
-        Stats { turned_away: turned_away.full + turned_away.key, ..self.counters.stats() }
+        self.counters.turned_away(turned_away.full + turned_away.key);
+        self.counters.stats()
+    }
+
+    /// Returns what another thread may read of this pipeline.
+    pub fn observer(&self) -> Observer {
+        let peers = self.transports.as_ref().map_or_else(Vec::new, Transports::peers);
+        Observer::new(self.counters.clone(), peers)
+    }
+
+    /// Returns the copies of bins and estimates, once, where the configuration has a monitor.
+    pub fn take_taps(&mut self) -> Option<Taps> {
+        self.taps.take()
     }
 
     /// Takes a snapshot of the threads' signs of life.

@@ -5,11 +5,13 @@
 //! [`Transports::open_output`]; the compiler asks for each of them. No other part of the daemon names a network library.
 
 pub mod lsl;
+pub mod peers;
 pub mod zeromq;
 
 use self::lsl::LslSettings;
 use self::lsl::publisher::LslPublisher;
 use self::lsl::source::LslSource;
+use self::peers::Peers;
 use self::zeromq::ipc::IpcSettings;
 use self::zeromq::publisher::ZeromqPublisher;
 use self::zeromq::settings::ZeromqSettings;
@@ -92,6 +94,11 @@ impl Transports {
     /// ZeroMQ peers that were turned away since the start.
     pub fn turned_away(&self) -> TurnedAway {
         self.sockets.as_ref().map_or_else(TurnedAway::default, Sockets::turned_away)
+    }
+
+    /// The sockets that are bound, with the number of connections to each.
+    pub fn peers(&self) -> Vec<Peers> {
+        self.sockets.as_ref().map_or_else(Vec::new, Sockets::peers)
     }
 
     /// Opens the source of the bins of `bundle`, and returns its address as bound or as it will be connected. After `silent_bins` bins of

@@ -1,6 +1,8 @@
 //! After the first bins the real-time threads do not allocate: counted by an allocator, on the production threads.
 
 use ndt_daemon::config::Config;
+use ndt_daemon::control::monitor::Monitor;
+use ndt_daemon::control::state::Facts;
 use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
@@ -235,14 +237,17 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
     println!("{} frames of the session log were dropped", stats.unrecorded);
     assert_eq!((allocations, frees), (0, 0), "our own threads allocate");
 
-    let each = over_zeromq(&bundle, None);
+    let each = over_zeromq(&bundle, None, false);
     println!("over ZeroMQ, a bin costs the real-time threads {each:.1} allocations and frees of our own");
     assert!(each < ZEROMQ_MAX, "the transport allocates and frees {each:.1} times a bin");
+    let watched = over_zeromq(&bundle, None, true);
+    println!("with a monitor it costs them {watched:.1}");
+    assert!(watched < ZEROMQ_MAX, "with a monitor a bin costs {watched:.1} allocations and frees");
     for text in OUTPUTS {
         let text = in_folder(text, folder.path());
         let output = text.parse().unwrap();
         let Some(most) = allowance(&output) else { continue };
-        let more = over_zeromq(&bundle, Some(output)) - each;
+        let more = over_zeromq(&bundle, Some(output), false) - each;
         println!("{text} beside it costs the real-time threads {more:.1} allocations and frees a bin");
         assert!(
             more < most + 0.5,
@@ -295,12 +300,16 @@ fn window_engine() -> [u64; 3] {
 }
 
 /// What the real-time threads themselves allocate and free for a bin that goes in and out over ZeroMQ, and with
-/// another output beside it.
-fn over_zeromq(bundle: &Bundle, beside: Option<endpoint::Output>) -> f64 {
+/// another output beside it, or with a monitor that reads copies of all bins and estimates.
+fn over_zeromq(bundle: &Bundle, beside: Option<endpoint::Output>, is_watched: bool) -> f64 {
     let engine = Armed { native: Native::new(bundle), seen: 0, from: u64::MAX };
     let mut config = on_loopback();
     config.outputs.extend(beside);
-    let pipeline = pipeline::start(&config, bundle, Box::new(engine)).unwrap();
+    config.monitor.address = is_watched.then(|| "127.0.0.1:0".parse().unwrap());
+    let mut pipeline = pipeline::start(&config, bundle, Box::new(engine)).unwrap();
+    let (observer, taps) = (pipeline.observer(), pipeline.take_taps());
+    let facts = Facts::new(bundle, String::new(), Vec::new());
+    let _monitor = Monitor::start(&config.monitor, facts, observer, taps).unwrap();
     NAMED.store(0, Relaxed);
     let mut rig = Sender::open(&format!("connect:{}", pipeline.input()).parse().unwrap()).unwrap();
     rig.wait_for_subscriber(SOON).unwrap();

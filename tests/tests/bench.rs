@@ -34,7 +34,7 @@ fn bundle() -> Bundle {
 fn measure(transport: Transport, load: Load, bins: u64) -> Report {
     // However busy the machine is, nothing is late.
     let config = Config { deadline_ms: Some(5_000.0), stale_after_bins: 250, ..Config::default() };
-    let settings = BenchSettings { transports: vec![transport], load, length: Length::Bins(bins) };
+    let settings = BenchSettings { transports: vec![transport], load, length: Length::Bins(bins), pages: 2 };
     let mut shares = Vec::new();
     let report = bench::measure(&config, &bundle(), &settings, &mut |progress| {
         shares.push(progress.seconds / progress.seconds_total);

@@ -95,8 +95,8 @@ fn real_time_threads_sleep_on_words_of_their_own() {
     bundle(usual_ids()).write(&model).unwrap();
     let (input, output) = (free_address(), free_address());
     let sessions = session.folder().join("sessions");
-    // Recording costs the real-time threads no call.
-    let record = ["--record", sessions.to_str().unwrap()];
+    // Recording costs the real-time threads no call, and neither does a monitor, whose thread these threads never wake.
+    let record = ["--record", sessions.to_str().unwrap(), "--monitor", "127.0.0.1:0"];
     let endpoints = ["--input", &input, "--output", &output];
     let mut daemon = daemon(&session, &model, NEVER_STALE, &[&endpoints[..], &record[..]].concat());
     let mut reader = script(&session, "read_estimates.py", &[&output, "--count", "100"]);

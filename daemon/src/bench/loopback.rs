@@ -6,10 +6,14 @@
 use super::BenchError;
 use super::answers;
 use super::golden_counts::GoldenCounts;
+use super::pages::Pages;
 use super::schedule::Schedule;
 use super::tally::{Answer, Tally};
 use super::zeromq_rig::{RigError, ZeromqRig};
 use crate::config::Config;
+use crate::control::monitor::Monitor;
+use crate::control::settings::MonitorSettings;
+use crate::control::state::Facts;
 use crate::engine;
 use crate::host::realtime;
 use crate::pipeline::{self, Pipeline};
@@ -18,6 +22,8 @@ use ndt_protocol::Bundle;
 use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
 use ndt_protocol::endpoint::{Input, Output, Role, SocketAddress};
 use ndt_protocol::wire::BinStamp;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -25,7 +31,7 @@ use std::thread::JoinHandle;
 /// Name of the rig's thread.
 const THREAD: &str = "bench-rig";
 
-/// Measures the pipeline over ZeroMQ on this computer, with a rig in this process.
+/// Measures the pipeline over ZeroMQ on this computer, with a rig in this process and so many open `pages` of the monitor.
 ///
 /// # Errors
 /// [`BenchError`] when the engine, the pipeline or the rig cannot be started.
@@ -33,22 +39,34 @@ pub fn measure_over_loopback(
     config: &Config,
     bundle: &Bundle,
     counts: &GoldenCounts,
+    pages: usize,
     tally: &mut Tally,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Pipeline, BenchError> {
     let engine = engine::load(&config.engine(), bundle)?;
     let (answers, answered) = answers::queue();
-    let pipeline = pipeline::start(&on_free_ports(config), bundle, engine)?;
+    let config = &on_free_ports(config, pages);
+    let facts = Facts::new(bundle, engine.name(), Vec::new());
+    let mut pipeline = pipeline::start(config, bundle, engine)?;
+    let (observer, taps) = (pipeline.observer(), pipeline.take_taps());
+    let monitor = Monitor::start(&config.monitor, facts, observer, taps)?;
+    let open = |monitor: &Monitor| Pages::open(monitor.address(), pages);
+    let opened = monitor.as_ref().map(open).transpose().map_err(BenchError::Page)?;
     let rig = LoopbackRig::start(config, &pipeline, counts.clone(), *tally.schedule(), answers)?;
     answers::take_until_answered(&answered, tally, progress, &|| rig.has_sent());
     rig.end()?;
-    Ok(pipeline)
+    match opened.map(|pages| pages.bytes()) {
+        Some(0) => Err(BenchError::Page(io::Error::other("pages that were sent nothing"))),
+        _ => Ok(pipeline),
+    }
 }
 
-/// Returns `config` with endpoints that bind free ports of this computer.
-fn on_free_ports(config: &Config) -> Config {
+/// Returns `config` with endpoints that bind free ports of this computer, and a monitor for so many pages, or none.
+fn on_free_ports(config: &Config, pages: usize) -> Config {
     let any = || SocketAddress { role: Some(Role::Bind), address: "tcp://127.0.0.1:0".to_owned() };
-    Config { input: Input::Zeromq(any()), outputs: vec![Output::Zeromq(any())], ..config.clone() }
+    let address = (pages > 0).then_some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let monitor = MonitorSettings { address, token_file: None, connections_max: pages.max(1) };
+    Config { input: Input::Zeromq(any()), outputs: vec![Output::Zeromq(any())], monitor, ..config.clone() }
 }
 
 /// A running rig.

@@ -31,6 +31,8 @@ pub struct Report {
     pub deadline_ms: f64,
     /// What else the computer did during the measurement.
     pub load: Load,
+    /// Open pages of the monitor during the measurement of the transport loopback.
+    pub pages: usize,
     /// Real-time settings that the threads asked for.
     pub realtime: realtime::RealtimeSettings,
     /// Settings that the system refused, and that were not in force.
@@ -150,6 +152,9 @@ impl fmt::Display for Report {
             self.engine,
         )?;
         write!(f, "load        {load}")?;
+        if self.pages > 0 {
+            write!(f, "\npages       {} of the monitor are open (loopback)", self.pages)?;
+        }
         self.measured.iter().try_for_each(|measured| write!(f, "\n\n{measured}"))
     }
 }

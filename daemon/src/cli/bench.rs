@@ -45,11 +45,14 @@ pub struct Bench {
     /// Number of seconds that count, for each transport.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
+    /// Number of pages of the monitor that are open meanwhile, each with 30 updates a second, for the transport loopback.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    pages: u16,
     /// Print JSON.
     #[arg(long)]
     json: bool,
     /// Measure no time: decode this many bins one after the other on one thread, for programs that count instructions.
-    #[arg(long, conflicts_with_all = ["load", "transport", "bins", "seconds", "json"])]
+    #[arg(long, conflicts_with_all = ["load", "transport", "bins", "seconds", "pages", "json"])]
     steps: Option<u64>,
 }
 
@@ -101,6 +104,7 @@ impl Bench {
             transports: self.transport.transports(),
             load: self.load,
             length: self.bins.map_or(Length::Seconds(self.seconds), Length::Bins),
+            pages: self.pages.into(),
         };
         let mut shown = 0;
         let mut show = |progress: Progress| shown = show_progress(progress, shown);

@@ -5,16 +5,19 @@ use anyhow::Context;
 use clap::Args;
 use ndt_daemon::config::Config;
 use ndt_daemon::control::commands::Commands;
+use ndt_daemon::control::monitor::Monitor;
 use ndt_daemon::control::socket::{self, ControlSocket};
+use ndt_daemon::control::state::Facts;
 use ndt_daemon::engine::{self, Engine, EngineKind};
 use ndt_daemon::host::log::Log;
 use ndt_daemon::host::realtime::{self, granted, memory};
 use ndt_daemon::host::reload::Reload;
 use ndt_daemon::host::service;
-use ndt_daemon::pipeline;
+use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::endpoint::{Endpoint, Input, Output};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use tracing::{info, warn};
 
@@ -66,6 +69,9 @@ pub struct Run {
     /// Shared library liblsl [default: the one beside the executable, or else the system's].
     #[arg(long)]
     lsl_library: Option<PathBuf>,
+    /// Address of metrics, health and the live page, e.g. 127.0.0.1:9110, then http://127.0.0.1:9110 in a browser [default: none].
+    #[arg(long)]
+    monitor: Option<SocketAddr>,
     /// Lowest level that is logged: error, warn, info or debug [default: the environment variable NDTD_LOG, then the configuration].
     #[arg(long)]
     log: Option<String>,
@@ -115,6 +121,7 @@ impl Run {
         }
         let commands = pipeline.control().map(|ends| Commands::new(&config, &bundle, &name, ends));
         let commands = commands.context("a pipeline that is not controlled yet")?;
+        let _monitor = monitor(&config, &bundle, name, &mut pipeline)?;
         let mut reload =
             Reload::new(config, move || self.configuration().map_err(|error| format!("{error:#}")));
         Ok(service::supervise(pipeline, &log, &mut reload, commands, socket)?)
@@ -138,6 +145,7 @@ impl Run {
         config.record = options.record.or(config.record);
         config.control_socket = options.control_socket.or(config.control_socket);
         config.onnxruntime_library = options.onnxruntime_library.or(config.onnxruntime_library);
+        config.monitor.address = options.monitor.or(config.monitor.address);
         config.log = options.log.or_else(|| std::env::var("NDTD_LOG").ok()).unwrap_or(config.log);
         config.check()?;
         Ok(config)
@@ -149,6 +157,32 @@ fn model(config: &Config) -> anyhow::Result<(Bundle, Box<dyn Engine>)> {
     let bundle = configured_bundle(config)?;
     let engine = engine::load(&config.engine(), &bundle)?;
     Ok((bundle, engine))
+}
+
+/// Starts the monitor, where the configuration has an address for it.
+fn monitor(
+    config: &Config,
+    bundle: &Bundle,
+    engine: String,
+    pipeline: &mut Pipeline,
+) -> anyhow::Result<Option<Monitor>> {
+    let endpoints = std::iter::once(pipeline.input()).chain(pipeline.outputs().iter().map(String::as_str));
+    let facts = Facts::new(bundle, engine, endpoints.map(str::to_owned).collect());
+    let (observer, taps) = (pipeline.observer(), pipeline.take_taps());
+    let started = Monitor::start(&config.monitor, facts, observer, taps);
+    let monitor = started.map_err(|error| match error.is_refusal() {
+        true => Refusal(error.into()).into(),
+        false => anyhow::Error::from(error),
+    })?;
+    if let Some(address) = monitor.as_ref().map(Monitor::address) {
+        info!("metrics, health and the live page on http://{address}");
+        if !address.ip().is_loopback() {
+            warn!(
+                "http://{address} can be reached from other machines, and nothing on it is encrypted, the token included"
+            );
+        }
+    }
+    Ok(monitor)
 }
 
 fn warn_of_other_machines(config: &Config) {

@@ -36,6 +36,7 @@ impl Config {
             ipc,
             zeromq,
             lsl,
+            monitor,
             realtime,
             log,
         } = other;
@@ -69,6 +70,7 @@ impl Config {
             ("[ipc]", self.ipc == *ipc),
             ("[zeromq]", self.zeromq == *zeromq),
             ("[lsl]", self.lsl == *lsl),
+            ("[monitor]", self.monitor == *monitor),
             ("[realtime]", self.realtime == *realtime),
             ("log", self.log == *log),
         ];

@@ -2,6 +2,7 @@
 //! once, by the code that `ndtd run` itself uses.
 
 use crate::config::{Config, ConfigError};
+use crate::control::monitor;
 use crate::control::socket::ControlSocket;
 use crate::decoder::fallback::FallbackDecoder;
 use crate::engine::check::{self, Report};
@@ -54,6 +55,7 @@ pub fn examine(config: &Config, unread: Vec<String>) -> Readiness {
         let unit = Unit::installed(Path::new("/"));
         problems.extend(endpoint_problems(config, unit.as_ref()));
         problems.extend(control_problem(config, unit.as_ref()));
+        problems.extend(monitor::try_bind(&config.monitor).err().map(|error| error.to_string()));
     }
     let bundle = match read {
         Some(Ok(bundle)) => examine_bundle(config, &bundle, &mut problems),

@@ -57,7 +57,7 @@ impl Stats {
     }
 
     /// Every counter with its name, as the page `docs/counters.md` explains it. The first seven are those of every summary.
-    pub fn named(&self) -> [(&'static str, u64); 28] {
+    pub fn named(&self) -> [(&'static str, u64); 29] {
         // Taken apart without a rest, so that a new counter is not forgotten here.
         let Stats {
             bins,
@@ -147,6 +147,8 @@ pub struct Counters {
     overflowed: AtomicU64,
     slow_subscribers: AtomicU64,
     unrecorded: AtomicU64,
+    turned_away: AtomicU64,
+    waiting: [AtomicU64; 2],
     absence: AtomicU8,
     stream: AtomicU64,
     stream_before: AtomicU64,
@@ -220,6 +222,26 @@ impl Counters {
         self.unrecorded.fetch_add(1, Relaxed);
     }
 
+    /// Takes over the number of peers that were turned away, which the transports know.
+    pub fn turned_away(&self, peers: u64) {
+        self.turned_away.store(peers, Relaxed);
+    }
+
+    /// Notes how many bins wait for the decode thread. Runs on that thread, once a bin.
+    pub fn bins_wait(&self, bins: usize) {
+        self.waiting[0].store(bins as u64, Relaxed);
+    }
+
+    /// Notes how many estimates wait for the publish thread. Runs on that thread, once a turn.
+    pub fn estimates_wait(&self, estimates: usize) {
+        self.waiting[1].store(estimates as u64, Relaxed);
+    }
+
+    /// Items that wait in the queue of bins and in that of estimates.
+    pub fn waiting(&self) -> (u64, u64) {
+        (self.waiting[0].load(Relaxed), self.waiting[1].load(Relaxed))
+    }
+
     /// Counts a message that was refused, and keeps the reason.
     pub fn refused(&self, refusal: Refusal) {
         self.refused.fetch_add(1, Relaxed);
@@ -275,8 +297,7 @@ impl Counters {
             overflowed: self.overflowed.load(Relaxed),
             slow_subscribers: self.slow_subscribers.load(Relaxed),
             unrecorded: self.unrecorded.load(Relaxed),
-            // Known to the transports.
-            turned_away: 0,
+            turned_away: self.turned_away.load(Relaxed),
             absence: Absence::from_number(self.absence.load(Relaxed)),
             stream: self.stream.load(Relaxed),
             stream_before: self.stream_before.load(Relaxed),

@@ -183,6 +183,7 @@ impl DecodeLoop {
         let DecodeLoop { decoder, estimates, counters, .. } = self;
         let (began_ns, waiting) = (clock(), self.bins.len());
         counters.pulse.busy(began_ns);
+        counters.bins_wait(waiting);
         self.log.bin(bin, waiting, began_ns);
         let mut decoded_ns = None;
         decoder.decode(bin, waiting, began_ns, &mut |estimate| {
@@ -348,6 +349,7 @@ impl<P: Publisher> PublishLoop<P> {
             self.publish(&result, clock);
         }
         self.take_events();
+        self.counters.estimates_wait(self.estimates.len());
         let (now_ns, PublishLoop { guard, publisher, log, counters, .. }) = (clock(), self);
         counters.pulse.turned(now_ns);
         // Any other look changes nothing.

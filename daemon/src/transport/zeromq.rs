@@ -15,6 +15,7 @@ pub mod source;
 use self::ipc::IpcSettings;
 use self::settings::ZeromqSettings;
 use crate::host::realtime::{self, RealtimeSettings};
+use crate::transport::peers::Peers;
 use ndt_protocol::endpoint::{Role, SocketAddress};
 use ndt_protocol::zeromq::admission::{Admission, Rules, TurnedAway};
 use ndt_protocol::zeromq::curve::KeyError;
@@ -57,6 +58,7 @@ pub struct Sockets {
     ipc: IpcSettings,
     keys: Option<Keys>,
     admission: Admission,
+    peers: Vec<Peers>,
 }
 
 impl Sockets {
@@ -77,7 +79,7 @@ impl Sockets {
         start_io_threads(&context, realtime)?;
         let rules = Rules { connections_max: settings.connections_max, permitted };
         let admission = Admission::start(&context, rules)?;
-        Ok(Sockets { context, ipc: ipc.clone(), keys, admission })
+        Ok(Sockets { context, ipc: ipc.clone(), keys, admission, peers: Vec::new() })
     }
 
     /// Peers that were turned away.
@@ -96,9 +98,21 @@ impl Sockets {
         }
     }
 
-    /// Counts the connections of a socket that was opened with `options`.
-    fn watch(&self, options: &Options, connections: Arc<AtomicI64>, monitor: Option<Monitor>) {
+    /// The sockets that are bound, with the number of connections to each.
+    pub fn peers(&self) -> Vec<Peers> {
+        self.peers.clone()
+    }
+
+    /// Counts the connections of a socket that was opened with `options` and is bound to `address`.
+    fn watch(
+        &mut self,
+        options: &Options,
+        address: &str,
+        connections: Arc<AtomicI64>,
+        monitor: Option<Monitor>,
+    ) {
         if let Some(domain) = &options.domain {
+            self.peers.push(Peers { address: address.to_owned(), connections: connections.clone() });
             self.admission.watch(domain.clone(), connections, monitor);
         }
     }

@@ -24,6 +24,8 @@ const FENCES: [(&str, &[&str]); 15] = [
     ("prost::", &["trainer/src/export/onnx/"]),
     ("ureq::", &["trainer/src/fetch/archive.rs"]),
     ("tracing_appender::", &["daemon/src/host/log.rs"]),
+    ("hyper::", &["daemon/src/control/http.rs", "daemon/src/control/http/"]),
+    ("hyper_util::", &["daemon/src/control/http.rs"]),
     ("schemars::", &["trainer/src/config"]),
     ("zip::", &["replay/src/npz.rs"]),
 ];

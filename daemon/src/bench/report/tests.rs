@@ -39,6 +39,7 @@ fn report() -> Report {
         bin_width_ms: 20.0,
         deadline_ms: 10.0,
         load: Load::IdleGap,
+        pages: 0,
         realtime: realtime::RealtimeSettings { priority: 60, cpus: vec![2, 3], ..Default::default() },
         refused: vec!["ndt-source: expected more, found less".to_owned()],
         measured: vec![
@@ -66,6 +67,7 @@ fn the_keys_of_the_json_are_a_format() {
             "load",
             "machine",
             "measured",
+            "pages",
             "realtime",
             "refused",
             "version"

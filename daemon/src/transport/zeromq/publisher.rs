@@ -56,7 +56,7 @@ impl ZeromqPublisher {
         let (mut publisher, address) = opened;
         sockets.grant(endpoint, endpoint.role_or(Role::Bind))?;
         if let Some((monitor, connections)) = publisher.watched() {
-            sockets.watch(&options, connections, Some(monitor));
+            sockets.watch(&options, &address, connections, Some(monitor));
         }
         // Whatever comes over this connection is described.
         let description = wire::description_frames(0, &Description::of_estimates(bundle, engine));

@@ -83,7 +83,7 @@ impl ZeromqSource {
         };
         let (subscriber, address) = Subscriber::open(&sockets.context, endpoint, "ndt.", &options)?;
         sockets.grant(endpoint, endpoint.role_or(Role::Connect))?;
-        sockets.watch(&options, subscriber.connections().clone(), None);
+        sockets.watch(&options, &address, subscriber.connections().clone(), None);
         let reader = Reader {
             channels,
             range,
