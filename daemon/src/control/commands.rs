@@ -254,14 +254,14 @@ impl Commands {
         let candidate::Candidate { bundle, engine, step_ns } = loaded;
         let time =
             self.config.guard(&bundle.manifest).map_err(|error| CommandError::Thread(error.to_string()))?;
-        let model = Model::new(path, &bundle, engine.name());
+        let model = Model::new(path.clone(), &bundle, engine.name());
         let mut models = self.models.lock().await;
         let masked: Vec<i64> = models.masked.iter().copied().collect();
         let decoder = Decoder::new(&bundle, engine, &masked, time.time);
         let decoder = decoder.limiting_masked(self.config.max_masked_share);
         let width_s = bundle.manifest.bin_width_ms * 1e-3;
         let bins_min = (shadow_s / width_s).ceil() as u64;
-        let shadow = Shadow::candidate(&bundle, decoder, bins_min, step_ns);
+        let shadow = Shadow::candidate(&bundle, decoder, bins_min, step_ns).read_from(&path);
         let bins = bins_min.max(shadow.reach_bins() as u64);
         let limit = Duration::from_secs_f64(bins as f64 * width_s) + SLACK;
         let progress = shadow.progress();

@@ -7,7 +7,7 @@
 use super::counters::Counters;
 use super::heartbeats::Pulse;
 use super::keep_warm::KeepWarm;
-use super::orders::{DecodeOrder, Inbox, PublishOrder};
+use super::orders::{DecodeOrder, Inbox, PublishOrder, TAKE_OVER};
 use super::recorder::handle::Handle;
 use super::shadow::Shadow;
 use crate::decoder::Decoder;
@@ -176,9 +176,11 @@ impl DecodeLoop {
     /// Then the model beside, if there is one and time is left, takes in the bin too. `clock` is read before and after a step. Runs
     /// on the decode thread, once a bin. Must not allocate, block, lock or log.
     pub fn turn(&mut self, bin: &Bin, clock: &mut impl FnMut() -> u64) {
-        self.take_orders();
-        if let Some(beside) = &mut self.beside {
-            beside.take_over(&mut self.decoder, bin);
+        self.take_orders(clock);
+        if let Some(beside) = &mut self.beside
+            && beside.take_over(&mut self.decoder, bin)
+        {
+            self.log.order(TAKE_OVER, clock());
         }
         let DecodeLoop { decoder, estimates, counters, .. } = self;
         let (began_ns, waiting) = (clock(), self.bins.len());
@@ -206,7 +208,7 @@ impl DecodeLoop {
     /// the decode thread. Must not allocate, block, lock or log.
     pub fn idle(&mut self, clock: &mut impl FnMut() -> u64) {
         self.step_beside(clock);
-        self.take_orders();
+        self.take_orders(clock);
         if self.bins.is_empty() && self.warmth.patience(clock()) == Some(Duration::ZERO) {
             self.keep_warm(clock);
         }
@@ -228,8 +230,8 @@ impl DecodeLoop {
 
     /// Carries out the orders that have come, before the next bin. While the model beside is behind they wait, because an order holds
     /// from the same bin on for both.
-    fn take_orders(&mut self) {
-        let DecodeLoop { decoder, beside, inbox: Some(inbox), .. } = self else { return };
+    fn take_orders(&mut self, clock: &mut impl FnMut() -> u64) {
+        let DecodeLoop { decoder, beside, inbox: Some(inbox), log, .. } = self else { return };
         if beside.as_ref().is_some_and(|beside| beside.is_behind()) {
             return;
         }
@@ -246,6 +248,7 @@ impl DecodeLoop {
                 }
             }
             order.holds_from = decoder.next_bin();
+            log.order(&order.text, clock());
             inbox.give_back(order);
         }
     }
@@ -339,7 +342,7 @@ impl<P: Publisher> PublishLoop<P> {
     /// A thread that wakes late finds several results. All of them are published before a deadline is looked at, since an answer
     /// of the policy would come no earlier than the result that is there.
     pub fn turn(&mut self, first: Option<&Estimate>, clock: &mut impl FnMut() -> u64) {
-        self.take_orders();
+        self.take_orders(clock);
         if let Some(result) = first {
             self.publish(result, clock);
         }
@@ -374,7 +377,7 @@ impl<P: Publisher> PublishLoop<P> {
     }
 
     /// Carries out the orders that have come, before the next estimate.
-    fn take_orders(&mut self) {
+    fn take_orders(&mut self, clock: &mut impl FnMut() -> u64) {
         let Some(inbox) = &self.inbox else { return };
         while let Some(mut order) = inbox.take() {
             order.is_done = true;
@@ -386,6 +389,7 @@ impl<P: Publisher> PublishLoop<P> {
                     self.counters.paused(is_paused);
                 }
             }
+            self.log.order(&order.text, clock());
             inbox.give_back(order);
         }
     }

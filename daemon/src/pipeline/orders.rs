@@ -9,6 +9,7 @@ use super::shadow::Shadow;
 use crate::decoder::Decoder;
 use crate::output::DescriptionFrames;
 use crate::queue::{Queue, Receiver};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,31 @@ impl ModelOrder {
     }
 }
 
+impl fmt::Display for ModelOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelOrder::Reset => write!(f, "reset"),
+            ModelOrder::Mask(masked) => {
+                let digits = masked.iter().map(|is_masked| if *is_masked { '1' } else { '0' });
+                write!(f, "{MASK}{}", digits.collect::<String>())
+            }
+        }
+    }
+}
+
+/// How the text of a mask begins, of candidates, and the texts of the other orders that the session log keeps.
+pub const MASK: &str = "mask ";
+/// Before the id and the path of the bundle of a model beside the present one.
+pub const BESIDE: &str = "beside ";
+/// There is no model beside the present one any more.
+pub const ALONE: &str = "alone";
+/// The model beside and the present one change places.
+pub const TAKE_OVER: &str = "take-over";
+/// Outputs of zero from here on.
+pub const PAUSE: &str = "pause";
+/// What is computed from here on.
+pub const RESUME: &str = "resume";
+
 /// An order to the decode loop.
 pub enum DecodeOrder {
     /// Change the models.
@@ -45,6 +71,18 @@ pub enum DecodeOrder {
     Beside(Option<Box<Shadow>>),
     /// Exchange the present model and the one beside it, if that one has been replaced by the present one.
     RollBack,
+}
+
+impl fmt::Display for DecodeOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecodeOrder::Model(order) => order.fmt(f),
+            DecodeOrder::Beside(Some(shadow)) => write!(f, "{BESIDE}{}", shadow.origin()),
+            DecodeOrder::Beside(None) => write!(f, "{ALONE}"),
+            // The models change places later, before a bin.
+            DecodeOrder::RollBack => Ok(()),
+        }
+    }
 }
 
 /// An order to the publish loop.
@@ -58,6 +96,17 @@ pub enum PublishOrder {
     Describe(Arc<DescriptionFrames>),
 }
 
+impl fmt::Display for PublishOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublishOrder::Pause => write!(f, "{PAUSE}"),
+            PublishOrder::Resume => write!(f, "{RESUME}"),
+            // It changes no estimate.
+            PublishOrder::Describe(_) => Ok(()),
+        }
+    }
+}
+
 /// An order on its way to a loop and back.
 pub struct Order<T> {
     /// What is to be done; afterwards, what it has replaced.
@@ -67,6 +116,8 @@ pub struct Order<T> {
     pub holds_from: Option<(u64, u64)>,
     /// Whether the loop could do it.
     pub is_done: bool,
+    /// The order as the session log keeps it; empty where nothing of it needs to be repeated.
+    pub text: String,
 }
 
 /// Why the control plane does not know that an order was carried out.
@@ -117,7 +168,7 @@ impl<T> Inbox<T> {
     }
 }
 
-impl<T> Orders<T> {
+impl<T: fmt::Display> Orders<T> {
     /// Sends an order and waits until the loop has carried it out, for `patience` at most. Not for real-time threads.
     ///
     /// # Errors
@@ -148,7 +199,8 @@ impl<T> Orders<T> {
             return Err(OrderError::Busy(self.thread));
         }
         self.waiting += 1;
-        self.sent.push(Box::new(Order { what, holds_from: None, is_done: false }));
+        let text = what.to_string();
+        self.sent.push(Box::new(Order { what, holds_from: None, is_done: false, text }));
         Ok(())
     }
 

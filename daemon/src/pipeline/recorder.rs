@@ -41,6 +41,8 @@ const RING_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a bin's frame beside its counts, and of all other frames of a bin beside its rates, at most.
 const BIN_BYTES: usize = 96 + BIN_HEADER_BYTES;
+/// Bytes of an order, at most: a path of the usual length.
+const ORDER_BYTES: usize = 1024;
 const ANSWER_BYTES: usize = 256 + ESTIMATE_HEADER_BYTES + 8 * OUTPUTS_MAX;
 
 /// Sentences that wait for the recorder at most; more are not recorded.
@@ -96,7 +98,7 @@ pub fn start(
     let [(decode, from_decode), (publish, from_publish)] = rings;
     let width_us = manifest.bin_width_us();
     // The lists of refused channels and the frame about missing ones come on top.
-    let bin_bytes = BIN_BYTES + 8 * manifest.channels() + 64;
+    let bin_bytes = (BIN_BYTES + 8 * manifest.channels()).max(ORDER_BYTES) + 64;
     let answer_bytes = ANSWER_BYTES + 4 * manifest.units() + 64;
     let handles = [
         Handle::new(decode, Thread::Decode, width_us, bin_bytes, counters.clone()),

@@ -8,6 +8,7 @@ use crate::decoder::Decoder;
 use crate::engine::native::simd::InstructionSet;
 use crate::engine::{self, EngineError};
 use crate::guard::Guard;
+use crate::pipeline::orders::{ALONE, BESIDE, MASK, ModelOrder, PAUSE, RESUME, TAKE_OVER};
 use ndt_protocol::bundle::precision::Precision;
 use ndt_protocol::session_log::{Frame, Header, Kind, LogError, Reader, ResultTaken, Tail, Thread};
 use ndt_protocol::wire::Description;
@@ -192,7 +193,8 @@ fn session(
         .map_err(|error| RepeatError::Configuration(error.to_string()))?;
     config.bundle = bundle.unwrap_or(&header.bundle_path).to_owned();
     config.instruction_set = InstructionSet::named(&header.instruction_set).ok();
-    config.precision = Precision::named(&header.precision).ok();
+    // A model that takes over has the precision that is asked for, or its own.
+    let asked = std::mem::replace(&mut config.precision, Precision::named(&header.precision).ok());
     let Description::Estimates { bundle: expected, engine: expected_engine, .. } = &header.description else {
         return Err(RepeatError::Configuration("a description of bins".to_owned()));
     };
@@ -210,15 +212,24 @@ fn session(
     }
     let settings = config.guard(&bundle.manifest)?;
     let decoder = super::decoder(&config, &bundle, engine, settings.time);
+    let mut guard = Guard::new(&bundle, settings);
+    guard.inhibit(config.start_paused);
     let reader = Reader::open(path)?;
-    let decoding = Decoding { reader, decoder, results: VecDeque::new(), bins: 0 };
-    Ok((decoding, Guard::new(&bundle, settings), name))
+    let (results, beside, masked) = (VecDeque::new(), None, None);
+    config.precision = asked;
+    let decoding = Decoding { reader, config, decoder, beside, masked, results, bins: 0 };
+    Ok((decoding, guard, name))
 }
 
 /// The decoder, and the results that the guard has not taken yet.
 struct Decoding {
     reader: Reader,
+    config: Config,
     decoder: Decoder,
+    /// The model that takes in the same bins.
+    beside: Option<Decoder>,
+    /// The last order to mask channels.
+    masked: Option<ModelOrder>,
     results: VecDeque<Box<Estimate>>,
     bins: u64,
 }
@@ -233,7 +244,7 @@ impl Decoding {
                     return Ok(Ok(result));
                 }
             }
-            let Decoding { reader, decoder, results, bins } = self;
+            let Decoding { reader, decoder, beside, results, bins, .. } = self;
             match reader.next_of(OF_DECODER)? {
                 Some(Frame::Bin(bin)) => {
                     *bins += 1;
@@ -241,11 +252,16 @@ impl Decoding {
                     decoder.decode(&bin.bin, waiting, bin.now_ns, &mut |estimate| {
                         results.push_back(Box::new(estimate.clone()));
                     });
+                    beside.iter_mut().for_each(|beside| beside.decode(&bin.bin, 0, bin.now_ns, &mut |_| ()));
                 }
                 Some(Frame::Dropped(Thread::Decode, frames)) => {
                     return Ok(Err(dropped(Thread::Decode, frames)));
                 }
-                Some(Frame::Order(_, Thread::Decode, order)) => return Ok(Err(ordered(&order))),
+                Some(Frame::Order(_, Thread::Decode, order)) => {
+                    if let Err(why) = self.carry_out(&order) {
+                        return Ok(Err(format!("{}: {why}", ordered(&order))));
+                    }
+                }
                 Some(_) => {}
                 None => {
                     let ResultTaken { stream, seq, .. } = taken;
@@ -254,6 +270,54 @@ impl Decoding {
             }
         }
     }
+}
+
+impl Decoding {
+    /// Carries out an order to the decode thread, or says why it cannot be.
+    fn carry_out(&mut self, order: &str) -> Result<(), String> {
+        if let Some(model) = model_order(order) {
+            let models = std::iter::once(&mut self.decoder).chain(&mut self.beside);
+            models.for_each(|decoder| model.apply_to(decoder));
+            if matches!(model, ModelOrder::Mask(_)) {
+                self.masked = Some(model);
+            }
+            return Ok(());
+        }
+        match (order, &mut self.beside) {
+            (TAKE_OVER, Some(beside)) => std::mem::swap(&mut self.decoder, beside),
+            (ALONE, beside) => *beside = None,
+            _ => {
+                let origin = order.strip_prefix(BESIDE).ok_or("no order that is known")?;
+                self.beside = Some(self.candidate(origin)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The decoder of a bundle, by its id and path.
+    fn candidate(&self, origin: &str) -> Result<Decoder, String> {
+        let (id, path) = origin.split_once(' ').ok_or("the path of its bundle is not known")?;
+        let config = Config { bundle: PathBuf::from(path), ..self.config.clone() };
+        let bundle = config.read_bundle().map_err(|error| format!("bundle {path}: {error}"))?;
+        let found = &bundle.manifest.id;
+        if found != id {
+            return Err(format!("expected the bundle {id} at {path}, found {found}"));
+        }
+        let engine = engine::load(&config.engine(), &bundle).map_err(|error| error.to_string())?;
+        let time = config.guard(&bundle.manifest).map_err(|error| error.to_string())?.time;
+        let mut decoder = super::decoder(&config, &bundle, engine, time);
+        self.masked.iter().for_each(|masked| masked.apply_to(&mut decoder));
+        Ok(decoder)
+    }
+}
+
+/// The order to all models with this text, if it is one.
+fn model_order(text: &str) -> Option<ModelOrder> {
+    if text == ModelOrder::Reset.to_string() {
+        return Some(ModelOrder::Reset);
+    }
+    let digits = text.strip_prefix(MASK)?;
+    Some(ModelOrder::Mask(digits.bytes().map(|digit| digit == b'1').collect()))
 }
 
 fn dropped(thread: Thread, frames: u64) -> String {
@@ -292,6 +356,8 @@ impl Guarding {
             },
             Frame::Estimate(logged) => return Ok(self.compare(&logged)),
             Frame::Dropped(Thread::Publish, frames) => return Ok(Some(dropped(Thread::Publish, frames))),
+            Frame::Order(_, Thread::Publish, order) if order == PAUSE => drop(guard.inhibit(true)),
+            Frame::Order(_, Thread::Publish, order) if order == RESUME => drop(guard.inhibit(false)),
             Frame::Order(_, Thread::Publish, order) => return Ok(Some(ordered(&order))),
             Frame::End(_, why) if why.is_empty() => {
                 return Ok(Some("with the end of the session".to_owned()));

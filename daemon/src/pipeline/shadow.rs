@@ -14,6 +14,7 @@ use ndt_protocol::bin::Due;
 use ndt_protocol::bundle::manifest::{Manifest, Positions};
 use ndt_protocol::{Bin, Bundle, Quality};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
@@ -24,6 +25,8 @@ const PUT_OFF_MAX: usize = 256;
 pub struct Shadow {
     decoder: Box<Decoder>,
     role: Role,
+    /// Id and path of its bundle.
+    origin: String,
     /// Bins that the decoder has not taken in yet, oldest first.
     put_off: VecDeque<Bin>,
     /// Bins that the decoder has taken in.
@@ -110,6 +113,7 @@ impl Shadow {
         Shadow {
             decoder: Box::new(decoder),
             role: Role::Candidate { bins_min },
+            origin: bundle.manifest.id.clone(),
             put_off,
             taken_in: 0,
             reach_bins: reach_bins(&bundle.manifest),
@@ -119,6 +123,18 @@ impl Shadow {
             comparison: Comparison::new(&bundle.manifest),
             progress: Arc::default(),
         }
+    }
+
+    /// Says where the bundle lies, so that a recorded session can be computed again.
+    #[must_use]
+    pub fn read_from(self, path: &Path) -> Shadow {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Shadow { origin: format!("{} {}", self.origin, path.display()), ..self }
+    }
+
+    /// Id of its bundle and, where it is known, a space and the path.
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// What the control plane can read while the decode loop owns the model.
@@ -213,17 +229,19 @@ impl Shadow {
         }
     }
 
-    /// Exchanges the two models before `bin` if the candidate is to take over and has seen all that the present one knows of.
-    pub fn take_over(&mut self, present: &mut Box<Decoder>, bin: &Bin) {
-        let Role::Candidate { bins_min } = self.role else { return };
+    /// Exchanges the two models before `bin` if the candidate is to take over and has seen all that the present one knows of. Returns
+    /// whether it did.
+    pub fn take_over(&mut self, present: &mut Box<Decoder>, bin: &Bin) -> bool {
+        let Role::Candidate { bins_min } = self.role else { return false };
         let known = present.history_bins().min(self.reach_bins);
         if self.is_behind() || self.taken_in < bins_min || self.decoder.history_bins() < known {
-            return;
+            return false;
         }
         self.decoder.continue_counts_of(present);
         std::mem::swap(present, &mut self.decoder);
         self.role = Role::Replaced;
         self.progress.took_over(bin);
+        true
     }
 }
 

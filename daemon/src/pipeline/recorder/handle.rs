@@ -71,6 +71,15 @@ impl Handle {
         self.push(|out| frame::put_estimate(estimate, out));
     }
 
+    /// Records an order that takes effect here, at `now_ns`; an empty one is none. One that is longer than any other frame of this model
+    /// makes the memory of the frame grow, once.
+    pub fn order(&mut self, text: &str, now_ns: u64) {
+        if let Some(open) = self.0.as_mut().filter(|_| !text.is_empty()) {
+            let thread = open.thread;
+            open.push(|out| frame::put_order(now_ns, thread, text, out));
+        }
+    }
+
     fn push(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         if let Some(open) = &mut self.0 {
             open.push(put);
