@@ -4,6 +4,7 @@
 //! longer than the bundle allows. A bin that is too old, or whose deadline has passed while newer bins wait, gives none: it
 //! enters the state of the model only, and the guard has answered it. Every published number is finite.
 
+pub mod fallback;
 mod oddities;
 
 use crate::engine::{Engine, Input, Output};

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`pipeline`] gives each part its thread and connects the threads with bounded queues ([`queue`]). [`transport`] is the only
-//! place that knows a network library, [`engine`] the only one that knows how a model is computed. [`fallback`] holds a linear
+//! place that knows a network library, [`engine`] the only one that knows how a model is computed. [`decoder::fallback`] holds a linear
 //! decoder's velocity ready for bins that the model does not answer in time.
 //!
 //! Everything that depends on time takes the time as an argument, so that tests run the same code on a simulated clock.
@@ -15,7 +15,6 @@ pub mod bench;
 pub mod config;
 pub mod decoder;
 pub mod engine;
-pub mod fallback;
 pub mod guard;
 pub mod host;
 pub mod input;

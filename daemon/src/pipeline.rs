@@ -15,8 +15,8 @@ pub mod loops;
 
 use crate::config::{Config, ConfigError};
 use crate::decoder::Decoder;
+use crate::decoder::fallback::{FallbackDecoder, FallbackError};
 use crate::engine::Engine;
-use crate::fallback::{FallbackDecoder, FallbackError};
 use crate::guard::Guard;
 use crate::host::realtime::granted::Granted;
 use crate::host::realtime::memory;

@@ -4,7 +4,7 @@ use ndt_daemon::config::Config;
 use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_daemon::fallback::FallbackDecoder;
+use ndt_daemon::decoder::fallback::FallbackDecoder;
 use ndt_daemon::input::{Received, Source};
 use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::clock::monotonic_ns;

@@ -2,8 +2,8 @@
 //! once, by the code that `ndtd run` itself uses.
 
 use crate::config::{Config, ConfigError};
+use crate::decoder::fallback::FallbackDecoder;
 use crate::engine::check::{self, Report};
-use crate::fallback::FallbackDecoder;
 use crate::host::doctor::unit::Unit;
 use crate::host::doctor::{self, Finding};
 use crate::transport;
