@@ -5,8 +5,17 @@ mod check;
 mod decode;
 mod doctor;
 mod keygen;
+mod mask;
+mod order;
 mod overwrite;
+mod pause;
+mod reset;
+mod resume;
+mod rollback;
 mod run;
+mod status;
+mod stop;
+mod swap;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -44,6 +53,33 @@ enum Command {
     /// Decode whole trials from a file, offline, on all CPUs.
     #[command(after_help = decode::HELP)]
     Decode(decode::Decode),
+    /// Ask a running daemon how it is.
+    #[command(after_help = status::HELP)]
+    Status(status::Status),
+    /// Have a running daemon publish outputs of zero from the next bin on.
+    #[command(after_help = pause::HELP)]
+    Pause(pause::Pause),
+    /// Have a paused daemon publish what it computes again.
+    #[command(after_help = resume::HELP)]
+    Resume(resume::Resume),
+    /// Have a running daemon forget the history of bins.
+    #[command(after_help = reset::HELP)]
+    Reset(reset::Reset),
+    /// Have a running daemon treat channels as silent.
+    #[command(after_help = mask::MASK_HELP)]
+    Mask(mask::Mask),
+    /// Have a running daemon use masked channels again.
+    #[command(after_help = mask::UNMASK_HELP)]
+    Unmask(mask::Unmask),
+    /// Give a running daemon another model, without a bin that is late or missing.
+    #[command(after_help = swap::HELP)]
+    Swap(swap::Swap),
+    /// Give a running daemon the model back that was replaced last.
+    #[command(after_help = rollback::HELP)]
+    Rollback(rollback::Rollback),
+    /// End a running daemon.
+    #[command(after_help = stop::HELP)]
+    Stop(stop::Stop),
 }
 
 /// Exit status for a configuration or a bundle that is refused: `EX_CONFIG` of `sysexits.h`. `ndtd.service` does not start the daemon
@@ -67,6 +103,15 @@ pub fn main() -> ExitCode {
         Command::Bench(command) => command.execute(),
         Command::Keygen(command) => command.execute(),
         Command::Decode(command) => command.execute(),
+        Command::Status(command) => command.execute(),
+        Command::Pause(command) => command.execute(),
+        Command::Resume(command) => command.execute(),
+        Command::Reset(command) => command.execute(),
+        Command::Mask(command) => command.execute(),
+        Command::Unmask(command) => command.execute(),
+        Command::Swap(command) => command.execute(),
+        Command::Rollback(command) => command.execute(),
+        Command::Stop(command) => command.execute(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ use crate::guard::policy::{Fade, Policy, VelocityLimits};
 use crate::host::realtime;
 use crate::input::deadline::TimeLimits;
 use crate::transport::lsl::LslSettings;
-use crate::transport::zeromq::ipc::IpcSettings;
+use crate::transport::zeromq::ipc::{IpcSettings, group_id};
 use crate::transport::zeromq::settings::ZeromqSettings;
 use ndt_protocol::bundle::BundleError;
 use ndt_protocol::bundle::precision::Precision;
@@ -74,6 +74,12 @@ pub struct Config {
     pub mask_channels: Vec<i64>,
     /// Highest share of the channels that may be masked or have no count, from 0 to 1. The estimate of a bin with more is a fault.
     pub max_masked_share: f64,
+    /// Whether the daemon starts paused: all outputs are zero until the order `resume`.
+    pub start_paused: bool,
+    /// Socket that takes orders to the running daemon. Default: `control.sock` in the service's folder under systemd, else none.
+    pub control_socket: Option<PathBuf>,
+    /// Group whose members may give orders: a name or a number. Default: that of the process.
+    pub control_group: Option<String>,
     /// Shared library of ONNX Runtime. Default: the one beside the executable, or else the system's.
     pub onnxruntime_library: Option<PathBuf>,
     /// Settings of ONNX Runtime.
@@ -147,6 +153,9 @@ impl Default for Config {
             acceleration_max_m_per_s2: None,
             mask_channels: Vec::new(),
             max_masked_share: 0.5,
+            start_paused: false,
+            control_socket: None,
+            control_group: None,
             onnxruntime_library: None,
             onnx: engine::onnx::OnnxSettings::default(),
             ipc: IpcSettings::default(),
@@ -222,6 +231,9 @@ impl Config {
         problems.extend(self.onnx.problems());
         problems.extend(self.zeromq.problems(&self.endpoints_with_roles()));
         problems.extend(self.ipc.problems());
+        if let Some(group) = self.control_group.as_deref().filter(|group| group_id(group).is_none()) {
+            problems.push(format!("expected a group of this computer in control-group, found \"{group}\""));
+        }
         problems.extend(self.lsl.problems());
         problems.extend(self.realtime.problems());
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Check(problems)) }

@@ -142,26 +142,20 @@ impl Decoder {
         let manifest = &bundle.manifest;
         let mut estimate = Estimate::of(manifest);
         estimate.bundle = bundle.id();
-        let is_masked = |id: &i64| masked_ids.contains(id);
-        let mask: Vec<f32> = match manifest.channel_ids.iter().any(is_masked) {
-            true => manifest.channel_ids.iter().map(|id| f32::from(!is_masked(id))).collect(),
-            false => Vec::new(),
-        };
-        let masked_always = mask.iter().filter(|kept| **kept == 0.0).count();
-        let oddities = Oddities::new(bundle, |channel| mask.get(channel) != Some(&0.0));
+        let oddities = Oddities::new(bundle, |_| true);
+        let masked: Vec<bool> = manifest.channel_ids.iter().map(|id| masked_ids.contains(id)).collect();
         let absent = absent(bundle).to_vec();
-        let counters = DecoderCounters { watched_channels: oddities.watched(), ..DecoderCounters::default() };
         let bin_width_ns = manifest.bin_width_ns() as i64;
-        Decoder {
+        let mut decoder = Decoder {
             engine,
             output: Output::for_bundle(bundle),
             estimate,
             silence: Silence::new(bundle),
             oddities,
-            masked_always,
+            masked_always: 0,
             masked_max: manifest.channels(),
             masked: vec![0.0; manifest.channels()],
-            mask,
+            mask: Vec::with_capacity(manifest.channels()),
             absent,
             limits,
             bin_width_ns,
@@ -171,8 +165,30 @@ impl Decoder {
             expected: None,
             came: 0,
             history: 0,
-            counters,
+            counters: DecoderCounters::default(),
+        };
+        decoder.mask_channels(&masked);
+        decoder
+    }
+
+    /// Changes which channels are masked, one entry for each channel, from the next bin on. Their state is kept: a channel that is
+    /// no longer masked is seen again at once. Runs on the thread of the decoder, between two bins. Must not allocate, block, lock
+    /// or log.
+    pub fn mask_channels(&mut self, masked: &[bool]) {
+        self.mask.clear();
+        self.masked_always = masked.iter().filter(|is_masked| **is_masked).count();
+        if self.masked_always > 0 {
+            self.mask.extend(masked.iter().take(self.masked.len()).map(|is_masked| f32::from(!is_masked)));
         }
+        let mask = &self.mask;
+        self.oddities.watch(|channel| mask.get(channel) != Some(&0.0));
+        self.counters.watched_channels = self.oddities.watched();
+    }
+
+    /// Forgets the history of bins, as the start of a segment does. The next estimates are warm-up. Runs on the thread of the decoder,
+    /// between two bins. Must not allocate, block, lock or log.
+    pub fn forget_history(&mut self) {
+        self.reset();
     }
 
     /// Makes a fault of each bin of which more than this share of the channels is masked or has no count, from 0 to 1. Such a bin
@@ -184,6 +200,27 @@ impl Decoder {
     /// Returns the counters.
     pub fn counters(&self) -> DecoderCounters {
         self.counters
+    }
+
+    /// Returns the stream and the number of the next bin; `None` before the first one.
+    pub fn next_bin(&self) -> Option<(u64, u64)> {
+        self.expected
+    }
+
+    /// Number of bins since the last reset, including missing ones: how much the state of the model can know of.
+    pub fn history_bins(&self) -> usize {
+        self.history
+    }
+
+    /// Returns the estimate that was emitted last.
+    pub fn last_estimate(&self) -> &Estimate {
+        &self.estimate
+    }
+
+    /// Takes the place of another decoder that has been given the same bins: its counts since the start go on.
+    pub fn continue_counts_of(&mut self, other: &Decoder) {
+        let DecoderCounters { silent_channels, watched_channels, .. } = self.counters;
+        self.counters = DecoderCounters { silent_channels, watched_channels, ..other.counters };
     }
 
     /// Decodes one bin at `now_ns`, and calls `emit` with the estimates of the bins that are missing before it and then with its

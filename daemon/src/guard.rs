@@ -11,6 +11,7 @@
 //! * A bin that never came is answered when a later one is (`gap`), or once the source has been silent for
 //!   `stale-after-bins`: from then on each period of the source's grid is answered at its own deadline, flagged
 //!   `stale`, and numbered as the source would have numbered it.
+//! * While the daemon is paused by an order, every estimate is `stale` with outputs of zero (`inhibited`), whatever was computed.
 //! * A source that was paused, and goes on where it stopped, is followed after a few periods: its numbers then begin again
 //!   where it is (`renumbered`).
 
@@ -54,6 +55,8 @@ pub struct GuardCounters {
     pub old_bins: u64,
     /// Bin numbers that were never answered, because more of them were skipped at once than there can be bin periods.
     pub skipped: u64,
+    /// Estimates whose outputs were zero because the daemon was paused. They count as stale too.
+    pub inhibited: u64,
 }
 
 /// Holds the deadline and answers each bin period with exactly one estimate. Owned by the publish thread.
@@ -83,6 +86,8 @@ pub struct Guard {
     paused: Paused,
     /// Reasons that the next estimate carries beside its own.
     carried: Reasons,
+    /// Whether the daemon is paused: every output is then zero.
+    is_inhibited: bool,
     counters: GuardCounters,
 }
 
@@ -107,6 +112,7 @@ impl Guard {
             silence: Reasons::PEER_SILENT,
             paused: Paused::default(),
             carried: Reasons::default(),
+            is_inhibited: false,
             counters: GuardCounters::default(),
         }
     }
@@ -114,6 +120,13 @@ impl Guard {
     /// Returns the counters.
     pub fn counters(&self) -> GuardCounters {
         self.counters
+    }
+
+    /// Makes every output of the following estimates zero, flagged `inhibited` and `stale`, or ends that. Returns the stream and the
+    /// number of the first estimate for which it holds; `None` before the first bin, when it holds from the first estimate on.
+    pub fn inhibit(&mut self, is_inhibited: bool) -> Option<(u64, u64)> {
+        self.is_inhibited = is_inhibited;
+        self.next
     }
 
     /// Notes a bin that came. Runs on the publish thread, once a bin, before the bin's result.
@@ -147,6 +160,11 @@ impl Guard {
     /// Runs on the publish thread, once a result.
     pub fn decoded(&mut self, result: &Estimate, now_ns: u64, emit: &mut dyn FnMut(&mut Estimate)) {
         let Some((stream, next)) = self.next else { return };
+        if result.bundle != self.last.bundle {
+            // Told even where this result comes too late to be published.
+            self.last.bundle = result.bundle;
+            self.carried = self.carried.with(Reasons::SWAPPED);
+        }
         let is_waited_for = || self.waiting.iter().any(|arrival| arrival.stream == result.stream);
         if (result.stream == stream && result.seq < next) || (result.stream != stream && !is_waited_for()) {
             self.counters.late_results += 1;
@@ -393,8 +411,15 @@ impl Guard {
     }
 
     fn emit(&mut self, quality: Quality, reasons: Reasons, emit: &mut dyn FnMut(&mut Estimate)) {
-        self.last.quality = quality;
+        let mut quality = quality;
         self.last.reasons = reasons.with(std::mem::take(&mut self.carried));
+        if self.is_inhibited {
+            quality = Quality::Stale;
+            self.last.reasons = self.last.reasons.with(Reasons::INHIBITED);
+            self.last.outputs_mut().fill(0.0);
+            self.counters.inhibited += 1;
+        }
+        self.last.quality = quality;
         self.next = Some((self.last.stream, self.last.seq.saturating_add(1)));
         self.counters.estimates[quality as usize] += 1;
         self.counters.old_bins += u64::from(reasons.contains(Reasons::OLD_BIN));

@@ -1,6 +1,10 @@
 //! Where estimates go: a [`Publisher`] for each transport, and [`Outputs`] that gives every estimate to all of them.
 
 use ndt_protocol::Estimate;
+use std::sync::Arc;
+
+/// Header and JSON of a description of estimates, as WIRE.md has them.
+pub type DescriptionFrames = (Vec<u8>, Vec<u8>);
 
 /// Publishes estimates over one transport. Owned by the publish thread.
 pub trait Publisher: Send {
@@ -11,6 +15,10 @@ pub trait Publisher: Send {
     /// Publishes what estimates consist of, for subscribers that have just come. Runs on the publish thread, once a second. A
     /// transport that describes itself when it is found has nothing to do here.
     fn describe(&mut self) {}
+
+    /// Takes another description, because another bundle computes the estimates. Runs on the publish thread, at an order. The one before must
+    /// be owned by the control plane too, so that nothing is freed here. A transport that describes itself once keeps its description.
+    fn describe_as(&mut self, _description: &Arc<DescriptionFrames>) {}
 
     /// How often a subscriber fell so far behind that it lost estimates. Runs on the publish thread, once a second.
     fn behind(&self) -> u64 {
@@ -57,6 +65,10 @@ impl Publisher for Outputs {
 
     fn describe(&mut self) {
         self.publishers.iter_mut().for_each(|publisher| publisher.describe());
+    }
+
+    fn describe_as(&mut self, description: &Arc<DescriptionFrames>) {
+        self.publishers.iter_mut().for_each(|publisher| publisher.describe_as(description));
     }
 
     fn behind(&self) -> u64 {

@@ -5,13 +5,16 @@
 //!       └──────────── SourceEvent ──────────────────▲
 //! ```
 //!
-//! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life. This file starts and stops them. The control plane reads
+//! [`loops`] holds what the threads do, [`counters`] what they count, [`heartbeats`] their signs of life, [`orders`] how they are told
+//! to change, [`shadow`] what a second model does beside the first. This file starts and stops them. The control plane reads
 //! the counters; the real-time threads never wait for it.
 
 pub mod counters;
 pub mod heartbeats;
 pub mod keep_warm;
 pub mod loops;
+pub mod orders;
+pub mod shadow;
 
 use crate::config::{Config, ConfigError};
 use crate::decoder::Decoder;
@@ -33,6 +36,7 @@ use loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::zeromq::admission::TurnedAway;
 use ndt_protocol::{Bin, Bundle, Estimate, Reasons};
+use orders::{DecodeOrder, Inbox, ModelOrder, Orders, PublishOrder};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -49,8 +53,21 @@ pub struct Pipeline {
     granted: Vec<(&'static str, Granted)>,
     input: String,
     outputs: Vec<String>,
+    control: Option<ControlEnds>,
     /// The transports, on whose threads the sockets live; dropped last.
     transports: Option<Transports>,
+}
+
+/// The control plane's ends of a running pipeline.
+pub struct ControlEnds {
+    /// Orders to the decode thread.
+    pub decode: Orders<DecodeOrder>,
+    /// Orders to the publish thread.
+    pub publish: Orders<PublishOrder>,
+    /// Orders to the source thread, which runs the fallback decoder; `None` without one.
+    pub fallback: Option<Orders<ModelOrder>>,
+    /// What the threads count.
+    pub counters: Arc<Counters>,
 }
 
 /// Why a pipeline cannot start.
@@ -123,18 +140,33 @@ pub fn start_with(
     let (bins, queued_bins) = Queue::new(&Bin::empty());
     let (estimates, queued_estimates) = Queue::new(&Estimate::zero(0, 0));
     let (events, queued_events) = Queue::new(&SourceEvent::Silent(Reasons::PEER_GONE));
-    let (guard, look_every_ns) = (Guard::new(bundle, settings), settings.time.deadline_ns / 2);
+    let (mut guard, look_every_ns) = (Guard::new(bundle, settings), settings.time.deadline_ns / 2);
+    guard.inhibit(config.start_paused);
+    counters.paused(config.start_paused);
+    let (to_publish, publish_inbox) = orders::to_thread("publish");
+    let (to_decode, decode_inbox) = orders::to_thread("decode");
+    let (to_fallback, fallback_inbox) = orders::to_thread("source");
     let publish =
-        PublishLoop::new(guard, look_every_ns, publisher, queued_events, queued_estimates, counters.clone());
+        PublishLoop::new(guard, look_every_ns, publisher, queued_events, queued_estimates, counters.clone())
+            .obeying(publish_inbox);
     let decoder = Decoder::new(bundle, engine, masked, settings.time);
     let decoder = decoder.limiting_masked(masked_share_max);
     let warmth = KeepWarm::new(config.keep_warm_ms, monotonic_ns());
     let decode = DecodeLoop::new(decoder, warmth, queued_bins, estimates, counters.clone());
+    let decode = decode.obeying(decode_inbox);
     let intake = Intake::new(bundle.manifest.bin_width_ns());
-    let source = SourceLoop::new(source, intake, velocity_of(fallback), events, bins, counters.clone());
+    let fallback = velocity_of(fallback.map(|decoder| (decoder, fallback_inbox)));
+    let source = SourceLoop::new(source, intake, fallback, events, bins, counters.clone());
+    let control = Some(ControlEnds {
+        decode: to_decode,
+        publish: to_publish,
+        fallback: config.fallback_bundle.is_some().then_some(to_fallback),
+        counters: counters.clone(),
+    });
     let refused = memory::lock(&config.realtime).into_iter().map(|refused| ("ndtd", refused)).collect();
     let (threads, granted, input, outputs) = (Vec::new(), Vec::new(), String::new(), Vec::new());
-    let mut pipeline = Pipeline { counters, threads, refused, granted, input, outputs, transports: None };
+    let mut pipeline =
+        Pipeline { counters, threads, refused, granted, input, outputs, control, transports: None };
     // Last first: a thread that starts finds its consumer running, and on an error the queues of the threads that already
     // run close behind them.
     let settings = &config.realtime;
@@ -144,9 +176,19 @@ pub fn start_with(
     Ok(pipeline)
 }
 
-/// The velocity that the fallback decoder, if there is one, has for each bin.
-fn velocity_of(mut fallback: Option<FallbackDecoder>) -> impl FnMut(&Bin) -> Option<Velocity> {
-    move |bin| fallback.as_mut().and_then(|decoder| decoder.velocity(bin))
+/// The velocity that the fallback decoder, if there is one, has for each bin, after the orders that it is given.
+fn velocity_of(
+    mut fallback: Option<(FallbackDecoder, Inbox<ModelOrder>)>,
+) -> impl FnMut(&Bin) -> Option<Velocity> {
+    move |bin| {
+        let (decoder, inbox) = fallback.as_mut()?;
+        while let Some(mut order) = inbox.take() {
+            order.what.apply_to(decoder.decoder_mut());
+            order.is_done = true;
+            inbox.give_back(order);
+        }
+        decoder.velocity(bin)
+    }
 }
 
 impl Pipeline {
@@ -173,6 +215,11 @@ impl Pipeline {
     /// What the system has granted to each thread, with the thread's name.
     pub fn granted(&self) -> &[(&'static str, Granted)] {
         &self.granted
+    }
+
+    /// The control plane's ends of the loops, once.
+    pub fn control(&mut self) -> Option<ControlEnds> {
+        self.control.take()
     }
 
     /// Takes a snapshot of the counters.

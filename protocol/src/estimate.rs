@@ -17,7 +17,8 @@ pub enum Quality {
     Gap = 2,
     /// The bin was not computed in time. The velocity is the fallback decoder's, or the policy's.
     Late = 3,
-    /// The source is silent, or all that it sends is refused. The policy's answer.
+    /// Nothing that comes may move an effector: the source is silent, all that it sends is refused, or the daemon is paused
+    /// ([`Reasons::INHIBITED`]). The policy's answer; zeros while paused.
     Stale = 4,
     /// The model's answer is not usable: it is not finite, the source has not described its channels, too few channels have a
     /// count, or the bin holds values that no spike count can be. The velocity is the fallback decoder's, or the policy's answer.
@@ -91,7 +92,12 @@ impl Reasons {
     /// Another source sends to the same input. Its bins are refused while bins of the first one come.
     pub const SECOND_SOURCE: Reasons = Reasons(1 << 21);
 
-    const NAMES: [&'static str; 22] = [
+    /// The daemon is paused by an order: all outputs are zero, whatever the model has computed. The rates go on.
+    pub const INHIBITED: Reasons = Reasons(1 << 22);
+    /// Another bundle computes from here on, by an order: [`Estimate::bundle`] has changed.
+    pub const SWAPPED: Reasons = Reasons(1 << 23);
+
+    const NAMES: [&'static str; 24] = [
         "segment-start",
         "short-history",
         "missing-bin",
@@ -114,6 +120,8 @@ impl Reasons {
         "too-few-channels",
         "old-bin",
         "second-source",
+        "inhibited",
+        "swapped",
     ];
 
     /// Returns the bits of both sets.

@@ -1,10 +1,14 @@
 //! After the first bins the real-time threads do not allocate: counted by an allocator, on the production threads.
 
 use ndt_daemon::config::Config;
+use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
+use ndt_daemon::input::deadline::TimeLimits;
 use ndt_daemon::input::{Received, Source};
-use ndt_daemon::pipeline;
+use ndt_daemon::pipeline::orders::{DecodeOrder, ModelOrder, PublishOrder};
+use ndt_daemon::pipeline::shadow::{Progress, Shadow};
+use ndt_daemon::pipeline::{self, ControlEnds, Pipeline};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality, endpoint, wire};
@@ -214,12 +218,16 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
         fallback_bundle: Some(fallback),
         ..Config::default()
     };
-    let pipeline = pipeline::start_with(&config, &bundle, Box::new(engine), source, publish).unwrap();
+    let mut pipeline = pipeline::start_with(&config, &bundle, Box::new(engine), source, publish).unwrap();
+    let (progress, ends) = orders(&mut pipeline, &bundle);
     let [checksum, allocations, frees] = finished.recv().unwrap();
     assert_ne!(checksum, 0);
     let stats = pipeline.stats();
     pipeline.stop();
+    // What came back ends here.
+    drop(ends);
     println!("{stats:?}");
+    println!("the model in shadow: {:?} after {} bins", progress.state(), progress.taken_in());
     assert!(stats.guard.estimates[Quality::Stale as usize] >= SILENT_AT[1].1 && stats.overflowed == 0);
     assert_eq!((allocations, frees), (0, 0), "our own threads allocate");
 
@@ -237,6 +245,27 @@ fn ten_thousand_bins_from_source_to_wire_allocate_nothing() {
             "{text} allocates and frees {more:.1} times a bin, expected at most {most}"
         );
     }
+}
+
+/// Gives a running pipeline every order that there is, while allocations are counted: a second model runs in shadow and takes over, if the bins
+/// leave it the time.
+fn orders(pipeline: &mut Pipeline, bundle: &Bundle) -> (Arc<Progress>, ControlEnds) {
+    let mut ends = pipeline.control().unwrap();
+    // The source is silent from here on, until several answers were stale.
+    while pipeline.stats().bins < SILENT_AT[1].0 {
+        std::thread::yield_now();
+    }
+    let decoder = Decoder::new(bundle, Box::new(Native::new(bundle)), &[], TimeLimits::NONE);
+    let shadow = Shadow::candidate(bundle, decoder, 0, 1_000);
+    let progress = shadow.progress();
+    let mask = ModelOrder::Mask((0..CHANNELS).map(|channel| channel % 5 == 0).collect());
+    ends.decode.post(DecodeOrder::Beside(Some(Box::new(shadow)))).unwrap();
+    ends.decode.post(DecodeOrder::Model(mask.clone())).unwrap();
+    ends.fallback.as_mut().unwrap().post(mask).unwrap();
+    ends.decode.post(DecodeOrder::Model(ModelOrder::Reset)).unwrap();
+    ends.publish.post(PublishOrder::Pause).unwrap();
+    ends.publish.post(PublishOrder::Resume).unwrap();
+    (progress, ends)
 }
 
 /// Bins that the kernel of learned positions takes, on a thread that has not built it, and what it allocates and frees from

@@ -1,10 +1,10 @@
 //! A linear bundle beside the model: the velocity of bins whose result is late or a fault, and the bundles that are refused.
 
 use ndt_daemon::config::Config;
+use ndt_daemon::decoder::fallback::FallbackDecoder;
 use ndt_daemon::engine::linear::LinearDecoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::engine::{Engine, Input, Output, StepFailed};
-use ndt_daemon::decoder::fallback::FallbackDecoder;
 use ndt_daemon::input::{Received, Source};
 use ndt_daemon::pipeline::{self, Pipeline};
 use ndt_protocol::clock::monotonic_ns;

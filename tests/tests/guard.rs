@@ -458,3 +458,32 @@ fn the_fallback_decoders_velocity_is_limited_like_any_other() {
     bench.until(181);
     assert_eq!(bench.published()[..2], [(120, 4, Late, 4.5), (160, 5, Stale, 4.5)]);
 }
+
+#[test]
+fn a_paused_guard_answers_each_bin_on_time_with_zeros_and_moves_on_from_there() {
+    let limits = VelocityLimits { speed_max: None, change_max: Some(2.0) };
+    let mut bench = Bench::new(GuardSettings { limits, ..SETTINGS });
+    assert_eq!(bench.guard.inhibit(false), None, "before the first bin");
+    bench.bin(0);
+    assert_eq!(bench.guard.inhibit(true), Some((1, 1)));
+    bench.bin(1);
+    assert_eq!(bench.reasons(), ["inhibited"]);
+    // One is late, and then the source is silent.
+    bench.until(60);
+    bench.arrive(2);
+    bench.until(80);
+    assert_eq!(bench.reasons(), ["deadline-missed", "inhibited"]);
+    bench.until(141);
+    assert_eq!(bench.reasons(), ["peer-silent", "inhibited"]);
+    let stale = [(41, 1), (80, 2), (120, 3), (120, 4), (140, 5)];
+    let zeros = stale.map(|(at_ms, seq)| (at_ms, seq, Stale, 0.0));
+    let published = bench.published();
+    assert_eq!((published[0], &published[1..]), ((21, 0, Good, 1.0), &zeros[..]));
+    let counters = bench.guard.counters();
+    assert_eq!((counters.inhibited, counters.estimates[Stale as usize]), (5, 5));
+    assert_eq!(bench.guard.inhibit(false), Some((1, 6)));
+    bench.until(150);
+    bench.arrive(6);
+    bench.result(6);
+    assert_eq!(bench.published(), [(150, 6, Good, 2.0)], "from zero, by the largest change");
+}

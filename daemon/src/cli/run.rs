@@ -1,8 +1,11 @@
 //! `ndtd run`.
 
 use super::{Refusal, configured_bundle};
+use anyhow::Context;
 use clap::Args;
 use ndt_daemon::config::Config;
+use ndt_daemon::control::commands::Commands;
+use ndt_daemon::control::socket::{self, ControlSocket};
 use ndt_daemon::engine::{self, Engine, EngineKind};
 use ndt_daemon::host::log::Log;
 use ndt_daemon::host::realtime::{self, granted, memory};
@@ -53,6 +56,10 @@ pub struct Run {
     /// Shared library of ONNX Runtime [default: the system's].
     #[arg(long)]
     onnxruntime_library: Option<PathBuf>,
+    /// Socket that takes orders, for `ndtd status`, `pause`, `swap` and so on [default: control.sock in the folder of the service under
+    /// systemd, else none].
+    #[arg(long)]
+    control_socket: Option<PathBuf>,
     /// Shared library liblsl [default: the one beside the executable, or else the system's].
     #[arg(long)]
     lsl_library: Option<PathBuf>,
@@ -69,7 +76,10 @@ impl Run {
         let (bundle, engine) = model(&config).map_err(Refusal)?;
         warn_of_other_machines(&config);
         let name = engine.name();
-        let pipeline =
+        let socket = socket::path(&config, std::env::var_os("RUNTIME_DIRECTORY"));
+        let socket =
+            socket.map(|path| ControlSocket::bind(&path, config.control_group.as_deref())).transpose()?;
+        let mut pipeline =
             pipeline::start(&config, &bundle, engine).map_err(|error| match error.is_refusal() {
                 true => Refusal(error.into()).into(),
                 false => anyhow::Error::from(error),
@@ -91,9 +101,17 @@ impl Run {
         if let Some(path) = &config.fallback_bundle {
             info!("late and faulty bins are answered by the linear decoder in {}", path.display());
         }
+        if let Some(socket) = &socket {
+            info!("orders are taken at {}", socket.path().display());
+        }
+        if config.start_paused {
+            info!("paused from the start: all outputs are zero until the order resume");
+        }
+        let commands = pipeline.control().map(|ends| Commands::new(&config, &bundle, &name, ends));
+        let commands = commands.context("a pipeline that is not controlled yet")?;
         let mut reload =
             Reload::new(config, move || self.configuration().map_err(|error| format!("{error:#}")));
-        Ok(service::supervise(pipeline, &log, &mut reload)?)
+        Ok(service::supervise(pipeline, &log, &mut reload, commands, socket)?)
     }
 
     /// The configuration file, or the defaults, with the command line's options over it.
@@ -111,6 +129,7 @@ impl Run {
         config.precision = options.precision.or(config.precision);
         config.velocity_lag_ms = options.velocity_lag_ms.or(config.velocity_lag_ms);
         config.fallback_bundle = options.fallback_bundle.or(config.fallback_bundle);
+        config.control_socket = options.control_socket.or(config.control_socket);
         config.onnxruntime_library = options.onnxruntime_library.or(config.onnxruntime_library);
         config.log = options.log.or_else(|| std::env::var("NDTD_LOG").ok()).unwrap_or(config.log);
         config.check()?;

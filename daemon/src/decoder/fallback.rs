@@ -92,6 +92,11 @@ impl FallbackDecoder {
         Ok(FallbackDecoder { decoder: decoder.limiting_masked(masked_share_max) })
     }
 
+    /// Its decoder, for an order that changes it between two bins.
+    pub fn decoder_mut(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
     /// Takes in a bin and returns its velocity, m/s; `None` for a bin whose number has passed, and while there is less history
     /// than the bundle needs. Runs on the source thread, once a bin, before the bin is handed on: 1 us for a history of 15
     /// bins of 71 channels, 31 us for 4,096 channels. Must not allocate, block, lock or log.

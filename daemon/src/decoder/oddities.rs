@@ -31,6 +31,8 @@ pub struct Oddities {
     /// Mean count of each channel, spikes per bin; 0 for one that the model does not see, and for all of a bundle without golden counts,
     /// of which nothing is expected.
     means: Vec<f32>,
+    /// Mean count of each channel, whether the model sees it or not.
+    all_means: Vec<f32>,
     bins_min: u64,
     channels: Vec<Channel>,
     /// Number of bins since a count last fell, and number of times that one has risen since.
@@ -53,14 +55,26 @@ impl Oddities {
     /// Expects the mean counts of `bundle`. `is_used` says whether the model sees a channel.
     pub fn new(bundle: &Bundle, is_used: impl Fn(usize) -> bool) -> Oddities {
         let channels = bundle.manifest.channels();
-        let means = bundle.mean_counts().into_iter().chain(std::iter::repeat(0.0)).take(channels).enumerate();
-        Oddities {
-            means: means.map(|(channel, mean)| if is_used(channel) { mean as f32 } else { 0.0 }).collect(),
+        let means = bundle.mean_counts().into_iter().chain(std::iter::repeat(0.0)).take(channels);
+        let all_means: Vec<f32> = means.map(|mean| mean as f32).collect();
+        let mut oddities = Oddities {
+            means: all_means.clone(),
+            all_means,
             bins_min: JUDGED_NS.div_ceil(bundle.manifest.bin_width_ns().max(1)),
             channels: vec![Channel::default(); channels],
             bins: 0,
             rises: 0,
+        };
+        oddities.watch(is_used);
+        oddities
+    }
+
+    /// Changes which channels the model sees, and forgets the bins so far. Must not allocate, block, lock or log.
+    pub fn watch(&mut self, is_used: impl Fn(usize) -> bool) {
+        for (channel, (mean, of_channel)) in self.means.iter_mut().zip(&self.all_means).enumerate() {
+            *mean = if is_used(channel) { *of_channel } else { 0.0 };
         }
+        self.forget();
     }
 
     /// Number of channels of which spikes are expected.
@@ -122,7 +136,8 @@ mod tests {
     /// Follows bins of 20 ms of four channels with these means.
     fn odd(means: [f32; 4], bins: impl IntoIterator<Item = [f32; 4]>) -> Vec<Odd> {
         let (means, channels) = (means.to_vec(), vec![Channel::default(); 4]);
-        let mut oddities = Oddities { means, bins_min: 50, channels, bins: 0, rises: 0 };
+        let all_means = means.clone();
+        let mut oddities = Oddities { means, all_means, bins_min: 50, channels, bins: 0, rises: 0 };
         let mut bin = Bin::empty();
         let mut take_in = |counts: [f32; 4]| {
             bin.fill(counts.into_iter(), CountRange::new(1000, 20.0));

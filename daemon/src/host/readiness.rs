@@ -2,11 +2,13 @@
 //! once, by the code that `ndtd run` itself uses.
 
 use crate::config::{Config, ConfigError};
+use crate::control::socket::ControlSocket;
 use crate::decoder::fallback::FallbackDecoder;
 use crate::engine::check::{self, Report};
 use crate::host::doctor::unit::Unit;
 use crate::host::doctor::{self, Finding};
 use crate::transport;
+use crate::transport::zeromq::ipc::group_id;
 use ndt_protocol::Bundle;
 use ndt_protocol::endpoint::SocketAddress;
 use serde::Serialize;
@@ -49,7 +51,9 @@ pub fn examine(config: &Config, unread: Vec<String>) -> Readiness {
     }
     // Where an entry could not be read, the endpoints may be others than are meant.
     if is_whole {
-        problems.extend(endpoint_problems(config, Unit::installed(Path::new("/")).as_ref()));
+        let unit = Unit::installed(Path::new("/"));
+        problems.extend(endpoint_problems(config, unit.as_ref()));
+        problems.extend(control_problem(config, unit.as_ref()));
     }
     let bundle = match read {
         Some(Ok(bundle)) => examine_bundle(config, &bundle, &mut problems),
@@ -62,14 +66,26 @@ pub fn examine(config: &Config, unread: Vec<String>) -> Readiness {
     Readiness { bundle, problems }
 }
 
+/// Whether a folder is there only while the service of `unit` runs, and is not there now.
+fn is_of_service(folder: &Path, unit: Option<&Unit>) -> bool {
+    !folder.exists() && unit.is_some_and(|unit| unit.runtime_folders.iter().any(|of| of == folder))
+}
+
+/// Tries the control socket as [`endpoint_problems`] tries the endpoints.
+fn control_problem(config: &Config, unit: Option<&Unit>) -> Option<String> {
+    let path = config.control_socket.as_deref()?;
+    let is_group_wrong = config.control_group.as_deref().is_some_and(|group| group_id(group).is_none());
+    if is_group_wrong || path.parent().is_some_and(|folder| is_of_service(folder, unit)) {
+        return None;
+    }
+    ControlSocket::bind(path, config.control_group.as_deref()).err().map(|error| error.to_string())
+}
+
 /// Tries the endpoints, except for those in a folder that is there only while the service of `unit` runs, and for files whose mode
 /// or group is known to be wrong. Leaves no file that was not there before.
 fn endpoint_problems(config: &Config, unit: Option<&Unit>) -> Vec<String> {
     let of_service = |socket: &SocketAddress| {
-        let folder = socket.file().and_then(Path::parent);
-        folder.is_some_and(|folder| {
-            !folder.exists() && unit.is_some_and(|unit| unit.runtime_folders.iter().any(|of| of == folder))
-        })
+        socket.file().and_then(Path::parent).is_some_and(|folder| is_of_service(folder, unit))
     };
     let sockets = transport::bound_sockets(&config.input, &config.outputs);
     let is_ipc_wrong = !config.ipc.problems().is_empty();
@@ -125,15 +141,22 @@ impl fmt::Display for Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     #[test]
     fn a_socket_in_the_folder_of_a_service_that_does_not_run_is_not_tried() {
-        let folder = std::path::PathBuf::from("/run/no-such-service");
+        let folder = PathBuf::from("/run/no-such-service");
         let output = format!("ipc://{}", folder.join("estimates").display());
         let config = Config { outputs: vec![output.parse().unwrap()], ..Config::default() };
         let unit = Unit { runtime_folders: vec![folder], ..Unit::shipped() };
         assert_eq!(endpoint_problems(&config, Some(&unit)), Vec::<String>::new());
         let problems = endpoint_problems(&config, None);
         assert!(problems[0].starts_with(&format!("expected to bind {output}, found ")), "{problems:?}");
+        let path = PathBuf::from("/run/no-such-service/control.sock");
+        let config = Config { control_socket: Some(path.clone()), ..Config::default() };
+        assert_eq!(control_problem(&config, Some(&unit)), None);
+        let problem = control_problem(&config, None).unwrap();
+        let expected = format!("expected to bind the control socket {}, found ", path.display());
+        assert!(problem.starts_with(&expected), "{problem}");
     }
 }

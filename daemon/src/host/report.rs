@@ -254,7 +254,9 @@ impl Reporter {
 
     /// What is to be said of a silence that began or ended.
     fn silence(&mut self, now: &Stats, before: &Stats) -> Option<Message> {
-        let [stale, stale_before] = [now, before].map(|stats| stats.guard.estimates[Quality::Stale as usize]);
+        // A paused daemon answers every bin as stale, whether the source is silent or not.
+        let of = |stats: &Stats| stats.guard.estimates[Quality::Stale as usize] - stats.guard.inhibited;
+        let [stale, stale_before] = [now, before].map(of);
         match (self.silent_since, stale > stale_before) {
             (None, true) => {
                 self.silent_since = Some(stale_before);

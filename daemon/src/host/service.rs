@@ -2,6 +2,8 @@
 //!
 //! All of this is the control plane: it reads counters and never touches the real-time threads.
 
+use crate::control::commands::Commands;
+use crate::control::socket::ControlSocket;
 use crate::host::log::Log;
 use crate::host::reload::Reload;
 use crate::host::report::{Message, Reporter, summary};
@@ -9,6 +11,7 @@ use crate::host::watchdog::{self, Unhealthy};
 use crate::pipeline::Pipeline;
 use ndt_protocol::clock::monotonic_ns;
 use sd_notify::NotifyState;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -26,12 +29,19 @@ const JUDGE_EVERY: Duration = Duration::from_millis(500);
 const JUDGEMENTS: u32 = 4;
 
 /// Tells systemd that the daemon is ready and, as long as it is healthy, alive; logs what happens to the stream, and stops the pipeline
-/// on SIGTERM or SIGINT. SIGHUP reads the configuration again; the signals for users are logged and change nothing.
+/// on SIGTERM, SIGINT or an order that comes over `socket`. SIGHUP reads the configuration again; the signals for users are logged and change nothing.
 ///
 /// # Errors
 /// The error of the system when the runtime or the signal handlers cannot be set up.
-pub fn supervise(pipeline: Pipeline, log: &Log, reload: &mut Reload) -> std::io::Result<()> {
+pub fn supervise(
+    pipeline: Pipeline,
+    log: &Log,
+    reload: &mut Reload,
+    commands: Commands,
+    socket: Option<ControlSocket>,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let commands = Arc::new(commands);
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -47,10 +57,13 @@ pub fn supervise(pipeline: Pipeline, log: &Log, reload: &mut Reload) -> std::io:
         let mut judge = tokio::time::interval(judge_every.max(Duration::from_millis(1)));
         let (mut reporter, mut lost) = (Reporter::new(pipeline.input()), 0);
         let mut health = Ok(());
+        let mut serve = std::pin::pin!(serve(socket.as_ref(), &commands));
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                () = commands.stopped() => break,
+                () = &mut serve => {}
                 _ = hangup.recv() => read_again(log, reload),
                 _ = user1.recv() => info!("SIGUSR1 has no meaning here; decoding goes on"),
                 _ = user2.recv() => info!("SIGUSR2 has no meaning here; decoding goes on"),
@@ -86,6 +99,15 @@ pub fn supervise(pipeline: Pipeline, log: &Log, reload: &mut Reload) -> std::io:
     }
     info!("stopped; {}", summary(&stats));
     Ok(())
+}
+
+/// Serves the control socket, if there is one. Never returns.
+async fn serve(socket: Option<&ControlSocket>, commands: &Arc<Commands>) {
+    if let Some(socket) = socket {
+        let served = socket.serve(commands.clone()).await;
+        served.unwrap_or_else(|error| error!("expected to serve the control socket, found {error}"));
+    }
+    std::future::pending().await
 }
 
 /// Reads the configuration again, between the two notifications that systemd expects of it.

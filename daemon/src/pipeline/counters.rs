@@ -55,7 +55,7 @@ impl Stats {
     }
 
     /// Every counter with its name, as the page `docs/counters.md` explains it. The first seven are those of every summary.
-    pub fn named(&self) -> [(&'static str, u64); 27] {
+    pub fn named(&self) -> [(&'static str, u64); 28] {
         // Taken apart without a rest, so that a new counter is not forgotten here.
         let Stats {
             bins,
@@ -63,7 +63,8 @@ impl Stats {
             too_high,
             empty,
             decoder,
-            guard: GuardCounters { estimates: _, late_results, behind, renumbered, old_bins, skipped },
+            guard:
+                GuardCounters { estimates: _, late_results, behind, renumbered, old_bins, skipped, inhibited },
             refused,
             overflowed,
             slow_subscribers,
@@ -120,6 +121,7 @@ impl Stats {
             ("late-results", late_results),
             ("renumbered", renumbered),
             ("skipped", skipped),
+            ("inhibited", inhibited),
             ("slow-subscribers", slow_subscribers),
             ("turned-away", turned_away),
         ]
@@ -150,7 +152,8 @@ pub struct Counters {
     /// The same of a channel whose count is too high.
     last_too_high: AtomicU64,
     estimates: [AtomicU64; 6],
-    guard: [AtomicU64; 5],
+    guard: [AtomicU64; 6],
+    is_paused: AtomicBool,
     /// Reason of the last refusal. The source thread only tries to lock the mutex and never waits, so a reason may be lost.
     last_refused: Mutex<Option<Refusal>>,
 }
@@ -222,14 +225,25 @@ impl Counters {
 
     /// Takes over the guard's counters. Runs on the publish thread, once a turn.
     pub fn published(&self, counters: &GuardCounters) {
-        let GuardCounters { estimates, late_results, behind, renumbered, old_bins, skipped } = *counters;
+        let GuardCounters { estimates, late_results, behind, renumbered, old_bins, skipped, inhibited } =
+            *counters;
         store(&self.estimates, estimates);
-        store(&self.guard, [late_results, behind, renumbered, old_bins, skipped]);
+        store(&self.guard, [late_results, behind, renumbered, old_bins, skipped, inhibited]);
+    }
+
+    /// Notes whether the daemon is paused. Runs on the publish thread, when an order changes it.
+    pub fn paused(&self, is_paused: bool) {
+        self.is_paused.store(is_paused, Relaxed);
+    }
+
+    /// Whether the daemon is paused, as the publish thread has carried it out.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.load(Relaxed)
     }
 
     /// Takes a snapshot.
     pub fn stats(&self) -> Stats {
-        let [late_results, behind, renumbered, old_bins, skipped] = load(&self.guard);
+        let [late_results, behind, renumbered, old_bins, skipped, inhibited] = load(&self.guard);
         let estimates = load(&self.estimates);
         Stats {
             bins: self.bins.load(Relaxed),
@@ -237,7 +251,15 @@ impl Counters {
             too_high: self.too_high.load(Relaxed),
             empty: self.empty.load(Relaxed),
             decoder: DecoderCounters::of_numbers(load(&self.decoder)),
-            guard: GuardCounters { estimates, late_results, behind, renumbered, old_bins, skipped },
+            guard: GuardCounters {
+                estimates,
+                late_results,
+                behind,
+                renumbered,
+                old_bins,
+                skipped,
+                inhibited,
+            },
             refused: self.refused.load(Relaxed),
             last_refused: self.last_refused.lock().map_or(None, |last| *last),
             overflowed: self.overflowed.load(Relaxed),

@@ -64,7 +64,7 @@ impl Pulse {
             if self.failing_since_ns.load(Relaxed) == 0 {
                 self.failing_since_ns.store(now_ns, Relaxed);
             }
-        } else if matches!(estimate.quality, Quality::Good | Quality::Warmup) {
+        } else if is_computed(estimate) {
             self.failing_since_ns.store(0, Relaxed);
         }
     }
@@ -79,6 +79,16 @@ impl Pulse {
                 .map(|since_ns| Failures { since_ns, until_ns: self.failed_ns.load(Relaxed) }),
         }
     }
+}
+
+/// Whether an estimate was computed from a bin that came. While the daemon is paused, its quality does not say so.
+fn is_computed(estimate: &Estimate) -> bool {
+    const NOT_USABLE: [Reasons; 4] =
+        [Reasons::MISSING_BIN, Reasons::UNDESCRIBED, Reasons::IMPLAUSIBLE_COUNTS, Reasons::TOO_FEW_CHANNELS];
+    let has = |reason: &Reasons| estimate.reasons.contains(*reason);
+    let is_inhibited = has(&Reasons::INHIBITED);
+    matches!(estimate.quality, Quality::Good | Quality::Warmup)
+        || (is_inhibited && estimate.decoded_ns > 0 && !NOT_USABLE.iter().any(has))
 }
 
 #[cfg(test)]
@@ -121,5 +131,13 @@ mod tests {
         assert_eq!(publish(Quality::Fault, Reasons::NOT_FINITE.with(Reasons::DEGRADED), 8), Some((5, 8)));
         assert_eq!(publish(Quality::Warmup, Reasons::SHORT_HISTORY, 9), None);
         assert_eq!(publish(Quality::Late, Reasons::DEADLINE_MISSED, 10), Some((10, 10)));
+        // A paused daemon computes, although everything that it publishes is stale.
+        let mut inhibited = Estimate::zero(0, 0);
+        (inhibited.quality, inhibited.reasons) = (Quality::Stale, Reasons::INHIBITED);
+        pulse.published(&inhibited, 11);
+        assert_eq!(pulse.heartbeats().failures.map(|failures| failures.since_ns), Some(10), "not computed");
+        inhibited.decoded_ns = 12;
+        pulse.published(&inhibited, 12);
+        assert_eq!(pulse.heartbeats().failures, None);
     }
 }

@@ -7,6 +7,8 @@
 use super::counters::Counters;
 use super::heartbeats::Pulse;
 use super::keep_warm::KeepWarm;
+use super::orders::{DecodeOrder, Inbox, PublishOrder};
+use super::shadow::Shadow;
 use crate::decoder::Decoder;
 use crate::guard::Guard;
 use crate::input::{Arrival, Intake, Received, Source, Velocity};
@@ -19,6 +21,9 @@ use std::time::Duration;
 
 /// How often the estimates are described to subscribers that have just come.
 const DESCRIBE_EVERY_NS: u64 = 1_000_000_000;
+
+/// Longest sleep of a decode thread for which no bin comes, so that it takes orders then too.
+const IDLE: Duration = Duration::from_millis(20);
 
 /// What the guard learns from the source thread.
 #[expect(
@@ -110,7 +115,10 @@ impl<S: Source, F: FnMut(&Bin) -> Option<Velocity>> SourceLoop<S, F> {
 
 /// Decodes bins in the order of the queue.
 pub struct DecodeLoop {
-    decoder: Decoder,
+    decoder: Box<Decoder>,
+    /// Another model that takes in the same bins.
+    beside: Option<Box<Shadow>>,
+    inbox: Option<Inbox<DecodeOrder>>,
     warmth: KeepWarm,
     bins: Receiver<Bin>,
     /// Queue to the publish thread. When it is full, the oldest estimate is dropped, and the guard answers that bin at its
@@ -128,16 +136,24 @@ impl DecodeLoop {
         estimates: Queue<Estimate>,
         counters: Arc<Counters>,
     ) -> DecodeLoop {
-        DecodeLoop { decoder, warmth, bins, estimates, counters }
+        let decoder = Box::new(decoder);
+        DecodeLoop { decoder, beside: None, inbox: None, warmth, bins, estimates, counters }
+    }
+
+    /// Has the loop take orders from `inbox`.
+    #[must_use]
+    pub fn obeying(self, inbox: Inbox<DecodeOrder>) -> DecodeLoop {
+        DecodeLoop { inbox: Some(inbox), ..self }
     }
 
     /// Runs on the decode thread until the source thread ends. Sleeps on the queue, and runs a step without a bin whenever it
     /// was idle for as long as is configured.
     pub fn run(mut self, mut clock: impl FnMut() -> u64) {
         loop {
-            match self.bins.receive(self.warmth.patience(clock())) {
+            let patience = self.warmth.patience(clock()).map_or(IDLE, |patience| patience.min(IDLE));
+            match self.bins.receive(Some(patience)) {
                 Ok(bin) => self.turn(&bin, &mut clock),
-                Err(Missing::Late) => self.keep_warm(&mut clock),
+                Err(Missing::Late) => self.idle(&mut clock),
                 Err(Missing::Closed) => return,
             }
         }
@@ -148,20 +164,80 @@ impl DecodeLoop {
         self.bins.try_receive()
     }
 
-    /// Decodes `bin`, and hands on an estimate for it and for each bin that is missing before it. `clock` is read before and
-    /// after a step. Runs on the decode thread, once a bin. Must not allocate, block, lock or log.
+    /// Carries out the orders that have come, decodes `bin`, and hands on an estimate for it and for each bin that is missing before it.
+    /// Then the model beside, if there is one and time is left, takes in the bin too. `clock` is read before and after a step. Runs
+    /// on the decode thread, once a bin. Must not allocate, block, lock or log.
     pub fn turn(&mut self, bin: &Bin, clock: &mut impl FnMut() -> u64) {
+        self.take_orders();
+        if let Some(beside) = &mut self.beside {
+            beside.take_over(&mut self.decoder, bin);
+        }
         let DecodeLoop { decoder, estimates, counters, .. } = self;
-        let now_ns = clock();
-        counters.pulse.busy(now_ns);
-        decoder.decode(bin, self.bins.len(), now_ns, &mut |estimate| {
+        let began_ns = clock();
+        counters.pulse.busy(began_ns);
+        let mut decoded_ns = None;
+        decoder.decode(bin, self.bins.len(), began_ns, &mut |estimate| {
             estimate.decoded_ns = clock();
+            decoded_ns = Some(estimate.decoded_ns);
             counters.overflowed(estimates.push(estimate.clone()));
         });
+        self.counters.decoded(&self.decoder.counters());
+        if let Some(beside) = &mut self.beside {
+            decoded_ns.into_iter().for_each(|ns| beside.present_took(ns.saturating_sub(began_ns)));
+            beside.keep(bin);
+            self.step_beside(clock);
+        }
         let now_ns = clock();
         self.warmth.computed(now_ns);
-        self.counters.decoded(&self.decoder.counters());
         self.counters.pulse.finished(now_ns, !self.bins.is_empty());
+    }
+
+    /// Does what can be done while no bin waits: the model beside catches up, orders are carried out, and caches are kept warm. Runs on
+    /// the decode thread. Must not allocate, block, lock or log.
+    pub fn idle(&mut self, clock: &mut impl FnMut() -> u64) {
+        self.step_beside(clock);
+        self.take_orders();
+        if self.bins.is_empty() && self.warmth.patience(clock()) == Some(Duration::ZERO) {
+            self.keep_warm(clock);
+        }
+    }
+
+    /// Has the model beside take in bins that were put off, as long as no bin waits and there is room for a step.
+    fn step_beside(&mut self, clock: &mut impl FnMut() -> u64) {
+        let DecodeLoop { decoder, beside: Some(beside), bins, counters, .. } = self else { return };
+        loop {
+            let now_ns = clock();
+            if !bins.is_empty() || !beside.has_room(now_ns) {
+                return;
+            }
+            counters.pulse.busy(now_ns);
+            beside.step(decoder, clock);
+            counters.pulse.finished(clock(), !bins.is_empty());
+        }
+    }
+
+    /// Carries out the orders that have come, before the next bin. While the model beside is behind they wait, because an order holds
+    /// from the same bin on for both.
+    fn take_orders(&mut self) {
+        let DecodeLoop { decoder, beside, inbox: Some(inbox), .. } = self else { return };
+        if beside.as_ref().is_some_and(|beside| beside.is_behind()) {
+            return;
+        }
+        while let Some(mut order) = inbox.take() {
+            order.is_done = true;
+            match &mut order.what {
+                DecodeOrder::Model(model) => {
+                    model.apply_to(decoder);
+                    beside.iter_mut().for_each(|beside| model.apply_to(beside.decoder_mut()));
+                }
+                DecodeOrder::Beside(other) => std::mem::swap(beside, other),
+                DecodeOrder::RollBack => {
+                    order.is_done = beside.as_mut().is_some_and(|beside| beside.come_back());
+                }
+            }
+            order.holds_from = decoder.next_bin();
+            inbox.give_back(order);
+        }
     }
 
     /// Runs one step without a bin. It starts only while no bin waits, so that it delays a bin by less than a step.
@@ -185,6 +261,7 @@ pub struct PublishLoop<P> {
     describe_ns: u64,
     events: Receiver<SourceEvent>,
     estimates: Receiver<Estimate>,
+    inbox: Option<Inbox<PublishOrder>>,
     counters: Arc<Counters>,
 }
 
@@ -198,7 +275,14 @@ impl<P: Publisher> PublishLoop<P> {
         estimates: Receiver<Estimate>,
         counters: Arc<Counters>,
     ) -> Self {
-        PublishLoop { guard, publisher, look_every_ns, describe_ns: 0, events, estimates, counters }
+        let (describe_ns, inbox) = (0, None);
+        PublishLoop { guard, publisher, look_every_ns, describe_ns, events, estimates, inbox, counters }
+    }
+
+    /// Has the loop take orders from `inbox`.
+    #[must_use]
+    pub fn obeying(self, inbox: Inbox<PublishOrder>) -> Self {
+        PublishLoop { inbox: Some(inbox), ..self }
     }
 
     /// Runs the loop on the publish thread until the decode thread ends. The thread sleeps until a result comes: an arrival need
@@ -231,13 +315,14 @@ impl<P: Publisher> PublishLoop<P> {
         self.guard.wake_ns().unwrap_or(u64::MAX).min(now_ns + self.look_every_ns).min(self.describe_ns)
     }
 
-    /// Takes in every event and every result that is there, `first` before those in the queue, and then answers what is due
+    /// Carries out the orders that have come, takes in every event and every result that is there, `first` before those in the queue, and then answers what is due
     /// without a result. Runs on the publish thread, once a bin and at every deadline. Must not block, lock or log; allocates
     /// only the frames that a transport takes over.
     ///
     /// A thread that wakes late finds several results. All of them are published before a deadline is looked at, since an answer
     /// of the policy would come no earlier than the result that is there.
     pub fn turn(&mut self, first: Option<&Estimate>, clock: &mut impl FnMut() -> u64) {
+        self.take_orders();
         if let Some(result) = first {
             self.publish(result, clock);
         }
@@ -261,6 +346,23 @@ impl<P: Publisher> PublishLoop<P> {
             stamp_and_publish(publisher, &counters.pulse, estimate, clock());
         });
         counters.published(&guard.counters());
+    }
+
+    /// Carries out the orders that have come, before the next estimate.
+    fn take_orders(&mut self) {
+        let Some(inbox) = &self.inbox else { return };
+        while let Some(mut order) = inbox.take() {
+            order.is_done = true;
+            match &order.what {
+                PublishOrder::Describe(description) => self.publisher.describe_as(description),
+                pause_or_resume => {
+                    let is_paused = *pause_or_resume == PublishOrder::Pause;
+                    order.holds_from = self.guard.inhibit(is_paused);
+                    self.counters.paused(is_paused);
+                }
+            }
+            inbox.give_back(order);
+        }
     }
 
     fn take_events(&mut self) {

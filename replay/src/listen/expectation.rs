@@ -266,7 +266,9 @@ impl Expectation {
             (Quality::Gap, Some(Sent { in_time: true, whole: true, .. })) if is_calm => {
                 Some(Violation::UnexplainedGap)
             }
-            (Quality::Stale, _) if is_calm => Some(Violation::UnexplainedStale),
+            (Quality::Stale, _) if is_calm && !estimate.reasons.contains(Reasons::INHIBITED) => {
+                Some(Violation::UnexplainedStale)
+            }
             // A bin of too many channels without a count: how many are too many is the daemon's setting.
             (Quality::Fault, Some(Sent { whole: false, .. }))
                 if estimate.reasons.contains(Reasons::TOO_FEW_CHANNELS) =>

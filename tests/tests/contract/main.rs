@@ -19,6 +19,7 @@ fn the_contract_holds_whatever_happens() {
     let only: Option<u64> = std::env::var("CONTRACT_SEED").ok().map(|seed| seed.parse().unwrap());
     let (mut qualities, mut failed) = ([0u64; 6], Vec::new());
     let (mut aged, mut old) = (0u64, 0u64);
+    let (mut swaps, mut inhibited) = (0u64, 0u64);
     let seeds = only.map_or(0..SEEDS, |seed| seed..seed + 1);
     for (seed, has_fallback) in seeds.flat_map(|seed| [(seed, false), (seed, true)]) {
         let plan = Plan::random(seed);
@@ -32,6 +33,8 @@ fn the_contract_holds_whatever_happens() {
             let broken = broken[..broken.len().min(5)].join("\n");
             failed.push(format!("CONTRACT_SEED={seed} {fallback} a fallback, {plan:?}:\n{broken}"));
         }
+        swaps += trace.swaps;
+        inhibited += trace.guard.inhibited;
         for estimate in &trace.published {
             qualities[estimate.quality as usize] += 1;
             aged += u64::from(estimate.age().is_some());
@@ -41,6 +44,7 @@ fn the_contract_holds_whatever_happens() {
     let counted: BTreeMap<&str, u64> = Quality::ALL.iter().map(|q| q.name()).zip(qualities).collect();
     println!("{SEEDS} seeds, without and with a fallback decoder: {counted:?}");
     println!("{aged} estimates of a known age, {old} answers to bins that were too old");
+    println!("{swaps} times another model took over, {inhibited} answers while the daemon was paused");
     assert!(
         failed.is_empty(),
         "{} seeds fail, such as\n{}",
@@ -51,6 +55,7 @@ fn the_contract_holds_whatever_happens() {
         only.is_some() || qualities.iter().all(|count| *count > 100),
         "a quality is hardly met: {counted:?}"
     );
+    assert!(only.is_some() || (swaps > 1_000 && inhibited > 10_000), "orders are hardly met");
     assert!(
         only.is_some() || (aged > 100_000 && old > 1_000),
         "ages are hardly known: {aged}, {old} too old"
@@ -144,6 +149,21 @@ fn check(plan: &Plan, trace: &Trace) -> Vec<String> {
     let known = Known::new(plan, trace);
     for pair in trace.published.windows(2) {
         order(plan, &pair[0], &pair[1], &mut breach);
+    }
+    // A paused daemon says nothing of its bins: of such a run, order and number are looked at.
+    if trace.guard.inhibited > 0 {
+        for estimate in &trace.published {
+            let is_inhibited = estimate.reasons.contains(Reasons::INHIBITED);
+            let is_zero = estimate.velocity().iter().all(|part| *part == 0.0);
+            let is_stale = estimate.quality == Quality::Stale;
+            breach(
+                !is_inhibited || (is_zero && is_stale),
+                estimate,
+                "an output although the daemon is paused",
+            );
+        }
+        broken.extend(count(plan, trace));
+        return broken;
     }
     let mut computed = HashSet::new();
     for estimate in &trace.published {

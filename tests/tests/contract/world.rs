@@ -13,10 +13,12 @@ use ndt_daemon::input::{Arrival, Intake, Received, Source, Velocity};
 use ndt_daemon::pipeline::counters::Counters;
 use ndt_daemon::pipeline::keep_warm::KeepWarm;
 use ndt_daemon::pipeline::loops::{DecodeLoop, PublishLoop, SourceEvent, SourceLoop};
+use ndt_daemon::pipeline::orders::{self, DecodeOrder, Orders, PublishOrder};
+use ndt_daemon::pipeline::shadow::Shadow;
 use ndt_daemon::queue::{Queue, Receiver};
 use ndt_protocol::bundle::manifest::Architecture;
 use ndt_protocol::limits::QUEUE_BINS;
-use ndt_protocol::{Bin, CountRange, Estimate};
+use ndt_protocol::{Bin, Bundle, CountRange, Estimate};
 use ndt_tests::{Positions, Shape, weights_only};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -26,6 +28,9 @@ use std::sync::{Arc, mpsc};
 
 pub const STALE_AFTER_BINS: u64 = 3;
 pub const WARMUP_BINS: u64 = 5;
+
+/// Events between two orders, on average.
+const EVENTS_AN_ORDER: u32 = 150;
 
 /// Answers the first count of its bin (-1 for a missing one) and the bins since its reset; broken when told so.
 struct Script {
@@ -80,6 +85,8 @@ pub struct Trace {
     /// What came, in this order.
     pub came: Vec<Came>,
     pub guard: GuardCounters,
+    /// Times that another model has taken over.
+    pub swaps: u64,
 }
 
 /// The rig: gives the source thread one bin at a time, joined to the model's width as a transport does.
@@ -104,7 +111,18 @@ impl Source for Rig {
 type FallbackOf = Box<dyn FnMut(&Bin) -> Option<Velocity>>;
 type Publish = Box<dyn FnMut(&Estimate) + Send>;
 
+/// What the control plane orders in the course of a run.
+struct Control {
+    bundle: Bundle,
+    decode: Orders<DecodeOrder>,
+    publish: Orders<PublishOrder>,
+    has_swaps: bool,
+    has_pauses: bool,
+    random: ChaCha8Rng,
+}
+
 struct World {
+    control: Control,
     now_ns: u64,
     incoming: VecDeque<Incoming>,
     /// When the whole daemon is stopped, and when it goes on.
@@ -144,6 +162,8 @@ pub fn run(plan: &Plan, seed: u64, has_fallback: bool) -> Trace {
     }
     world.trace.published = world.published.try_iter().collect();
     world.trace.guard = world.counters.stats().guard;
+    let bundles = world.trace.published.windows(2).filter(|pair| pair[0].bundle != pair[1].bundle);
+    world.trace.swaps = bundles.count() as u64;
     world.trace
 }
 
@@ -195,7 +215,17 @@ impl World {
         let publish: Publish = Box::new(move |estimate| drop(publish.send(estimate.clone())));
         let guard = Guard::new(&bundle, settings);
         let look_every_ns = plan.time.deadline_ns / 2;
+        let (to_decode, decode_inbox) = orders::to_thread("decode");
+        let (to_publish, publish_inbox) = orders::to_thread("publish");
         World {
+            control: Control {
+                bundle,
+                decode: to_decode,
+                publish: to_publish,
+                has_swaps: matches!(seed % 4, 1 | 2),
+                has_pauses: seed % 4 == 2,
+                random: ChaCha8Rng::seed_from_u64(!seed),
+            },
             now_ns: 0,
             incoming: plan.incoming(seed).into(),
             stops: plan.stops(),
@@ -215,7 +245,8 @@ impl World {
             count,
             is_implausible,
             waiting: VecDeque::new(),
-            decode: DecodeLoop::new(decoder, KeepWarm::never(), queued_bins, estimates, counters.clone()),
+            decode: DecodeLoop::new(decoder, KeepWarm::never(), queued_bins, estimates, counters.clone())
+                .obeying(decode_inbox),
             computed,
             busy_until_ns: None,
             publish: PublishLoop::new(
@@ -225,7 +256,8 @@ impl World {
                 queued_events,
                 queued_results,
                 counters.clone(),
-            ),
+            )
+            .obeying(publish_inbox),
             events,
             results,
             published,
@@ -234,8 +266,31 @@ impl World {
         }
     }
 
+    /// The control plane gives an order now and then, whatever the rig does.
+    fn order(&mut self, plan: &Plan) {
+        let Control { bundle, decode, publish, has_swaps, has_pauses, random } = &mut self.control;
+        // One that is still on its way is waited for.
+        if *has_pauses && random.random_range(0..EVENTS_AN_ORDER) == 0 {
+            let order = if random.random() { PublishOrder::Pause } else { PublishOrder::Resume };
+            publish.post(order).unwrap_or_default();
+        }
+        if !*has_swaps || random.random_range(0..EVENTS_AN_ORDER) != 0 {
+            return;
+        }
+        if random.random_range(0..4) != 0 {
+            return decode.post(DecodeOrder::RollBack).unwrap_or_default();
+        }
+        let mut other = bundle.clone();
+        other.manifest.id = format!("{:064x}", random.random::<u64>());
+        let engine = Box::new(Script { seen: 0, broken: self.broken.clone() });
+        let decoder = Decoder::new(&other, engine, &[], plan.time);
+        let shadow = Shadow::candidate(&other, decoder, random.random_range(0..20), 1_000);
+        decode.post(DecodeOrder::Beside(Some(Box::new(shadow)))).unwrap_or_default();
+    }
+
     /// The next thing that happens, of all threads.
     fn event(&mut self, plan: &Plan) {
+        self.order(plan);
         let comes_ns = self.incoming.front().map_or(u64::MAX, |incoming| incoming.at_ns);
         let decoded_ns = self.busy_until_ns.unwrap_or(u64::MAX);
         self.now_ns = self.awake_ns(self.now_ns.max(comes_ns.min(decoded_ns).min(self.looks_ns)));
@@ -280,7 +335,10 @@ impl World {
 
     /// The decode thread takes a bin, and is busy with it from now on.
     fn decode(&mut self, plan: &Plan) {
-        let (Some(bin), Some(nth)) = (self.decode.next_bin(), self.waiting.pop_front()) else { return };
+        let (Some(bin), Some(nth)) = (self.decode.next_bin(), self.waiting.pop_front()) else {
+            let now_ns = self.now_ns;
+            return self.decode.idle(&mut || now_ns);
+        };
         let mut cost_ns = plan.decode_ns;
         let mut broken = [false; 2];
         for fault in plan.at(nth) {

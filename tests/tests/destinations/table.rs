@@ -13,9 +13,10 @@ use std::process::Command;
 pub const PROGRAMS: [&str; 3] = ["ndtd", "ndt-train", "ndt-replay"];
 
 /// Options (and arguments without a name) whose value is a path that is read.
-pub const READ: [&str; 17] = [
+pub const READ: [&str; 19] = [
     "bundle",
     "config",
+    "control-socket",
     "counts",
     "data",
     "expect",
@@ -26,6 +27,7 @@ pub const READ: [&str; 17] = [
     "permitted-keys",
     "secret-key",
     "server-key",
+    "socket",
     "splits-of",
     "submission",
     "targets",
@@ -37,11 +39,20 @@ pub const READ: [&str; 17] = [
 pub const WRITTEN: [&str; 4] = ["out", "picture", "fault-plan", "name"];
 
 /// Commands that write nothing.
-pub const SILENT: [&str; 7] = [
+pub const SILENT: [&str; 16] = [
     "ndtd run",
     "ndtd check",
     "ndtd doctor",
     "ndtd bench",
+    "ndtd status",
+    "ndtd pause",
+    "ndtd resume",
+    "ndtd reset",
+    "ndtd mask",
+    "ndtd unmask",
+    "ndtd swap",
+    "ndtd rollback",
+    "ndtd stop",
     "ndt-train evaluate",
     "ndt-train nlb score",
     "ndt-replay inspect",

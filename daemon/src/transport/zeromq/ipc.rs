@@ -57,7 +57,7 @@ impl IpcSettings {
 }
 
 /// Number of a group that is given by its name or its number.
-fn group_id(group: &str) -> Option<u32> {
+pub fn group_id(group: &str) -> Option<u32> {
     if let Ok(number) = group.parse() {
         return Some(number);
     }

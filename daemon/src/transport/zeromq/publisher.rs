@@ -2,12 +2,13 @@
 
 use super::settings::ZeromqSettings;
 use super::{OUTPUT_THREAD, SocketError, Sockets};
-use crate::output::Publisher;
+use crate::output::{DescriptionFrames, Publisher};
 use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::endpoint::{Role, SocketAddress};
 use ndt_protocol::wire::{self, Description};
 use ndt_protocol::zeromq::{self, Kind, Options, Sent};
 use ndt_protocol::{Bundle, Estimate};
+use std::sync::Arc;
 
 /// Longest frame that a subscriber may send: a subscription, or a step of an encrypted handshake with its metadata.
 const SUBSCRIPTION_BYTES_MAX: usize = 1024;
@@ -21,7 +22,9 @@ const OVERHEAD_BYTES: usize = 1024;
 /// Publishes estimates, and once a second their description. Owned by the publish thread.
 pub struct ZeromqPublisher {
     publisher: zeromq::Publisher,
-    description: (Vec<u8>, Vec<u8>),
+    description: DescriptionFrames,
+    /// Description that has taken the place of the first one, with another bundle.
+    instead: Option<Arc<DescriptionFrames>>,
     /// Payloads of the last estimate, whose memory is used again.
     rates: Vec<u8>,
     velocity: Vec<u8>,
@@ -59,7 +62,8 @@ impl ZeromqPublisher {
         let description = wire::description_frames(0, &Description::of_estimates(bundle, engine));
         let rates = Vec::with_capacity(4 * manifest.units());
         let velocity = Vec::with_capacity(4 * manifest.velocity_dims());
-        Ok((ZeromqPublisher { publisher, description, rates, velocity, behind: 0 }, address))
+        let instead = None;
+        Ok((ZeromqPublisher { publisher, description, instead, rates, velocity, behind: 0 }, address))
     }
 }
 
@@ -78,9 +82,13 @@ impl Publisher for ZeromqPublisher {
     }
 
     fn describe(&mut self) {
-        let (header, json) = &self.description;
+        let (header, json) = self.instead.as_deref().unwrap_or(&self.description);
         self.publisher.send(&[wire::TOPIC_DESCRIPTION, header, json]);
         self.publisher.mend(monotonic_ns());
+    }
+
+    fn describe_as(&mut self, description: &Arc<DescriptionFrames>) {
+        self.instead = Some(description.clone());
     }
 
     fn behind(&self) -> u64 {
