@@ -326,6 +326,35 @@ fn a_swap_costs_no_bin_and_the_new_model_has_its_history_and_the_old_one_comes_b
 }
 
 #[test]
+fn a_recorded_session_with_every_order_is_computed_again_to_the_bit() {
+    let sessions = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(&model(1, 2), &format!("record = {:?}", sessions.path()));
+    let path = bench.written("day2.ndt", &model(2, 2));
+    bench.more(50);
+    let channel = usual_ids()[3].to_string();
+    bench.order(&["mask", &channel]);
+    bench.order(&["swap", &path, "--shadow-s", "0.2"]);
+    bench.order(&["pause"]);
+    bench.order(&["unmask", "--all"]);
+    bench.more(20);
+    bench.order(&["resume"]);
+    bench.order(&["rollback"]);
+    bench.order(&["reset"]);
+    bench.order(&["swap", &path, "--shadow-s", "0"]);
+    bench.more(50);
+    bench.order(&["stop"]);
+    assert!(bench.daemon.end(), "{:#?}", bench.daemon.heard());
+    let mut verify = bench.session.command(program("ndt-replay"));
+    let verified = verify.arg("verify").arg(sessions.path()).arg("--json").output().unwrap();
+    let report: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    println!("{report}");
+    assert!(verified.status.success() && report["equal"] == true, "{report}");
+    // Every one of them, so that no order has ended the comparison.
+    assert_eq!(report["ended"], "with the end of the session");
+    assert!(report["estimates"].as_u64().unwrap() >= bench.heard.len() as u64, "{report}");
+}
+
+#[test]
 fn a_bundle_that_cannot_take_over_changes_nothing() {
     let first = model(1, 2);
     let mut bench = Bench::new(&first, "");
