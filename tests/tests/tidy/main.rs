@@ -10,7 +10,7 @@ use ndt_tests::workspace;
 use std::path::{Path, PathBuf};
 
 /// A library, and the only files and folders that may name it.
-const FENCES: [(&str, &[&str]); 15] = [
+const FENCES: [(&str, &[&str]); 17] = [
     ("ort::", &["daemon/src/engine/onnx.rs", "daemon/src/engine/onnx/"]),
     ("hdf5::", &["replay/src/h5.rs", "replay/src/h5/"]),
     ("burn::", &["trainer/"]),
