@@ -13,7 +13,7 @@ use std::process::Command;
 pub const PROGRAMS: [&str; 3] = ["ndtd", "ndt-train", "ndt-replay"];
 
 /// Options (and arguments without a name) whose value is a path that is read.
-pub const READ: [&str; 19] = [
+pub const READ: [&str; 20] = [
     "bundle",
     "config",
     "control-socket",
@@ -43,7 +43,7 @@ pub const WRITTEN: [&str; 4] = ["out", "picture", "fault-plan", "name"];
 pub const ADDED_TO: [&str; 1] = ["record"];
 
 /// Commands that write nothing, or only add to a folder.
-pub const SILENT: [&str; 16] = [
+pub const SILENT: [&str; 18] = [
     "ndtd run",
     "ndtd check",
     "ndtd doctor",
