@@ -36,7 +36,7 @@ struct Cli {
 enum Command {
     /// Run the decoder until SIGTERM or SIGINT. SIGHUP reads the configuration again.
     #[command(after_help = run::HELP)]
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Read a bundle, check that this computer reproduces its golden vectors, and print what the bundle holds; or check a whole
     /// configuration.
     #[command(after_help = check::HELP)]

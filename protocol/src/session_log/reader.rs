@@ -84,7 +84,7 @@ struct Open {
 
 /// The beginning of a file.
 enum Begun {
-    Whole(Open, Header),
+    Whole(Open, Box<Header>),
     Torn(u64),
 }
 
@@ -107,6 +107,7 @@ impl Reader {
                 let read_bytes = open.at;
                 let (tail, payload) = (None, Vec::new());
                 let open = Some(open);
+                let header = *header;
                 Ok(Reader { folder, files, open, header, tail, payload, read_bytes, total_bytes })
             }
         }
@@ -262,7 +263,7 @@ fn begin(path: &Path) -> Result<Begun, LogError> {
         return Err(LogError::Frame { path: path.to_owned(), at: PREFACE_BYTES as u64, found });
     };
     open.at += (HEAD_BYTES + payload.len() + CHECKSUM_BYTES) as u64;
-    Ok(Begun::Whole(open, *header))
+    Ok(Begun::Whole(open, header))
 }
 
 /// What lies at a place of a file.
