@@ -18,7 +18,7 @@ pub trait Publisher: Send {
 
     /// Takes another description, because another bundle computes the estimates. Runs on the publish thread, at an order. The one before must
     /// be owned by the control plane too, so that nothing is freed here. A transport that describes itself once keeps its description.
-    fn describe_as(&mut self, _description: &Arc<DescriptionFrames>) {}
+    fn describe_as(&mut self, description: &Arc<DescriptionFrames>);
 
     /// How often a subscriber fell so far behind that it lost estimates. Runs on the publish thread, once a second.
     fn behind(&self) -> u64 {
@@ -31,6 +31,8 @@ impl<F: FnMut(&Estimate) + Send> Publisher for F {
     fn publish(&mut self, estimate: &Estimate) {
         self(estimate);
     }
+
+    fn describe_as(&mut self, _description: &Arc<DescriptionFrames>) {}
 }
 
 /// A publisher that is open, and its address.

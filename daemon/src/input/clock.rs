@@ -22,7 +22,7 @@
 //! * **A delay that grows and stays** (a queue that never drains) counts as age until the quicker bins leave the window, and cannot
 //!   be told from another offset of the clocks after that.
 //! * **A backlog at the start** cannot be measured by itself: its first bins seem to be on time, and the offset falls with each
-//!   later one. It is recognised where bins tell when they were sent ([`backlog`]).
+//!   later one. It is recognised where bins tell when they were sent (`backlog.rs`).
 
 mod backlog;
 

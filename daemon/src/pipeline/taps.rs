@@ -4,7 +4,7 @@
 //! them, so that a push wakes nobody. A queue that is full drops its oldest item and counts it.
 
 use crate::input::{Received, Source};
-use crate::output::Publisher;
+use crate::output::{DescriptionFrames, Publisher};
 use crate::queue::{Queue, Receiver};
 use ndt_protocol::{Bin, Estimate};
 use std::sync::Arc;
@@ -106,6 +106,10 @@ impl<P: Publisher> Publisher for TappedPublisher<P> {
 
     fn describe(&mut self) {
         self.publisher.describe();
+    }
+
+    fn describe_as(&mut self, description: &Arc<DescriptionFrames>) {
+        self.publisher.describe_as(description);
     }
 
     fn behind(&self) -> u64 {

@@ -1,13 +1,13 @@
 //! The ending of an output's name, by which a command chooses the format that it writes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A name whose ending stands for no format of the command.
 #[derive(Debug, thiserror::Error)]
-#[error("expected an output whose name ends in .{} or .{}, found {}", .known[0], .known[1], .found.display())]
+#[error("expected an output whose name ends in .{} or .{}, found {found}", .known[0], .known[1])]
 pub struct UnknownEnding {
     known: [&'static str; 2],
-    found: PathBuf,
+    found: String,
 }
 
 /// Returns which of the two endings the name of `out` has, in upper or lower case.
@@ -17,7 +17,7 @@ pub struct UnknownEnding {
 pub fn of(out: &Path, known: [&'static str; 2]) -> Result<&'static str, UnknownEnding> {
     let found = out.extension().unwrap_or_default();
     let is_it = |ending: &&'static str| found.eq_ignore_ascii_case(ending);
-    known.into_iter().find(is_it).ok_or_else(|| UnknownEnding { known, found: out.to_path_buf() })
+    known.into_iter().find(is_it).ok_or_else(|| UnknownEnding { known, found: out.display().to_string() })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! nearly 2 ms (`ndtd bench --transport lsl`, normal priority), which is too much for the publish thread.
 
 use crate::host::realtime::{self, RealtimeSettings};
-use crate::output::Publisher;
+use crate::output::{DescriptionFrames, Publisher};
 use crate::queue::{Queue, Receiver};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use ndt_protocol::bundle::behavior::Component;
@@ -99,6 +99,9 @@ impl Publisher for LslPublisher {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
+
+    /// A stream of Lab Streaming Layer is described once, when it is opened.
+    fn describe_as(&mut self, _description: &Arc<DescriptionFrames>) {}
 }
 
 impl Drop for LslPublisher {
