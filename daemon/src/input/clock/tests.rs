@@ -143,7 +143,7 @@ fn a_source_at_another_speed_has_no_bin_that_is_due_whether_it_says_when_it_sent
     }
 }
 
-/// What is said of `waiting` bins that have waited for the daemon and of 100 that come in time after them. They were sent at `sent_ns`, no
+/// When each bin was due, of `waiting` bins that have waited for the daemon and of 100 that come in time after them. They were sent at `sent_ns`, no
 /// earlier than the bin before; those that waited come within some milliseconds, with a pause of this thread of `pause_ns` after half of them.
 fn after_a_wait(waiting: u64, pause_ns: u64, sent_ns: impl Fn(u64) -> u64) -> Vec<Due> {
     let mut clock = SourceClock::new(WIDTH_NS);

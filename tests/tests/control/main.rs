@@ -1,190 +1,21 @@
 //! A running daemon takes orders over its control socket: the commands of `ndtd`, at 200 bins a second, beside peers that mean it
 //! ill.
 
+mod bench;
+
+use bench::{Bench, SOON, counts, model};
 use ndt_daemon::decoder::Decoder;
 use ndt_daemon::engine::native::Native;
 use ndt_daemon::input::deadline::TimeLimits;
-use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
-use ndt_protocol::wire::{self, BinStamp, Description};
+use ndt_protocol::clock::monotonic_ns;
 use ndt_protocol::{Bin, Bundle, CountRange, Estimate, Quality, Reasons};
-use ndt_replay::transport::zeromq::{Receiver, Sender};
-use ndt_tests::lsl::{Running, Session, usual_ids};
-use ndt_tests::{SMALL, Shape, free_address, manifest, program, random_counts, random_weights, workspace};
+use ndt_tests::lsl::{Session, usual_ids};
+use ndt_tests::{program, workspace};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(60);
-const WIDTH_NS: u64 = 5_000_000;
-const CHANNELS: usize = 12;
-
-/// A model of 5 ms bins of the usual channels, with `dims` outputs.
-fn model(seed: u64, dims: usize) -> Bundle {
-    let shape = Shape { channels: CHANNELS, units: CHANNELS, dims, architecture: SMALL };
-    let mut manifest = manifest(shape);
-    manifest.channel_ids = usual_ids();
-    manifest.unit_ids = usual_ids();
-    manifest.bin_width_ms = 5.0;
-    let weights = random_weights(&manifest, seed);
-    let bundle = ndt_trainer::export::from_weights(manifest, weights, &[0.3; CHANNELS]).unwrap();
-    // Its id is made when it is written.
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.ndt");
-    bundle.write(&path).unwrap();
-    Bundle::read(&path).unwrap()
-}
-
-fn counts(seq: u64) -> Vec<f32> {
-    random_counts(1, CHANNELS, seq)
-}
-
-/// Sends a bin each 5 ms until it is told to end.
-fn rig(address: &str, ends: &AtomicBool) {
-    let mut sender = Sender::open(&address.parse().unwrap()).unwrap();
-    sender.wait_for_subscriber(SOON).unwrap();
-    let start_ns = monotonic_ns();
-    for seq in 0.. {
-        if ends.load(Relaxed) {
-            return;
-        }
-        let end_ns = start_ns + (seq + 1) * WIDTH_NS;
-        sleep_until_ns(end_ns);
-        if seq % 200 == 0 {
-            sender.describe(7, &Description::Bins { bin_width_us: 5_000, channel_ids: usual_ids() });
-        }
-        let mut stamp = BinStamp { seq, stream: 7, source_ns: end_ns as i64, ..BinStamp::default() };
-        (stamp.sent_ns, stamp.bin_width_us) = (monotonic_ns(), 5_000);
-        sender.offer(&stamp, &counts(seq));
-    }
-}
-
-/// A daemon with its rig and a subscriber.
-struct Bench {
-    session: Session,
-    daemon: Running,
-    receiver: Receiver,
-    ends: Arc<AtomicBool>,
-    rig: Option<JoinHandle<()>>,
-    heard: Vec<Estimate>,
-    /// Bundle of the last description.
-    described: String,
-}
-
-impl Bench {
-    fn new(present: &Bundle, settings: &str) -> Bench {
-        let session = Session::new();
-        let path = session.folder().join("model.ndt");
-        present.write(&path).unwrap();
-        let (input, output) = (free_address(), free_address());
-        let config = session.folder().join("ndtd.toml");
-        let socket = session.folder().join("control.sock");
-        // No answer but the computed one is due, however busy the machine is.
-        let text = format!(
-            "bundle = {path:?}\ninput = \"{input}\"\noutput = \"{output}\"\ncontrol-socket = {socket:?}\n\
-             deadline-ms = 1000.0\nstale-after-bins = 200\n{settings}\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut daemon =
-            Running::start(session.command(program("ndtd")).args(["run", "--config"]).arg(config));
-        daemon.wait_for("orders are taken at");
-        let mut receiver = Receiver::open(&output.parse().unwrap()).unwrap();
-        let first = receiver.receive(SOON).expect("a description within a minute");
-        assert_eq!(first.frames[0], wire::TOPIC_DESCRIPTION);
-        let ends = Arc::new(AtomicBool::new(false));
-        let rig = std::thread::spawn({
-            let (address, ends) = (format!("bind:{input}"), ends.clone());
-            move || rig(&address, &ends)
-        });
-        Bench { session, daemon, receiver, ends, rig: Some(rig), heard: Vec::new(), described: String::new() }
-    }
-
-    /// Runs a command of `ndtd`, hears estimates meanwhile, and returns whether it succeeded and its answer.
-    fn command(&mut self, words: &[&str]) -> (bool, Value) {
-        let socket = self.socket();
-        let mut command = self.session.command(program("ndtd"));
-        command.args(words).arg("--json").arg("--socket").arg(socket);
-        let runs = std::thread::spawn(move || command.output().unwrap());
-        while !runs.is_finished() {
-            self.hear(Duration::from_millis(20));
-        }
-        let output = runs.join().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let answer = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
-        (output.status.success(), answer.unwrap_or_else(|| panic!("{words:?}: {text:?} {said:?}")))
-    }
-
-    /// Runs a command that must succeed.
-    fn order(&mut self, words: &[&str]) -> Value {
-        let (succeeded, answer) = self.command(words);
-        assert!(succeeded && answer["ok"] == true, "{words:?}: {answer}");
-        answer
-    }
-
-    /// Runs a command that must be refused, and returns the sentence.
-    fn refusal(&mut self, words: &[&str]) -> String {
-        let (succeeded, answer) = self.command(words);
-        assert!(!succeeded, "{words:?}: {answer}");
-        answer["error"].as_str().unwrap().to_owned()
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.session.folder().join("control.sock")
-    }
-
-    /// Hears one estimate, if one comes within `wait`.
-    fn hear(&mut self, wait: Duration) -> Option<&Estimate> {
-        let message = self.receiver.receive(wait)?;
-        let frames: Vec<&[u8]> = message.frames.iter().map(|frame| &frame[..]).collect();
-        if frames[0] == wire::TOPIC_DESCRIPTION {
-            let description: Value = serde_json::from_slice(frames[2]).unwrap();
-            self.described = description["estimates"]["bundle"].as_str().unwrap().to_owned();
-        }
-        (frames[0] == wire::TOPIC_ESTIMATE).then(|| self.heard.push(wire::read_estimate(&frames).unwrap()));
-        self.heard.last()
-    }
-
-    /// Hears estimates up to number `seq`.
-    fn until(&mut self, seq: u64) {
-        while self.heard.last().is_none_or(|last| last.seq < seq) {
-            self.hear(SOON).expect("an estimate within a minute");
-        }
-    }
-
-    /// Hears `bins` more estimates.
-    fn more(&mut self, bins: u64) {
-        self.until(self.heard.last().map_or(0, |last| last.seq) + bins);
-    }
-
-    /// Expects that nothing is missing in what was heard, and that nothing is late.
-    fn expect_whole(&self) {
-        for pair in self.heard.windows(2) {
-            assert_eq!((pair[1].stream, pair[1].seq), (pair[0].stream, pair[0].seq + 1), "{pair:?}");
-        }
-        let late =
-            self.heard.iter().find(|estimate| matches!(estimate.quality, Quality::Late | Quality::Gap));
-        assert!(late.is_none(), "{late:?}");
-    }
-
-    fn written(&self, name: &str, bundle: &Bundle) -> String {
-        let path = self.session.folder().join(name);
-        bundle.write(&path).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.ends.store(true, Relaxed);
-        self.rig.take().into_iter().for_each(|rig| drop(rig.join()));
-    }
-}
+use std::path::Path;
 
 fn from_bin(answer: &Value) -> u64 {
     answer["from-bin"].as_u64().unwrap_or_else(|| panic!("{answer}"))
