@@ -149,6 +149,9 @@ fn what_depends_on_the_bundle_is_checked_with_it() {
     assert!(!is_ready);
     expect(&problems, &["no socket, which was not touched", "channel 7000", "fallback bundle", "bundle "]);
     assert_eq!(std::fs::read(&occupied).unwrap(), b"notes");
+    // Without the bundle, it is still seen that the fallback bundle is none.
+    let (_, problems) = checked(&session, &format!("bundle = \"nowhere\"\nfallback-bundle = {occupied:?}\n"));
+    expect(&problems, &["bundle nowhere", "fallback bundle"]);
 }
 
 #[test]

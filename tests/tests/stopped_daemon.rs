@@ -122,7 +122,9 @@ fn what_waits_while_the_daemon_is_stopped_is_never_good() {
         // More than a queue holds may be skipped, which is told.
         let follows =
             |pair: &[Estimate]| pair[1].seq == pair[0].seq + 1 || pair[1].reasons.contains(Reasons::LONG_GAP);
-        assert!(estimates.windows(2).all(follows), "an estimate each period");
+        // The subscriber is cut off too, at most once; what is published until it is connected again it does not hear.
+        let holes = estimates.windows(2).filter(|pair| !follows(pair)).count();
+        assert!(holes <= 1, "{holes} holes between the estimates that were heard");
         // The rig cuts a daemon off that answers no heartbeat, and so does the daemon's own output: how many of the answers for the
         // periods of the stop are heard is left open. None of them is computed.
         let in_the_stop = (stopped_ns + 1_000_000_000) as i64..goes_on_ns as i64 - MAX_AGE_NS;

@@ -61,6 +61,7 @@ pub fn examine(config: &Config, unread: Vec<String>) -> Readiness {
         Some(Ok(bundle)) => examine_bundle(config, &bundle, &mut problems),
         Some(Err(error)) => {
             problems.push(of_bundle(config, &error));
+            problems.extend(config.fallback_bundle.as_deref().and_then(unreadable_fallback));
             None
         }
         None => None,
@@ -111,6 +112,12 @@ fn examine_bundle(config: &Config, bundle: &Bundle, problems: &mut Vec<String>) 
             None
         }
     }
+}
+
+/// What is wrong with a fallback bundle that cannot be read. Whether it fits is only known beside the bundle that it stands in for.
+fn unreadable_fallback(path: &Path) -> Option<String> {
+    let error = Bundle::read(path).err()?;
+    Some(format!("fallback bundle {}: {error}", path.display()))
 }
 
 fn of_bundle(config: &Config, error: &dyn fmt::Display) -> String {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_secs(30);
 
 /// How long memory may take to be given back.
-const GIVEN_BACK: Duration = Duration::from_secs(5);
+const GIVEN_BACK: Duration = Duration::from_secs(30);
 
 /// How long the script may take to end after its time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -148,7 +148,7 @@ impl Bench {
         }
     }
 
-    /// Waits until the daemon has given memory back, for some seconds at most.
+    /// Waits until the daemon has given memory back, for half a minute at most: a busy machine takes its time to end connections.
     fn settle(&mut self, row: &mut Row) {
         let begin = Instant::now();
         std::thread::sleep(BIN * 40);
