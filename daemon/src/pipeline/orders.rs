@@ -50,7 +50,9 @@ impl fmt::Display for ModelOrder {
     }
 }
 
-/// How the text of a mask begins, of candidates, and the texts of the other orders that the session log keeps.
+// The texts by which the session log keeps orders. `repeat` reads them.
+
+/// Before a digit for each channel: 1 where the channel is masked, else 0.
 pub const MASK: &str = "mask ";
 /// Before the id and the path of the bundle of a model beside the present one.
 pub const BESIDE: &str = "beside ";
