@@ -1,22 +1,63 @@
-//! A whole rig on loopback: the validation trials of a session are played to a running daemon, and its estimates are scored.
+//! Rigs on loopback: one that sends for as long as a test wants, and the validation trials of a session, which are played to a running daemon
+//! and whose estimates are scored.
 
+use crate::lsl::usual_ids;
 use crate::on_loopback;
 use ndt_daemon::config::Config;
 use ndt_daemon::engine::Engine;
 use ndt_daemon::pipeline;
 use ndt_protocol::Bundle;
 use ndt_protocol::bundle::behavior::Behavior;
+use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
+use ndt_protocol::wire::{BinStamp, Description};
 use ndt_replay::listen::{Summary, Tally, Until};
 use ndt_replay::play::{Channels, Plan, Speed};
 use ndt_replay::session::Session;
 use ndt_replay::transport;
+use ndt_replay::transport::zeromq::Sender;
 use std::borrow::Cow;
 use std::error::Error;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time for a subscriber to come.
+const SOON: Duration = Duration::from_secs(60);
+
+const WIDTH_NS: u64 = 5_000_000;
+
+/// Sends a bin of the usual channels each 5 ms, stamped with the end of the bin and the time of sending, until it is told to end. `counts`
+/// gives those of a bin by its number. A bin for which a subscriber has no room is lost.
+///
+/// # Panics
+/// When the address cannot be had, or no subscriber comes within a minute.
+pub fn at_200_hz(address: &str, ends: &AtomicBool, counts: impl Fn(u64) -> Vec<f32>) {
+    let mut sender = Sender::open(&address.parse().unwrap()).unwrap();
+    sender.wait_for_subscriber(SOON).unwrap();
+    let (start_ns, stream) = (monotonic_ns(), 7);
+    for seq in 0.. {
+        if ends.load(Relaxed) {
+            return;
+        }
+        let end_ns = start_ns + (seq + 1) * WIDTH_NS;
+        sleep_until_ns(end_ns);
+        if seq % 200 == 0 {
+            let bins = Description::Bins { bin_width_us: 5_000, channel_ids: usual_ids() };
+            sender.describe(stream, &bins);
+        }
+        let stamp = BinStamp {
+            seq,
+            stream,
+            source_ns: end_ns as i64,
+            sent_ns: monotonic_ns(),
+            bin_width_us: 5_000,
+            segment_start: seq == 0,
+        };
+        sender.offer(&stamp, &counts(seq));
+    }
+}
 
 /// Plays the 20 ms bins of the split `val` at ten times their speed. Returns the plan and the figures of what was received.
 ///

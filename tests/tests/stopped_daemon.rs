@@ -4,11 +4,12 @@
 //! The rig stamps its bins by the clock that the daemon reads, so that the true age of an estimate is the difference of two of
 //! its fields, whatever the daemon says of it and however busy the machine is.
 
-use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
-use ndt_protocol::wire::{self, BinStamp, Description};
+use ndt_protocol::clock::monotonic_ns;
+use ndt_protocol::wire;
 use ndt_protocol::{Estimate, Quality, Reasons};
-use ndt_replay::transport::zeromq::{Receiver, Sender};
+use ndt_replay::transport::zeromq::Receiver;
 use ndt_tests::lsl::{Running, Session, bundle, usual_ids, written};
+use ndt_tests::rig::at_200_hz;
 use ndt_tests::{free_address, program};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,33 +18,6 @@ const SOON: Duration = Duration::from_secs(60);
 const WIDTH_NS: u64 = 5_000_000;
 const MAX_AGE_NS: i64 = 2 * WIDTH_NS as i64;
 const STOPPED: Duration = Duration::from_secs(2);
-
-/// Sends a bin each 5 ms, stamped with the end of the bin and the time of sending, until it is told to end.
-fn rig(address: &str, ends: &AtomicBool) {
-    let mut sender = Sender::open(&address.parse().unwrap()).unwrap();
-    sender.wait_for_subscriber(SOON).unwrap();
-    let (start_ns, stream) = (monotonic_ns(), 7);
-    for seq in 0.. {
-        if ends.load(Relaxed) {
-            return;
-        }
-        let end_ns = start_ns + (seq + 1) * WIDTH_NS;
-        sleep_until_ns(end_ns);
-        if seq % 200 == 0 {
-            let bins = Description::Bins { bin_width_us: 5_000, channel_ids: usual_ids() };
-            sender.describe(stream, &bins);
-        }
-        let stamp = BinStamp {
-            seq,
-            stream,
-            source_ns: end_ns as i64,
-            sent_ns: monotonic_ns(),
-            bin_width_us: 5_000,
-            segment_start: seq == 0,
-        };
-        sender.offer(&stamp, &[1.0; 12]);
-    }
-}
 
 fn next(receiver: &mut Receiver) -> Estimate {
     loop {
@@ -84,7 +58,7 @@ fn what_waits_while_the_daemon_is_stopped_is_never_good() {
     let mut receiver = Receiver::open(&output.parse().unwrap()).unwrap();
     let ends = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| rig(&input, &ends));
+        scope.spawn(|| at_200_hz(&input, &ends, |_| vec![1.0; 12]));
         let end_with_the_test = End(&ends);
         // The clock of the rig is known, and bins are on time.
         let mut in_a_row = 0;

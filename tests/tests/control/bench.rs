@@ -1,10 +1,10 @@
 //! A daemon with a control socket, its rig at 200 Hz and a subscriber.
 
-use ndt_protocol::clock::{monotonic_ns, sleep_until_ns};
-use ndt_protocol::wire::{self, BinStamp, Description};
+use ndt_protocol::wire;
 use ndt_protocol::{Bundle, Estimate, Quality};
-use ndt_replay::transport::zeromq::{Receiver, Sender};
+use ndt_replay::transport::zeromq::Receiver;
 use ndt_tests::lsl::{Running, Session, usual_ids};
+use ndt_tests::rig::at_200_hz;
 use ndt_tests::{SMALL, Shape, free_address, manifest, program, random_counts, random_weights};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -14,7 +14,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub const SOON: Duration = Duration::from_secs(60);
-const WIDTH_NS: u64 = 5_000_000;
 const CHANNELS: usize = 12;
 
 /// A model of 5 ms bins of the usual channels, with `dims` outputs.
@@ -35,26 +34,6 @@ pub fn model(seed: u64, dims: usize) -> Bundle {
 
 pub fn counts(seq: u64) -> Vec<f32> {
     random_counts(1, CHANNELS, seq)
-}
-
-/// Sends a bin each 5 ms until it is told to end.
-fn rig(address: &str, ends: &AtomicBool) {
-    let mut sender = Sender::open(&address.parse().unwrap()).unwrap();
-    sender.wait_for_subscriber(SOON).unwrap();
-    let start_ns = monotonic_ns();
-    for seq in 0.. {
-        if ends.load(Relaxed) {
-            return;
-        }
-        let end_ns = start_ns + (seq + 1) * WIDTH_NS;
-        sleep_until_ns(end_ns);
-        if seq % 200 == 0 {
-            sender.describe(7, &Description::Bins { bin_width_us: 5_000, channel_ids: usual_ids() });
-        }
-        let mut stamp = BinStamp { seq, stream: 7, source_ns: end_ns as i64, ..BinStamp::default() };
-        (stamp.sent_ns, stamp.bin_width_us) = (monotonic_ns(), 5_000);
-        sender.offer(&stamp, &counts(seq));
-    }
 }
 
 /// A daemon with its rig and a subscriber.
@@ -93,7 +72,7 @@ impl Bench {
         let ends = Arc::new(AtomicBool::new(false));
         let rig = std::thread::spawn({
             let (address, ends) = (format!("bind:{input}"), ends.clone());
-            move || rig(&address, &ends)
+            move || at_200_hz(&address, &ends, counts)
         });
         Bench { session, daemon, receiver, ends, rig: Some(rig), heard: Vec::new(), described: String::new() }
     }
